@@ -1,0 +1,60 @@
+"""Every option with its default and its meaning. All other configs start from this one and override it.
+
+An option of any run is changed on the command line by its path, for example `--config.optimizer.learning_rate=.05`.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.name = placeholder(str)  # name of the run and of its folder under runs/; if not given, the config file's
+    config.seed = 0  # initial weights, order of the examples, augmentation, dropout
+
+    config.data = data = ConfigDict()
+    data.source = "tfds"  # digits | tfds | idx | cifar | csv | folder | npz: where and in what form the images lie
+    data.name = "mnist"  # the data set's name: for tfds its TFDS name, otherwise only a label
+    data.path = placeholder(str)  # folder or file of the data; for tfds its data folder ($TFDS_DATA_DIR if not given)
+    data.validation = 0.1  # share (below 1) or number of training images held out for validation, stratified
+    data.test = 0.2  # the same for the test set, where the source has none of its own
+    data.split_seed = 0  # seed of these splits: kept apart from `seed`, so that runs of several seeds share them
+    data.image_size = 0  # folder only: side to which every image is resized when read; 0 keeps what is there
+    data.transform = ""  # image operations after scaling to [0, 1], such as "random_crop(4)|flip|normalize(cifar10)"
+    data.cache = "~/.cache/imgcls_jax/data"  # where decoded images are kept, with a checksum; "" keeps none
+
+    config.model = model = ConfigDict()
+    model.name = "cnn"  # a name in imgcls_jax.models.MODELS; further keys are that model's own options
+
+    config.train = train = ConfigDict()
+    train.epochs = 10  # passes over the training set
+    train.batch_size = 64  # images per step, over all devices; an epoch leaves out what does not fill a batch
+    train.eval_batch_size = 512  # images per step of validation and test, over all devices
+    train.precision = "float32"  # float32 | bfloat16: type of activations; parameters are float32 always
+    train.label_smoothing = 0.0  # share of the target spread over all classes
+    train.monitor = "accuracy"  # accuracy | loss, on validation: picks the checkpoint, stops early, lowers the rate
+    train.early_stopping = 0  # epochs without improvement after which training stops; 0 never
+    train.steps_per_dispatch = 50  # most steps between two looks at the progress, the signals and the loss
+
+    config.optimizer = optimizer = ConfigDict()
+    optimizer.name = "adam"  # adam | adamw | sgd | momentum
+    optimizer.learning_rate = 1e-3  # the schedule's peak
+    optimizer.weight_decay = 0.0  # adamw: decoupled from the gradient; otherwise L2, added to the gradient
+    optimizer.momentum = 0.9  # momentum only
+    optimizer.nesterov = False  # momentum only
+    optimizer.beta1 = 0.9  # adam, adamw
+    optimizer.beta2 = 0.999  # adam, adamw
+    optimizer.eps = 1e-8  # adam, adamw (Keras has 1e-7)
+    optimizer.clip_norm = 0.0  # bound on the gradient's global norm; 0 for none
+    optimizer.clip_value = 0.0  # bound on every gradient entry; 0 for none
+
+    config.schedule = schedule = ConfigDict()
+    schedule.name = "constant"  # constant | cosine | onecycle | step | plateau
+    schedule.warmup_epochs = 0.0  # linear rise from 0 before any schedule but onecycle, which has its own
+    schedule.final = 0.0  # cosine: the last rate, as a share of the peak
+    schedule.step_epochs = (30, 60, 80)  # step: epochs at whose start the rate falls
+    schedule.factor = 0.1  # step, plateau: what the rate is multiplied by
+    schedule.patience = 2  # plateau: epochs without improvement before the rate falls
+    schedule.min_rate = 0.0  # plateau: the rate never falls below this
+    schedule.peak_at = 0.3  # onecycle: share of training at which the rate peaks
+    return config

@@ -1,0 +1,85 @@
+"""JAX's backend: how it is set up before it starts, and what it turned out to be."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "clu", "ml-collections", "numpy", "imgcls_jax")
+
+# XLA's CPU backend has two habits that cost more than they gain here: its YNNPACK convolutions are slower for the
+# gradient of the kernel, and that pass undoes the barrier that layers.py sets. An unknown flag aborts the process, so
+# the flags are set only for the versions of jax on which they were tried.
+CPU_FLAGS = (
+    "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution",
+    "--xla_disable_hlo_passes=cse_barrier_expander",
+)
+TRIED_VERSIONS = ("0.10.", "0.11.")
+
+
+def configure() -> None:
+    """Sets XLA's flags for CPUs and the cache of compiled programs; to be called before JAX' first computation.
+
+    Flags in $XLA_FLAGS win over ours; $JAX_COMPILATION_CACHE_DIR moves the cache, and is switched off by being empty.
+    """
+    given = os.environ.get("XLA_FLAGS", "")
+    if jax.__version__.startswith(TRIED_VERSIONS):
+        ours = [flag for flag in CPU_FLAGS if flag.split("=")[0] not in given]
+        os.environ["XLA_FLAGS"] = " ".join([given, *ours]).strip()
+    default = Path("~/.cache/imgcls_jax/compiled").expanduser()
+    jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(default)) or None)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def describe() -> dict[str, Any]:
+    """Devices, versions, commit and command of this process, JSON-ready."""
+    device = jax.devices()[0]
+    return {
+        "command": command_line(),
+        "device": _cpu_name() if device.platform == "cpu" else device.device_kind,
+        "platform": device.platform,
+        "device_count": jax.device_count(),
+        "cpu_cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": {name: version for name in PACKAGES if (version := _version(name))},
+        "commit": _commit(),
+    }
+
+
+def command_line() -> str:
+    """The command line as a user would type it: without the paths of this machine."""
+    program, *arguments = sys.argv
+    return " ".join(["python", os.path.basename(program), *arguments])
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _commit() -> str | None:
+    """The commit of this checkout, marked where files differ from it; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        run = lambda *command: subprocess.run(  # noqa: E731
+            ["git", *command], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        return run("rev-parse", "HEAD") + ("+changes" if run("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

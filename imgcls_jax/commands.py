@@ -1,0 +1,111 @@
+"""What launch.py's modes do: each function here is one of them."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from imgcls_jax import backend
+from imgcls_jax.errors import RunError
+from imgcls_jax.run_folder import CONFIG, DATA, ENVIRONMENT, METRICS, PREDICTIONS, REPORT, TEST, RunFolder, flat_options
+
+log = logging.getLogger(__name__)
+
+PUBLISHED = (CONFIG, ENVIRONMENT, DATA, METRICS, TEST, PREDICTIONS, REPORT)
+WHERE = ("data.path", "data.cache")  # where data lies is no part of what a run is: its fingerprint is
+
+
+def train(config: ConfigDict, workdir: Path) -> RunFolder:
+    """Trains, tests and reports the run of `config` in `workdir`; resumes it where it stopped, repeats nothing.
+
+    Raises RunError where the folder holds a run of another config or of other data.
+    """
+    from imgcls_jax import data
+    from imgcls_jax.data import checks
+
+    run = RunFolder(workdir)
+    _check_folder(run, config)
+    if run.finished:
+        log.info("%s is finished.\n%s", run.path, _figures(run))
+        return run
+    backend.configure()
+    splits = data.load(config.data)
+    if (run.path / DATA).exists() and run.data["fingerprint"] != splits.report["fingerprint"]:
+        raise RunError(
+            f"{run.path} was begun on other data (fingerprint {run.data['fingerprint'][:12]}, now "
+            f"{splits.report['fingerprint'][:12]}). Give another --workdir, or delete the folder."
+        )
+    log.info("%s", checks.summary(splits.report))
+    run.path.mkdir(parents=True, exist_ok=True)
+    run.write_json(CONFIG, config.to_dict())
+    run.write_json(ENVIRONMENT, backend.describe() | {"data_fingerprint": splits.report["fingerprint"]})
+    run.write_json(DATA, splits.report)
+
+    from imgcls_jax.evaluation import predict
+    from imgcls_jax.reporting import run_report
+    from imgcls_jax.training import loop, recorder
+
+    loop.train(config, run, splits)
+    if not (run.path / TEST).exists():
+        predict.test(run, splits.test)
+    run_report.write(run, train=splits.train, test=splits.test)
+    recorder.write_images(run, step=run.test["best_step"], names=("samples.png", "confusion.png"))
+    log.info("%s", _figures(run))
+    return run
+
+
+def _check_folder(run: RunFolder, config: ConfigDict) -> None:
+    if not (run.path / CONFIG).exists():
+        if run.path.is_dir() and any(run.path.iterdir()):
+            raise RunError(f"{run.path} holds other files and no run. Give another --workdir, or empty it.")
+        return
+    theirs, ours = flat_options(run.config), flat_options(ConfigDict(json.loads(json.dumps(config.to_dict()))))
+    differs = [
+        f"  {key}: {theirs.get(key, 'not set')!r} there, {ours.get(key, 'not set')!r} now"
+        for key in sorted({*theirs, *ours})
+        if key not in WHERE and theirs.get(key) != ours.get(key)
+    ]
+    if differs:
+        raise RunError(
+            f"{run.path} holds the run of another config:\n" + "\n".join(differs) + "\nGive another --workdir or "
+            "--config.name to train this one, or delete the folder."
+        )
+
+
+def _figures(run: RunFolder) -> str:
+    test = run.test
+    return (
+        f"test accuracy {test['accuracy']:.2%}, test loss {test['loss']:.4f} (best epoch {test['best_epoch']} of "
+        f"{test['epochs']}, validation accuracy {test['validation_accuracy']:.2%}, {test['parameters']:,} parameters)\n"
+        f"report: {run.path / REPORT}"
+    )
+
+
+def publish(folders: list[str]) -> None:
+    """Copies the small files of finished runs, or of studies of them, to results/NAME; checkpoints stay.
+
+    Raises RunError where a folder is neither, or not finished.
+    """
+    if not folders:
+        raise RunError("No run folder given: python launch.py --mode publish runs/NAME.")
+    for folder in map(Path, folders):
+        target = Path("results", folder.resolve().name)
+        runs = [folder] if (folder / CONFIG).exists() else sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
+        if not runs:
+            raise RunError(f"{folder} is neither a run folder nor a study of runs.")
+        unfinished = [str(run) for run in runs if not RunFolder(run).finished]
+        if unfinished:
+            raise RunError(f"Not finished: {', '.join(unfinished)}. Train them first; the same command resumes.")
+        for run in runs:
+            _copy(run, target / run.relative_to(folder), PUBLISHED)
+        if runs != [folder]:
+            _copy(folder, target, ("table.md", "table.csv", "table.png"))
+        log.info("%s", target)
+
+
+def _copy(source: Path, target: Path, names: tuple[str, ...]) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        shutil.copyfile(source / name, target / name)

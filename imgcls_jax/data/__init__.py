@@ -1,0 +1,56 @@
+"""From `config.data` to checked training, validation and test sets in memory: `load(config.data).train.images`."""
+
+import dataclasses
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from imgcls_jax.data import checks
+from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.data.sources import SOURCES
+from imgcls_jax.data.splits import stratified_split
+from imgcls_jax.errors import choose
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """The three splits of a data set, without overlap, and the data report of checks.py."""
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+    report: dict
+
+    @property
+    def fingerprint(self) -> str:
+        """One SHA-256 over the fingerprints of the three splits."""
+        return checks.fingerprint({"train": self.train, "validation": self.validation, "test": self.test})
+
+
+def load(config: ConfigDict) -> Splits:
+    """Reads the data that `config.data` names, checks it and splits it.
+
+    The test set is the source's own, or `config.test` of its training set where it has none; the validation set is
+    `config.validation` of what is then left for training.
+
+    Errors: DataError for data that is missing, damaged or not what it should be; ConfigError for options that do not
+    fit the data.
+    """
+    read = choose("data source", config.source, SOURCES)
+    datasets = read(config)
+    checks.refuse(datasets)
+    datasets = {name: _with_int32_labels(dataset) for name, dataset in datasets.items()}
+    train, test = datasets["train"], datasets.get("test")
+    if test is None:
+        rest, part = stratified_split(train.labels, config.test, config.split_seed, option="data.test")
+        train, test = train.take(rest), train.take(part)
+    rest, part = stratified_split(train.labels, config.validation, config.split_seed, option="data.validation")
+    train, validation = train.take(rest), train.take(part)
+    report = checks.check({"train": train, "validation": validation, "test": test})
+    return Splits(train=train, validation=validation, test=test, report=report)
+
+
+def _with_int32_labels(dataset: Dataset) -> Dataset:
+    if dataset.labels.dtype == np.int32:
+        return dataset
+    return dataclasses.replace(dataset, labels=dataset.labels.astype(np.int32))

@@ -1,0 +1,155 @@
+"""CIFAR-10's original files, in the python and the binary version, in a folder or still in their archive."""
+
+import codecs
+import io
+import pickle
+import tarfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from imgcls_jax.data.readers import Split
+from imgcls_jax.errors import DataError
+
+SIDE = 32
+PIXELS = 3 * SIDE * SIDE  # a channel after the other, each by rows
+FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin")
+ARCHIVES = ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz")
+# Of each version: the batches of the splits, and the file of the class names.
+PYTHON = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}, "batches.meta"
+BINARY = {"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)}, "batches.meta.txt"
+
+
+def find_cifar(path: Path) -> list[Path]:
+    """The files to read for `path`: an archive, or the batches in a folder or in its folder of the usual name."""
+    if path.is_file():
+        return [path]
+    for folder in (path, *(path / name for name in FOLDERS)):
+        for splits, meta in (PYTHON, BINARY):
+            names = [*splits["train"], *splits["test"], meta]
+            present = [name for name in names if (folder / name).is_file()]
+            if len(present) == len(names):
+                return [folder / name for name in names]
+            if len(present) > 1:
+                raise DataError(
+                    f"{folder} lacks {', '.join(sorted(set(names) - set(present)))} of CIFAR-10. Unpack the archive "
+                    "again, or name the archive itself by --config.data.path."
+                )
+    for name in ARCHIVES:
+        if (path / name).is_file():
+            return [path / name]
+    raise DataError(
+        f"{path} holds none of CIFAR-10's files. --config.data.path should name a folder {' or '.join(FOLDERS)}, the "
+        f"folder that holds it, or an archive {' or '.join(ARCHIVES)}."
+    )
+
+
+def read_cifar(files: list[Path]) -> tuple[dict[str, Split], tuple[str, ...]]:
+    """The splits, images uint8 [N, 32, 32, 3] and labels int32 [N], and the class names of what `find_cifar` found."""
+    if len(files) == 1:
+        contents = _archive_members(files[0])
+        origin = files[0]
+    else:
+        contents = {file.name: file.read_bytes() for file in files}
+        origin = files[0].parent
+    for (splits, meta), read_batch, read_names in (
+        (PYTHON, _python_batch, _python_names),
+        (BINARY, _binary_batch, _binary_names),
+    ):
+        names = [*splits["train"], *splits["test"], meta]
+        missing = [name for name in names if name not in contents]
+        if missing and len(missing) < len(names):
+            raise DataError(f"{origin} lacks {', '.join(missing)} of CIFAR-10. Download the archive again.")
+        if missing:
+            continue
+        class_names = read_names(contents[meta], f"{meta} in {origin}")
+        read = {}
+        for split, batches in splits.items():
+            parts = [read_batch(contents[batch], f"{batch} in {origin}") for batch in batches]
+            flat = np.concatenate([images for images, _ in parts])
+            images = np.ascontiguousarray(flat.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
+            read[split] = (images, np.concatenate([labels for _, labels in parts]).astype(np.int32))
+        return read, class_names
+    raise DataError(f"{origin} holds no batch of CIFAR-10. Accepted are the archives {' and '.join(ARCHIVES)}.")
+
+
+def _archive_members(path: Path) -> dict[str, bytes]:
+    """The content of CIFAR-10's files in an archive by their name without folder; nothing is unpacked to disk."""
+    wanted = {name for splits, meta in (PYTHON, BINARY) for name in (*splits["train"], *splits["test"], meta)}
+    try:
+        with tarfile.open(path, "r:*") as archive:
+            members = ((member, Path(member.name).name) for member in archive if member.isfile())
+            return {name: archive.extractfile(member).read() for member, name in members if name in wanted}
+    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+        raise DataError(
+            f"{path} cannot be read as an archive ({error}). It is damaged or only part of it is there: download it "
+            f"again, as {' or '.join(ARCHIVES)}."
+        ) from error
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Reads pickles made of plain values and NumPy arrays, and refuses all that could run other code."""
+
+    RECONSTRUCT = np.empty(0).__reduce__()[0]  # NumPy's own, wherever this version of NumPy keeps it
+    ALLOWED = {
+        ("numpy.core.multiarray", "_reconstruct"): RECONSTRUCT,
+        ("numpy._core.multiarray", "_reconstruct"): RECONSTRUCT,
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+        ("_codecs", "encode"): codecs.encode,
+        **{("builtins", kind.__name__): kind for kind in (list, dict, tuple, set)},
+        **{("__builtin__", kind.__name__): kind for kind in (list, dict, tuple, set)},
+    }
+
+    def find_class(self, module: str, name: str):
+        if (module, name) not in self.ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no file of CIFAR-10 needs")
+        return self.ALLOWED[module, name]
+
+
+def _unpickle(content: bytes, where: str) -> dict:
+    """The dict in a pickle, its keys as text."""
+    try:
+        read = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
+        return {key.decode() if isinstance(key, bytes) else key: value for key, value in read.items()}
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        raise DataError(
+            f"{where} is not a file of CIFAR-10's python version ({error}). Get the archive again from its official "
+            "place; what is not from there should not be opened."
+        ) from error
+
+
+def _python_batch(content: bytes, where: str) -> Split:
+    read = _unpickle(content, where)
+    images, labels = read.get("data"), np.array(read.get("labels", ()))
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape != (len(labels), PIXELS):
+        raise DataError(
+            f"{where} should hold 'data', uint8 of N x {PIXELS}, and 'labels', N class numbers; it holds "
+            f"{', '.join(map(str, read)) or 'nothing'} with {len(labels)} labels. Download the archive again."
+        )
+    return images, labels
+
+
+def _python_names(content: bytes, where: str) -> tuple[str, ...]:
+    names = _unpickle(content, where).get("label_names")
+    if not names:
+        raise DataError(f"{where} has no 'label_names'. Download the archive again.")
+    return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
+
+
+def _binary_batch(content: bytes, where: str) -> Split:
+    if not content or len(content) % (1 + PIXELS):
+        raise DataError(
+            f"{where} is truncated: its {len(content)} bytes are no multiple of the {1 + PIXELS} of an image with "
+            "its label. Download the archive again."
+        )
+    rows = np.frombuffer(content, np.uint8).reshape(-1, 1 + PIXELS)
+    return rows[:, 1:], rows[:, 0]
+
+
+def _binary_names(content: bytes, where: str) -> tuple[str, ...]:
+    names = tuple(content.decode("utf-8", "replace").split())
+    if not names:
+        raise DataError(f"{where} names no class. Download the archive again.")
+    return names

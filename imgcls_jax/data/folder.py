@@ -1,0 +1,120 @@
+"""Folders of image files, a folder a class."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from imgcls_jax.data.checks import shape_text
+from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.errors import DataError
+
+GRAYSCALE_MODES = ("1", "L", "LA", "La")  # Pillow's names of 8-bit grayscale, without and with alpha
+DEEP_MODES = ("I", "F")  # 16-bit and floating-point grayscale, which Pillow would clip to 8 bits
+
+Files = dict[str, dict[str, list[Path]]]  # split -> class -> image files
+
+
+def find_images(path: Path) -> Files:
+    """The image files under path/train/CLASS/ and path/test/CLASS/, or path/CLASS/ (no test set), sorted by name."""
+    train = path / "train"
+    if not (train.is_dir() and _visible(train, folders=True)):
+        return {"train": _classes(path)}
+    found = {"train": _classes(train)}
+    if (path / "test").is_dir():
+        found["test"] = _classes(path / "test")
+        other = sorted(set(found["train"]) ^ set(found["test"]))
+        if other:
+            raise DataError(
+                f"{path}: the class folders {', '.join(other)} are only in one of train and test. "
+                "Both need the same classes: add or rename folders."
+            )
+    return found
+
+
+def _classes(folder: Path) -> dict[str, list[Path]]:
+    classes = {}
+    for subfolder in _visible(folder, folders=True):
+        inner = _visible(subfolder, folders=True)
+        if inner:
+            raise DataError(
+                f"{inner[0]} is a folder inside a class folder, where only image files are accepted. Expected is "
+                "PATH/train/CLASS/* with PATH/test/CLASS/*, or PATH/CLASS/*."
+            )
+        classes[subfolder.name] = _visible(subfolder, folders=False)
+        if not classes[subfolder.name]:
+            raise DataError(f"The class folder {subfolder} is empty. Put images into it or remove it.")
+    if not classes:
+        raise DataError(
+            f"{folder} holds no class folders. Expected is PATH/train/CLASS/* with PATH/test/CLASS/*, or PATH/CLASS/*."
+        )
+    return classes
+
+
+def _visible(folder: Path, *, folders: bool) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.name[0] != "." and path.is_dir() == folders)
+
+
+def read_folder(files: Files, *, image_size: int = 0) -> dict[str, Dataset]:
+    """Decodes what `find_images` found: one channel if all the images are grayscale, RGB otherwise.
+
+    image_size: side to which every image is resized; with 0 all of them must have the same size.
+    """
+    every = [file for classes in files.values() for of_class in classes.values() for file in of_class]
+    channels = 1 if all(_is_grayscale(file) for file in every) else 3
+    first, shape = every[0], read_image(every[0], channels=channels, image_size=image_size).shape
+    datasets = {}
+    for split, classes in files.items():
+        count = sum(len(of_class) for of_class in classes.values())
+        images, labels = np.empty((count, *shape), np.uint8), np.empty(count, np.int32)
+        labelled = ((label, file) for label, of_class in enumerate(classes.values()) for file in of_class)
+        for i, (label, file) in enumerate(labelled):
+            image = read_image(file, channels=channels, image_size=image_size)
+            if image.shape != shape:
+                raise DataError(
+                    f"{file} is {shape_text(image.shape)}, {first} is {shape_text(shape)} (height x width x channels). "
+                    "All images need one shape: --config.data.image_size=N resizes each to N x N."
+                )
+            images[i], labels[i] = image, label
+        datasets[split] = Dataset(images, labels, tuple(classes))
+    return datasets
+
+
+def read_image(path: str | os.PathLike, *, channels: int, image_size: int = 0) -> np.ndarray:
+    """One image file as uint8 [H, W, channels], upright by its EXIF orientation, what is transparent on white.
+
+    channels: 1 for grayscale or 3 for RGB; image_size: side to which it is resized (bilinear), 0 for its own size.
+    Errors: DataError that names the file.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as image:
+            mode = image.mode
+            image = ImageOps.exif_transpose(image)
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                white = Image.new("RGBA", image.size, "white")
+                image = Image.alpha_composite(white, image)
+            image = image.convert("L" if channels == 1 else "RGB")
+    except Exception as error:  # a damaged file can make Pillow raise nearly anything
+        raise DataError(
+            f"{path} cannot be read as an image ({error}). Repair or remove it; files that are no images do not belong "
+            "into a class folder."
+        ) from error
+    if mode.startswith(DEEP_MODES):
+        raise DataError(f"{path} has more than 8 bits a channel (mode {mode}). Save it with 8 bits, as from 0 to 255.")
+    if image_size:
+        image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
+    pixels = np.asarray(image)
+    return pixels[..., None] if channels == 1 else pixels
+
+
+def _is_grayscale(path: Path) -> bool:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return image.mode in GRAYSCALE_MODES
+    except Exception:  # what cannot be read is refused by read_image, which says why
+        return True

@@ -1,0 +1,216 @@
+"""Files of arrays: MNIST's idx, CSV and npz. Each reader gives arrays or refuses the file by name and place."""
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from imgcls_jax.errors import DataError
+
+Split = tuple[np.ndarray, np.ndarray]  # images, labels
+
+IDX_PREFIXES = {"train": "train", "test": "t10k"}
+IDX_DIMENSIONS = {"images": 3, "labels": 1}
+
+
+def find_idx(folder: Path) -> dict[str, tuple[Path, Path]]:
+    """The idx files of `folder`: split -> (images, labels). The test pair may be missing; half a pair may not."""
+    found = {}
+    for split, prefix in IDX_PREFIXES.items():
+        pair = [_find_idx_file(folder, prefix, kind) for kind in IDX_DIMENSIONS]
+        if all(pair):
+            found[split] = tuple(pair)
+        elif any(pair) or split == "train":
+            names = [f"{prefix}-{kind}-idx{number}-ubyte" for kind, number in IDX_DIMENSIONS.items()]
+            missing = [name for name, file in zip(names, pair, strict=True) if not file]
+            raise DataError(
+                f"{folder} has no {' and no '.join(missing)} (with or without .gz). Copy it there, or name another "
+                "folder by --config.data.path."
+            )
+    return found
+
+
+def _find_idx_file(folder: Path, prefix: str, kind: str) -> Path | None:
+    for joint in "-.":
+        for suffix in ("", ".gz"):
+            file = folder / f"{prefix}-{kind}{joint}idx{IDX_DIMENSIONS[kind]}-ubyte{suffix}"
+            if file.is_file():
+                return file
+    return None
+
+
+def read_idx(images: Path, labels: Path) -> Split:
+    """A pair of idx files: images uint8 [N, H, W, 1] and labels int32 [N]."""
+    pixels, numbers = _read_idx_file(images, "images"), _read_idx_file(labels, "labels")
+    if len(pixels) != len(numbers):
+        raise DataError(
+            f"{images} holds {len(pixels)} images, {labels} {len(numbers)} labels. "
+            "They are not of the same set: copy both from the same place."
+        )
+    return pixels[..., None], numbers.astype(np.int32)
+
+
+def _read_idx_file(path: Path, kind: str) -> np.ndarray:
+    """uint8 [N, H, W] for images, [N] for labels."""
+    dimensions = IDX_DIMENSIONS[kind]
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            content = file.read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read ({error}). Copy or download it again.") from error
+    magic, expected = content[:4], bytes((0, 0, 8, dimensions))
+    if magic != expected:
+        raise DataError(
+            f"{path} is no idx file of {kind}: it starts with the bytes {magic.hex(' ')} where {expected.hex(' ')} is "
+            "expected. Copy or download it again; a file ending in .gz must be compressed, any other must not."
+        )
+    start = 4 + 4 * dimensions
+    if len(content) < start:
+        raise DataError(f"{path} ends inside its header, after {len(content)} bytes. Copy or download it again.")
+    shape = np.frombuffer(content, ">u4", dimensions, offset=4).tolist()
+    size = start + math.prod(shape)
+    if len(content) != size:
+        state = "truncated" if len(content) < size else "too long"
+        raise DataError(
+            f"{path} is {state}: it holds {len(content)} bytes, where its header announces {size} "
+            f"({' x '.join(map(str, shape))}). Copy or download it again."
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def find_csv(path: Path) -> dict[str, Path]:
+    """The CSV files of `path`: a folder with one *train*.csv and one *test*.csv, or one file, without a test set."""
+    if path.is_file():
+        return {"train": path}
+    files = [file for file in sorted(path.iterdir()) if file.suffix.lower() == ".csv" and file.name[0] != "."]
+    found = {}
+    for split in ("train", "test"):
+        named = [file for file in files if split in file.name.lower()]
+        if len(named) != 1:
+            have = ", ".join(file.name for file in files) or "no CSV file at all"
+            raise DataError(
+                f"{path} should hold exactly one CSV file with {split!r} in its name; it holds {have}. Rename the "
+                "files, or name a single file by --config.data.path, which is then split."
+            )
+        found[split] = named[0]
+    return found
+
+
+def read_csv(path: Path) -> Split:
+    """Images uint8 [N, S, S, 1] and labels int32 [N] of a CSV file: a `label` column, then S * S columns of pixels.
+
+    Errors: DataError with the line of the file (the header being line 1), and the column where there is one.
+    """
+    import pandas
+
+    columns = _csv_columns(path)
+    try:
+        table = pandas.read_csv(path, header=None, skiprows=1, dtype=np.int16).to_numpy()
+    except pandas.errors.EmptyDataError as error:
+        raise DataError(f"{path} has a header but no rows. Every row is one image.") from error
+    except (ValueError, OverflowError) as error:
+        raise DataError(_csv_fault(path, columns) or f"{path} cannot be read as integers ({error}).") from error
+    label = columns.index("label")
+    low = table < 0
+    high = table > 255
+    high[:, label] = False
+    wrong = np.argwhere(low | high)
+    if len(wrong):
+        row, column = wrong[0]
+        accepted = "a class number from 0" if column == label else "an integer from 0 to 255"
+        raise DataError(
+            f"{_cell(path, columns, row, column)}: found {table[row, column]}, where {accepted} is accepted "
+            f"({len(wrong)} such values in the file). Correct the value or remove the line."
+        )
+    side = math.isqrt(len(columns) - 1)
+    images = np.delete(table, label, axis=1).astype(np.uint8).reshape(-1, side, side, 1)
+    return images, table[:, label].astype(np.int32)
+
+
+def _cell(path: Path, columns: list[str], row: int, column: int) -> str:
+    return f"{path}, line {row + 2}, column {column + 1} ({columns[column]!r})"
+
+
+def _csv_columns(path: Path) -> list[str]:
+    """The header's names, once every line has been found to have as many columns."""
+    with open(path, "rb") as file:
+        header = file.readline().decode("utf-8-sig", "replace")
+        columns = [name.strip().strip("\"'") for name in header.split(",")]
+        if columns.count("label") != 1:
+            shown = ", ".join(columns[:3])
+            raise DataError(
+                f"{path}, line 1: {columns.count('label')} of its {len(columns)} columns ({shown}, ...) are named "
+                "'label'. The first line must name the columns, separated by commas: 'label', and one for each pixel."
+            )
+        side = math.isqrt(len(columns) - 1)
+        if side == 0 or side**2 != len(columns) - 1:
+            raise DataError(
+                f"{path}, line 1: there are {len(columns) - 1} columns besides 'label'. Images are square: a square "
+                "number of pixel columns is accepted, such as 784 for 28 x 28. Remove the columns that are no pixels."
+            )
+        blank = None
+        for number, line in enumerate(file, start=2):
+            count = line.count(b",") + 1
+            if not line.strip():
+                blank = blank or number
+            elif blank or count != len(columns):
+                found = f"line {blank} is empty" if blank else f"line {number} has {count} columns"
+                raise DataError(f"{path}: {found}, where line 1 names {len(columns)}. Correct or remove that line.")
+    return columns
+
+
+def _csv_fault(path: Path, columns: list[str]) -> str | None:
+    """Where and why the values of a CSV file are not all integers: its first such value."""
+    import pandas
+
+    start = 0
+    with pandas.read_csv(path, header=None, skiprows=1, dtype=str, keep_default_na=False, chunksize=1000) as chunks:
+        for chunk in chunks:
+            numbers = chunk.apply(pandas.to_numeric, errors="coerce").to_numpy(np.float64)
+            whole = np.isfinite(numbers) & (numbers == np.round(numbers)) & (abs(numbers) < 2**15)
+            wrong = np.argwhere(~whole)
+            if len(wrong):
+                row, column = wrong[0]
+                text = chunk.iat[row, column].strip()
+                missing = text.lower() in ("", "nan", "na", "n/a", "null", "none", "?")
+                found = "the value is missing" if missing else f"{text!r} is not an integer from 0 to 255"
+                remedy = "Fill it or remove the line." if missing else "Correct it or remove the line."
+                return f"{_cell(path, columns, start + row, column)}: {found}. {remedy}"
+            start += len(chunk)
+    return None
+
+
+def read_npz(path: Path) -> tuple[dict[str, Split], tuple[str, ...] | None]:
+    """The splits of an .npz file, their types as stored, and its class names, or None where it has none.
+
+    It holds the arrays train_images and train_labels, with test_images and test_labels where there is a test set; or
+    images and labels only. Images of one channel may come as [N, H, W].
+    """
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as content:
+            arrays = dict(content)
+    except Exception as error:  # a damaged file can raise nearly anything
+        raise DataError(
+            f"{path} cannot be read as an .npz file of plain arrays ({error}). Write it by numpy.savez; arrays of "
+            "objects are not accepted, since they may run code: store class_names as an array of text."
+        ) from error
+    prefixes = {"train": "train_", "test": "test_"} if "train_images" in arrays else {"train": ""}
+    if "test_images" not in arrays and "test_labels" not in arrays:
+        prefixes.pop("test", None)
+    needed = [prefix + kind for prefix in prefixes.values() for kind in ("images", "labels")]
+    missing = [name for name in needed if name not in arrays]
+    if missing:
+        raise DataError(
+            f"{path} has no array {' and no '.join(missing)}; it holds {', '.join(arrays) or 'none'}. Accepted are "
+            "train_images, train_labels, test_images and test_labels, or images and labels, and class_names if wanted."
+        )
+    splits = {}
+    for split, prefix in prefixes.items():
+        images = arrays[f"{prefix}images"]
+        splits[split] = (images[..., None] if images.ndim == 3 else images, arrays[f"{prefix}labels"])
+    names = arrays.get("class_names")
+    if names is None:
+        return splits, None
+    return splits, tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names.ravel().tolist())

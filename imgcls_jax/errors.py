@@ -1,0 +1,36 @@
+"""Errors that the user can mend. launch.py prints their text without a traceback and exits with status 2."""
+
+import difflib
+from collections.abc import Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class UserError(Exception):
+    """Says what was found, where, and what would be accepted."""
+
+
+class ConfigError(UserError):
+    """A config value, or a combination of them, that cannot work."""
+
+
+class DataError(UserError):
+    """Data that is missing, unreadable or not what it should be."""
+
+
+class RunError(UserError):
+    """A run folder that is missing, foreign, damaged or in use."""
+
+
+class TrainingError(UserError):
+    """Training that cannot go on, such as a loss that is no longer finite."""
+
+
+def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
+    """`table[name]`; for a name that is not in it, a ConfigError with the nearest and all the accepted names."""
+    if name in table:
+        return table[name]
+    near = difflib.get_close_matches(str(name), table, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ConfigError(f"There is no {kind} named {name!r}.{hint} Choose from: {', '.join(sorted(table))}.")

@@ -1,0 +1,66 @@
+"""A run's best model on images."""
+
+import io
+import statistics
+from typing import Any
+
+import jax
+import numpy as np
+
+from imgcls_jax import trees
+from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.evaluation.scores import score, softmax
+from imgcls_jax.run_folder import CHECKPOINTS, PREDICTIONS, TEST, RunFolder, write_atomically
+from imgcls_jax.training import steps
+from imgcls_jax.training.checkpoints import Checkpoints, shapes
+from imgcls_jax.training.loop import build_model
+
+
+class Predictor:
+    """The best model of a run; needs nothing but the run's folder."""
+
+    def __init__(self, run: RunFolder):
+        config, data = run.config, run.data
+        self.class_names = tuple(data["class_names"])
+        model, transform = build_model(config, num_classes=len(self.class_names))
+        shape = data["splits"]["train"]["shape"]
+        params, model_state = jax.eval_shape(
+            lambda: steps.initialize(model, transform, np.zeros((1, *shape), np.uint8), seed=0)
+        )
+        expected = {"params": params, "model_state": model_state}
+        checkpoints = Checkpoints(run.path / CHECKPOINTS, read_only=True)
+        self.step, restored = checkpoints.restore_best(shapes(expected))
+        checkpoints.close()
+        self.params = restored["params"]
+        self._variables = steps.replicate({"params": self.params, **restored["model_state"]})
+        self._predict = steps.make_predict(model, transform, batch_size=config.train.eval_batch_size)
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """images uint8 [N, H, W, C] -> logits float32 [N, K]."""
+        return self._predict(self._variables, steps.replicate(images))
+
+
+def test(run: RunFolder, dataset: Dataset) -> None:
+    """Writes the run's predictions on the test set and its test.json: the figures, and a summary of the training."""
+    predictor = Predictor(run)
+    logits = predictor.logits(dataset.images)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, probabilities=softmax(logits).astype(np.float32), labels=dataset.labels)
+    write_atomically(run.path / PREDICTIONS, buffer.getvalue())
+    run.write_json(TEST, score(logits, dataset.labels, dataset.class_names) | _summary(run, predictor))
+
+
+def _summary(run: RunFolder, predictor: Predictor) -> dict[str, Any]:
+    history = run.history
+    best = next(line for line in history if line["step"] == predictor.step)
+    seconds = [line["seconds"] for line in history]
+    return {
+        "best_epoch": best["epoch"],
+        "best_step": best["step"],
+        "validation_accuracy": best["validation_accuracy"],
+        "validation_loss": best["validation_loss"],
+        "epochs": len(history),
+        "parameters": trees.count(predictor.params),
+        "train_seconds": sum(seconds),
+        "seconds_per_epoch": statistics.median(seconds),  # the first epoch's include compilation
+    }

@@ -1,0 +1,1 @@
+"""What a person sees of runs: figures, a page for each run, tables that compare runs."""

@@ -1,0 +1,127 @@
+"""Pieces of HTML for self-contained pages. Text given to these functions is escaped by them, markup is not."""
+
+import base64
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def page(title: str, body: str) -> str:
+    """A whole page around the markup `body`."""
+    css = Path(__file__).with_name("page.css").read_text()
+    return (
+        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{css}</style>\n<body>\n{body}</body>\n</html>\n"
+    )
+
+
+def section(title: str, body: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>\n{body}</section>\n"
+
+
+def columns(*parts: str) -> str:
+    """Markup side by side where there is room, below each other on a phone."""
+    return '<div class="columns">' + "".join(f"<div>{part}</div>" for part in parts) + "</div>\n"
+
+
+def chart(path: Path, description: str) -> str:
+    """The PNG at `path`; on a phone it keeps a readable width and scrolls in its own box."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        width, height = picture.size
+    return (
+        f'<div class="scroll"><img class="chart" alt="{escape(description)}" width="{width}" height="{height}" '
+        f'style="min-width:min({width}px,30rem)" src="{_data_uri("png", path.read_bytes())}"></div>\n'
+    )
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], foot: Sequence[str] = ()) -> str:
+    """A table whose first column names the row and whose other columns hold figures."""
+
+    def line(cells: Sequence[str]) -> str:
+        figures = "".join(f'<td class="number">{escape(cell)}</td>' for cell in cells[1:])
+        return f"<tr><th>{escape(cells[0])}</th>{figures}</tr>\n"
+
+    heads = "".join(f"<th{' class=number' if n else ''}>{escape(name)}</th>" for n, name in enumerate(head))
+    tall = " tall" if len(rows) > 24 else ""
+    return (
+        f'<div class="scroll{tall}"><table><thead><tr>{heads}</tr></thead>\n<tbody>\n{"".join(map(line, rows))}</tbody>'
+        f"{f'<tfoot>{line(foot)}</tfoot>' if foot else ''}</table></div>\n"
+    )
+
+
+def facts(values: Mapping[str, Any]) -> str:
+    """A table of names and values; what is nested is named by its path."""
+    body = "".join(
+        f"<tr><th>{escape(words(key))}</th><td>{escape(text(value))}</td></tr>\n" for key, value in _flat(values)
+    )
+    return f'<div class="scroll"><table class="facts"><tbody>\n{body}</tbody></table></div>\n'
+
+
+def image(pixels: np.ndarray, description: str, *, side: int) -> str:
+    """The uint8 image [H, W, C], shrunk where its longer side is above `side`; the style sheet enlarges small ones."""
+    from PIL import Image
+
+    picture = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
+    photo = max(picture.size) > side
+    buffer = io.BytesIO()
+    if photo:
+        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+        picture.save(buffer, format="jpeg", quality=85)
+    else:
+        picture.save(buffer, format="png", optimize=True)
+    source = _data_uri("jpeg" if photo else "png", buffer.getvalue())
+    return f'<img class="{"photo" if photo else "pixels"}" alt="{escape(description)}" src="{source}">'
+
+
+def image_width(shape: Sequence[int], *, side: int) -> int:
+    """Width to show images [H, W, C] at, the longer side at about `side` pixels; small images grow by whole factors."""
+    longest = max(shape[:2])
+    return round(shape[1] * (side / longest if longest > side else round(side / longest)))
+
+
+def words(key: str) -> str:
+    """A key of a JSON file as words."""
+    return key.replace("_", " ")
+
+
+def text(value: Any) -> str:
+    """A value of a JSON file as a person writes it."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(text, value))
+    return str(value)
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

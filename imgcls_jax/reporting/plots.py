@@ -1,0 +1,259 @@
+"""Figures of one run. Importing this imports matplotlib: import it where figures are made, not at the top of a module.
+
+Every function returns a `matplotlib.figure.Figure` made without pyplot, so nothing global is touched.
+"""
+
+import io
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.run_folder import write_atomically
+
+DPI = 110
+INK, GREY, RULE = "#2b2f36", "#7b828d", "#e4e7eb"
+BLUE, ORANGE, RED = "#3f72a6", "#d9863d", "#b94a48"
+MOST_MISTAKES = 24
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes the figure as PNG of 256 colours: a third of the size, and hard to tell from the original."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    image = Image.open(buffer).convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT)
+    buffer = io.BytesIO()
+    image.save(buffer, format="png", optimize=True)
+    write_atomically(Path(path), buffer.getvalue())
+
+
+def curves(history: Sequence[dict[str, Any]], best_epoch: int | None = None) -> Figure:
+    """Loss, accuracy and learning rate against the epoch; `best_epoch` is the epoch whose weights were kept."""
+    figure = Figure(figsize=(7.2, 6), layout="constrained", facecolor="white")
+    figure.get_layout_engine().set(h_pad=0.06, w_pad=0.06)
+    loss, accuracy, rate = figure.subplots(3, sharex=True, height_ratios=(5, 5, 2))
+    epochs = [line["epoch"] for line in history]
+    marker = "o" if len(epochs) < 2 else None  # a line of one point would not show
+
+    for axes, key, scale in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
+        for split, colour in (("train", BLUE), ("validation", ORANGE)):
+            values = [scale * line[f"{split}_{key}"] for line in history]
+            axes.plot(epochs, values, color=colour, linewidth=1.8, marker=marker, label=split)
+            if split == "validation" and best_epoch in epochs:
+                value = values[epochs.index(best_epoch)]
+                axes.plot(best_epoch, value, "o", color=colour, markeredgecolor="white", markersize=8, clip_on=False)
+    rate.plot(epochs, [line["learning_rate"] for line in history], color=GREY, linewidth=1.6, marker=marker)
+
+    for axes, title in ((loss, "Loss"), (accuracy, "Accuracy, %"), (rate, "Learning rate")):
+        plain(axes)
+        axes.set_title(title, loc="left", fontsize=10.5, color=INK, fontweight="bold")
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        if best_epoch in epochs:
+            axes.axvline(best_epoch, color=ORANGE, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
+    highest = max((line["learning_rate"] for line in history), default=0) or 1
+    rate.set_ylim(0, 1.08 * highest)
+    rate.set_yticks([0, highest], ["0", f"{highest:.3g}"])
+    rate.set_xlabel("Epoch", fontsize=9.5, color=INK)
+    rate.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if epochs:
+        spare = 0.5 if len(epochs) == 1 else 0
+        rate.set_xlim(epochs[0] - spare, epochs[-1] + spare)
+    handles, labels = loss.get_legend_handles_labels()
+    if best_epoch in epochs:
+        handles.append(loss.lines[2])
+        labels.append(f"best, epoch {best_epoch}")
+    legend = loss.legend(
+        handles, labels, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=9, borderaxespad=0.2
+    )
+    for text in legend.get_texts():
+        text.set_color(INK)
+    return figure
+
+
+def confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> Figure:
+    """Confusion matrix [K, K] of counts, rows true, columns predicted; blue for hits, red for errors, by row share."""
+    counts = np.asarray(matrix)
+    classes = len(counts)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    hit = np.eye(classes, dtype=bool)[..., None]
+    strength = np.where(hit, share[..., None], np.sqrt(share[..., None]))  # the root lets errors of 1 % be seen
+    colours = 1 - strength * (1 - np.where(hit, _rgb(BLUE), _rgb(RED)))
+
+    side = np.clip(11 / classes, 0.1, 1.0 if classes < 6 else 0.58)  # inches a cell
+    fontsize = np.clip(15 * side, 5, 9)
+    names = [_short(name) for name in class_names]
+    longest = max(_width(name, fontsize) for name in names) / 72
+    rotation = 90 if classes > 12 else 40 if longest > 0.9 * side else 0
+    left, right, top = longest + 0.55, 0.12, 0.12
+    bottom = longest * np.sin(np.radians(rotation)) + 0.55
+    width, height = left + side * classes + right, bottom + side * classes + top
+    figure = Figure(figsize=(width, height), facecolor="white")
+    axes = figure.add_axes((left / width, bottom / height, side * classes / width, side * classes / height))
+    axes.imshow(colours, interpolation="nearest")
+    if classes <= 30:
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            colour = "white" if strength[row, column, 0] > 0.55 else INK
+            text = str(counts[row, column])
+            size = min(9, 72 * side * 1.45 / max(len(text), 3))
+            axes.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
+    aligned = {"ha": "right", "rotation_mode": "anchor"} if rotation == 40 else {}
+    axes.set_xticks(range(classes), names, rotation=rotation, fontsize=fontsize, color=INK, **aligned)
+    axes.set_yticks(range(classes), names, fontsize=fontsize, color=INK)
+    axes.set_xticks(np.arange(classes - 1) + 0.5, minor=True)
+    axes.set_yticks(np.arange(classes - 1) + 0.5, minor=True)
+    axes.grid(which="minor", color=RULE, linewidth=0.8 if classes <= 30 else 0.3)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_color(RULE)
+    title = {"fontsize": 10, "color": INK, "fontweight": "bold"}
+    figure.text((left + side * classes / 2) / width, 0.12 / height, "Predicted", ha="center", **title)
+    figure.text(0.1 / width, (bottom + side * classes / 2) / height, "True", va="center", rotation=90, **title)
+    return figure
+
+
+def sample_grid(dataset: Dataset, indices: Sequence[np.ndarray]) -> Figure:
+    """The examples at `indices`, for each of the K classes some: a row a class, with its name at the left.
+
+    More than 25 classes stand in several columns of rows.
+    """
+    classes, samples = len(indices), max(map(len, indices))
+    blocks = -(-classes // 25)
+    rows = -(-classes // blocks)
+    side = 64 if classes <= 25 else 40
+    tile_height, tile_width = _tile_shape(dataset, side)
+    names = [_short(name) for name in dataset.class_names]
+    label = _widest(names, 10) + 10
+    gap, margin = 4, 12
+    block = label + samples * (tile_width + gap) + 20
+
+    canvas = _Canvas(
+        width=2 * margin + blocks * block - 20 - gap,
+        height=2 * margin + rows * (tile_height + gap) - gap,
+    )
+    for k in range(classes):
+        x, y = margin + k // rows * block + label, margin + k % rows * (tile_height + gap)
+        canvas.text(x - 10, y + tile_height / 2, names[k], 10, INK, ha="right", va="center")
+        for n, index in enumerate(indices[k]):
+            canvas.image(x + n * (tile_width + gap), y, tile(dataset.images[index], side))
+    return canvas.figure()
+
+
+def most_confident_mistakes(probabilities: np.ndarray, labels: np.ndarray, most: int = MOST_MISTAKES) -> np.ndarray:
+    """Indices of wrongly classified examples of probabilities [N, K], the most confident first."""
+    wrong = np.flatnonzero(probabilities.argmax(axis=-1) != labels)
+    return wrong[np.argsort(-probabilities[wrong].max(axis=-1), kind="stable")][:most]
+
+
+def mistakes(dataset: Dataset, probabilities: np.ndarray, indices: np.ndarray | None = None) -> Figure:
+    """Misclassified examples with true class, predicted class and confidence.
+
+    dataset: the N examples of probabilities [N, K]; indices: which to show, by default the most confident mistakes.
+    """
+    if indices is None:
+        indices = most_confident_mistakes(probabilities, dataset.labels)
+    if not len(indices):
+        canvas = _Canvas(width=480, height=80)
+        canvas.text(240, 40, "No example is misclassified.", 11, INK, ha="center", va="center")
+        return canvas.figure()
+
+    tile_height, tile_width = _tile_shape(dataset, 120)
+    captions = []
+    for index in indices:
+        predicted = probabilities[index].argmax()
+        true_name = _short(dataset.class_names[dataset.labels[index]], 16)
+        predicted_name = _short(dataset.class_names[predicted], 16)
+        confidence = percent(probabilities[index, predicted])
+        captions.append((f"{true_name} \N{RIGHTWARDS ARROW}", f"{predicted_name}  {confidence}"))
+    space, margin = 20, 12
+    cell_width = max(tile_width, _widest(itertools.chain(*captions), 8.5)) + space
+    cell_height = tile_height + 52
+    columns = min(len(indices), max(int(1000 // cell_width), 1))
+    rows = -(-len(indices) // columns)
+    canvas = _Canvas(
+        width=2 * margin + columns * cell_width - space,
+        height=2 * margin + rows * cell_height - 14,
+    )
+    for n, (index, caption) in enumerate(zip(indices, captions, strict=True)):
+        x, y = margin + n % columns * cell_width, margin + n // columns * cell_height
+        canvas.image(x, y, tile(dataset.images[index], 120))
+        canvas.text(x, y + tile_height + 16, caption[0], 8.5, INK)
+        canvas.text(x, y + tile_height + 32, caption[1], 8.5, RED)
+    return canvas.figure()
+
+
+def plain(axes: Any) -> None:
+    """The look of all charts: a bottom line, horizontal rules, no box."""
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(GREY)
+    axes.grid(axis="y", color=RULE, linewidth=0.9)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=9, length=0, labelcolor=INK)
+
+
+def percent(share: float) -> str:
+    """`97.3 %`, never rounded up to 100."""
+    return f"{min(100 * share, 99.9) if share < 1 else 100:.1f} %"
+
+
+def tile(image: np.ndarray, side: int) -> np.ndarray:
+    """The uint8 image [H, W, C] as RGB, about `side` pixels long: enlarged by whole pixels, or shrunk to fit."""
+    rgb = np.broadcast_to(image, (*image.shape[:2], 3))
+    longest = max(image.shape[:2])
+    if longest > side:
+        small = Image.fromarray(np.ascontiguousarray(rgb))
+        small.thumbnail((side, side), Image.Resampling.LANCZOS)
+        return np.asarray(small)
+    enlarge = round(side / longest)
+    return rgb.repeat(enlarge, axis=0).repeat(enlarge, axis=1)
+
+
+def _tile_shape(dataset: Dataset, side: int) -> tuple[int, int]:
+    return tile(np.zeros(dataset.images.shape[1:], np.uint8), side).shape[:2]
+
+
+class _Canvas:
+    """A figure laid out in pixels, the origin at the upper left, so that images are drawn unresampled."""
+
+    def __init__(self, *, width: float, height: float):
+        self.width, self.height = round(width), round(height)
+        self._figure = Figure(figsize=(self.width / DPI, self.height / DPI), dpi=DPI, facecolor="white")
+        self._pixels = np.full((self.height, self.width, 3), 255, np.uint8)
+
+    def image(self, x: float, y: float, rgb: np.ndarray) -> None:
+        top, left = round(y), round(x)
+        self._pixels[top : top + rgb.shape[0], left : left + rgb.shape[1]] = rgb
+
+    def text(self, x: float, y: float, text: str, size: float, colour: str, **alignment: str) -> None:
+        self._figure.text(x / self.width, 1 - y / self.height, text, fontsize=size, color=colour, **alignment)
+
+    def figure(self) -> Figure:
+        axes = self._figure.add_axes((0, 0, 1, 1), frameon=False)
+        axes.set_axis_off()
+        axes.imshow(self._pixels, interpolation="nearest", aspect="auto")
+        return self._figure
+
+
+def _short(name: str, longest: int = 22) -> str:
+    """A name that fits, with matplotlib's math mode kept out of it."""
+    name = name if len(name) <= longest else name[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return name.replace("$", r"\$")
+
+
+def _widest(texts: Iterable[str], size: float) -> float:
+    """Width of the widest of the texts in pixels."""
+    return max(_width(text, size) for text in texts) * DPI / 72
+
+
+def _width(text: str, size: float) -> float:
+    """Width of the text in points."""
+    return TextPath((0, 0), text, size=size).get_extents().width
+
+
+def _rgb(colour: str) -> np.ndarray:
+    return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255

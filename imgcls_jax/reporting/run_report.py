@@ -1,0 +1,187 @@
+"""The page of a run: one HTML file that holds everything it shows, and the figures as files beside it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from imgcls_jax.data import checks
+from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.errors import RunError
+from imgcls_jax.reporting import page
+from imgcls_jax.run_folder import REPORT, RunFolder, write_atomically
+
+MOST_SAMPLES = 120  # sample images in all, and at most 8 of a class
+MISTAKE_SIDE, SAMPLE_SIDE = 96, 48  # pixels on the page that an image's longer side takes, about
+
+
+def write(run: RunFolder, *, train: Dataset, test: Dataset) -> None:
+    """Writes samples.png, curves.png, confusion.png, mistakes.png and report.html into a finished run's folder.
+
+    train: the training set; test: the test set in the order of the run's predictions. Raises RunError where the test
+    set is not the one that the run predicted.
+    """
+    from imgcls_jax.reporting import plots
+
+    scores, history = run.test, run.history
+    probabilities, labels = run.predictions
+    if not np.array_equal(labels, test.labels):
+        raise RunError(
+            f"The predictions in {run.path} are of {len(labels)} examples whose labels differ from those of the "
+            f"{len(test)} test examples given: this is not the run's test set. Report with the data it was trained on."
+        )
+    classes = len(train.class_names)
+    samples = checks.sample_indices(train.labels, per_class=min(max(MOST_SAMPLES // classes, 1), 8))
+    samples += [np.empty(0, np.int64)] * (classes - len(samples))
+    wrong = plots.most_confident_mistakes(probabilities, labels)
+    figures = {
+        "samples.png": plots.sample_grid(train, samples),
+        "curves.png": plots.curves(history, scores["best_epoch"]),
+        "confusion.png": plots.confusion(scores["confusion"], test.class_names),
+        "mistakes.png": plots.mistakes(test, probabilities, wrong),
+    }
+    for name, figure in figures.items():
+        plots.save(figure, run.path / name)
+
+    body = (
+        _header(run)
+        + page.section(
+            "Training", page.chart(run.path / "curves.png", "Loss, accuracy and learning rate against the epoch")
+        )
+        + page.section("Classes", page.columns(_per_class(scores), _confused_pairs(scores)))
+        + page.section(
+            "Confusion matrix",
+            page.chart(run.path / "confusion.png", "Confusion matrix, rows true, columns predicted")
+            + '<p class="note">Counts of test images: blue right, red wrong, deeper for a larger share of the row.</p>',
+        )
+        + page.section("Misclassified images", _mistakes(test, probabilities, wrong))
+        + page.section("Data", _data(run.data) + _samples(train, samples))
+        + page.section("Environment", _environment(run.environment))
+        + page.section("Configuration", _config(run.config.to_dict()))
+    )
+    html = page.page(f"{run.name}: {page.percent(scores['accuracy'])}", body)
+    write_atomically(run.path / REPORT, html.encode())
+
+
+def _header(run: RunFolder) -> str:
+    scores, config, device = run.test, run.config, run.environment.get("device", "an unnamed device")
+    epochs = f"{scores['best_epoch']} of {scores['epochs']}"
+    summary = (
+        f"<b>{escape(config.model.name)}</b> on <b>{escape(config.data.get('name') or config.data.source)}</b> "
+        f"classifies <b>{page.percent(scores['accuracy'])}</b> of {scores['examples']:,} test images correctly, with a "
+        f"loss of {scores['loss']:.4f}. It has {scores['parameters']:,} parameters, keeps the weights of epoch "
+        f"{epochs}, and trained for {page.duration(scores['train_seconds'])} on {escape(str(device))}."
+    )
+    figures = {
+        "Test accuracy": page.percent(scores["accuracy"]),
+        "Test loss": f"{scores['loss']:.4f}",
+        "Validation accuracy": page.percent(scores["validation_accuracy"]),
+        "Macro F1": page.percent(scores["macro"]["f1"]),
+        "Best epoch": epochs,
+        "Parameters": f"{scores['parameters']:,}",
+        "Time per epoch": page.duration(scores["seconds_per_epoch"]),
+        "Training time": page.duration(scores["train_seconds"]),
+    }
+    cards = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures.items())
+    return (
+        f'<header><h1>{escape(run.name)}</h1>\n<p class="lead">{summary}</p>\n'
+        f'<dl class="figures">{cards}</dl></header>\n'
+    )
+
+
+def _per_class(scores: Mapping[str, Any]) -> str:
+    keys = ("precision", "recall", "f1")
+    rows = [
+        [row["name"], *(f"{100 * row[key]:.2f}" for key in keys), f"{row['support']:,}"] for row in scores["per_class"]
+    ]
+    mean = ["Mean", *(f"{100 * scores['macro'][key]:.2f}" for key in keys), f"{scores['examples']:,}"]
+    table = page.table(["Class", "Precision", "Recall", "F1", "Images"], rows, foot=mean)
+    return f'{table}<p class="note">Precision, recall and F1 in percent, on the test set.</p>\n'
+
+
+def _confused_pairs(scores: Mapping[str, Any]) -> str:
+    pairs = scores["confused_pairs"]
+    if not pairs:
+        return "<p>No test image is taken for another class.</p>\n"
+    rows = "".join(
+        f"<tr><th>{escape(pair['true'])}</th><td>{escape(pair['predicted'])}</td>"
+        f'<td class="number bar" style="--share:{100 * pair["count"] / pairs[0]["count"]:.0f}%">{pair["count"]:,}</td>'
+        f"</tr>\n"
+        for pair in pairs
+    )
+    head = '<tr><th>True class</th><th>Taken for</th><th class="number">Images</th></tr>'
+    return f'<div class="scroll"><table><thead>{head}</thead>\n<tbody>\n{rows}</tbody></table></div>\n'
+
+
+def _mistakes(test: Dataset, probabilities: np.ndarray, wrong: np.ndarray) -> str:
+    from imgcls_jax.reporting import plots
+
+    total = int((probabilities.argmax(axis=-1) != test.labels).sum())
+    if not total:
+        return "<p>None: every test image is classified correctly.</p>\n"
+    figures = []
+    for index in wrong:
+        true, predicted = test.class_names[test.labels[index]], test.class_names[probabilities[index].argmax()]
+        picture = page.image(test.images[index], f"{true}, taken for {predicted}", side=MISTAKE_SIDE)
+        figures.append(
+            f'<figure>{picture}<figcaption>{escape(true)} &rarr; <span class="wrong">{escape(predicted)}</span><br>'
+            f'<span class="note">{plots.percent(probabilities[index].max())}</span></figcaption></figure>\n'
+        )
+    shown = f"all {total:,}" if len(wrong) == total else f"the {len(wrong)} most confident of {total:,}"
+    width = page.image_width(test.images.shape[1:], side=MISTAKE_SIDE)
+    return (
+        f'<p class="note">True class &rarr; predicted class, with the confidence: {shown} mistakes on {len(test):,} '
+        f"test images.</p>\n"
+        f'<div class="tiles" style="--image:{width}px">\n{"".join(figures)}</div>\n'
+    )
+
+
+def _data(report: Mapping[str, Any]) -> str:
+    """The data report: a column a split, the images of each class, and whatever else it says."""
+    splits, names = report["splits"], report["class_names"]
+    keys = dict.fromkeys(key for split in splits.values() for key in split if key != "class_counts")
+    rows = [[page.words(key), *(_split_text(key, split.get(key, "")) for split in splits.values())] for key in keys]
+    counts = [
+        [name, *(page.text(split["class_counts"][k]) for split in splits.values())] for k, name in enumerate(names)
+    ]
+    rest = {key: value for key, value in report.items() if key not in ("splits", "class_names")}
+    return (
+        page.columns(
+            f"<h3>Splits</h3>{page.table(['', *splits], rows)}",
+            f"<h3>Images of each class</h3>{page.table(['', *splits], counts)}",
+        )
+        + f"<h3>Data set</h3>{page.facts(rest)}"
+    )
+
+
+def _split_text(key: str, value: Any) -> str:
+    if key == "shape":
+        return "\N{MULTIPLICATION SIGN}".join(map(str, value))
+    return value[:8] if key == "fingerprint" else page.text(value)
+
+
+def _samples(train: Dataset, indices: Sequence[np.ndarray]) -> str:
+    rows = []
+    for name, row in zip(train.class_names, indices, strict=True):
+        images = "".join(page.image(train.images[index], name, side=SAMPLE_SIDE) for index in row)
+        rows.append(f"<tr><th>{escape(name)}</th><td><div>{images}</div></td></tr>\n")
+    width = page.image_width(train.images.shape[1:], side=SAMPLE_SIDE)
+    tall = " tall" if len(rows) > 24 else ""
+    return (
+        f'<h3>Training images</h3>\n<div class="scroll{tall}"><table class="samples" style="--image:{width}px">'
+        f"<tbody>\n{''.join(rows)}</tbody></table></div>\n"
+    )
+
+
+def _environment(environment: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in environment.items() if key != "command"}
+    return (
+        f"<h3>Command</h3>\n<pre>{escape(str(environment.get('command', '')))}</pre>\n"
+        f"<h3>Machine and versions</h3>\n{page.facts(rest)}"
+    )
+
+
+def _config(config: Mapping[str, Any]) -> str:
+    return f"<details><summary>All options</summary><pre>{escape(json.dumps(config, indent=2))}</pre></details>\n"

@@ -1,0 +1,102 @@
+"""The files of a run folder: their names, and how they are read and written, in one place."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from imgcls_jax.errors import RunError
+
+CONFIG = "config.json"
+ENVIRONMENT = "environment.json"  # versions, device, commit, data fingerprint, command
+DATA = "data.json"  # the data report
+METRICS = "metrics.jsonl"  # a line an epoch
+TEST = "test.json"  # test figures and the run's summary; its presence marks the run as finished
+PREDICTIONS = "predictions.npz"  # probabilities float32 [N, K] and labels int32 [N] of the test set
+REPORT = "report.html"
+CHECKPOINTS = "checkpoints"
+TENSORBOARD = "tensorboard"
+
+
+def flat_options(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options by path: {"optimizer.name": "adam", ...}."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        nested = isinstance(value, Mapping | ConfigDict)
+        flat |= flat_options(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+    return flat
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file that is either whole or not there, whenever the process is killed."""
+    partial = path.with_name(f".{path.name}.partial")
+    with open(partial, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+class RunFolder:
+    """A run's folder: `RunFolder("runs/mnist_cnn").test["accuracy"]`."""
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / TEST).exists()
+
+    @property
+    def config(self) -> ConfigDict:
+        return ConfigDict(self.read_json(CONFIG))
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        return self.read_json(ENVIRONMENT)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return self.read_json(DATA)
+
+    @property
+    def test(self) -> dict[str, Any]:
+        return self.read_json(TEST)
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl: one dict an epoch, oldest first. A last line cut off by a kill is left out."""
+        return [json.loads(line) for line in self._file(METRICS).read_text().split("\n")[:-1]]
+
+    @property
+    def predictions(self) -> tuple[np.ndarray, np.ndarray]:
+        """The test set's probabilities, float32 [N, K], and labels, int32 [N]."""
+        with np.load(self._file(PREDICTIONS), allow_pickle=False) as arrays:
+            return arrays["probabilities"], arrays["labels"]
+
+    def read_json(self, name: str) -> Any:
+        try:
+            return json.loads(self._file(name).read_text())
+        except ValueError as error:
+            raise RunError(f"{self.path / name} is not valid JSON ({error}).") from error
+
+    def write_json(self, name: str, content: Any) -> None:
+        write_atomically(self.path / name, (json.dumps(content, indent=1) + "\n").encode())
+
+    def write_history(self, lines: Iterable[dict[str, Any]]) -> None:
+        write_atomically(self.path / METRICS, "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+    def _file(self, name: str) -> Path:
+        file = self.path / name
+        if not file.exists():
+            what = "a run folder: a folder that launch.py trained into" if self.path.is_dir() else "there"
+            raise RunError(f"{file} is missing; {self.path} is not {what}, or its run has not got that far.")
+        return file

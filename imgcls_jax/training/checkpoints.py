@@ -1,0 +1,129 @@
+"""Checkpoints of a run: Orbax behind three functions, and a hash that Orbax does not keep.
+
+A checkpoint holds two trees of NumPy arrays, `model` (what prediction needs) and `training` (the rest of the state),
+and the loop's progress with the SHA-256 of both trees. Orbax writes in the background and finishes with a rename, so
+that a killed process leaves whole checkpoints only; the hash finds what was damaged later.
+"""
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
+
+from imgcls_jax import trees
+from imgcls_jax.errors import RunError
+
+log = logging.getLogger(__name__)
+
+TREES = ("model", "training")
+
+
+class _Best:
+    """Orbax' policy that keeps one step: the best so far."""
+
+    step = -1
+
+    def should_preserve(self, checkpoints, *, context):
+        return [checkpoint.step == self.step for checkpoint in checkpoints]
+
+
+class Checkpoints:
+    """The checkpoints in `folder`: the two newest and the best are kept."""
+
+    def __init__(self, folder: Path, *, read_only: bool = False):
+        self.folder = folder.resolve()
+        if read_only and not self.folder.is_dir():
+            raise RunError(f"{folder} is missing: this run has saved no checkpoint.")
+        if not read_only and self.folder.is_dir():
+            for child in self.folder.iterdir():
+                if child.is_dir() and not any(child.iterdir()):  # Orbax would take an empty folder for a checkpoint
+                    child.rmdir()
+        self._best = _Best()
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            options=ocp.CheckpointManagerOptions(
+                # Of the newest two one may turn out damaged. Orbax' own ranking by metrics would need a file more.
+                preservation_policy=AnyPreservationPolicy([LatestN(2), self._best]),
+                cleanup_tmp_directories=not read_only,
+                read_only=read_only,
+            ),
+            item_names=(*TREES, "progress"),
+        )
+
+    def save(self, step: int, *, model: Any, training: Any, progress: dict[str, Any]) -> None:
+        """Starts to write the trees (of NumPy arrays that nobody writes to) as the checkpoint of `step`.
+
+        `progress` is JSON-ready; its "best_step" is the step to keep as the best.
+        """
+        self._best.step = progress["best_step"]
+        hashes = {"model": trees.digest(model), "training": trees.digest(training)}
+        saved = self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                model=ocp.args.StandardSave(model),
+                training=ocp.args.StandardSave(training),
+                progress=ocp.args.JsonSave({"progress": progress, "hashes": hashes}),
+            ),
+        )
+        if not saved:
+            raise RunError(f"{self.folder} holds a checkpoint of step {step} or later: nothing was saved.")
+
+    def restore(self, *, model: Any, training: Any) -> tuple[int, Any, Any, dict[str, Any]] | None:
+        """(step, model, training, progress) of the newest checkpoint that is whole, or None where there is none.
+
+        The arguments are trees of the expected shapes. What is damaged is deleted with a warning: training does that
+        part again.
+        """
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            restored = self._try(step, {"model": model, "training": training})
+            if restored:
+                self._best.step = restored["progress"]["best_step"]
+                return step, restored["model"], restored["training"], restored["progress"]
+            shutil.rmtree(self.folder / str(step))
+            self._manager.reload()
+        return None
+
+    def restore_best(self, model: Any) -> tuple[int, Any]:
+        """(step, model) of the best checkpoint; where it is damaged, with a warning, of the newest that is whole.
+
+        Raises RunError where there is none.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        best = next((newest["progress"]["best_step"] for step in steps if (newest := self._try(step, {}))), -1)
+        for step in sorted(steps, key=lambda step: step == best, reverse=True):
+            if restored := self._try(step, {"model": model}):
+                return step, restored["model"]
+        raise RunError(f"{self.folder} holds no whole checkpoint of this model: delete the run folder and train again.")
+
+    def close(self) -> None:
+        """Waits until everything is written."""
+        self._manager.close()
+
+    def _try(self, step: int, expected: dict[str, Any]) -> dict[str, Any] | None:
+        """The progress and the trees of `expected` names and shapes; None, with a warning, where they are not whole."""
+        try:
+            arguments = {name: ocp.args.StandardRestore(tree) for name, tree in expected.items()}
+            restored = self._manager.restore(
+                step, args=ocp.args.Composite(**arguments, progress=ocp.args.JsonRestore())
+            )
+            saved = restored["progress"]
+            for name, tree in expected.items():
+                if jax.tree.map(np.shape, restored[name]) != jax.tree.map(np.shape, tree):
+                    raise ValueError(f"its {name} arrays have other shapes than this model's")
+                if trees.digest(restored[name]) != saved["hashes"][name]:
+                    raise ValueError(f"the SHA-256 of its {name} arrays is not the one saved with it")
+            return {"progress": saved["progress"]} | {name: restored[name] for name in expected}
+        except Exception as error:  # whatever Orbax raises for a damaged one, another may be whole
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            log.warning("Checkpoint %s is damaged (%s): trying the one before.", self.folder / str(step), reason)
+            return None
+
+
+def shapes(tree: Any) -> Any:
+    """The tree as NumPy arrays without content, which tells Orbax to restore NumPy arrays of those shapes."""
+    return jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), tree)

@@ -1,0 +1,126 @@
+"""What a run says while it trains: progress on the terminal, metrics.jsonl, TensorBoard's files by CLU."""
+
+import json
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from imgcls_jax.run_folder import METRICS, TENSORBOARD, RunFolder, flat_options
+
+log = logging.getLogger(__name__)
+
+Plain = bool | int | float | str  # what TensorBoard takes as a hyperparameter
+
+
+class Recorder:
+    """Records a run's epochs. metrics.jsonl is the record; TensorBoard's files are written from the same lines.
+
+    A resumed run starts from the lines of the epochs done, and TensorBoard's files are written anew from them: no step
+    stands there twice. CLU, and with it TensorFlow, is imported by the first line written.
+    """
+
+    def __init__(self, run: RunFolder, *, history: list[dict[str, Any]]):
+        self._run = run
+        self.history = list(history)
+        run.write_history(self.history)
+        self._tensorboard = None
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """Adds an epoch's line."""
+        self.history.append(line)
+        with open(self._run.path / METRICS, "a") as file:
+            file.write(json.dumps(line) + "\n")
+        self._write_scalars(line)
+
+    def _write_scalars(self, line: dict[str, Any]) -> None:
+        self.tensorboard.write_scalars(line["step"], {key: line[key] for key in line if key not in ("step", "epoch")})
+        self.tensorboard.flush()
+
+    @property
+    def tensorboard(self):
+        """CLU's writer of TensorBoard's files."""
+        if self._tensorboard is None:
+            shutil.rmtree(self._run.path / TENSORBOARD, ignore_errors=True)
+            self._tensorboard = _summary_writer(self._run)
+            config = self._run.config
+            self._tensorboard.write_texts(0, {"config": f"```\n{config}\n```"})
+            self._tensorboard.write_hparams(
+                {key: value if isinstance(value, Plain) else str(value) for key, value in flat_options(config).items()}
+            )
+            for line in self.history[:-1]:
+                self._write_scalars(line)
+        return self._tensorboard
+
+    def close(self) -> None:
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+
+def _summary_writer(run: RunFolder):
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # which would be announced on the terminal
+    from clu import metric_writers
+
+    if tensorflow := sys.modules.get("tensorflow"):
+        tensorflow.config.set_visible_devices([], "GPU")  # they are JAX'
+    return metric_writers.SummaryWriter(str(run.path / TENSORBOARD))
+
+
+def write_images(run: RunFolder, *, step: int, names: tuple[str, ...]) -> None:
+    """Adds pictures of the run folder, PNG files, to its TensorBoard files."""
+    from PIL import Image
+
+    writer = _summary_writer(run)
+    for name in names:
+        with Image.open(run.path / name) as image:
+            writer.write_images(step, {Path(name).stem: np.asarray(image.convert("RGB"))[None]})
+    writer.close()
+
+
+class EpochProgress:
+    """A bar over an epoch's steps where there is a terminal; elsewhere nothing but the epoch's line at its end."""
+
+    def __init__(self, *, epoch: int, epochs: int, steps: int, done: int, batch_size: int):
+        self._batch_size = batch_size
+        self._bar = tqdm(
+            total=steps,
+            initial=done,
+            desc=f"epoch {epoch}/{epochs}",
+            unit="step",
+            leave=False,
+            file=sys.stderr,
+            disable=not sys.stderr.isatty(),
+        )
+
+    def update(self, steps: int, *, loss: float, accuracy: float) -> None:
+        rate = self._bar.format_dict.get("rate") or 0.0
+        self._bar.set_postfix_str(
+            f"loss {loss:.4f}, accuracy {accuracy:.4f}, {rate * self._batch_size:,.0f} images/s", refresh=False
+        )
+        self._bar.update(steps)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def log_epoch(line: dict[str, Any], *, epochs: int, best: bool) -> None:
+    log.info(
+        "epoch %d/%d  train loss %.4f accuracy %.4f  validation loss %.4f accuracy %.4f%s  rate %.2g  "
+        "%.1f s, %s images/s",
+        line["epoch"],
+        epochs,
+        line["train_loss"],
+        line["train_accuracy"],
+        line["validation_loss"],
+        line["validation_accuracy"],
+        " (best)" if best else "",
+        line["learning_rate"],
+        line["seconds"],
+        f"{line['images_per_second']:,.0f}",
+    )

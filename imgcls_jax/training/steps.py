@@ -1,0 +1,170 @@
+"""The pure steps of training and prediction, and the one place that knows of devices.
+
+A dispatch runs up to K steps without the host: images lie on the device as uint8, each step gathers its batch by
+index, transforms it, and works on it. The number of steps is an argument, not part of the compiled program: the last
+dispatch of an epoch, or a resumed one, runs the same code and so gives the same bits. `jax.pmap` splits each batch over
+the devices; everything is averaged over them, so that their number changes nothing but rounding.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from clu import metrics
+from flax import linen as nn
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.data.transforms import Transform
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.training.losses import cross_entropy
+from imgcls_jax.training.schedules import Schedule
+from imgcls_jax.training.state import TrainState
+
+AXIS = "batch"
+
+
+@flax.struct.dataclass
+class Metrics(metrics.Collection):
+    """Loss and accuracy of a batch; every field of a dispatch's metrics has a leading axis of K steps."""
+
+    loss: metrics.Average.from_output("loss")
+    accuracy: metrics.Accuracy
+
+
+def check_batch_size(name: str, size: int) -> None:
+    """Raises ConfigError where `size` examples cannot be split evenly over the devices."""
+    devices = jax.device_count()
+    if size < 1 or size % devices:
+        near = max(devices, round(size / devices) * devices)
+        raise ConfigError(f"{name} is {size}, which cannot be split evenly over {devices} devices: give {near}, say.")
+
+
+def replicate(tree: Any) -> Any:
+    """A copy of the tree on every device."""
+    mesh = Mesh(np.array(jax.devices()), (AXIS,))
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def fetch(tree: Any) -> Any:
+    """The first device's copy of a replicated tree, as NumPy arrays that later steps do not overwrite."""
+    return jax.tree.map(lambda leaf: np.array(leaf.addressable_data(0)), tree)
+
+
+def initialize(model: nn.Module, transform: Transform, images: np.ndarray, *, seed: int) -> tuple[Any, Any]:
+    """Parameters and model state for images like `images` uint8 [B, H, W, C].
+
+    Raises ConfigError where the model cannot take images of that size.
+    """
+    x = transform(images[:1])
+    try:
+        variables = jax.jit(model.init)(jax.random.key(seed), x)
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        size = "x".join(map(str, x.shape[1:]))
+        raise ConfigError(
+            f"The model {type(model).__name__} cannot be built for images of {size}: {error}. Another size comes from "
+            'the transform, for example --config.data.transform="resize(28)".'
+        ) from error
+    params = variables.pop("params")
+    return params, variables
+
+
+def make_train(
+    model: nn.Module,
+    transform: Transform,
+    optimizer: optax.GradientTransformation,
+    schedule: Schedule,
+    *,
+    label_smoothing: float,
+    seed: int,
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """Returns train(state, data, indices, count) -> (state, metrics of each step).
+
+    data: (images, labels) as of `place`; indices: as of `split`; count: how many of its K steps to run. The state given
+    is donated.
+    """
+    root = jax.random.key(seed)  # an argument of the compiled program, which then serves every seed
+
+    def step(root, state: TrainState, images, labels, index) -> tuple[TrainState, Metrics]:
+        # Random numbers are keyed by (seed, step, place in the global batch): the number of devices is not in them.
+        step_key = jax.random.fold_in(root, state.step)
+        places = lax.axis_index(AXIS) * len(index) + jnp.arange(len(index))
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, places)
+        x, y = transform(images[index], keys), labels[index]
+
+        def loss_fn(params):
+            variables = {"params": params, **state.model_state}
+            logits, model_state = model.apply(variables, x, train=True, mutable=list(state.model_state))
+            losses = cross_entropy(logits, y, smoothing=label_smoothing)
+            return losses.mean(), (losses, logits, model_state)
+
+        grads, (losses, logits, model_state) = jax.grad(loss_fn, has_aux=True)(state.params)
+        grads, model_state = lax.pmean((grads, model_state), AXIS)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        rate = schedule(state.step) * state.rate_scale
+        params = jax.tree.map(lambda p, u: p - (rate * u).astype(p.dtype), state.params, updates)
+        state = state.replace(step=state.step + 1, params=params, model_state=model_state, opt_state=opt_state)
+        return state, Metrics.gather_from_model_output(axis_name=AXIS, loss=losses, logits=logits, labels=y)
+
+    def dispatch(root, state: TrainState, images, labels, indices, count):
+        _, shapes = jax.eval_shape(step, root, state, images, labels, indices[0])
+        stacked = jax.tree.map(lambda s: jnp.zeros((len(indices), *s.shape), s.dtype), shapes)
+
+        def body(i, carry):
+            state, stacked = carry
+            state, one = step(root, state, images, labels, indices[i])
+            return state, jax.tree.map(lambda all, new: all.at[i].set(new), stacked, one)
+
+        return lax.fori_loop(0, count, body, (state, stacked))
+
+    mapped = jax.pmap(
+        dispatch, axis_name=AXIS, in_axes=(None, None, None, None, 0, None), out_axes=(None, None), donate_argnums=1
+    )
+    return lambda state, data, indices, count: mapped(root, state, *data, indices, np.int32(count))
+
+
+def make_predict(model: nn.Module, transform: Transform, *, batch_size: int) -> Callable[[Any, np.ndarray], np.ndarray]:
+    """Returns predict(variables, images) -> logits float32 [N, K], for variables and uint8 images [N, H, W, C].
+
+    The last batch is filled up with copies of the first image, whose logits are dropped.
+    """
+
+    def dispatch(variables, images, indices, count):
+        def logits(index):
+            return model.apply(variables, transform(images[index]), train=False).astype(jnp.float32)
+
+        shape = jax.eval_shape(logits, indices[0]).shape
+        everything = jnp.zeros((len(indices), *shape), jnp.float32)
+        return lax.fori_loop(0, count, lambda i, out: out.at[i].set(logits(indices[i])), everything)
+
+    mapped = jax.pmap(dispatch, axis_name=AXIS, in_axes=(None, None, 0, None))
+
+    def predict(variables, images) -> np.ndarray:
+        size = len(images)
+        count = -(-size // batch_size)
+        indices = np.zeros(count * batch_size, np.int32)
+        indices[:size] = np.arange(size)
+        logits = np.asarray(
+            mapped(variables, images, split(indices.reshape(count, batch_size), count), np.int32(count))
+        )
+        return logits.swapaxes(0, 1).reshape(count * batch_size, -1)[:size]
+
+    return predict
+
+
+def place(dataset: Dataset) -> tuple[jax.Array, jax.Array]:
+    """Images uint8 [N, H, W, C] and labels int32 [N], whole on every device."""
+    return replicate((dataset.images, dataset.labels))
+
+
+def split(batches: np.ndarray, steps: int) -> np.ndarray:
+    """Batches of indices int32 [k, B], k <= steps -> int32 [devices, steps, B / devices], padded with zeros."""
+    k, size = batches.shape
+    padded = np.zeros((steps, size), np.int32)
+    padded[:k] = batches
+    return padded.reshape(steps, jax.device_count(), -1).swapaxes(0, 1)

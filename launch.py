@@ -1,0 +1,75 @@
+"""Trains image classifiers from a config, and looks at what came of it.
+
+  python launch.py --config configs/quickstart.py                     trains, tests and reports; run again, it resumes
+  python launch.py --config configs/mnist_cnn.py --config.seed=1      any option of the config is changed like this
+  python launch.py --config configs/studies/mnist_models.py           trains every row of a study, then compares them
+  python launch.py --mode publish runs/mnist_cnn                      copies a run's or a study's small files to results
+  python launch.py --mode compare runs/mnist_cnn runs/mnist_lstm      one table of several runs
+
+All options, with their defaults and meanings, stand in configs/base.py. A run lies in runs/NAME, a study in
+runs/STUDY/ROW-seedN, unless --workdir says otherwise.
+"""
+
+import logging
+import sys
+from pathlib import Path
+
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import config_flags
+
+from imgcls_jax.errors import ConfigError, UserError
+
+FLAGS = flags.FLAGS
+CONFIG = config_flags.DEFINE_config_file("config", None, "The config file: configs/NAME.py or configs/studies/NAME.py.")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "publish", "compare"], "What to do.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run or the study; runs/NAME if not given.")
+
+
+def main(arguments: list[str]) -> int:
+    log = logging.getLogger("imgcls_jax")
+    log.addHandler(logging.StreamHandler())
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax writes forty lines a checkpoint
+    try:
+        return run(arguments[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def run(arguments: list[str]) -> int:
+    from imgcls_jax import backend, commands, studies
+    from imgcls_jax.training.interrupt import Interrupted
+
+    if MODE.value != "train":
+        {"publish": commands.publish, "compare": studies.compare}[MODE.value](arguments)
+        return 0
+    if arguments:
+        raise ConfigError(f"{arguments[0]!r} is not understood: options begin with --, as in --config.seed=1.")
+    if CONFIG.value is None:
+        known = ", ".join(sorted(path.stem for path in Path("configs").glob("*.py") if path.stem != "base"))
+        raise ConfigError(f"--config is missing: give --config configs/NAME.py. NAME may be: {known}.")
+    config, file = CONFIG.value, config_flags.get_config_filename(FLAGS["config"])
+    name = config.name or Path(file).stem
+    workdir = Path(WORKDIR.value or Path("runs", name))
+    try:
+        (studies.train if "rows" in config else commands.train)(config, workdir)
+    except Interrupted as stop:
+        print(f"Stopped by {stop}; everything is saved. The same command resumes:\n  {backend.command_line()}")
+        return stop.exit_status
+    return 0
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """absl's parser, with an error of one line for what ml_collections refuses."""
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, FileNotFoundError, KeyError, TypeError, ValueError, SyntaxError) as error:
+        print(f"error: {error}\nAll options stand in configs/base.py.", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse_flags)

@@ -1,0 +1,116 @@
+import logging
+import os
+
+import numpy as np
+import pytest
+
+from imgcls_jax.data.cache import cached
+from imgcls_jax.data.dataset import Dataset
+
+
+class Source:
+    """A source that counts how often it is decoded."""
+
+    def __init__(self, folder):
+        self.file = folder / "images.bin"
+        self.file.write_bytes(b"content")
+        self.cache = folder / "cache"
+        self.decoded = 0
+
+    def read(self):
+        self.decoded += 1
+        images = np.random.default_rng(0).integers(0, 256, (50, 4, 4, 3), dtype=np.uint8)
+        labels = np.arange(50, dtype=np.int32) % 2
+        return {split: Dataset(images, labels, ("a", "\N{GREEK SMALL LETTER BETA}")) for split in ("train", "test")}
+
+    def load(self, *key):
+        return cached(str(self.cache), ("source", *key), [self.file], self.read)
+
+    @property
+    def entry(self):
+        (entry,) = self.cache.iterdir()
+        return entry
+
+
+@pytest.fixture
+def source(tmp_path):
+    return Source(tmp_path)
+
+
+def test_the_second_time_nothing_is_decoded(source):
+    first, second = source.load(), source.load()
+    assert source.decoded == 1
+    for split in ("train", "test"):
+        np.testing.assert_array_equal(first[split].images, second[split].images)
+        np.testing.assert_array_equal(first[split].labels, second[split].labels)
+        assert first[split].class_names == second[split].class_names
+        assert second[split].labels.dtype == np.int32
+
+
+def test_another_key_is_another_entry(source):
+    source.load("mnist", 0)
+    source.load("mnist", 32)
+    assert source.decoded == 2
+
+
+def test_changed_files_are_decoded_anew(source):
+    source.load()
+    source.file.write_bytes(b"longer content")
+    source.load()
+    assert source.decoded == 2
+    os.utime(source.file, ns=(1, 1))
+    source.load()
+    assert source.decoded == 3
+
+
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "foreign"])
+def test_a_damaged_entry_is_decoded_anew_with_a_warning(source, damage, caplog):
+    source.load()
+    content = bytearray(source.entry.read_bytes())
+    if damage == "flipped":
+        content[len(content) // 2] ^= 1
+    source.entry.write_bytes(
+        {"flipped": content, "truncated": content[: len(content) // 2], "empty": b"", "foreign": b"x" * 999}[damage]
+    )
+    with caplog.at_level(logging.WARNING):
+        again = source.load()
+    assert source.decoded == 2 and "damaged" in caplog.text and str(source.entry) in caplog.text
+    assert again["train"].fingerprint == source.read()["train"].fingerprint
+    source.load()
+    assert source.decoded == 3  # by the line before last; the entry is whole again
+
+
+def test_content_that_differs_from_its_checksum_is_not_used(source, caplog):
+    source.load()
+    with np.load(source.entry) as arrays:
+        arrays = dict(arrays)
+    arrays["test_labels"] = 1 - arrays["test_labels"]
+    np.savez(source.entry, **arrays)
+    with caplog.at_level(logging.WARNING):
+        again = source.load()
+    assert "checksum of its test split" in caplog.text
+    assert again["test"].labels[1] == 1
+
+
+def test_a_folder_that_cannot_be_written_only_warns(source, caplog):
+    source.cache.write_text("a file where the folder should be")
+    with caplog.at_level(logging.WARNING):
+        assert len(source.load()["train"]) == 50
+    assert "cannot be kept" in caplog.text and "--config.data.cache" in caplog.text
+
+
+def test_no_partial_file_is_left_when_writing_fails(source, monkeypatch, caplog):
+    def full_disk(file, **arrays):
+        file.write(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(np, "savez", full_disk)
+    with caplog.at_level(logging.WARNING):
+        source.load()
+    assert "No space left" in caplog.text and list(source.cache.iterdir()) == []
+
+
+def test_an_empty_name_keeps_nothing(source):
+    for _ in range(2):
+        cached("", ("source",), [source.file], source.read)
+    assert source.decoded == 2 and not source.cache.exists()

@@ -1,0 +1,104 @@
+import json
+
+import numpy as np
+import pytest
+
+from imgcls_jax.data.checks import check, sample_indices, summary
+from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.errors import DataError
+
+NAMES = ("cat", "dog", "owl")
+
+
+def dataset(count=6, *, images=None, labels=None, names=NAMES):
+    if images is None:
+        images = np.arange(count * 12, dtype=np.uint8).reshape(count, 2, 2, 3)
+    return Dataset(images, np.arange(count, dtype=np.int32) % 3 if labels is None else np.asarray(labels), names)
+
+
+def test_the_report_says_what_is_there():
+    train, test = dataset(6), dataset(4)
+    report = check({"train": train, "test": test})
+    assert json.loads(json.dumps(report)) == report
+    assert report["class_names"] == list(NAMES)
+    assert report["splits"]["test"] == {
+        "examples": 4,
+        "shape": [2, 2, 3],
+        "dtype": "uint8",
+        "missing": 0,
+        "pixel_min": 0,
+        "pixel_max": 47,
+        "pixel_mean": 23.5,
+        "label_min": 0,
+        "label_max": 2,
+        "class_counts": [2, 1, 1],
+        "fingerprint": test.fingerprint,
+    }
+
+
+def test_the_fingerprint_follows_every_split():
+    report = check({"train": dataset(6), "test": dataset(4)})
+    assert report["fingerprint"] == check({"train": dataset(6), "test": dataset(4)})["fingerprint"]
+    assert report["fingerprint"] != check({"train": dataset(6), "test": dataset(5)})["fingerprint"]
+    assert report["fingerprint"] != check({"train": dataset(4), "test": dataset(6)})["fingerprint"]
+
+
+def test_the_summary_is_an_aligned_table():
+    lines = summary(check({"train": dataset(6), "test": dataset(4)})).splitlines()
+    assert "2x2x3 uint8" in lines[2]
+    assert [line.split() for line in lines if line.startswith("class owl")] == [["class", "owl", "2", "1"]]
+    assert len({len(line) for line in lines[:-1]}) == 1
+
+
+def test_the_summary_of_many_classes_is_short():
+    names = tuple(f"n{i}" for i in range(100))
+    text = summary(check({"train": dataset(200, labels=np.arange(200) % 100, names=names)}))
+    assert "each of 100 classes" in text and "2 to 2" in text and len(text.splitlines()) < 10
+
+
+def with_nan():
+    images = np.zeros((6, 2, 2, 3), np.float32)
+    images[4, 1, 0, 2] = np.nan
+    return images
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"count": 0}, "no image in the train split"),
+        ({"images": with_nan()}, r"1 pixel values of the train split are missing.*examples 4 "),
+        ({"images": np.full((6, 2, 2, 3), 0.5)}, r"float64, between 0.5 and 0.5; uint8.*\* 255\)\.round"),
+        ({"images": np.full((6, 2, 2, 3), 300)}, r"int64, between 300 and 300; uint8"),
+        ({"images": np.zeros((6, 2, 2, 4), np.uint8)}, "6x2x2x4.*channels"),
+        ({"images": np.zeros((6, 12), np.uint8)}, "6x12"),
+        ({"labels": [0, 1, 2]}, "6 images but 3 labels"),
+        ({"labels": np.eye(3)[[0, 1, 2, 0, 1, 2]]}, r"6x3.*argmax"),
+        ({"labels": [0.0, 1.0, 2.0, 0.0, 1.0, 2.0]}, "labels of the train split are float64"),
+        ({"labels": [0, 1, 2, 3, 0, -1]}, r"2 labels of the train split.*3, -1 at examples 3, 5 .*numbers 0 to 2"),
+        ({"labels": [9, 9, 9, 9, 9, 9]}, r"9, 9, 9, 9, 9, \.\.\. at examples 0, 1, 2, 3, 4, \.\.\."),
+        ({"names": ("cat", "dog")}, "2 labels of the train split are out of range"),
+    ],
+)
+def test_bad_data_is_refused(options, message):
+    with pytest.raises(DataError, match=message):
+        check({"train": dataset(**options), "test": dataset()})
+    if options.get("count") != 0:
+        with pytest.raises(DataError, match=message.replace("train", "test")):
+            check({"train": dataset(), "test": dataset(**options)})
+
+
+def test_splits_must_agree():
+    with pytest.raises(DataError, match="test split are 3x2x3, those of the train split 2x2x3"):
+        check({"train": dataset(), "test": dataset(images=np.zeros((6, 3, 2, 3), np.uint8))})
+    with pytest.raises(DataError, match="test split has 4 classes cat, dog, owl, emu, the train split 3"):
+        check({"train": dataset(), "test": dataset(names=(*NAMES, "emu"))})
+
+
+def test_sample_indices_are_seeded_and_of_their_class():
+    labels = np.array([2, 0, 0, 0, 2, 0, 0])
+    rows = sample_indices(labels, 3)
+    assert [len(row) for row in rows] == [3, 0, 2]
+    assert all(np.all(labels[row] == label) for label, row in enumerate(rows))
+    assert len(set(rows[0].tolist())) == 3
+    again, others = sample_indices(labels, 3), [sample_indices(labels, 3, seed)[0].tolist() for seed in range(1, 6)]
+    assert rows[0].tolist() == again[0].tolist() and any(other != rows[0].tolist() for other in others)

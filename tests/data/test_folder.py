@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgcls_jax.data.folder import find_images, read_folder, read_image
+from imgcls_jax.errors import DataError
+
+
+def save(path, pixels, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(path, **options)
+    return path
+
+
+def colour(value, size=(4, 5)):
+    return np.full((*size, 3), value)
+
+
+def load(path, image_size=0):
+    return read_folder(find_images(path), image_size=image_size)
+
+
+def test_classes_are_the_sorted_folders(tmp_path):
+    save(tmp_path / "train/dog/a.png", colour(1))
+    save(tmp_path / "train/cat/b.png", colour(2))
+    save(tmp_path / "train/cat/a.png", colour(3))
+    save(tmp_path / "test/dog/x.png", colour(4))
+    save(tmp_path / "test/cat/x.jpg", colour(5))
+    data = load(tmp_path)
+    assert data["train"].class_names == data["test"].class_names == ("cat", "dog")
+    assert data["train"].images[:, 0, 0, 0].tolist() == [3, 2, 1] and data["train"].labels.tolist() == [0, 0, 1]
+    assert data["train"].images.shape == (3, 4, 5, 3) and data["train"].labels.dtype == np.int32
+    assert data["test"].images[:, 0, 0, 0].tolist() == [5, 4]
+
+
+def test_classes_right_below_the_path_have_no_test_set(tmp_path):
+    save(tmp_path / "b/1.png", colour(1))
+    save(tmp_path / "train/1.png", colour(2))
+    assert list(load(tmp_path)) == ["train"] and load(tmp_path)["train"].class_names == ("b", "train")
+
+
+def test_hidden_files_are_ignored(tmp_path):
+    save(tmp_path / "a/1.png", colour(1))
+    (tmp_path / "a/.DS_Store").write_bytes(b"x")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "labels.txt").write_text("a")
+    assert len(load(tmp_path)["train"]) == 1
+
+
+def test_grayscale_gives_one_channel_unless_one_image_has_colour(tmp_path):
+    save(tmp_path / "a/1.png", np.full((4, 5), 7))
+    save(tmp_path / "b/1.png", np.dstack([np.full((4, 5), 9), np.full((4, 5), 255)]))
+    images = load(tmp_path)["train"].images
+    assert images.shape == (2, 4, 5, 1) and images[:, 0, 0, 0].tolist() == [7, 9]
+    save(tmp_path / "b/2.png", colour(3))
+    images = load(tmp_path)["train"].images
+    assert images.shape == (3, 4, 5, 3) and images[0, 0, 0].tolist() == [7, 7, 7]
+
+
+@pytest.mark.parametrize("alpha, expected", [(0, 255), (255, 100), (51, 224)])
+def test_what_is_transparent_lies_on_white(tmp_path, alpha, expected):
+    rgba = save(tmp_path / "a.png", np.dstack([colour(100), np.full((4, 5), alpha)]))
+    gray = save(tmp_path / "b.png", np.dstack([np.full((4, 5), 100), np.full((4, 5), alpha)]))
+    assert read_image(rgba, channels=3)[0, 0].tolist() == [expected] * 3
+    assert read_image(gray, channels=1)[0, 0].tolist() == [expected]
+
+
+def test_a_palette_with_transparency_becomes_colour(tmp_path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((1, 0), 1)
+    image.save(tmp_path / "p.png", transparency=0)
+    assert read_image(tmp_path / "p.png", channels=3).tolist() == [[[255, 255, 255], [40, 50, 60]]]
+
+
+def test_the_exif_orientation_is_applied(tmp_path):
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    pixels[0] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    path = save(tmp_path / "a.png", pixels, exif=exif)
+    np.testing.assert_array_equal(read_image(path, channels=3), np.rot90(pixels, -1))
+
+
+def test_images_of_another_shape_are_refused_with_the_remedy(tmp_path):
+    first = save(tmp_path / "a/1.png", colour(1))
+    other = save(tmp_path / "b/1.png", colour(1, (6, 5)))
+    with pytest.raises(DataError, match=f"{other} is 6x5x3, {first} is 4x5x3.*--config.data.image_size=N"):
+        load(tmp_path)
+    assert load(tmp_path, 8)["train"].images.shape == (2, 8, 8, 3)
+
+
+def test_resizing_is_bilinear(tmp_path):
+    path = save(tmp_path / "a.png", [[0, 100], [0, 100]])
+    assert read_image(path, channels=1, image_size=4)[0, :, 0].tolist() == [0, 25, 75, 100]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-40], lambda content: b"not an image", lambda content: b""]
+)
+def test_an_unreadable_image_is_refused_by_name(tmp_path, damage):
+    noise = np.random.default_rng(0).integers(0, 256, (20, 20, 3))
+    save(tmp_path / "a/1.png", noise)
+    bad = save(tmp_path / "a/2.png", noise)
+    bad.write_bytes(damage(bad.read_bytes()))
+    with pytest.raises(DataError, match=f"{bad} cannot be read as an image"):
+        load(tmp_path)
+
+
+def test_more_than_8_bits_are_refused(tmp_path):
+    (tmp_path / "a").mkdir()
+    Image.fromarray(np.full((4, 5), 40000, np.uint16)).save(tmp_path / "a/1.png")
+    with pytest.raises(DataError, match=r"a/1.png has more than 8 bits"):
+        load(tmp_path)
+
+
+def test_folders_that_are_not_classes_are_refused(tmp_path):
+    with pytest.raises(DataError, match="holds no class folders"):
+        find_images(tmp_path)
+    save(tmp_path / "a/1.png", colour(1))
+    (tmp_path / "b").mkdir()
+    with pytest.raises(DataError, match=f"class folder {tmp_path / 'b'} is empty"):
+        find_images(tmp_path)
+    save(tmp_path / "b/deeper/1.png", colour(1))
+    with pytest.raises(DataError, match="deeper is a folder inside a class folder"):
+        find_images(tmp_path)
+
+
+def test_train_and_test_need_the_same_classes(tmp_path):
+    for name in ("train/a", "train/b", "test/a", "test/c"):
+        save(tmp_path / name / "1.png", colour(1))
+    with pytest.raises(DataError, match="class folders b, c are only in one of train and test"):
+        find_images(tmp_path)

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+
+from imgcls_jax.data.splits import stratified_split
+from imgcls_jax.errors import ConfigError
+
+LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(4), [50, 30, 15, 5]))
+
+
+@pytest.mark.parametrize("size, count", [(0.1, 10), (0.25, 25), (33, 33), (33.0, 33), (1, 1), (96, 96)])
+def test_parts_are_disjoint_complete_sorted_and_of_the_exact_size(size, count):
+    rest, part = stratified_split(LABELS, size, 0)
+    assert len(part) == count
+    assert np.array_equal(np.sort(np.concatenate([rest, part])), np.arange(100))
+    assert np.all(np.diff(rest) > 0) and np.all(np.diff(part) > 0)
+
+
+@pytest.mark.parametrize(
+    "size, expected", [(20, [10, 6, 3, 1]), (0.1, [5, 3, 2, 0]), (7, [4, 2, 1, 0]), (96, [49, 29, 14, 4])]
+)
+def test_classes_keep_their_shares_by_largest_remainder(size, expected):
+    _, part = stratified_split(LABELS, size, 0)
+    assert np.bincount(LABELS[part], minlength=4).tolist() == expected
+
+
+def test_every_class_keeps_an_example():
+    labels = np.array([0] * 20 + [1, 2, 3])
+    for size in range(1, 20):
+        rest, part = stratified_split(labels, size, 0)
+        assert len(part) == size and set(labels[rest]) == {0, 1, 2, 3}
+
+
+def test_the_seed_decides():
+    first, again, other = (stratified_split(LABELS, 20, seed)[1] for seed in (3, 3, 4))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+def test_every_example_can_be_held_out():
+    held_out = {int(i) for seed in range(60) for i in stratified_split(LABELS, 20, seed)[1]}
+    assert held_out == set(range(100))
+
+
+@pytest.mark.parametrize(
+    "size, message",
+    [
+        (0, "0 of 100 examples.*picks the checkpoint"),
+        (-0.1, "0 of 100 examples"),
+        (0.001, "0 of 100 examples"),
+        (100, "100 of 100 examples; at most 96"),
+        (60000, "60000 of 100 examples; at most 96"),
+        (0.99, "99 of 100 examples; at most 96"),
+        (1.5, "whole number"),
+    ],
+)
+def test_sizes_that_cannot_be_had_are_refused(size, message):
+    with pytest.raises(ConfigError, match=f"config.data.validation is {size:g}.*{message}"):
+        stratified_split(LABELS, size, 0)
+
+
+def test_the_option_is_named():
+    with pytest.raises(ConfigError, match="config.data.test is 0"):
+        stratified_split(LABELS, 0, 0, option="data.test")
+    with pytest.raises(ConfigError, match="split_seed is -1"):
+        stratified_split(LABELS, 5, -1)

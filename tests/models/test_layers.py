@@ -1,0 +1,100 @@
+"""Our layers against Flax' own: the same parameters, values and gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax import lax
+
+from imgcls_jax.models.layers import LSTM, Conv, max_pool
+
+
+def normal(seed: int, shape: tuple[int, ...]):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def assert_same(ours, theirs, *arguments):
+    """Equal values, and equal gradients of a random projection of them with respect to every argument."""
+    expected = jax.jit(theirs)(*arguments)
+    weights = normal(9, expected.shape)
+    positions = tuple(range(len(arguments)))
+    np.testing.assert_allclose(jax.jit(ours)(*arguments), expected, rtol=1e-5, atol=1e-5)
+    ours, theirs = (
+        jax.jit(jax.grad(lambda *a, f=f: (f(*a) * weights).sum(), positions))(*arguments) for f in (ours, theirs)
+    )
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "kernel, strides, dilation, padding, size",
+    [
+        ((3, 3), (1, 1), (1, 1), "VALID", (8, 9)),
+        ((3, 3), (1, 1), (1, 1), "SAME", (8, 9)),
+        ((3, 3), (2, 2), (1, 1), "SAME", (9, 8)),
+        ((3, 3), (2, 2), (1, 1), ((1, 1), (1, 1)), (8, 9)),
+        ((7, 7), (2, 2), (1, 1), ((3, 3), (3, 3)), (16, 15)),
+        ((1, 1), (2, 2), (1, 1), "VALID", (5, 6)),
+        ((3, 2), (2, 1), (1, 2), ((1, 2), (0, 3)), (9, 10)),
+    ],
+)
+def test_conv_equals_flax(kernel, strides, dilation, padding, size):
+    options = {"strides": strides, "padding": padding, "kernel_dilation": dilation}
+    ours, theirs = (conv(features=5, kernel_size=kernel, **options) for conv in (Conv, nn.Conv))
+    x = normal(0, (2, *size, 3))
+    variables = theirs.init(jax.random.key(0), x)
+    assert jax.tree.map(jnp.shape, ours.init(jax.random.key(0), x)) == jax.tree.map(jnp.shape, variables)
+    assert_same(ours.apply, theirs.apply, variables, x)
+
+
+@pytest.mark.parametrize(
+    "options", [{"feature_group_count": 3}, {"input_dilation": (2, 2), "padding": ((1, 1), (1, 1))}]
+)
+def test_grouped_and_transposed_convolutions_are_left_to_xla(options):
+    x = normal(0, (2, 8, 8, 3))
+    ours, theirs = (conv(features=6, kernel_size=(3, 3), **options) for conv in (Conv, nn.Conv))
+    assert_same(ours.apply, theirs.apply, theirs.init(jax.random.key(0), x), x)
+
+
+@pytest.mark.parametrize("size", [(8, 6), (7, 9)])
+@pytest.mark.parametrize("window", [(2, 2), (3, 2)])
+def test_max_pool_equals_flax_also_in_ties(size, window):
+    x = jnp.round(normal(0, (2, *size, 3)))  # whole numbers: many windows have several largest entries
+    assert_same(lambda x: max_pool(x, window), lambda x: nn.max_pool(x, window, window), x)
+
+
+def test_overlapping_max_pool_equals_flax():
+    x = normal(0, (2, 9, 9, 3))
+    assert_same(lambda x: max_pool(x, (3, 3), (2, 2), "SAME"), lambda x: nn.max_pool(x, (3, 3), (2, 2), "SAME"), x)
+
+
+def test_lstm_equals_flax():
+    ours, theirs = LSTM(7), nn.RNN(nn.OptimizedLSTMCell(7, name="cell"))
+    x = normal(0, (3, 5, 4))
+    variables = theirs.init(jax.random.key(0), x)
+    assert jax.tree.map(jnp.shape, ours.init(jax.random.key(0), x)) == jax.tree.map(jnp.shape, variables)
+    variables = jax.tree.map(lambda leaf: leaf + 0.1 * normal(1, leaf.shape), variables)  # biases too
+    assert_same(ours.apply, theirs.apply, variables, x)
+
+
+def test_forget_bias_is_that_of_the_forget_gate():
+    cell = LSTM(2, forget_bias=1.0).init(jax.random.key(0), jnp.zeros((1, 3, 4)))["params"]["cell"]
+    assert {gate: cell[f"h{gate}"]["bias"].tolist() for gate in "ifgo"} == {
+        "i": [0, 0], "f": [1, 1], "g": [0, 0], "o": [0, 0],
+    }  # fmt: skip
+
+
+def test_own_gradients_are_used_on_cpu_and_compile_to_plain_convolutions():
+    """Inside a loop XLA's own gradient becomes a naive loop; ours must stay a convolution in NHWC."""
+    conv = Conv(features=4, kernel_size=(3, 3), use_bias=False)
+    x = normal(0, (2, 8, 8, 3))
+    variables = conv.init(jax.random.key(0), x)
+
+    def train(variables):
+        step = jax.grad(lambda v: (conv.apply(v, x) ** 2).sum())
+        return lax.fori_loop(0, 3, lambda _, v: jax.tree.map(lambda a, b: a - 0.1 * b, v, step(v)), variables)
+
+    text = jax.jit(train).lower(variables).as_text()
+    layouts = [line for line in text.splitlines() if "stablehlo.convolution" in line]
+    assert len(layouts) == 2 and all("[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]" in line for line in layouts)

@@ -1,0 +1,67 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from imgcls_jax import models, trees
+from imgcls_jax.errors import ConfigError
+
+# Every registered model with its input and its parameters; the figures of the reports where they give them.
+PARAMETERS = {
+    "cnn": ((28, 28, 1), 93_322),  # report B
+    "lstm": ((28, 28, 1), 89_290),
+    "attention": ((28, 28, 1), 245_258),
+}
+
+
+def create(name, **options):
+    return models.create(ConfigDict({"name": name, **options}), num_classes=10)
+
+
+def test_every_model_stands_in_the_table():
+    assert set(PARAMETERS) == set(models.MODELS)
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_parameters_and_seam(name):
+    shape, parameters = PARAMETERS[name]
+    model = create(name)
+    x = jnp.zeros((2, *shape))
+    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), x)
+    assert trees.count(variables["params"]) == parameters
+    features = jax.eval_shape(lambda v, x: model.apply(v, x, method="features"), variables, x)
+    logits = jax.eval_shape(lambda v, x: model.apply(v, x, method="head"), variables, features)
+    assert logits.shape == (2, 10)
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_every_parameter_gets_a_gradient(name):
+    model = create(name)
+    x = jnp.asarray(np.random.default_rng(0).random((8, *PARAMETERS[name][0])), jnp.float32)
+    variables = jax.jit(model.init)(jax.random.key(0), x)
+    grads = jax.jit(jax.grad(lambda v: (model.apply(v, x, train=True) ** 2).sum()))(variables)["params"]
+    without = [path for path, grad in trees.flatten(grads).items() if not np.abs(grad).max() > 0]
+    # A key's bias shifts all scores of a row alike, which softmax does not see.
+    assert without == [] or (name == "attention" and without == ["key/bias"])
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_bfloat16_activations_with_float32_parameters(name):
+    model = models.create(ConfigDict({"name": name}), num_classes=10, dtype=jnp.bfloat16)
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((2, *PARAMETERS[name][0])))
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    assert jax.eval_shape(model.apply, variables, jnp.zeros((2, *PARAMETERS[name][0]))).dtype == jnp.bfloat16
+
+
+def test_filters_are_configurable():
+    model = create("cnn", filters=(16, 32, 32))
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+    assert variables["params"]["conv_2"]["kernel"].shape == (3, 3, 32, 32)
+
+
+def test_unknown_model_and_option_name_what_there_is():
+    with pytest.raises(ConfigError, match="Did you mean 'cnn'.*attention, cnn, lstm"):
+        create("cn")
+    with pytest.raises(ConfigError, match="no option 'filter'.*filters, hidden"):
+        create("cnn", filter=(1, 2))

@@ -1,0 +1,235 @@
+"""launch.py as users run it: real processes, scikit-learn's digits."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imgcls_jax.run_folder import RunFolder
+
+ROOT = Path(__file__).parents[1]
+# Small enough to train in seconds, with everything on that a resumed run could get wrong.
+SMALL = """
+from configs import base
+
+def get_config():
+    config = base.get_config()
+    config.data.source = config.data.name = "digits"
+    config.data.transform = "random_crop(1)"
+    config.model.name = "attention"
+    config.train.update(epochs=12, batch_size=32, eval_batch_size=64, steps_per_dispatch=5, early_stopping=9)
+    config.schedule.update(name="plateau", patience=1, factor=0.7)
+    return config
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("configs") / "small.py"
+    path.write_text(SMALL)
+    return path
+
+
+def command(config, workdir, *options):
+    return [sys.executable, "launch.py", "--config", str(config), "--workdir", str(workdir), *options]
+
+
+def launch(config, workdir, *options, devices: int = 1, code: int = 0) -> str:
+    """Runs launch.py to its end and returns what it printed."""
+    run = subprocess.run(
+        command(config, workdir, *options),
+        cwd=ROOT,
+        env=environment(devices),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == code, run.stdout + run.stderr
+    return run.stdout + run.stderr
+
+
+def environment(devices: int = 1):
+    return os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+
+
+def hashes(workdir):
+    steps = sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+    return {
+        step: RunFolder(workdir / "checkpoints" / str(step)).read_json("progress/metadata")["hashes"] for step in steps
+    }
+
+
+def without_times(run: RunFolder):
+    return [{k: v for k, v in line.items() if k not in ("seconds", "images_per_second")} for line in run.history]
+
+
+@pytest.fixture(scope="module")
+def finished(config, tmp_path_factory):
+    """An undisturbed run, and what it printed."""
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    return RunFolder(workdir), launch(config, workdir)
+
+
+def test_a_run_folder_is_complete(finished):
+    run, printed = finished
+    for name in ("config.json", "environment.json", "data.json", "metrics.jsonl", "test.json", "predictions.npz",
+                 "report.html", "samples.png", "curves.png", "confusion.png", "mistakes.png"):  # fmt: skip
+        assert (run.path / name).stat().st_size > 50, name
+    assert "Total: " in printed and "epoch 12/12" in printed and str(run.path / "report.html") in printed
+    probabilities, labels = run.predictions
+    assert run.test["accuracy"] == (probabilities.argmax(1) == labels).mean() > 0.8
+    assert run.environment["data_fingerprint"] == run.data["fingerprint"]
+    assert run.test["parameters"] == sum(
+        int(line.split("|")[4].replace(",", ""))
+        for line in printed.splitlines()
+        if line.startswith("| ") and "float32" in line
+    )
+
+
+def test_tensorboard_holds_scalars_texts_hparams_and_images(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run, _ = finished
+    events = EventAccumulator(str(run.path / "tensorboard"), size_guidance={"tensors": 0, "images": 0}).Reload()
+    losses = events.Tensors("train_loss")
+    assert [event.step for event in losses] == [line["step"] for line in run.history]
+    tags = set(events.Tags()["tensors"])
+    assert {"validation_accuracy", "learning_rate", "config", "samples", "confusion"} <= tags
+    assert events.PluginTagToContent("hparams")
+
+
+def test_a_finished_run_prints_its_figures_and_trains_no_more(config, finished):
+    run, _ = finished
+    before = (run.path / "metrics.jsonl").stat().st_mtime_ns
+    printed = launch(config, run.path)
+    assert "is finished" in printed and f"{run.test['accuracy']:.2%}" in printed
+    assert (run.path / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_bits(config, finished, tmp_path):
+    """SIGKILL four times, SIGTERM and SIGINT once each, at random moments after the start of training."""
+    whole, _ = finished
+    moments = random.Random(20)
+    interrupted = []
+    for stop in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGKILL):
+        process = subprocess.Popen(
+            command(config, tmp_path / "run"), cwd=ROOT, env=environment(), stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        begun = tmp_path / "run" / "metrics.jsonl"
+        lines = begun.read_text().count("\n") if begun.exists() else 0
+        while process.poll() is None and not (begun.exists() and begun.read_text().count("\n") > lines):
+            time.sleep(0.02)  # until it has trained an epoch more than the one before
+        time.sleep(moments.uniform(0, 0.3))
+        process.send_signal(stop)
+        printed, _ = process.communicate(timeout=120)
+        if process.returncode == 0:
+            break  # it was quicker
+        interrupted.append(process.returncode)
+        if stop != signal.SIGKILL:
+            assert process.returncode == 128 + stop, printed
+            assert "The same command resumes" in printed and "--workdir" in printed
+    assert len(interrupted) >= 3, "the run is too short to be interrupted"
+    printed = launch(config, tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    assert hashes(run.path) == hashes(whole.path)
+    assert without_times(run) == without_times(whole)
+    assert {k: v for k, v in run.test.items() if "seconds" not in k} == {
+        k: v for k, v in whole.test.items() if "seconds" not in k
+    }
+
+
+def test_one_two_and_eight_devices_give_the_same_losses(config, tmp_path):
+    """To float32 rounding. With momentum: Adam divides by the gradient's size, and so makes much of rounding."""
+    options = ["--config.train.epochs=3", "--config.optimizer.name=momentum", "--config.optimizer.learning_rate=.02"]
+    losses = []
+    for devices in (1, 2, 8):
+        launch(config, tmp_path / str(devices), *options, devices=devices)
+        run = RunFolder(tmp_path / str(devices))
+        assert run.environment["device_count"] == devices
+        losses.append([(line["train_loss"], line["validation_loss"]) for line in run.history])
+    np.testing.assert_allclose(losses[1:], [losses[0]] * 2, rtol=1e-5)
+    assert losses[0][-1][0] < 0.8 * losses[0][0][0]
+
+
+def test_a_folder_with_another_run_or_other_files_is_refused(config, finished, tmp_path):
+    run, _ = finished
+    printed = launch(config, run.path, "--config.train.batch_size=16", "--config.seed=3", code=2)
+    assert (
+        "another config" in printed
+        and "train.batch_size: 32 there, 16 now" in printed
+        and "seed: 0 there, 3 now" in printed
+    )
+    assert "optimizer" not in printed
+    (tmp_path / "letter.txt").write_text("")
+    assert "holds other files and no run" in launch(config, tmp_path, code=2)
+
+
+def test_publish_and_compare(config, finished, tmp_path):
+    run, _ = finished
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+
+    def in_folder(*arguments):
+        return subprocess.run(
+            [sys.executable, ROOT / "launch.py", *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+
+    assert in_folder("--mode", "publish", str(run.path)).returncode == 0
+    published = tmp_path / "results" / run.name
+    assert json.loads((published / "test.json").read_text()) == run.test
+    assert sorted(path.name for path in published.iterdir() if path.is_dir()) == []
+    assert sum(path.stat().st_size for path in published.iterdir()) < 1_000_000
+    compared = in_folder("--mode", "compare", str(run.path))
+    assert f"{run.test['accuracy'] * 100:.2f}" in compared.stdout
+    missing = in_folder("--mode", "publish", "nothing")
+    assert missing.returncode == 2 and "neither a run folder nor a study" in missing.stderr
+
+
+@pytest.mark.parametrize(
+    "options, messages",
+    [
+        (["--config.optimizer.learning_rat=.1"], ["learning_rat", 'Did you mean "learning_rate"']),
+        (["--config.data.path=nowhere", "--config.data.source=csv"], ["nowhere"]),
+        (["--config.data.source=tfd"], ["Did you mean 'tfds'"]),
+        (["--config.data.validation=5000"], ["data.validation", "5000"]),
+        (["--config.data.transform=flop"], ["'flop'", "flip"]),
+        (["--config.model.name=atention"], ["Did you mean 'attention'"]),
+        (["more"], ["'more' is not understood"]),
+    ],
+)
+def test_bad_input_is_refused_before_training(config, tmp_path, options, messages):
+    printed = launch(config, tmp_path / "run", *options, code=2)
+    assert all(message in printed for message in messages) and "Traceback" not in printed, printed
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_batch_size_must_fit_the_devices(config, tmp_path):
+    printed = launch(config, tmp_path / "run", "--config.train.batch_size=33", devices=2, code=2)
+    assert "train.batch_size is 33" in printed and "2 devices" in printed
+
+
+def test_a_missing_config_names_those_there_are():
+    run = subprocess.run([sys.executable, "launch.py"], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 2 and "--config is missing" in run.stderr and "quickstart" in run.stderr
+
+
+def test_help_and_tensorflow_waits_for_the_first_metric():
+    printed = subprocess.run([sys.executable, "launch.py", "--help"], cwd=ROOT, capture_output=True, text=True).stdout
+    assert "configs/quickstart.py" in printed
+    code = (
+        "import sys, imgcls_jax.commands, imgcls_jax.studies, imgcls_jax.training.loop, imgcls_jax.evaluation.predict\n"
+        "import imgcls_jax.reporting.run_report, imgcls_jax.reporting.compare, imgcls_jax.data\n"
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

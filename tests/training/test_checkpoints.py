@@ -1,0 +1,124 @@
+"""Checkpoints as storage: what is kept, what is found damaged, what is refused."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from imgcls_jax.errors import RunError
+from imgcls_jax.training.checkpoints import Checkpoints, shapes
+
+MODEL = {"params": {"kernel": np.ones((64, 64), np.float32)}, "model_state": {}}
+TRAINING = {"step": np.int32(0), "momentum": np.zeros(3, np.float32)}
+
+
+def save(checkpoints, step):
+    model = {"params": {"kernel": MODEL["params"]["kernel"] * step}, "model_state": {}}
+    progress = {"epoch": step, "best_step": min(step, 2)}
+    checkpoints.save(step, model=model, training=TRAINING | {"step": np.int32(step)}, progress=progress)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Checkpoints of steps 1 to 5, of which 2 was the best."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    for step in range(1, 6):
+        save(checkpoints, step)
+    checkpoints.close()
+    return tmp_path / "checkpoints"
+
+
+def restore(folder):
+    checkpoints = Checkpoints(folder)
+    try:
+        return checkpoints.restore(model=shapes(MODEL), training=shapes(TRAINING))
+    finally:
+        checkpoints.close()
+
+
+def best(folder):
+    checkpoints = Checkpoints(folder, read_only=True)
+    try:
+        return checkpoints.restore_best(shapes(MODEL))
+    finally:
+        checkpoints.close()
+
+
+def damage(folder, step):
+    """Flips a byte in every large file of the step."""
+    for file in (folder / str(step)).rglob("*"):
+        if file.is_file() and file.stat().st_size > 200 and "ocdbt" not in file.name and "d" in file.parts:
+            content = bytearray(file.read_bytes())
+            content[len(content) // 2] ^= 1
+            file.write_bytes(content)
+
+
+def test_the_newest_two_and_the_best_are_kept_and_come_back_to_the_bit(folder):
+    assert sorted(int(child.name) for child in folder.iterdir() if child.name.isdigit()) == [2, 4, 5]
+    step, model, training, progress = restore(folder)
+    assert (step, progress, training["step"]) == (5, {"epoch": 5, "best_step": 2}, 5)
+    assert np.array_equal(model["params"]["kernel"], 5 * MODEL["params"]["kernel"])
+    step, model = best(folder)
+    assert step == 2 and np.array_equal(model["params"]["kernel"], 2 * MODEL["params"]["kernel"])
+
+
+def test_nothing_saved_is_nothing_restored(tmp_path):
+    assert restore(tmp_path / "checkpoints") is None
+
+
+def test_a_damaged_checkpoint_is_skipped_with_a_warning_and_its_step_can_be_saved_again(folder, caplog):
+    damage(folder, 5)
+    with caplog.at_level(logging.WARNING):
+        assert restore(folder)[0] == 4
+    assert "5 is damaged" in caplog.text
+    checkpoints = Checkpoints(folder)
+    save(checkpoints, 5)
+    checkpoints.close()
+    assert restore(folder)[0] == 5
+
+
+@pytest.mark.parametrize("what", ["truncated", "missing arrays", "missing progress", "empty folder", "temporary"])
+def test_a_partial_checkpoint_is_skipped(folder, what):
+    newest = folder / "5"
+    if what == "truncated":
+        for file in newest.rglob("*"):
+            if file.is_file():
+                file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    elif what == "missing arrays":
+        for file in sorted((newest / "model").rglob("*"), reverse=True):
+            file.unlink() if file.is_file() else file.rmdir()
+    elif what == "missing progress":
+        for file in (newest / "progress").iterdir():
+            file.unlink()
+    elif what == "empty folder":
+        (folder / "7").mkdir()
+    else:
+        newest.rename(folder / "5.orbax-checkpoint-tmp")
+    assert restore(folder)[0] == (5 if what == "empty folder" else 4)
+
+
+def test_where_the_best_is_damaged_the_newest_whole_one_serves(folder, caplog):
+    damage(folder, 2)
+    with caplog.at_level(logging.WARNING):
+        assert best(folder)[0] == 5
+    assert "2 is damaged" in caplog.text
+
+
+def test_other_shapes_are_not_restored(folder):
+    other = {"params": {"kernel": np.ones((64, 63), np.float32)}, "model_state": {}}
+    checkpoints = Checkpoints(folder, read_only=True)
+    with pytest.raises(RunError, match="no whole checkpoint of this model"):
+        checkpoints.restore_best(shapes(other))
+    checkpoints.close()
+
+
+def test_no_checkpoints_folder_is_a_clear_error(tmp_path):
+    with pytest.raises(RunError, match="has saved no checkpoint"):
+        Checkpoints(tmp_path / "checkpoints", read_only=True)
+
+
+def test_saving_a_step_twice_is_an_error(folder):
+    checkpoints = Checkpoints(folder)
+    with pytest.raises(RunError, match="nothing was saved"):
+        save(checkpoints, 5)
+    checkpoints.close()

@@ -1,0 +1,228 @@
+"""The loop on a small problem in this process: what it decides, what it writes, how it resumes."""
+
+import logging
+import math
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import base
+from imgcls_jax import trees
+from imgcls_jax.data import Splits
+from imgcls_jax.data.batches import epoch_batches
+from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.data.transforms import parse
+from imgcls_jax.errors import ConfigError, TrainingError
+from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
+from imgcls_jax.training import loop, recorder, steps
+from imgcls_jax.training.checkpoints import Checkpoints
+from imgcls_jax.training.interrupt import Interrupted
+
+
+@pytest.fixture(autouse=True)
+def no_tensorboard(monkeypatch):
+    """TensorFlow takes seconds to import; tests/test_launch.py looks at the files it writes."""
+
+    class Writer:
+        def __getattr__(self, name):
+            return lambda *args, **kwargs: None
+
+    monkeypatch.setattr(recorder, "_summary_writer", lambda run: Writer())
+
+
+def quadrants(count: int, seed: int) -> Dataset:
+    """8x8 images, noise with one brighter quadrant: the class."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 4, count).astype(np.int32)
+    images = random.integers(0, 150, (count, 8, 8, 1))
+    for image, label in zip(images, labels, strict=True):
+        image[label // 2 * 4 :, label % 2 * 4 :][:4, :4] += 55
+    return Dataset(images.astype(np.uint8), labels, ("a", "b", "c", "d"))
+
+
+DATA = Splits(train=quadrants(210, 0), validation=quadrants(60, 1), test=quadrants(60, 2), report={})
+
+
+def small_config(**changes):
+    config = base.get_config()
+    config.model.name = "attention"
+    config.train.update(epochs=4, batch_size=20, eval_batch_size=20, steps_per_dispatch=4)
+    config.data.transform = "random_crop(1)"
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def begin(config, path) -> RunFolder:
+    run = RunFolder(path)
+    path.mkdir(exist_ok=True)
+    run.write_json("config.json", config.to_dict())
+    return run
+
+
+def train(config, path) -> RunFolder:
+    run = begin(config, path)
+    loop.train(config, run, DATA)
+    return run
+
+
+def final_hashes(run):
+    """Of model and training state in the newest checkpoint."""
+    newest = max((run.path / CHECKPOINTS).iterdir(), key=lambda child: int(child.name) if child.name.isdigit() else -1)
+    return RunFolder(newest).read_json("progress/metadata")["hashes"], int(newest.name)
+
+
+def without_times(history):
+    return [{key: line[key] for key in line if key not in ("seconds", "images_per_second")} for line in history]
+
+
+def test_it_learns_and_records_every_epoch(tmp_path):
+    run = train(small_config(**{"train.epochs": 8}), tmp_path / "run")
+    assert [line["epoch"] for line in run.history] == list(range(1, 9))
+    assert [line["step"] for line in run.history] == [10 * epoch for epoch in range(1, 9)]
+    assert run.history[0]["train_accuracy"] < 0.6 and run.history[-1]["validation_accuracy"] > 0.9
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path):
+    one, same = (final_hashes(train(small_config(), tmp_path / name)) for name in ("one", "same"))
+    other = final_hashes(train(small_config(seed=1), tmp_path / "other"))
+    assert one == same and one != other
+
+
+def test_the_number_of_steps_per_dispatch_changes_no_bit(tmp_path):
+    few, many = (
+        final_hashes(train(small_config(**{"train.steps_per_dispatch": count}), tmp_path / str(count)))
+        for count in (3, 7)
+    )
+    assert few == many
+
+
+@pytest.mark.parametrize("dispatches", [1, 4, 8])
+def test_interrupted_and_resumed_it_equals_the_uninterrupted_run(tmp_path, dispatches, monkeypatch):
+    """Stopped in the first epoch, at its end and in a later one; plateau and early stopping go on counting."""
+    config = small_config(**{"schedule.name": "plateau", "schedule.patience": 1, "train.early_stopping": 3})
+    whole = train(config, tmp_path / "whole")
+    left = iter(range(dispatches))
+    split = steps.split
+
+    def interrupting(*args):
+        if next(left, None) == dispatches - 1:
+            signal.raise_signal(signal.SIGTERM)
+        return split(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.steps, "split", interrupting)
+        with pytest.raises(Interrupted) as stop:
+            train(config, tmp_path / "resumed")
+    assert stop.value.exit_status == 143
+    resumed = train(config, tmp_path / "resumed")
+    assert final_hashes(resumed) == final_hashes(whole)
+    assert without_times(resumed.history) == without_times(whole.history)
+
+
+def scripted(monkeypatch, accuracies):
+    """Makes validation report these accuracies, in turn."""
+    values = iter(accuracies)
+    monkeypatch.setattr(loop._Training, "_validate", lambda self: (1.0, next(values)))
+
+
+def test_early_stopping_and_the_best_epoch(tmp_path, monkeypatch):
+    scripted(monkeypatch, [0.5, 0.7, 0.7, math.nan, 0.6])
+    run = train(small_config(**{"train.epochs": 9, "train.early_stopping": 3}), tmp_path / "run")
+    assert len(run.history) == 5
+    checkpoints = Checkpoints(run.path / CHECKPOINTS, read_only=True)
+    params, model_state = loop_shapes()
+    assert checkpoints.restore_best({"params": params, "model_state": model_state})[0] == 20
+    checkpoints.close()
+
+
+def loop_shapes():
+    model, transform = loop.build_model(small_config(), num_classes=4)
+    return loop.shapes(steps.initialize(model, transform, DATA.train.images, seed=0))
+
+
+def test_plateau_lowers_the_rate_and_not_below_the_minimum(tmp_path, monkeypatch):
+    scripted(monkeypatch, [0.5, 0.5, 0.5, 0.6, 0.6, 0.6, 0.6, 0.6])
+    options = {"schedule.name": "plateau", "schedule.patience": 2, "schedule.factor": 0.5, "schedule.min_rate": 4e-4}
+    run = train(small_config(**options, **{"train.epochs": 8}), tmp_path / "run")
+    rates = [line["learning_rate"] for line in run.history]
+    np.testing.assert_allclose(rates, [1e-3] * 3 + [5e-4] * 3 + [4e-4] * 2, rtol=1e-6)
+
+
+def test_a_loss_that_is_not_finite_names_step_rate_and_checkpoint(tmp_path):
+    with pytest.raises(TrainingError, match=r"at step \d+ \(epoch 1, learning rate 1e\+30\).*no checkpoint yet"):
+        train(small_config(**{"optimizer.learning_rate": 1e30, "optimizer.name": "sgd"}), tmp_path / "run")
+    assert RunFolder(tmp_path / "run").history == []
+
+
+def test_bfloat16_trains_with_float32_parameters(tmp_path):
+    run = train(small_config(**{"train.precision": "bfloat16", "train.epochs": 8}), tmp_path / "run")
+    assert run.history[-1]["validation_accuracy"] > 0.8
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"train.batch_size": 21}, "train.batch_size is 21.*2 devices: give 20"),
+        ({"train.eval_batch_size": 5}, "train.eval_batch_size is 5"),
+        ({"train.batch_size": 212}, "only 210 images"),
+        ({"train.epochs": 0}, "train.epochs is 0: give 1 or more"),
+        ({"train.label_smoothing": 1.0}, "train.label_smoothing is 1.0"),
+        ({"train.monitor": "accurac"}, "Did you mean 'accuracy'"),
+        ({"train.precision": "float16"}, "Did you mean '[b]?float"),
+        ({"model.name": "cnn", "model.filters": (4, 4, 4)}, "cannot be built for images of 8x8x1.*resize"),
+        ({"data.transform": "flop"}, "flip"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(tmp_path, changes, message):
+    config = small_config()
+    config.unlock()
+    config.update_from_flattened_dict(changes) if "model.filters" not in changes else config.model.update(
+        name="cnn", filters=(4, 4, 4)
+    )
+    with pytest.raises(ConfigError, match=message):
+        train(config, tmp_path / "run")
+
+
+def test_training_compiles_once(tmp_path, caplog):
+    with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
+        train(small_config(), tmp_path / "run")
+    compiled = [record.getMessage() for record in caplog.records if "Finished XLA compilation" in record.getMessage()]
+    assert len(compiled) == 3, compiled  # initialisation, training, prediction
+
+
+def test_devices_hold_the_same_state():
+    """What is not averaged over the devices would drift apart without an error."""
+    config = small_config()
+    model, transform = loop.build_model(config, num_classes=4)
+    params, model_state = steps.initialize(model, transform, DATA.train.images, seed=0)
+    optimizer = loop.optimizers.create(config.optimizer)
+    step = steps.make_train(model, transform, optimizer, lambda _: 1e-2, label_smoothing=0.1, seed=0)
+    state = loop.TrainState(jnp.zeros((), jnp.int32), params, model_state, optimizer.init(params), jnp.ones(()))
+    batches = epoch_batches(210, 20, seed=0, epoch=0)
+    state, metrics = step(steps.replicate(state), steps.place(DATA.train), steps.split(batches[:3], 4), 3)
+    assert int(steps.fetch(state.step)) == 3
+    for path, leaf in trees.flatten((state, metrics)).items():
+        one, other = (np.asarray(shard.data) for shard in leaf.addressable_shards)
+        assert np.array_equal(one, other), path
+
+
+def test_prediction_does_not_depend_on_the_batch():
+    model, transform = loop.build_model(small_config(), num_classes=4)
+    params, _ = steps.initialize(model, transform, DATA.train.images, seed=0)
+    images = DATA.test.images[:13]
+    expected = model.apply({"params": params}, parse("")(images))
+    for batch_size in (2, 8, 26):
+        predict = steps.make_predict(model, transform, batch_size=batch_size)
+        logits = predict(steps.replicate({"params": params}), steps.replicate(images))
+        np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+def test_an_epoch_takes_each_example_once_at_most_in_an_order_of_its_own():
+    one, same, next_epoch, other_seed = (
+        epoch_batches(103, 10, seed=seed, epoch=epoch) for seed, epoch in ((0, 0), (0, 0), (0, 1), (1, 0))
+    )
+    assert one.shape == (10, 10) and len(set(one.flat)) == 100 and set(one.flat) <= set(range(103))
+    assert (one == same).all() and (one != next_epoch).any() and (one != other_seed).any()

@@ -1,0 +1,129 @@
+"""Each optimizer against the textbook update, written out in NumPy, and each schedule against its formula."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import base
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.training import losses, optimizers, schedules
+
+GRADS = np.random.default_rng(0).normal(size=(5, 3)) * 3
+RATE, DECAY, START = 0.1, 0.01, np.array([1.0, -2.0, 3.0])
+
+
+def options(**changes):
+    config = base.get_config().optimizer
+    config.update(changes)
+    return config
+
+
+def run(config):
+    optimizer, params = optimizers.create(config), jnp.asarray(START, jnp.float32)
+    state = optimizer.init(params)
+    for grad in GRADS:
+        update, state = optimizer.update(jnp.asarray(grad, jnp.float32), state, params)
+        params = params - RATE * update
+    return params
+
+
+def adam(*, decoupled: bool):
+    params, m, v = START.copy(), np.zeros(3), np.zeros(3)
+    for t, grad in enumerate(GRADS, 1):
+        grad = grad if decoupled else grad + DECAY * params
+        m, v = 0.9 * m + 0.1 * grad, 0.999 * v + 0.001 * grad**2
+        update = m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        params = params - RATE * (update + (DECAY * params if decoupled else 0))
+    return params
+
+
+def momentum(beta: float, *, nesterov: bool = False, clip=lambda grad: grad):
+    params, velocity = START.copy(), np.zeros(3)
+    for grad in GRADS:
+        grad = clip(grad) + DECAY * params
+        velocity = beta * velocity + grad
+        params = params - RATE * (grad + beta * velocity if nesterov else velocity)
+    return params
+
+
+def to_norm(grad):
+    return grad * min(1, 0.5 / np.linalg.norm(grad))
+
+
+@pytest.mark.parametrize(
+    "changes, expected",
+    [
+        ({"name": "adam"}, adam(decoupled=False)),
+        ({"name": "adamw"}, adam(decoupled=True)),
+        ({"name": "sgd"}, momentum(0.0)),
+        ({"name": "momentum"}, momentum(0.9)),
+        ({"name": "momentum", "nesterov": True}, momentum(0.9, nesterov=True)),
+        ({"name": "sgd", "clip_value": 0.1}, momentum(0.0, clip=lambda grad: grad.clip(-0.1, 0.1))),
+        ({"name": "sgd", "clip_norm": 0.5}, momentum(0.0, clip=to_norm)),
+    ],
+)
+def test_optimizer_equals_its_formula(changes, expected):
+    np.testing.assert_allclose(run(options(weight_decay=DECAY, **changes)), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{"name": "adm"}, {"learning_rate": -1.0}, {"momentum": 1.0}, {"clip_norm": -1.0}])
+def test_optimizer_refuses_what_cannot_be(changes):
+    with pytest.raises(ConfigError, match="Did you mean 'adam'|must be"):
+        optimizers.create(options(**changes))
+
+
+def rates(epochs=10, steps_per_epoch=10, **changes):
+    config = base.get_config().schedule
+    config.update(changes)
+    schedule = schedules.create(config, peak=0.5, epochs=epochs, steps_per_epoch=steps_per_epoch)
+    return np.array([float(schedule(step)) for step in range(epochs * steps_per_epoch)])
+
+
+def test_constant_and_plateau_keep_the_peak():
+    for name in ("constant", "plateau"):
+        assert np.allclose(rates(name=name), 0.5)
+
+
+def test_cosine():
+    step = np.arange(100)
+    expected = 0.5 * (0.1 + 0.9 * 0.5 * (1 + np.cos(np.pi * step / 100)))
+    np.testing.assert_allclose(rates(name="cosine", final=0.1), expected, rtol=1e-5)
+
+
+def test_step():
+    expected = np.repeat([0.5, 0.1, 0.02], [30, 40, 30])
+    np.testing.assert_allclose(rates(name="step", step_epochs=(3, 7), factor=0.2), expected, rtol=1e-5)
+
+
+def test_onecycle_rises_to_the_peak_and_falls():
+    values = rates(name="onecycle", peak_at=0.3)
+    assert values.argmax() == 30 and np.isclose(values[30], 0.5)
+    assert (np.diff(values[:31]) > 0).all() and (np.diff(values[30:]) < 0).all() and values[-1] < 0.01
+
+
+def test_warmup_rises_linearly_then_the_schedule_follows():
+    expected = np.minimum(np.arange(100) / 20, 1) * 0.5
+    np.testing.assert_allclose(rates(name="constant", warmup_epochs=2.0), expected, rtol=1e-5)
+    cosine = rates(name="cosine", warmup_epochs=2.0)
+    np.testing.assert_allclose(cosine[20:], 0.25 * (1 + np.cos(np.pi * np.arange(80) / 80)), atol=1e-6)
+    falls = rates(name="step", warmup_epochs=2.0, step_epochs=(3,), factor=0.1)
+    assert np.isclose(falls[29], 0.5) and np.isclose(falls[30], 0.05)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"name": "cosin"}, {"warmup_epochs": 10.0}, {"name": "onecycle", "warmup_epochs": 1.0}]
+)
+def test_schedule_refuses_what_cannot_be(changes):
+    with pytest.raises(ConfigError, match="Did you mean 'cosine'|fewer than train.epochs|warm-up of its own"):
+        rates(**changes)
+
+
+def test_cross_entropy_with_smoothing():
+    logits = np.random.default_rng(0).normal(size=(4, 5))
+    labels = np.array([0, 4, 2, 2])
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    targets = 0.9 * np.eye(5)[labels] + 0.1 / 5
+    np.testing.assert_allclose(losses.cross_entropy(jnp.asarray(logits), labels), -log_p[range(4), labels], rtol=1e-5)
+    np.testing.assert_allclose(
+        losses.cross_entropy(jnp.asarray(logits), labels, smoothing=0.1), -(targets * log_p).sum(-1), rtol=1e-5
+    )
