@@ -11,6 +11,7 @@ runs/STUDY/ROW-seedN, unless --workdir says otherwise.
 """
 
 import logging
+import signal
 import sys
 from pathlib import Path
 
@@ -59,6 +60,9 @@ def run(arguments: list[str]) -> int:
     except Interrupted as stop:
         print(f"Stopped by {stop}; everything is saved. The same command resumes:\n  {backend.command_line()}")
         return stop.exit_status
+    except KeyboardInterrupt:
+        print(f"Stopped. What was saved is kept; the same command resumes:\n  {backend.command_line()}")
+        return 128 + signal.SIGINT
     return 0
 
 
