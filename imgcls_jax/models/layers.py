@@ -30,6 +30,79 @@ class Classifier(nn.Module):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Batches that are split over devices
+
+AXIS = "batch"  # the axis over which steps.py splits a batch
+
+
+def mean_over_devices(x):
+    """The mean over the devices that share a batch; x itself where one device has it all."""
+    try:
+        return lax.pmean(x, AXIS)
+    except NameError:  # no such axis: the model is not run by steps.py
+        return x
+
+
+def _places(size: int):
+    """int32 [size]: the places in the whole batch of this device's part of it."""
+    try:
+        return lax.axis_index(AXIS) * size + jnp.arange(size)
+    except NameError:
+        return jnp.arange(size)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Normalisation, regularisation
+
+
+class BatchNorm(nn.Module):
+    """`nn.BatchNorm` as one product and one sum with figures per channel; statistics over the batch of all devices.
+
+    x [..., C] -> the same shape. With `train` the batch's statistics are used and the stored ones moved towards them,
+    by 1 - momentum. Statistics and parameters are float32.
+    """
+
+    momentum: float = 0.9  # torch's .1
+    epsilon: float = 1e-5
+    dtype: jnp.dtype | None = None
+    scale_init: nn.initializers.Initializer = nn.initializers.ones
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        shape = x.shape[-1:]
+        scale = self.param("scale", self.scale_init, shape)
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        stored_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        stored_var = self.variable("batch_stats", "var", jnp.ones, shape)
+        if train:
+            exact, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
+            mean, square = mean_over_devices((exact.mean(axes), (exact**2).mean(axes)))
+            var = jnp.maximum(square - mean**2, 0)
+            if not self.is_initializing():
+                for stored, new in ((stored_mean, mean), (stored_var, var)):
+                    stored.value = self.momentum * stored.value + (1 - self.momentum) * new
+        else:
+            mean, var = stored_mean.value, stored_var.value
+        factor = scale * lax.rsqrt(var + self.epsilon)
+        x, factor, offset = nn.dtypes.promote_dtype(x, factor, bias - mean * factor, dtype=self.dtype)
+        return x * factor + offset
+
+
+class Dropout(nn.Module):
+    """`nn.Dropout` whose choice for an example depends on its place in the whole batch, not on the device it is on."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        if not train or not self.rate:
+            return x
+        key, keep = self.make_rng("dropout"), 1 - self.rate
+        kept = jax.vmap(lambda place: jax.random.bernoulli(jax.random.fold_in(key, place), keep, x.shape[1:]))
+        return jnp.where(kept(_places(len(x))), x / keep, 0)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Convolution
 
 NHWC = ("NHWC", "HWIO", "NHWC")

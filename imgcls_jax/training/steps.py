@@ -22,11 +22,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.transforms import Transform
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.models.layers import AXIS, mean_over_devices
 from imgcls_jax.training.losses import cross_entropy
 from imgcls_jax.training.schedules import Schedule
 from imgcls_jax.training.state import TrainState
-
-AXIS = "batch"
 
 
 @flax.struct.dataclass
@@ -92,19 +91,21 @@ def make_train(
 
     def step(root, state: TrainState, images, labels, index) -> tuple[TrainState, Metrics]:
         # Random numbers are keyed by (seed, step, place in the global batch): the number of devices is not in them.
-        step_key = jax.random.fold_in(root, state.step)
+        augment_key, dropout_key = jax.random.split(jax.random.fold_in(root, state.step))
         places = lax.axis_index(AXIS) * len(index) + jnp.arange(len(index))
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, places)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(augment_key, places)
         x, y = transform(images[index], keys), labels[index]
 
         def loss_fn(params):
             variables = {"params": params, **state.model_state}
-            logits, model_state = model.apply(variables, x, train=True, mutable=list(state.model_state))
+            logits, model_state = model.apply(
+                variables, x, train=True, mutable=list(state.model_state), rngs={"dropout": dropout_key}
+            )
             losses = cross_entropy(logits, y, smoothing=label_smoothing)
             return losses.mean(), (losses, logits, model_state)
 
         grads, (losses, logits, model_state) = jax.grad(loss_fn, has_aux=True)(state.params)
-        grads, model_state = lax.pmean((grads, model_state), AXIS)
+        grads, model_state = mean_over_devices((grads, model_state))
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         rate = schedule(state.step) * state.rate_scale
         params = jax.tree.map(lambda p, u: p - (rate * u).astype(p.dtype), state.params, updates)

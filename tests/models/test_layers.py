@@ -7,7 +7,7 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
-from imgcls_jax.models.layers import LSTM, Conv, max_pool
+from imgcls_jax.models.layers import AXIS, LSTM, BatchNorm, Conv, Dropout, max_pool
 
 
 def normal(seed: int, shape: tuple[int, ...]):
@@ -98,3 +98,53 @@ def test_own_gradients_are_used_on_cpu_and_compile_to_plain_convolutions():
     text = jax.jit(train).lower(variables).as_text()
     layouts = [line for line in text.splitlines() if "stablehlo.convolution" in line]
     assert len(layouts) == 2 and all("[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]" in line for line in layouts)
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 6, 3), (16, 3)])
+def test_batch_norm_equals_flax(shape):
+    ours, theirs = BatchNorm(momentum=0.8, epsilon=1e-3), nn.BatchNorm(momentum=0.8, epsilon=1e-3)
+    x = 3 * normal(0, shape) + 1
+    variables = theirs.init(jax.random.key(0), x, use_running_average=True)
+    assert jax.tree.map(jnp.shape, ours.init(jax.random.key(0), x, train=True)) == jax.tree.map(jnp.shape, variables)
+    variables["params"] = jax.tree.map(lambda leaf: leaf + 0.1 * normal(1, leaf.shape), variables["params"])
+    variables["batch_stats"] = {"mean": normal(2, (3,)), "var": normal(3, (3,)) ** 2 + 0.1}
+    assert_same(
+        lambda v, x: ours.apply(v, x, train=False),
+        lambda v, x: theirs.apply(v, x, use_running_average=True),
+        variables,
+        x,
+    )
+
+    def in_training(module, **options):
+        return lambda v, x: module.apply(v, x, mutable="batch_stats", **options)
+
+    ours, theirs = in_training(ours, train=True), in_training(theirs, use_running_average=False)
+    assert_same(lambda v, x: ours(v, x)[0], lambda v, x: theirs(v, x)[0], variables, x)
+    for one, other in zip(*(jax.tree.leaves(norm(variables, x)[1]) for norm in (ours, theirs)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_batch_norm_and_dropout_do_not_depend_on_the_number_of_devices():
+    class Both(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return Dropout(0.5)(BatchNorm()(x, train=True), train=True)
+
+    x, model = normal(0, (8, 6)) + 1, Both()
+    key, variables = jax.random.key(1), model.init({"params": jax.random.key(0), "dropout": jax.random.key(0)}, x)
+
+    def apply(x):
+        return model.apply(variables, x, mutable="batch_stats", rngs={"dropout": key})
+
+    whole, statistics = apply(x)
+    parts, statistics_of_parts = jax.pmap(apply, axis_name=AXIS)(x.reshape(2, 4, 6))
+    np.testing.assert_allclose(parts.reshape(8, 6), whole, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1], b, rtol=1e-5), statistics_of_parts, statistics)
+
+
+def test_dropout_keeps_the_mean_and_is_off_in_evaluation():
+    x = jnp.ones((64, 100))
+    dropped = Dropout(0.25).apply({}, x, train=True, rngs={"dropout": jax.random.key(0)})
+    assert set(np.unique(dropped)) == {0, np.float32(1 / 0.75)} and abs(dropped.mean() - 1) < 0.02
+    assert len({row.tobytes() for row in np.asarray(dropped)}) == 64
+    assert (Dropout(0.25).apply({}, x, train=False) == x).all()
