@@ -80,6 +80,6 @@ def _commit() -> str | None:
         run = lambda *command: subprocess.run(  # noqa: E731
             ["git", *command], cwd=here, capture_output=True, text=True, check=True
         ).stdout.strip()
-        return run("rev-parse", "HEAD") + ("+changes" if run("status", "--porcelain") else "")
+        return run("rev-parse", "HEAD") + ("+changes" if run("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return None

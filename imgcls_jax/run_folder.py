@@ -15,9 +15,9 @@ CONFIG = "config.json"
 ENVIRONMENT = "environment.json"  # versions, device, commit, data fingerprint, command
 DATA = "data.json"  # the data report
 METRICS = "metrics.jsonl"  # a line an epoch
-TEST = "test.json"  # test figures and the run's summary; its presence marks the run as finished
+TEST = "test.json"  # test figures and the run's summary
 PREDICTIONS = "predictions.npz"  # probabilities float32 [N, K] and labels int32 [N] of the test set
-REPORT = "report.html"
+REPORT = "report.html"  # written last: its presence marks the run as finished
 CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
 
@@ -53,7 +53,7 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        return (self.path / TEST).exists()
+        return (self.path / REPORT).exists()
 
     @property
     def config(self) -> ConfigDict:

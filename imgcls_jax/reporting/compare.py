@@ -6,10 +6,10 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from imgcls_jax.errors import RunError
-from imgcls_jax.run_folder import RunFolder, write_atomically
+from imgcls_jax.run_folder import RunFolder, flat_options, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -153,7 +153,7 @@ def _row(label: str, reported: Mapping[str, float], runs: Sequence[RunFolder]) -
 
 
 def _check_alike(label: str, runs: Sequence[RunFolder]) -> None:
-    first, *others = (_flat(run.config.to_dict()) for run in runs)
+    first, *others = (flat_options(run.config) for run in runs)
     seeds = {first["seed"]: runs[0]}
     for run, config in zip(runs[1:], others, strict=True):
         differing = [key for key in first | config if key not in FREE and first.get(key) != config.get(key)]
@@ -169,13 +169,6 @@ def _check_alike(label: str, runs: Sequence[RunFolder]) -> None:
                 "An interval over seeds needs runs of different seeds."
             )
         seeds[config["seed"]] = run
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in config.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return flat
 
 
 def _columns(rows: Sequence[Row]) -> dict[str, list[str]]:
