@@ -63,6 +63,8 @@ def initialize(model: nn.Module, transform: Transform, images: np.ndarray, *, se
     x = transform(images[:1])
     try:
         variables = jax.jit(model.init)(jax.random.key(seed), x)
+        if not all(leaf.size for leaf in jax.tree.leaves(variables)):
+            raise ValueError("nothing of the image is left for its last layers")
     except (TypeError, ValueError, ZeroDivisionError) as error:
         size = "x".join(map(str, x.shape[1:]))
         raise ConfigError(
