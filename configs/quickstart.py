@@ -1,19 +1,30 @@
 """A small network on scikit-learn's 1,797 handwritten digits: no download, under a minute on a laptop.
 
-python launch.py --config configs/quickstart.py
+    python launch.py --config configs/quickstart.py
+
+Report B's CNN on images enlarged from 8x8 to 28x28 and shifted by up to two pixels, with a recipe of its own.
 """
 
 from ml_collections import ConfigDict
 
-from configs import mnist_cnn
+from configs import base
 
 
 def get_config() -> ConfigDict:
-    config = mnist_cnn.get_config()
+    config = base.get_config()
     config.data.source = "digits"
     config.data.name = "digits"
-    config.data.transform = "resize(28)"
+    config.data.transform = "resize(28)|random_crop(2)"
 
-    config.train.epochs = 15
-    config.train.early_stopping = 5
+    config.model.name = "cnn"
+    config.model.filters = (32, 64, 64)
+
+    config.train.epochs = 20
+    config.train.batch_size = 32
+    config.train.monitor = "loss"  # an accuracy on 144 validation images is too coarse to pick an epoch by
+
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 2e-3
+
+    config.schedule.name = "cosine"
     return config
