@@ -25,6 +25,13 @@ def get_config() -> ConfigDict:
 
     config.model = model = ConfigDict()
     model.name = "cnn"  # a name in imgcls_jax.models.MODELS; further keys are that model's own options
+    model.pretrained = placeholder(
+        str
+    )  # weights to start from: a name of `python -m imgcls_jax.pretrained list`, a file
+    # of torch, Keras or safetensors, or a run folder; their preprocessing is used where data.transform says nothing
+
+    config.pretrained = pretrained = ConfigDict()
+    pretrained.cache = "~/.cache/imgcls_jax/weights"  # where downloaded weights are kept, verified by their hash
 
     config.train = train = ConfigDict()
     train.epochs = 10  # passes over the training set

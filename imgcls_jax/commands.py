@@ -14,7 +14,11 @@ from imgcls_jax.run_folder import CONFIG, DATA, ENVIRONMENT, METRICS, PREDICTION
 log = logging.getLogger(__name__)
 
 PUBLISHED = (CONFIG, ENVIRONMENT, DATA, METRICS, TEST, PREDICTIONS, REPORT)
-WHERE = ("data.path", "data.cache")  # where data lies is no part of what a run is: its fingerprint is
+WHERE = (
+    "data.path",
+    "data.cache",
+    "pretrained.cache",
+)  # where data lies is no part of what a run is: its fingerprint is
 
 
 def train(config: ConfigDict, workdir: Path) -> RunFolder:
@@ -22,9 +26,10 @@ def train(config: ConfigDict, workdir: Path) -> RunFolder:
 
     Raises RunError where the folder holds a run of another config or of other data.
     """
-    from imgcls_jax import data
+    from imgcls_jax import data, pretrained
     from imgcls_jax.data import checks
 
+    config = pretrained.resolve(config)
     run = RunFolder(workdir)
     _check_folder(run, config)
     if run.finished:

@@ -14,6 +14,7 @@ from imgcls_jax.errors import ConfigError, choose
 STATISTICS = {  # mean and standard deviation of each channel, images scaled to [0, 1]
     "mnist": ((0.1307,), (0.3081,)),
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "caffe": ((103.939 / 255, 116.779 / 255, 123.68 / 255), (1 / 255,) * 3),  # of BGR: 0 to 255 less the mean
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 PADDINGS = {"zero": "constant", "reflect": "reflect"}  # their names in jnp.pad
@@ -95,6 +96,26 @@ class Resize(Op):
 
 
 @dataclasses.dataclass(frozen=True)
+class CenterCrop(Op):
+    """Crops the middle size x size, rounding as torchvision does."""
+
+    signature = "center_crop(size)"
+    size: int
+
+    def __post_init__(self):
+        _require_positive("size", self.size)
+
+    def __call__(self, images, keys):
+        height, width = images.shape[1:3]
+        _require(
+            self.size <= min(height, width),
+            f"center_crop({self.size}) needs images at least as large; they are {height}x{width}",
+        )
+        top, left = (round((side - self.size) / 2) for side in (height, width))
+        return images[:, top : top + self.size, left : left + self.size]
+
+
+@dataclasses.dataclass(frozen=True)
 class Rgb(Op):
     """Repeats the one channel of grayscale images to three; images of three channels stay as they are."""
 
@@ -102,6 +123,16 @@ class Rgb(Op):
 
     def __call__(self, images, keys):
         return jnp.broadcast_to(images, (*images.shape[:-1], 3))
+
+
+@dataclasses.dataclass(frozen=True)
+class Bgr(Op):
+    """Turns the order of the channels round, from RGB to BGR."""
+
+    signature = "bgr"
+
+    def __call__(self, images, keys):
+        return images[..., ::-1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +172,9 @@ OPS: Mapping[str, type[Op]] = {
     "random_crop": RandomCrop,
     "flip": Flip,
     "resize": Resize,
+    "center_crop": CenterCrop,
     "rgb": Rgb,
+    "bgr": Bgr,
     "normalize": Normalize,
 }
 

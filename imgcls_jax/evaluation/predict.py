@@ -8,11 +8,11 @@ import jax
 import numpy as np
 
 from imgcls_jax import trees
+from imgcls_jax.checkpoints import Checkpoints, shapes
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.evaluation.scores import score, softmax
 from imgcls_jax.run_folder import CHECKPOINTS, PREDICTIONS, TEST, RunFolder, write_atomically
 from imgcls_jax.training import steps
-from imgcls_jax.training.checkpoints import Checkpoints, shapes
 from imgcls_jax.training.loop import build_model
 
 

@@ -1,29 +1,43 @@
 """Every model by its name, and how a config becomes one."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
 from imgcls_jax.errors import ConfigError, choose
+from imgcls_jax.models import convnext, efficientnet, googlenet, resnet
 from imgcls_jax.models.attention import SelfAttention
 from imgcls_jax.models.cnn import CNN
 from imgcls_jax.models.lstm import LSTMClassifier
 
-MODELS: dict[str, type[nn.Module]] = {
+# A module, or a partial of one that fixes what makes the variant.
+MODELS: dict[str, Callable[..., nn.Module]] = {
     "cnn": CNN,
     "lstm": LSTMClassifier,
     "attention": SelfAttention,
+    **resnet.VARIANTS,
+    **googlenet.VARIANTS,
+    **efficientnet.VARIANTS,
+    **convnext.VARIANTS,
 }
 
 
 def create(config: ConfigDict, *, num_classes: int, dtype: jnp.dtype = jnp.float32) -> nn.Module:
-    """The model of `config.model`: its `name` picks the constructor, its other keys are that model's options."""
+    """The model of `config.model`: its `name` picks the constructor, its other keys are that model's options.
+
+    `pretrained` says what the parameters start from, and is no option of the model.
+    """
     constructor = choose("model", config.name, MODELS)
-    options = {key: value for key, value in config.items() if key != "name"}
+    options = {key: value for key, value in config.items() if key not in ("name", "pretrained")}
     ours = {"num_classes", "dtype", "parent", "name"}
-    known = {field.name: field for field in dataclasses.fields(constructor) if field.name not in ours}
+    module, fixed = constructor, {}
+    if isinstance(constructor, functools.partial):
+        module, fixed = constructor.func, constructor.keywords
+    known = {field.name for field in dataclasses.fields(module)} - ours - set(fixed)
     for key in options:
         if key not in known:
             raise ConfigError(

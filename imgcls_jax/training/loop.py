@@ -12,14 +12,14 @@ from clu import parameter_overview
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from imgcls_jax import models
+from imgcls_jax import models, pretrained
+from imgcls_jax.checkpoints import Checkpoints, shapes
 from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import epoch_batches, steps_in_epoch
 from imgcls_jax.data.transforms import Transform, parse
 from imgcls_jax.errors import ConfigError, TrainingError, choose
 from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
 from imgcls_jax.training import optimizers, recorder, schedules, steps
-from imgcls_jax.training.checkpoints import Checkpoints, shapes
 from imgcls_jax.training.interrupt import Interrupted, catch_signals
 from imgcls_jax.training.losses import cross_entropy
 from imgcls_jax.training.state import Progress, TrainState, as_trees
@@ -92,6 +92,9 @@ class _Training:
             state = state.replace(**model_tree, **training_tree)
             history = [line for line in run.history if line["epoch"] <= self.progress.epoch]
             log.info("Resuming %s at step %d, epoch %d.", run.path, step, self.progress.epoch + 1)
+        elif config.model.get("pretrained"):
+            params, model_state = pretrained.initialize(config, params=params, model_state=model_state)
+            state = state.replace(params=params, model_state=model_state)
         self.state = steps.replicate(state)
         self.train_data = steps.place(data.train)
         self.validation_images, _ = steps.place(data.validation)

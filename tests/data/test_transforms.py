@@ -234,3 +234,22 @@ def test_operations_that_do_not_fit_the_images_are_refused():
         parse("normalize(cifar10)")(images_of(1, 4, 4, 1))
     with pytest.raises(ConfigError, match="4x9"):
         parse("random_crop(4, reflect)")(images_of(1, 4, 9, 1), keys_of(1))
+
+
+@pytest.mark.parametrize("shape, top, left", [((8, 8), 2, 2), ((9, 7), 2, 2), ((4, 6), 0, 1)])
+def test_center_crop_takes_the_middle(shape, top, left):
+    images = images_of(2, *shape, 3)
+    np.testing.assert_allclose(
+        compiled("center_crop(4)")(images), images[:, top : top + 4, left : left + 4] / 255, rtol=1e-6
+    )
+
+
+def test_center_crop_larger_than_the_images_is_refused():
+    with pytest.raises(ConfigError, match="center_crop\\(9\\) needs images at least as large; they are 8x8"):
+        parse("center_crop(9)")(images_of(1, 8, 8, 1))
+
+
+def test_bgr_and_caffe_subtract_keras_means():
+    images = images_of(2, 4, 4, 3)
+    expected = images[..., ::-1] - np.array([103.939, 116.779, 123.68])
+    np.testing.assert_allclose(compiled("bgr|normalize(caffe)")(images), expected, atol=1e-3)

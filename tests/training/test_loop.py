@@ -1,5 +1,6 @@
 """The loop on a small problem in this process: what it decides, what it writes, how it resumes."""
 
+import dataclasses
 import logging
 import math
 import signal
@@ -10,15 +11,15 @@ import numpy as np
 import pytest
 
 from configs import base
-from imgcls_jax import trees
+from imgcls_jax import pretrained, trees
+from imgcls_jax.checkpoints import Checkpoints
 from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import epoch_batches
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.transforms import parse
-from imgcls_jax.errors import ConfigError, TrainingError
+from imgcls_jax.errors import ConfigError, DataError, TrainingError
 from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
 from imgcls_jax.training import loop, recorder, steps
-from imgcls_jax.training.checkpoints import Checkpoints
 from imgcls_jax.training.interrupt import Interrupted
 
 
@@ -226,3 +227,42 @@ def test_an_epoch_takes_each_example_once_at_most_in_an_order_of_its_own():
     )
     assert one.shape == (10, 10) and len(set(one.flat)) == 100 and set(one.flat) <= set(range(103))
     assert (one == same).all() and (one != next_epoch).any() and (one != other_seed).any()
+
+
+def test_a_run_starts_from_the_weights_of_another(tmp_path, caplog):
+    """The classifier is taken where it has as many classes; the preprocessing comes along."""
+    first = train(small_config(), tmp_path / "first")
+    begin(small_config(), first.path)
+    config = small_config(
+        **{"model.pretrained": str(first.path), "data.transform": "", "optimizer.learning_rate": 1e-6}
+    )
+    config = pretrained.resolve(config)
+    assert config.data.transform == "random_crop(1)"
+    second = train(config, tmp_path / "second")
+    assert second.history[0]["validation_accuracy"] == pytest.approx(first.history[-1]["validation_accuracy"], abs=0.02)
+
+    other = dataclasses.replace(DATA, **{
+        split: dataclasses.replace(getattr(DATA, split), class_names=tuple("abcdef")) for split in ("train", "validation")
+    })  # fmt: skip
+    with caplog.at_level(logging.INFO):
+        loop.train(config, begin(config, tmp_path / "third"), other)
+    assert "Not taken from" in caplog.text and "params/classifier/kernel" in caplog.text
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path):
+    first = train(small_config(**{"train.epochs": 1}), tmp_path / "first")
+    config = small_config(**{"model.pretrained": str(first.path)})
+    config.model.update(name="lstm")
+    with pytest.raises(DataError, match="does not fit the model"):
+        train(config, tmp_path / "second")
+    config.model.pretrained = "resnet50_v2"
+    with pytest.raises(ConfigError, match="weights of the model 'resnet50', not of 'lstm'"):
+        pretrained.resolve(config)
+
+
+def test_another_transform_than_the_weights_is_warned_of(caplog):
+    config = small_config(**{"model.name": "googlenet", "model.pretrained": "googlenet_v1"})
+    with caplog.at_level(logging.WARNING):
+        resolved = pretrained.resolve(config)
+    assert "random_crop(1)" in caplog.text and resolved.data.transform == "random_crop(1)"
+    assert resolved.model.transform_input is True and "transform_input" not in config.model

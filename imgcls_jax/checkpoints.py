@@ -88,10 +88,10 @@ class Checkpoints:
             self._manager.reload()
         return None
 
-    def restore_best(self, model: Any) -> tuple[int, Any]:
+    def restore_best(self, model: Any = None) -> tuple[int, Any]:
         """(step, model) of the best checkpoint; where it is damaged, with a warning, of the newest that is whole.
 
-        Raises RunError where there is none.
+        model: a tree of the expected shapes; None takes whatever was saved. Raises RunError where there is none.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         best = next((newest["progress"]["best_step"] for step in steps if (newest := self._try(step, {}))), -1)
@@ -113,7 +113,7 @@ class Checkpoints:
             )
             saved = restored["progress"]
             for name, tree in expected.items():
-                if jax.tree.map(np.shape, restored[name]) != jax.tree.map(np.shape, tree):
+                if tree is not None and jax.tree.map(np.shape, restored[name]) != jax.tree.map(np.shape, tree):
                     raise ValueError(f"its {name} arrays have other shapes than this model's")
                 if trees.digest(restored[name]) != saved["hashes"][name]:
                     raise ValueError(f"the SHA-256 of its {name} arrays is not the one saved with it")

@@ -5,8 +5,8 @@ import logging
 import numpy as np
 import pytest
 
+from imgcls_jax.checkpoints import Checkpoints, shapes
 from imgcls_jax.errors import RunError
-from imgcls_jax.training.checkpoints import Checkpoints, shapes
 
 MODEL = {"params": {"kernel": np.ones((64, 64), np.float32)}, "model_state": {}}
 TRAINING = {"step": np.int32(0), "momentum": np.zeros(3, np.float32)}

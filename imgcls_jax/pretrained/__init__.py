@@ -1,0 +1,163 @@
+"""Pretrained weights as a model's variables: published files by name, files of several formats, runs of our own."""
+
+import difflib
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from imgcls_jax import trees
+from imgcls_jax.errors import ConfigError, DataError
+from imgcls_jax.pretrained import download, formats, runs, safetensors_format
+from imgcls_jax.pretrained.catalog import CATALOG, KEY_MAPS, Weights, key_map
+from imgcls_jax.pretrained.port import Variables, file_shape, port
+from imgcls_jax.run_folder import CONFIG, RunFolder
+
+__all__ = [
+    *("CATALOG", "KEY_MAPS", "Weights"),
+    *("check_model", "fit", "initialize", "key_map", "load", "named", "preprocessing", "read", "resolve"),
+]
+
+log = logging.getLogger(__name__)
+
+COLLECTIONS = ("params/", "batch_stats/")  # with which the names in our own files and runs begin
+
+
+def resolve(config: ConfigDict) -> ConfigDict:
+    """The config of a run with what its pretrained weights bring: model options, and preprocessing unless it is given.
+
+    Warns of a transform other than the one that the weights were trained with.
+    Raises ConfigError for weights that there are not, or that are another model's.
+    """
+    source = config.model.get("pretrained")
+    if not source:
+        return config
+    check_model(source, config.model.name)
+    config = config.copy_and_resolve_references()
+    if weights := named(source):
+        with config.model.unlocked():
+            config.model.update({key: value for key, value in weights.options.items() if key not in config.model})
+    transform = preprocessing(source)
+    if transform is None:
+        log.warning(
+            "Nothing is known of the preprocessing of %s: data.transform should be what it was trained with.", source
+        )
+    elif not config.data.transform:
+        config.data.transform = transform
+    elif config.data.transform != transform:
+        log.warning(
+            "The weights %s were trained on images through %r; data.transform is %r.",
+            source,
+            transform,
+            config.data.transform,
+        )
+    return config
+
+
+def initialize(config: ConfigDict, *, params: Any, model_state: Any) -> tuple[Any, Any]:
+    """Parameters and model state from `config.model.pretrained`, for a model that has those given.
+
+    The classifier keeps the values given where the weights have none of that shape: their classes are others.
+    Raises as `load` does.
+    """
+    source, model = config.model.pretrained, config.model.name
+    variables = {"params": params, **model_state}
+    arrays = read(source, model=model, cache=config.pretrained.cache)
+    keys = KEY_MAPS.get(model)
+    ours = all(name.startswith(COLLECTIONS) for name in arrays)
+    name_of = (lambda path: (path, "same")) if ours else key_map(model).name_of
+    classifier = keys.classifier if keys else r"^params/classifier/"
+    skip = None
+    for path, leaf in trees.flatten(variables).items():
+        name, layout = name_of(path)
+        if re.search(classifier, path) and (name not in arrays or arrays[name].shape != file_shape(leaf.shape, layout)):
+            skip = classifier
+    variables = fit(arrays, model=model, expected=variables, skip=skip, source=str(source))
+    return variables.pop("params"), variables
+
+
+def load(
+    source: str | os.PathLike,
+    *,
+    model: str,
+    expected: Any,
+    skip: str | None = None,
+    cache: str | os.PathLike | None = None,
+) -> Variables:
+    """The variables of a model from a name in the catalogue, a file of any format, or a run folder.
+
+    model: name in MODELS. expected: its variables, or their shapes: {"params": ..., "batch_stats": ...}.
+    skip: regex of variable paths that keep the leaves of `expected`: `key_map(model).classifier` for a number of
+    classes that is not the file's, or for a file without a classifier. cache: where downloads are kept.
+    Returns the tree of `expected` with float32 NumPy leaves. Memory: the file's size and one array.
+    Raises ConfigError for a source that there is not or that is another model's, and DataError or RunError for one that
+    cannot be had or read, or does not fit.
+    """
+    check_model(source, model)
+    return fit(read(source, model=model, cache=cache), model=model, expected=expected, skip=skip, source=str(source))
+
+
+def fit(
+    arrays: dict[str, np.ndarray], *, model: str, expected: Any, skip: str | None = None, source: str = "The file"
+) -> Variables:
+    """What `load` does with the arrays that `read` gives; `arrays` is emptied."""
+    if all(name.startswith(COLLECTIONS) for name in arrays):
+        return port(arrays, expected, name_of=lambda path: (path, "same"), skip=skip, source=source)
+    names = key_map(model)
+    return port(arrays, expected, name_of=names.name_of, ignored=names.ignored, skip=skip, source=source)
+
+
+def check_model(source: str | os.PathLike, model: str) -> None:
+    """Raises ConfigError where a name in the catalogue stands for another model's weights."""
+    weights = named(source)
+    if weights and weights.model != model:
+        others = ", ".join(name for name, row in CATALOG.items() if row.model == model) or "none"
+        raise ConfigError(
+            f"{source} are weights of the model {weights.model!r}, not of {model!r}. Weights of {model!r}: {others}."
+        )
+
+
+def read(source: str | os.PathLike, *, model: str, cache: str | os.PathLike | None = None) -> dict[str, np.ndarray]:
+    """The arrays of a source by the names in its file, aliases resolved; of a run by the paths of its variables."""
+    path = download.fetch(weights, cache) if (weights := named(source)) else _path(source)
+    if path.is_dir():
+        return runs.read(path)
+    arrays = formats.read(path)
+    for alias, name in KEY_MAPS[model].aliases.items() if model in KEY_MAPS else ():
+        arrays = {name + key.removeprefix(alias) if key.startswith(alias) else key: arrays[key] for key in arrays}
+    return arrays
+
+
+def named(source: str | os.PathLike) -> Weights | None:
+    """The row of the catalogue, where the source is a name in it."""
+    return CATALOG.get(source) if isinstance(source, str) else None
+
+
+def preprocessing(source: str | os.PathLike) -> str | None:
+    """The transform (as config.data.transform has it) that the weights were trained with, where it is known."""
+    if weights := named(source):
+        return weights.transform
+    path = _path(source)
+    if path.is_dir():
+        return RunFolder(path).config.data.transform
+    if formats.kind(path) == "safetensors":
+        return safetensors_format.read_words(path).get("transform")
+    return None
+
+
+def _path(source: str | os.PathLike) -> Path:
+    path = Path(source).expanduser()
+    if path.is_file() or (path / CONFIG).is_file():
+        return path
+    if path.is_dir():
+        raise DataError(f"{path} is a folder, but no run folder: it has no {CONFIG}.")
+    near = difflib.get_close_matches(str(source), CATALOG, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ConfigError(
+        f"There are no weights {str(source)!r}: neither a file, nor a run folder, nor a name in the catalogue.{hint} "
+        f"Names: {', '.join(CATALOG)}."
+    )

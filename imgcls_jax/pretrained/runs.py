@@ -1,0 +1,22 @@
+"""The best model of a run as a file of weights."""
+
+from pathlib import Path
+
+import numpy as np
+
+from imgcls_jax import trees
+from imgcls_jax.checkpoints import Checkpoints
+from imgcls_jax.run_folder import CHECKPOINTS
+
+
+def read(run: Path) -> dict[str, np.ndarray]:
+    """The variables of the run's best checkpoint by their paths ("params/fc/kernel"), whatever its model is.
+
+    Raises RunError where there is no checkpoint that is whole.
+    """
+    checkpoints = Checkpoints(run / CHECKPOINTS, read_only=True)
+    try:
+        _, model = checkpoints.restore_best()
+    finally:
+        checkpoints.close()
+    return trees.flatten({"params": model["params"], **(model["model_state"] or {})})
