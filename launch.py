@@ -24,6 +24,7 @@ from imgcls_jax.errors import ConfigError, UserError
 FLAGS = flags.FLAGS
 CONFIG = config_flags.DEFINE_config_file("config", None, "The config file: configs/NAME.py or configs/studies/NAME.py.")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "publish", "compare"], "What to do.")
+PROFILE = flags.DEFINE_bool("profile", False, "Trace a few steps, print what they cost, and train nothing.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run or the study; runs/NAME if not given.")
 
 
@@ -55,8 +56,11 @@ def run(arguments: list[str]) -> int:
     config, file = CONFIG.value, config_flags.get_config_filename(FLAGS["config"])
     name = config.name or Path(file).stem
     workdir = Path(WORKDIR.value or Path("runs", name))
+    if PROFILE.value and "rows" in config:
+        raise ConfigError("--profile looks at one config, not at a study: give one of its rows' configs.")
+    action = commands.profile if PROFILE.value else studies.train if "rows" in config else commands.train
     try:
-        (studies.train if "rows" in config else commands.train)(config, workdir)
+        action(config, workdir)
     except Interrupted as stop:
         print(f"Stopped by {stop}; everything is saved. The same command resumes:\n  {backend.command_line()}")
         return stop.exit_status

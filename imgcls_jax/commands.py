@@ -9,7 +9,18 @@ from ml_collections import ConfigDict
 
 from imgcls_jax import backend
 from imgcls_jax.errors import RunError
-from imgcls_jax.run_folder import CONFIG, DATA, ENVIRONMENT, METRICS, PREDICTIONS, REPORT, TEST, RunFolder, flat_options
+from imgcls_jax.run_folder import (
+    CONFIG,
+    DATA,
+    ENVIRONMENT,
+    METRICS,
+    PREDICTIONS,
+    PROFILE,
+    REPORT,
+    TEST,
+    RunFolder,
+    flat_options,
+)
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +72,21 @@ def train(config: ConfigDict, workdir: Path) -> RunFolder:
     return run
 
 
+def profile(config: ConfigDict, workdir: Path) -> None:
+    """Traces a few steps of the config's training into `workdir`/profile, and prints what they cost."""
+    from imgcls_jax import data, pretrained
+    from imgcls_jax.training import profiling
+
+    config = pretrained.resolve(config)
+    backend.configure()
+    folder = workdir / PROFILE
+    figures = profiling.profile(config, data.load(config.data), folder)
+    log.info("%s", profiling.describe(figures, folder))
+
+
 def _check_folder(run: RunFolder, config: ConfigDict) -> None:
     if not (run.path / CONFIG).exists():
-        if run.path.is_dir() and any(run.path.iterdir()):
+        if run.path.is_dir() and {child.name for child in run.path.iterdir()} - {PROFILE}:
             raise RunError(f"{run.path} holds other files and no run. Give another --workdir, or empty it.")
         return
     theirs, ours = flat_options(run.config), flat_options(ConfigDict(json.loads(json.dumps(config.to_dict()))))

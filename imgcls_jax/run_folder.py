@@ -20,6 +20,7 @@ PREDICTIONS = "predictions.npz"  # probabilities float32 [N, K] and labels int32
 REPORT = "report.html"  # written last: its presence marks the run as finished
 CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
+PROFILE = "profile"  # the trace of --profile
 
 
 def flat_options(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

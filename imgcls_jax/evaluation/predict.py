@@ -13,7 +13,7 @@ from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.evaluation.scores import score, softmax
 from imgcls_jax.run_folder import CHECKPOINTS, PREDICTIONS, TEST, RunFolder, write_atomically
 from imgcls_jax.training import steps
-from imgcls_jax.training.loop import build_model
+from imgcls_jax.training.setup import build_model
 
 
 class Predictor:

@@ -239,7 +239,7 @@ class LSTM(nn.Module):
         cell = _CellParameters(self.features, self.kernel_init, self.forget_bias, name="cell")(x)
         x, *cell = nn.dtypes.promote_dtype(x, *cell, dtype=self.dtype)
         kernel, recurrent_kernel, bias = cell
-        projected = (x @ kernel + bias).swapaxes(0, 1)
+        projected = _project(x.swapaxes(0, 1), kernel) + bias
         recur = _recur if _own_gradients() else _recur_plain
         return recur(projected, recurrent_kernel).swapaxes(0, 1)
 
@@ -303,6 +303,22 @@ def _recur_plain(projected, recurrent_kernel):
     return lax.scan(step, _zero_state(projected, recurrent_kernel), projected)[1]
 
 
+def _product_over_steps(a, d):
+    """a [T, N, A], d [T, N, D] -> [A, D]. The barrier has `a` transposed once: XLA's fast product takes no other."""
+    return lax.optimization_barrier(a.reshape(-1, a.shape[-1]).T) @ d.reshape(-1, d.shape[-1])
+
+
+@jax.custom_vjp
+def _project(x, kernel):
+    return x @ kernel
+
+
+_project.defvjp(
+    lambda x, kernel: (x @ kernel, (x, kernel)),
+    lambda residuals, d: (d @ residuals[1].T, _product_over_steps(residuals[0], d)),
+)
+
+
 @jax.custom_vjp
 def _recur(projected, recurrent_kernel):
     return _recur_plain(projected, recurrent_kernel)
@@ -330,11 +346,12 @@ def _recur_backward(residuals, dh_above):
         d = jnp.concatenate(
             [dc * g * i * (1 - i), dc * c_before * f * (1 - f), dc * i * (1 - g**2), dh * tanh_c * o * (1 - o)], -1
         )
-        return (dc * f, d @ recurrent_kernel.T), d
+        return (dc * f, d @ transposed), d
 
+    transposed = lax.optimization_barrier(recurrent_kernel.T)
     zeros = jnp.zeros_like(h[0])
     d = lax.scan(step, (zeros, zeros), (dh_above, c, shift(c), *gates), reverse=True)[1]
-    return d, jnp.einsum("tnf,tng->fg", shift(h), d)
+    return d, _product_over_steps(shift(h), d)
 
 
 _recur.defvjp(_recur_forward, _recur_backward)

@@ -6,33 +6,22 @@ import math
 import time
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from clu import parameter_overview
-from flax import linen as nn
 from ml_collections import ConfigDict
 
-from imgcls_jax import models, pretrained
+from imgcls_jax import pretrained
 from imgcls_jax.checkpoints import Checkpoints, shapes
 from imgcls_jax.data import Splits
-from imgcls_jax.data.batches import epoch_batches, steps_in_epoch
-from imgcls_jax.data.transforms import Transform, parse
-from imgcls_jax.errors import ConfigError, TrainingError, choose
+from imgcls_jax.data.batches import epoch_batches
+from imgcls_jax.errors import TrainingError
 from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
-from imgcls_jax.training import optimizers, recorder, schedules, steps
+from imgcls_jax.training import recorder, setup, steps
 from imgcls_jax.training.interrupt import Interrupted, catch_signals
 from imgcls_jax.training.losses import cross_entropy
-from imgcls_jax.training.state import Progress, TrainState, as_trees
+from imgcls_jax.training.state import Progress, as_trees
 
 log = logging.getLogger(__name__)
-
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-
-
-def build_model(config: ConfigDict, *, num_classes: int) -> tuple[nn.Module, Transform]:
-    """The model of a run's config and the transform of its images."""
-    dtype = choose("train.precision", config.train.precision, DTYPES)
-    return models.create(config.model, num_classes=num_classes, dtype=dtype), parse(config.data.transform)
 
 
 def train(config: ConfigDict, run: RunFolder, data: Splits) -> None:
@@ -52,36 +41,10 @@ class _Training:
     """One call of `train`: what its epochs share."""
 
     def __init__(self, config: ConfigDict, run: RunFolder, data: Splits):
-        _check(config, data)
         self.config, self.settings, self.data = config, config.train, data
-        self.steps_per_epoch = steps_in_epoch(len(data.train), self.settings.batch_size)
-        model, transform = build_model(config, num_classes=len(data.train.class_names))
-        self.optimizer = optimizers.create(config.optimizer)
-        self.schedule = schedules.create(
-            config.schedule,
-            peak=config.optimizer.learning_rate,
-            epochs=self.settings.epochs,
-            steps_per_epoch=self.steps_per_epoch,
-        )
-        self.train_steps = steps.make_train(
-            model,
-            transform,
-            self.optimizer,
-            self.schedule,
-            label_smoothing=self.settings.label_smoothing,
-            seed=config.seed,
-        )
-        self.predict = steps.make_predict(model, transform, batch_size=self.settings.eval_batch_size)
-
-        params, model_state = steps.initialize(model, transform, data.train.images, seed=config.seed)
-        log.info("%s", parameter_overview.get_parameter_overview(params, include_stats=False))
-        state = TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params=params,
-            model_state=model_state,
-            opt_state=self.optimizer.init(params),
-            rate_scale=jnp.ones((), jnp.float32),
-        )
+        self.setup = setup.build(config, data)
+        self.schedule, self.steps_per_epoch, state = self.setup.schedule, self.setup.steps_per_epoch, self.setup.state
+        log.info("%s", parameter_overview.get_parameter_overview(state.params, include_stats=False))
         self.progress = Progress()
         self.checkpoints = Checkpoints(run.path / CHECKPOINTS)
         history: list[dict[str, Any]] = []
@@ -93,7 +56,7 @@ class _Training:
             history = [line for line in run.history if line["epoch"] <= self.progress.epoch]
             log.info("Resuming %s at step %d, epoch %d.", run.path, step, self.progress.epoch + 1)
         elif config.model.get("pretrained"):
-            params, model_state = pretrained.initialize(config, params=params, model_state=model_state)
+            params, model_state = pretrained.initialize(config, params=state.params, model_state=state.model_state)
             state = state.replace(params=params, model_state=model_state)
         self.state = steps.replicate(state)
         self.train_data = steps.place(data.train)
@@ -124,7 +87,7 @@ class _Training:
         while progress.step_in_epoch < self.steps_per_epoch:
             started = time.perf_counter()
             chosen = batches[progress.step_in_epoch : progress.step_in_epoch + most]
-            self.state, stacked = self.train_steps(self.state, self.train_data, steps.split(chosen, most), len(chosen))
+            self.state, stacked = self.setup.train(self.state, self.train_data, steps.split(chosen, most), len(chosen))
             losses, correct = _per_step(stacked, len(chosen))
             self._check_finite(losses)
             progress.step_in_epoch += len(chosen)
@@ -194,7 +157,7 @@ class _Training:
     def _validate(self) -> tuple[float, float]:
         """Mean loss and accuracy on the validation set."""
         variables = {"params": self.state.params, **self.state.model_state}
-        logits, labels = self.predict(variables, self.validation_images), self.data.validation.labels
+        logits, labels = self.setup.predict(variables, self.validation_images), self.data.validation.labels
         losses = np.asarray(cross_entropy(logits, labels), np.float64)
         return float(losses.mean()), float((logits.argmax(-1) == labels).mean())
 
@@ -228,21 +191,3 @@ def _per_step(stacked: steps.Metrics, count: int) -> tuple[np.ndarray, np.ndarra
     loss, accuracy = stacked.loss, stacked.accuracy
     losses = loss.total[:count].astype(np.float64) / loss.count[:count]
     return losses, accuracy.total[:count].astype(np.float64)
-
-
-def _check(config: ConfigDict, data: Splits) -> None:
-    """Raises ConfigError for what cannot be trained."""
-    settings = config.train
-    choose("train.monitor", settings.monitor, {"accuracy": None, "loss": None})
-    steps.check_batch_size("train.batch_size", settings.batch_size)
-    steps.check_batch_size("train.eval_batch_size", settings.eval_batch_size)
-    if settings.batch_size > len(data.train):
-        raise ConfigError(
-            f"train.batch_size is {settings.batch_size}, but only {len(data.train)} images are left for training: give "
-            "at most that."
-        )
-    for name, lowest in (("epochs", 1), ("steps_per_dispatch", 1), ("early_stopping", 0)):
-        if settings[name] < lowest:
-            raise ConfigError(f"train.{name} is {settings[name]}: give {lowest} or more.")
-    if not 0 <= settings.label_smoothing < 1:
-        raise ConfigError(f"train.label_smoothing is {settings.label_smoothing}: give at least 0 and below 1.")

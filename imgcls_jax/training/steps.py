@@ -6,6 +6,7 @@ dispatch of an epoch, or a resumed one, runs the same code and so gives the same
 the devices; everything is averaged over them, so that their number changes nothing but rounding.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -75,6 +76,26 @@ def initialize(model: nn.Module, transform: Transform, images: np.ndarray, *, se
     return params, variables
 
 
+@dataclasses.dataclass(frozen=True)
+class TrainSteps:
+    """steps(state, data, indices, count) -> (state, metrics of each step): `count` steps in one dispatch.
+
+    data: images and labels as of `place`; indices: as of `split`, K batches of which the first `count` are taken. The
+    state given is donated.
+    """
+
+    mapped: Callable
+    root: jax.Array  # an argument of the compiled program, which then serves every seed
+
+    def __call__(self, state: TrainState, data, indices: np.ndarray, count: int) -> tuple[TrainState, Metrics]:
+        return self.mapped(self.root, state, *data, indices, np.int32(count))
+
+    def flops(self, state: TrainState, data, indices: np.ndarray) -> float:
+        """Floating point operations of one step on all devices, as XLA counts them in the program it is given."""
+        lowered = self.mapped.lower(self.root, state, *data, indices, np.int32(1))
+        return lowered.cost_analysis()["flops"] * jax.device_count()
+
+
 def make_train(
     model: nn.Module,
     transform: Transform,
@@ -83,13 +104,8 @@ def make_train(
     *,
     label_smoothing: float,
     seed: int,
-) -> Callable[..., tuple[TrainState, Metrics]]:
-    """Returns train(state, data, indices, count) -> (state, metrics of each step).
-
-    data: (images, labels) as of `place`; indices: as of `split`; count: how many of its K steps to run. The state given
-    is donated.
-    """
-    root = jax.random.key(seed)  # an argument of the compiled program, which then serves every seed
+) -> TrainSteps:
+    """The training steps; random numbers are keyed by `seed`, the step, and the place in the batch."""
 
     def step(root, state: TrainState, images, labels, index) -> tuple[TrainState, Metrics]:
         # Random numbers are keyed by (seed, step, place in the global batch): the number of devices is not in them.
@@ -128,7 +144,7 @@ def make_train(
     mapped = jax.pmap(
         dispatch, axis_name=AXIS, in_axes=(None, None, None, None, 0, None), out_axes=(None, None), donate_argnums=1
     )
-    return lambda state, data, indices, count: mapped(root, state, *data, indices, np.int32(count))
+    return TrainSteps(mapped, jax.random.key(seed))
 
 
 def make_predict(model: nn.Module, transform: Transform, *, batch_size: int) -> Callable[[Any, np.ndarray], np.ndarray]:

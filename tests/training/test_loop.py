@@ -12,15 +12,16 @@ import pytest
 
 from configs import base
 from imgcls_jax import pretrained, trees
-from imgcls_jax.checkpoints import Checkpoints
+from imgcls_jax.checkpoints import Checkpoints, shapes
 from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import epoch_batches
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.transforms import parse
 from imgcls_jax.errors import ConfigError, DataError, TrainingError
 from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
-from imgcls_jax.training import loop, recorder, steps
+from imgcls_jax.training import loop, optimizers, profiling, recorder, setup, steps
 from imgcls_jax.training.interrupt import Interrupted
+from imgcls_jax.training.state import TrainState
 
 
 @pytest.fixture(autouse=True)
@@ -140,8 +141,8 @@ def test_early_stopping_and_the_best_epoch(tmp_path, monkeypatch):
 
 
 def loop_shapes():
-    model, transform = loop.build_model(small_config(), num_classes=4)
-    return loop.shapes(steps.initialize(model, transform, DATA.train.images, seed=0))
+    model, transform = setup.build_model(small_config(), num_classes=4)
+    return shapes(steps.initialize(model, transform, DATA.train.images, seed=0))
 
 
 def test_plateau_lowers_the_rate_and_not_below_the_minimum(tmp_path, monkeypatch):
@@ -197,11 +198,11 @@ def test_training_compiles_once(tmp_path, caplog):
 def test_devices_hold_the_same_state():
     """What is not averaged over the devices would drift apart without an error."""
     config = small_config()
-    model, transform = loop.build_model(config, num_classes=4)
+    model, transform = setup.build_model(config, num_classes=4)
     params, model_state = steps.initialize(model, transform, DATA.train.images, seed=0)
-    optimizer = loop.optimizers.create(config.optimizer)
+    optimizer = optimizers.create(config.optimizer)
     step = steps.make_train(model, transform, optimizer, lambda _: 1e-2, label_smoothing=0.1, seed=0)
-    state = loop.TrainState(jnp.zeros((), jnp.int32), params, model_state, optimizer.init(params), jnp.ones(()))
+    state = TrainState(jnp.zeros((), jnp.int32), params, model_state, optimizer.init(params), jnp.ones(()))
     batches = epoch_batches(210, 20, seed=0, epoch=0)
     state, metrics = step(steps.replicate(state), steps.place(DATA.train), steps.split(batches[:3], 4), 3)
     assert int(steps.fetch(state.step)) == 3
@@ -211,7 +212,7 @@ def test_devices_hold_the_same_state():
 
 
 def test_prediction_does_not_depend_on_the_batch():
-    model, transform = loop.build_model(small_config(), num_classes=4)
+    model, transform = setup.build_model(small_config(), num_classes=4)
     params, _ = steps.initialize(model, transform, DATA.train.images, seed=0)
     images = DATA.test.images[:13]
     expected = model.apply({"params": params}, parse("")(images))
@@ -241,9 +242,9 @@ def test_a_run_starts_from_the_weights_of_another(tmp_path, caplog):
     second = train(config, tmp_path / "second")
     assert second.history[0]["validation_accuracy"] == pytest.approx(first.history[-1]["validation_accuracy"], abs=0.02)
 
-    other = dataclasses.replace(DATA, **{
-        split: dataclasses.replace(getattr(DATA, split), class_names=tuple("abcdef")) for split in ("train", "validation")
-    })  # fmt: skip
+    six = {"train": DATA.train, "validation": DATA.validation}
+    six = {split: dataclasses.replace(dataset, class_names=tuple("abcdef")) for split, dataset in six.items()}
+    other = dataclasses.replace(DATA, **six)
     with caplog.at_level(logging.INFO):
         loop.train(config, begin(config, tmp_path / "third"), other)
     assert "Not taken from" in caplog.text and "params/classifier/kernel" in caplog.text
@@ -266,3 +267,14 @@ def test_another_transform_than_the_weights_is_warned_of(caplog):
         resolved = pretrained.resolve(config)
     assert "random_crop(1)" in caplog.text and resolved.data.transform == "random_crop(1)"
     assert resolved.model.transform_input is True and "transform_input" not in config.model
+
+
+def test_profile_writes_a_trace_and_counts_the_flops_of_a_step(tmp_path):
+    config = small_config(**{"data.transform": ""})
+    figures = profiling.profile(config, DATA, tmp_path)
+    assert list(tmp_path.rglob("perfetto_trace.json.gz")) and list(tmp_path.rglob("*.xplane.pb"))
+    # Two FLOPs for each product of the dense layers, three times as much with the backward pass, less the first dx.
+    rows, width, hidden, classes, batch = 8, 64, 128, 4, 20
+    dense = rows * 8 * width + 3 * rows * width**2 + 2 * rows**2 * width + rows * width * hidden + hidden * classes
+    assert figures["flops_per_step"] == pytest.approx(6 * batch * dense, rel=0.2)
+    assert figures["share_of_peak"] is None and "ms a step" in profiling.describe(figures, tmp_path)

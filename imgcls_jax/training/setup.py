@@ -1,0 +1,85 @@
+"""What a config becomes before the first step: model, transform, optimizer, schedule, compiled steps, first state."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from imgcls_jax import models
+from imgcls_jax.data import Splits
+from imgcls_jax.data.batches import steps_in_epoch
+from imgcls_jax.data.transforms import Transform, parse
+from imgcls_jax.errors import ConfigError, choose
+from imgcls_jax.training import optimizers, schedules, steps
+from imgcls_jax.training.schedules import Schedule
+from imgcls_jax.training.state import TrainState
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """All that training runs on; `state` is the initial one, not yet on the devices."""
+
+    steps_per_epoch: int
+    schedule: Schedule
+    train: steps.TrainSteps
+    predict: Callable[..., np.ndarray]
+    state: TrainState
+
+
+def build_model(config: ConfigDict, *, num_classes: int) -> tuple[nn.Module, Transform]:
+    """The model of a run's config and the transform of its images."""
+    dtype = choose("train.precision", config.train.precision, DTYPES)
+    return models.create(config.model, num_classes=num_classes, dtype=dtype), parse(config.data.transform)
+
+
+def build(config: ConfigDict, data: Splits) -> Setup:
+    """Raises ConfigError for what cannot be trained."""
+    _check(config, data)
+    settings = config.train
+    steps_per_epoch = steps_in_epoch(len(data.train), settings.batch_size)
+    model, transform = build_model(config, num_classes=len(data.train.class_names))
+    optimizer = optimizers.create(config.optimizer)
+    schedule = schedules.create(
+        config.schedule,
+        peak=config.optimizer.learning_rate,
+        epochs=settings.epochs,
+        steps_per_epoch=steps_per_epoch,
+    )
+    params, model_state = steps.initialize(model, transform, data.train.images, seed=config.seed)
+    return Setup(
+        steps_per_epoch=steps_per_epoch,
+        schedule=schedule,
+        train=steps.make_train(
+            model, transform, optimizer, schedule, label_smoothing=settings.label_smoothing, seed=config.seed
+        ),
+        predict=steps.make_predict(model, transform, batch_size=settings.eval_batch_size),
+        state=TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            model_state=model_state,
+            opt_state=optimizer.init(params),
+            rate_scale=jnp.ones((), jnp.float32),
+        ),
+    )
+
+
+def _check(config: ConfigDict, data: Splits) -> None:
+    settings = config.train
+    choose("train.monitor", settings.monitor, {"accuracy": None, "loss": None})
+    steps.check_batch_size("train.batch_size", settings.batch_size)
+    steps.check_batch_size("train.eval_batch_size", settings.eval_batch_size)
+    if settings.batch_size > len(data.train):
+        raise ConfigError(
+            f"train.batch_size is {settings.batch_size}, but only {len(data.train)} images are left for training: give "
+            "at most that."
+        )
+    for name, lowest in (("epochs", 1), ("steps_per_dispatch", 1), ("early_stopping", 0)):
+        if settings[name] < lowest:
+            raise ConfigError(f"train.{name} is {settings[name]}: give {lowest} or more.")
+    if not 0 <= settings.label_smoothing < 1:
+        raise ConfigError(f"train.label_smoothing is {settings.label_smoothing}: give at least 0 and below 1.")
