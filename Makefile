@@ -1,10 +1,11 @@
 # make quickstart   sets everything up and trains a first model, without a download of data
 # make test         sets everything up and runs ruff and pytest
+# make parity       compares the ported architectures with torchvision and Keras, in an environment of its own
 PYTHON ?= python3
 VENV ?= .venv
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: quickstart test lint format clean
+.PHONY: quickstart test parity format clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python launch.py --config configs/quickstart.py
@@ -14,12 +15,15 @@ test: $(VENV)/.dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/python -m pytest
 
+parity: $(VENV)-parity/.installed
+	$(VENV)-parity/bin/python -m pytest tests/parity tests/pretrained
+
 format: $(VENV)/.dev
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-parity .pytest_cache .ruff_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -31,3 +35,11 @@ $(VENV)/.cpu: requirements-cpu.txt | $(VENV)/bin/python
 $(VENV)/.dev: requirements-cpu.txt requirements-dev.txt | $(VENV)/bin/python
 	$(VENV)/bin/pip install -q -r requirements-dev.txt
 	touch $@ $(VENV)/.cpu
+
+# torchvision without what it asks for: with it pip would fetch another torch than the one just installed.
+$(VENV)-parity/.installed: requirements-parity.txt requirements-dev.txt requirements-cpu.txt
+	test -x $(VENV)-parity/bin/python || $(PYTHON) -m venv $(VENV)-parity
+	$(VENV)-parity/bin/pip install -q torch==2.13.0
+	$(VENV)-parity/bin/pip install -q --no-deps torchvision==0.28.0
+	$(VENV)-parity/bin/pip install -q -r requirements-parity.txt
+	touch $@

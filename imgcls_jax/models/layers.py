@@ -75,7 +75,7 @@ class BatchNorm(nn.Module):
         stored_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         stored_var = self.variable("batch_stats", "var", jnp.ones, shape)
         if train:
-            exact, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
+            exact, axes = x.astype(jnp.promote_types(x.dtype, jnp.float32)), tuple(range(x.ndim - 1))
             mean, square = mean_over_devices((exact.mean(axes), (exact**2).mean(axes)))
             var = jnp.maximum(square - mean**2, 0)
             if not self.is_initializing():

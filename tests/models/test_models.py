@@ -13,6 +13,16 @@ PARAMETERS = {
     "lstm": ((28, 28, 1), 89_290),
     "attention": ((28, 28, 1), 245_258),
 }
+# Those with pretrained weights: parameters with 1,000 classes, running statistics, last map of 224 x 224 images.
+BACKBONES = {
+    "resnet18": (11_689_512, 9_600, (7, 7, 512)),
+    "resnet50": (25_557_032, 53_120, (7, 7, 2048)),
+    "resnet50_keras": (25_583_592, 53_120, (7, 7, 2048)),
+    "googlenet": (6_624_904, 14_560, (7, 7, 1024)),
+    "efficientnet_b0": (5_288_548, 42_016, (7, 7, 1280)),
+    "efficientnetv2_b0": (7_139_704, 60_608, (7, 7, 1280)),  # 5,919,312 with the statistics and without the head
+    "convnext_tiny": (28_589_128, 0, (7, 7, 768)),
+}
 
 
 def create(name, **options):
@@ -20,10 +30,10 @@ def create(name, **options):
 
 
 def test_every_model_stands_in_the_table():
-    assert set(PARAMETERS) == set(models.MODELS)
+    assert set(PARAMETERS) | set(BACKBONES) == set(models.MODELS)
 
 
-@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters_and_seam(name):
     shape, parameters = PARAMETERS[name]
     model = create(name)
@@ -35,7 +45,7 @@ def test_parameters_and_seam(name):
     assert logits.shape == (2, 10)
 
 
-@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize("name", PARAMETERS)  # tests/parity compares the backbones' gradients with torch's
 def test_every_parameter_gets_a_gradient(name):
     model = create(name)
     x = jnp.asarray(np.random.default_rng(0).random((8, *PARAMETERS[name][0])), jnp.float32)
@@ -46,12 +56,30 @@ def test_every_parameter_gets_a_gradient(name):
     assert without == [] or (name == "attention" and without == ["key/bias"])
 
 
-@pytest.mark.parametrize("name", models.MODELS)
-def test_bfloat16_activations_with_float32_parameters(name):
+def assert_bfloat16_with_float32_parameters(name, x):
     model = models.create(ConfigDict({"name": name}), num_classes=10, dtype=jnp.bfloat16)
-    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((2, *PARAMETERS[name][0])))
+    features, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), x)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
-    assert jax.eval_shape(model.apply, variables, jnp.zeros((2, *PARAMETERS[name][0]))).dtype == jnp.bfloat16
+    assert features.dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_bfloat16_activations_with_float32_parameters(name):
+    assert_bfloat16_with_float32_parameters(name, jnp.zeros((2, *PARAMETERS[name][0])))
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_backbone(name):
+    parameters, statistics, shape = BACKBONES[name]
+    model = models.create(ConfigDict({"name": name}), num_classes=1000)
+    x = jnp.zeros((2, 224, 224, 3))
+    features, variables = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x, method="features"), x)
+    assert features.shape == (2, *shape)
+    logits, head = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x, method="head"), features)
+    assert logits.shape == (2, 1000)
+    assert trees.count(variables["params"]) + trees.count(head["params"]) == parameters
+    assert trees.count(variables.get("batch_stats", {})) == statistics
+    assert_bfloat16_with_float32_parameters(name, jnp.zeros((2, 32, 32, 3)))
 
 
 def test_filters_are_configurable():
@@ -61,7 +89,9 @@ def test_filters_are_configurable():
 
 
 def test_unknown_model_and_option_name_what_there_is():
-    with pytest.raises(ConfigError, match="Did you mean 'cnn'.*attention, cnn, lstm"):
+    with pytest.raises(ConfigError, match="Did you mean 'cnn'.*attention, cnn, .*lstm"):
         create("cn")
     with pytest.raises(ConfigError, match="no option 'filter'.*filters, hidden"):
         create("cnn", filter=(1, 2))
+    with pytest.raises(ConfigError, match="no option 'blocks'.*Its options: none"):  # they make it a ResNet-18
+        create("resnet18", blocks=(1, 1))

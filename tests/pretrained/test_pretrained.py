@@ -11,11 +11,11 @@ import pytest
 from ml_collections import ConfigDict
 
 from imgcls_jax import models, pretrained, trees
+from imgcls_jax.checkpoints import Checkpoints
 from imgcls_jax.errors import ConfigError, DataError, RunError
 from imgcls_jax.pretrained import __main__ as command_line
 from imgcls_jax.pretrained import catalog, download, export, formats, keras_format, safetensors_format, torch_format
 from imgcls_jax.pretrained.port import unport
-from imgcls_jax.checkpoints import Checkpoints
 
 
 @functools.cache

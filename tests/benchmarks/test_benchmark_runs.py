@@ -1,0 +1,67 @@
+"""That the benchmark runs, with tiny settings, and what it makes of its figures."""
+
+import dataclasses
+import json
+
+import pytest
+
+from benchmarks import contestants, ours, tasks, train
+from benchmarks.contestants import CONTESTANTS
+from benchmarks.processes import Worker, WorkerError
+
+
+def test_ratios_are_taken_within_a_round():
+    rates = {"ours": [10.0, 30.0], "torch": [5.0, 10.0]}
+    assert train.ratios(rates, "torch") == [2.0, 3.0]
+    assert train.table({"cnn": rates}).splitlines()[2:] == [
+        "| cnn (64) | ours | 20.0 (10.0 to 30.0) |  |",
+        "| cnn (64) | torch | 7.5 (5.0 to 10.0) | 2.50 (2.00 to 3.00) |",
+    ]
+
+
+def test_names_that_there_are_not_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        train.parse(["--peers", "torch,pytorch"])
+    assert "there is no 'pytorch'; choose from jax_naive, keras, torch" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        train.parse(["--ours", "ours_jit"])
+
+
+def test_what_is_not_installed_is_left_out_by_name(monkeypatch, capsys):
+    absent = contestants.Contestant("torch_eager", packages=("no_such_package",))
+    monkeypatch.setitem(CONTESTANTS, "torch", absent)
+    assert train.available(["ours", "torch"]) == ["ours"]
+    assert "torch is left out: no_such_package not installed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("dispatch", ["scanned", "jit"])
+def test_ours_runs_as_the_loop_does(dispatch, monkeypatch):
+    tiny = dataclasses.replace(tasks.TASKS["attention"], batch_size=4, examples=12)
+    monkeypatch.setitem(tasks.TASKS, "attention", tiny)
+    ours.create("attention", dispatch=dispatch)(5)  # more than an epoch
+
+
+def test_a_table_from_processes_to_files(tmp_path, capsys):
+    arguments = ["--models", "attention", "--ours", "ours", "--peers", "jax_naive"]
+    train.main([*arguments, "--rounds", "1", "--seconds", ".01", "--output", str(tmp_path / "table")])
+    record = json.loads((tmp_path / "table.json").read_text())
+    assert {name: len(rates) for name, rates in record["images_per_second"]["attention"].items()} == {
+        "ours": 1,
+        "jax_naive": 1,
+    }
+    assert record["command"].startswith("python -m benchmarks.train --models attention")
+    assert (tmp_path / "table.md").read_text() in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["keras", "torch"])
+def test_peers_run(name):
+    if missing := CONTESTANTS[name].missing():
+        pytest.skip(f"{', '.join(missing)} not installed")
+    with Worker("cnn", name) as worker:
+        worker.ready()
+        assert worker.measure(0.01)["images"] >= 64
+
+
+def test_a_worker_that_ends_says_why():
+    with Worker("nothing", "ours") as worker, pytest.raises(WorkerError, match="ours on nothing ended:(.|\n)*KeyError"):
+        worker.ready()

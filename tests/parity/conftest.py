@@ -1,0 +1,28 @@
+"""These tests need requirements-parity.txt: `pytest tests/parity` runs them, plain `pytest` passes them by."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ["KERAS_BACKEND"] = "torch"
+sys.path.insert(0, str(Path(__file__).parents[1] / "models"))  # generated.py
+ROWS = []
+
+
+def pytest_ignore_collect(config):
+    return None if any("tests/parity" in str(argument) for argument in config.invocation_params.args) else True
+
+
+@pytest.fixture
+def table():
+    """table(cell, ...) adds a row to what is printed at the end."""
+    return lambda *cells: ROWS.append(cells)
+
+
+def pytest_terminal_summary(terminalreporter):
+    if ROWS:
+        terminalreporter.section("measured errors, as shares of the reference's largest entry")
+    for row in ROWS:
+        terminalreporter.write_line("| " + " | ".join(row) + " |")

@@ -1,0 +1,91 @@
+"""torchvision's and Keras' models with given weights, behind two functions."""
+
+import keras
+import numpy as np
+import torch
+from generated import CASES, MEAN, STD, tree
+
+from imgcls_jax.pretrained.port import unport
+
+try:
+    import torchvision
+except RuntimeError:  # its compiled ops do not fit this torch; the models need none of them, but their names
+    library = torch.library.Library("torchvision", "DEF")
+    for op in ("nms", "qnms"):
+        library.define(f"{op}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    import torchvision
+
+OPTIONS = {
+    "resnet18": {},
+    "resnet50": {},
+    "googlenet": {"aux_logits": False, "init_weights": False, "transform_input": True, "dropout": 0.0},
+    "efficientnet_b0": {"dropout": 0.0, "stochastic_depth_prob": 0.0},
+    "convnext_tiny": {"stochastic_depth_prob": 0.0},
+}
+KERAS = {"resnet50_keras": keras.applications.ResNet50, "efficientnetv2_b0": keras.applications.EfficientNetV2B0}
+LAST_MAP = {
+    "resnet18": "layer4",
+    "resnet50": "layer4",
+    "resnet50_keras": "conv5_block3_out",
+    "googlenet": "inception5b",
+    "efficientnet_b0": "features",
+    "efficientnetv2_b0": "top_activation",
+    "convnext_tiny": "features",
+}
+
+
+def build(name: str, arrays: dict[str, np.ndarray], *, num_classes: int, shape: tuple[int, int], dtype="float32"):
+    """The reference for images of this shape with our variables in it: all of its own, and all of ours.
+
+    dtype: torchvision's only. Keras normalises, averages and multiplies in float32 even where told float64.
+    """
+    named = unport(tree(arrays), name_of=CASES[name].name_of)
+    if CASES[name].source == "torchvision":
+        model = getattr(torchvision.models, name)(weights=None, num_classes=num_classes, **OPTIONS[name]).eval()
+        counters = [key for key in model.state_dict() if key.endswith(".num_batches_tracked")]
+        zeros = dict.fromkeys(counters, torch.tensor(0))
+        model.load_state_dict({key: torch.from_numpy(array) for key, array in named.items()} | zeros, strict=True)
+        return model.to(getattr(torch, dtype))
+    model = KERAS[name](weights=None, classifier_activation=None, classes=num_classes, input_shape=(*shape, 3))
+    variables = keras_variables(model)
+    assert set(variables) == set(named)
+    for key, variable in variables.items():
+        assert variable.shape == named[key].shape
+        variable.assign(named[key])
+    return model
+
+
+def keras_variables(model: keras.Model) -> dict[str, keras.Variable]:
+    """By their places in a published file: "layer/layer/weight"."""
+    return {f"{v.path.split('/')[0]}/{v.path}": v for v in model.weights}
+
+
+def names(name: str, model) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of the arrays in the reference's file, without torch's counters."""
+    if CASES[name].source == "keras":
+        return {key: tuple(variable.shape) for key, variable in keras_variables(model).items()}
+    state = model.state_dict()
+    return {key: tuple(array.shape) for key, array in state.items() if not key.endswith(".num_batches_tracked")}
+
+
+def outputs(name: str, model, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Features [N, h, w, C] and logits of normalised images."""
+    if CASES[name].source == "torchvision":
+        features = []
+        handle = model.get_submodule(LAST_MAP[name]).register_forward_hook(lambda *call: features.append(call[2]))
+        with torch.no_grad():
+            logits = model(torch_images(x, model))
+        handle.remove()
+        return features[0].permute(0, 2, 3, 1).numpy(), logits.numpy()
+    both = keras.Model(model.input, [model.get_layer(LAST_MAP[name]).output, model.output])
+    with torch.no_grad():
+        return tuple(output.numpy() for output in both(keras_images(name, x), training=False))
+
+
+def torch_images(x: np.ndarray, model: torch.nn.Module) -> torch.Tensor:
+    return torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).to(next(model.parameters()).dtype)
+
+
+def keras_images(name: str, x: np.ndarray) -> np.ndarray:
+    """EfficientNetV2 normalises inside: it takes 0 to 255."""
+    return (x * STD + MEAN) * 255 if name == "efficientnetv2_b0" else x
