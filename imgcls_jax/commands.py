@@ -25,11 +25,8 @@ from imgcls_jax.run_folder import (
 log = logging.getLogger(__name__)
 
 PUBLISHED = (CONFIG, ENVIRONMENT, DATA, METRICS, TEST, PREDICTIONS, REPORT)
-WHERE = (
-    "data.path",
-    "data.cache",
-    "pretrained.cache",
-)  # where data lies is no part of what a run is: its fingerprint is
+# Where data and weights lie is no part of what a run is: their fingerprints are.
+WHERE = ("data.path", "data.cache", "pretrained.cache")
 
 
 def train(config: ConfigDict, workdir: Path) -> RunFolder:
@@ -47,6 +44,8 @@ def train(config: ConfigDict, workdir: Path) -> RunFolder:
         log.info("%s is finished.\n%s", run.path, _figures(run))
         return run
     backend.configure()
+    if not (run.path / METRICS).exists():
+        pretrained.fetch(config)  # first of all, since it is what may not be there
     splits = data.load(config.data)
     if (run.path / DATA).exists() and run.data["fingerprint"] != splits.report["fingerprint"]:
         raise RunError(

@@ -19,7 +19,7 @@ from imgcls_jax.run_folder import CONFIG, RunFolder
 
 __all__ = [
     *("CATALOG", "KEY_MAPS", "Weights"),
-    *("check_model", "fit", "initialize", "key_map", "load", "named", "preprocessing", "read", "resolve"),
+    *("check_model", "fetch", "fit", "initialize", "key_map", "load", "named", "preprocessing", "read", "resolve"),
 ]
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,12 @@ def resolve(config: ConfigDict) -> ConfigDict:
             config.data.transform,
         )
     return config
+
+
+def fetch(config: ConfigDict) -> None:
+    """Downloads `config.model.pretrained` where that is a published file that is not in the cache. Raises DataError."""
+    if weights := named(config.model.get("pretrained")):
+        download.fetch(weights, config.pretrained.cache)
 
 
 def initialize(config: ConfigDict, *, params: Any, model_state: Any) -> tuple[Any, Any]:
