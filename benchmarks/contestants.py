@@ -1,0 +1,37 @@
+"""Who takes part, and what each one's process needs. Nothing of a peer is imported here."""
+
+import dataclasses
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+
+Run = Callable[[int], None]  # runs so many training steps on shuffled batches, and returns when they are done
+
+
+@dataclasses.dataclass(frozen=True)
+class Contestant:
+    """`module` has `create(task_name, **options) -> Run`; `packages` are what it needs beside our own requirements."""
+
+    module: str
+    packages: tuple[str, ...] = ()
+    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def create(self, task: str) -> Run:
+        return importlib.import_module(f"benchmarks.{self.module}").create(task, **self.options)
+
+    def missing(self) -> list[str]:
+        """Which of its packages are not installed."""
+        return [package for package in self.packages if importlib.util.find_spec(package) is None]
+
+
+CONTESTANTS: dict[str, Contestant] = {
+    "ours": Contestant("ours"),
+    "ours_per_step": Contestant("ours", options={"dispatch": "per_step"}),
+    "ours_jit": Contestant("ours", options={"dispatch": "jit"}),
+    "ours_2_devices": Contestant("ours", environment={"JAX_NUM_CPU_DEVICES": "2"}),
+    "jax_naive": Contestant("jax_naive"),
+    "keras": Contestant("keras_fit", packages=("keras", "tensorflow"), environment={"KERAS_BACKEND": "tensorflow"}),
+    "torch": Contestant("torch_eager", packages=("torch",)),
+    "torch_channels_last": Contestant("torch_eager", packages=("torch",), options={"layout": "channels_last"}),
+}

@@ -1,0 +1,85 @@
+"""This package's own training, as imgcls_jax/training/loop.py runs it."""
+
+import itertools
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from ml_collections import ConfigDict
+
+from benchmarks.contestants import Run
+from benchmarks.models import MODELS
+from benchmarks.tasks import TASKS
+from configs import base
+from imgcls_jax import backend, models
+from imgcls_jax.data.batches import epoch_batches
+from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.data.transforms import parse
+from imgcls_jax.training import optimizers, schedules, steps
+from imgcls_jax.training.state import TrainState
+
+
+def task_model(name: str, classes: int):
+    """The task's model: the package's own, or one of benchmarks/models.py."""
+    if name in MODELS:
+        return MODELS[name](num_classes=classes)
+    return models.create(ConfigDict({"name": name}), num_classes=classes)
+
+
+def create(task_name: str, *, dispatch: str = "scanned") -> Run:
+    """dispatch: scanned (the product's way) | per_step (one step a dispatch) | jit (scanned, jax.jit for jax.pmap)."""
+    backend.configure()
+    task, config = TASKS[task_name], base.get_config()
+    config.optimizer.update(task.optimizer)
+    images, labels = task.data()
+    optimizer, transform = optimizers.create(config.optimizer), parse("")
+    model = task_model(task_name, task.classes)
+    params, model_state = steps.initialize(model, transform, images, seed=0)
+    schedule = schedules.create(config.schedule, peak=config.optimizer.learning_rate, epochs=1, steps_per_epoch=1)
+    with mock.patch.object(jax, "pmap", _jit_as_pmap if dispatch == "jit" else jax.pmap):
+        train = steps.make_train(model, transform, optimizer, schedule, label_smoothing=0.0, seed=0)
+    state = steps.replicate(
+        TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            model_state=model_state,
+            opt_state=optimizer.init(params),
+            rate_scale=jnp.ones((), jnp.float32),
+        )
+    )
+    data = steps.place(Dataset(images, labels, tuple(map(str, range(task.classes)))))
+    most = 1 if dispatch == "per_step" else config.train.steps_per_dispatch
+    batches = _epochs(len(labels), task.batch_size)
+
+    def run(count: int) -> None:
+        nonlocal state
+        for done in range(0, count, most):
+            chosen = np.stack(list(itertools.islice(batches, min(most, count - done))))
+            state, metrics = train(state, data, steps.split(chosen, most), len(chosen))
+            steps.fetch(metrics)
+
+    return run
+
+
+def _epochs(examples: int, batch_size: int):
+    for epoch in itertools.count():
+        yield from epoch_batches(examples, batch_size, seed=0, epoch=epoch)
+
+
+def _jit_as_pmap(function, *, axis_name, in_axes, out_axes, donate_argnums):
+    """jax.jit of `function` on one device, for what steps.py hands to jax.pmap; the axis' name stays bound."""
+    specs = tuple(PartitionSpec() if axis is None else PartitionSpec(axis_name) for axis in in_axes)
+
+    def on_device(*arguments):
+        return function(*(a if axis is None else a[0] for a, axis in zip(arguments, in_axes, strict=True)))
+
+    mapped = jax.shard_map(
+        on_device,
+        mesh=Mesh(np.array(jax.devices()), (axis_name,)),
+        in_specs=specs,
+        out_specs=tuple(PartitionSpec() for _ in out_axes),
+        check_vma=False,
+    )
+    return jax.jit(mapped, donate_argnums=donate_argnums)

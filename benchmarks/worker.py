@@ -1,0 +1,51 @@
+"""One contestant on one task in a process of its own: `python -m benchmarks.worker TASK CONTESTANT`.
+
+Warms up, writes a line, then answers each line on its input, a number of seconds, with a line of JSON: the images
+trained on and the seconds that took. Ends with its input. Whatever libraries print goes to stderr.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+
+from benchmarks.contestants import CONTESTANTS
+from benchmarks.tasks import TASKS
+
+LEAST_STEPS = 2
+
+
+def main(task: str, contestant: str) -> None:
+    batch_size = TASKS[task].batch_size
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    run = CONTESTANTS[contestant].create(task)
+    run(LEAST_STEPS)  # compiles
+    per_step = timed(run, LEAST_STEPS) / LEAST_STEPS
+    steps = max(LEAST_STEPS, round(0.5 / per_step))
+    per_step = timed(run, steps) / steps
+    answers.write(json.dumps({"versions": versions()}) + "\n")
+    for line in sys.stdin:
+        steps = max(LEAST_STEPS, round(float(line) / per_step))
+        seconds = timed(run, steps)
+        per_step = seconds / steps
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux gives KiB
+        answer = {"images": steps * batch_size, "seconds": seconds, "peak_mib": peak}
+        answers.write(json.dumps(answer) + "\n")
+
+
+def timed(run, steps: int) -> float:
+    start = time.perf_counter()
+    run(steps)
+    return time.perf_counter() - start
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that this process has loaded."""
+    names = ("jax", "flax", "keras", "tensorflow", "torch", "numpy")
+    return {name: sys.modules[name].__version__ for name in names if name in sys.modules}
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
