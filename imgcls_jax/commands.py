@@ -44,10 +44,10 @@ def train(config: ConfigDict, workdir: Path) -> RunFolder:
         log.info("%s is finished.\n%s", run.path, _figures(run))
         return run
     backend.configure()
-    if not (run.path / METRICS).exists():
+    if not run.begun:
         pretrained.fetch(config)  # first of all, since it is what may not be there
     splits = data.load(config.data)
-    if (run.path / DATA).exists() and run.data["fingerprint"] != splits.report["fingerprint"]:
+    if run.begun and run.data["fingerprint"] != splits.report["fingerprint"]:
         raise RunError(
             f"{run.path} was begun on other data (fingerprint {run.data['fingerprint'][:12]}, now "
             f"{splits.report['fingerprint'][:12]}). Give another --workdir, or delete the folder."
@@ -84,10 +84,11 @@ def profile(config: ConfigDict, workdir: Path) -> None:
 
 
 def _check_folder(run: RunFolder, config: ConfigDict) -> None:
-    if not (run.path / CONFIG).exists():
-        if run.path.is_dir() and {child.name for child in run.path.iterdir()} - {PROFILE}:
+    if not run.begun and not run.finished:
+        files = {child.name for child in run.path.iterdir() if child.name[0] != "."} if run.path.is_dir() else set()
+        if CONFIG not in files and files - {PROFILE}:
             raise RunError(f"{run.path} holds other files and no run. Give another --workdir, or empty it.")
-        return
+        return  # what was refused, or failed, before its first checkpoint stands in nobody's way
     theirs, ours = flat_options(run.config), flat_options(ConfigDict(json.loads(json.dumps(config.to_dict()))))
     differs = [
         f"  {key}: {theirs.get(key, 'not set')!r} there, {ours.get(key, 'not set')!r} now"

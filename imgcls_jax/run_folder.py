@@ -53,6 +53,12 @@ class RunFolder:
         return self.path.name
 
     @property
+    def begun(self) -> bool:
+        """Whether anything was saved that a run of another config would lose."""
+        checkpoints = self.path / CHECKPOINTS
+        return checkpoints.is_dir() and any(child.name.isdigit() for child in checkpoints.iterdir())
+
+    @property
     def finished(self) -> bool:
         return (self.path / REPORT).exists()
 
