@@ -1,12 +1,10 @@
 """These tests need requirements-parity.txt: `pytest tests/parity` runs them, plain `pytest` passes them by."""
 
-import os
 import sys
 from pathlib import Path
 
 import pytest
 
-os.environ["KERAS_BACKEND"] = "torch"
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))  # generated.py
 ROWS = []
 

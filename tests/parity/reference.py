@@ -1,11 +1,15 @@
 """torchvision's and Keras' models with given weights, behind two functions."""
 
-import keras
-import numpy as np
-import torch
-from generated import CASES, MEAN, STD, tree
+import os
 
-from imgcls_jax.pretrained.port import unport
+os.environ["KERAS_BACKEND"] = "torch"  # read when keras is imported, and nowhere but here: others need TensorFlow
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from generated import CASES, MEAN, STD, tree  # noqa: E402
+
+from imgcls_jax.pretrained.port import unport  # noqa: E402
 
 try:
     import torchvision

@@ -3,14 +3,12 @@
 python tests/parity/write_golden.py
 """
 
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
 
 ROOT = Path(__file__).parents[2]
-os.environ["KERAS_BACKEND"] = "torch"
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/models")]
 
 import generated  # noqa: E402
