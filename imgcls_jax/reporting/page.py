@@ -2,12 +2,14 @@
 
 import base64
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from imgcls_jax.run_folder import flat_options
 
 
 def page(title: str, body: str) -> str:
@@ -59,7 +61,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], foot: Sequence[str
 def facts(values: Mapping[str, Any]) -> str:
     """A table of names and values; what is nested is named by its path."""
     body = "".join(
-        f"<tr><th>{escape(words(key))}</th><td>{escape(text(value))}</td></tr>\n" for key, value in _flat(values)
+        f"<tr><th>{escape(words(key))}</th><td>{escape(text(value))}</td></tr>\n"
+        for key, value in flat_options(values).items()
     )
     return f'<div class="scroll"><table class="facts"><tbody>\n{body}</tbody></table></div>\n'
 
@@ -113,14 +116,6 @@ def duration(seconds: float) -> str:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _data_uri(kind: str, content: bytes) -> str:

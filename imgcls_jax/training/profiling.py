@@ -1,6 +1,5 @@
 """A look at a few training steps: a trace for TensorBoard or Perfetto, and how much of the device they use."""
 
-import logging
 import time
 from pathlib import Path
 
@@ -10,8 +9,6 @@ from ml_collections import ConfigDict
 from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import epoch_batches
 from imgcls_jax.training import setup, steps
-
-log = logging.getLogger(__name__)
 
 STEPS = 5  # in the trace
 TIMED_STEPS = 20
