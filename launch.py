@@ -10,15 +10,14 @@ All options, with their defaults and meanings, stand in configs/base.py. A run l
 runs/STUDY/ROW-seedN, unless --workdir says otherwise.
 """
 
-import logging
 import signal
 import sys
 from pathlib import Path
 
 from absl import app, flags
-from absl import logging as absl_logging
 from ml_collections import config_flags
 
+from imgcls_jax import console
 from imgcls_jax.errors import ConfigError, UserError
 
 FLAGS = flags.FLAGS
@@ -29,11 +28,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run or the study; 
 
 
 def main(arguments: list[str]) -> int:
-    log = logging.getLogger("imgcls_jax")
-    log.addHandler(logging.StreamHandler())
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax writes forty lines a checkpoint
+    console.set_up()
     try:
         return run(arguments[1:])
     except UserError as error:

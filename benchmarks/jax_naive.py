@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
+from ml_collections import ConfigDict
 
-import benchmarks.models
 from benchmarks.contestants import Run
-from benchmarks.ours import task_model
 from benchmarks.tasks import TASKS
 from configs import base
-from imgcls_jax.models import cnn, lstm
+from imgcls_jax import models
+from imgcls_jax.models import blocks, cifar_resnet, cnn, lstm
 from imgcls_jax.training import optimizers
 
 
@@ -30,6 +30,7 @@ def LSTM(features: int, *, dtype, forget_bias: float):
     return nn.RNN(cell)
 
 
+REPLACED_IN = (blocks, cifar_resnet, cnn, lstm)  # the modules of the tasks' models
 FLAX = {
     "Conv": nn.Conv,
     "max_pool": lambda x, window: nn.max_pool(x, window, strides=window),
@@ -40,7 +41,7 @@ FLAX = {
 
 def use_flax_layers() -> None:
     """Puts Flax' layers in the place of ours in the models, for the rest of this process."""
-    for module in (cnn, lstm, benchmarks.models):
+    for module in REPLACED_IN:
         for name, layer in FLAX.items():
             if hasattr(module, name):
                 setattr(module, name, layer)
@@ -52,7 +53,7 @@ def create(task_name: str) -> Run:
     config.optimizer.update(task.optimizer)
     images, labels = task.data()
     images = images.astype(np.float32) / 255
-    model = task_model(task_name, task.classes)
+    model = models.create(ConfigDict({"name": task_name}), num_classes=task.classes)
     optimizer = optax.chain(optimizers.create(config.optimizer), optax.scale(-config.optimizer.learning_rate))
     variables = jax.jit(lambda x: model.init(jax.random.key(0), x))(images[:1])
     params = variables.pop("params")

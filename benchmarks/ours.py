@@ -10,7 +10,6 @@ from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
 from benchmarks.contestants import Run
-from benchmarks.models import MODELS
 from benchmarks.tasks import TASKS
 from configs import base
 from imgcls_jax import backend, models
@@ -21,13 +20,6 @@ from imgcls_jax.training import optimizers, schedules, steps
 from imgcls_jax.training.state import TrainState
 
 
-def task_model(name: str, classes: int):
-    """The task's model: the package's own, or one of benchmarks/models.py."""
-    if name in MODELS:
-        return MODELS[name](num_classes=classes)
-    return models.create(ConfigDict({"name": name}), num_classes=classes)
-
-
 def create(task_name: str, *, dispatch: str = "scanned") -> Run:
     """dispatch: scanned (the product's way) | per_step (one step a dispatch) | jit (scanned, jax.jit for jax.pmap)."""
     backend.configure()
@@ -35,7 +27,7 @@ def create(task_name: str, *, dispatch: str = "scanned") -> Run:
     config.optimizer.update(task.optimizer)
     images, labels = task.data()
     optimizer, transform = optimizers.create(config.optimizer), parse("")
-    model = task_model(task_name, task.classes)
+    model = models.create(ConfigDict({"name": task_name}), num_classes=task.classes)
     params, model_state = steps.initialize(model, transform, images, seed=0)
     schedule = schedules.create(config.schedule, peak=config.optimizer.learning_rate, epochs=1, steps_per_epoch=1)
     with mock.patch.object(jax, "pmap", _jit_as_pmap if dispatch == "jit" else jax.pmap):

@@ -30,6 +30,8 @@ def get_config() -> ConfigDict:
     )  # weights to start from: a name of `python -m imgcls_jax.pretrained list`, a file
     # of torch, Keras or safetensors, or a run folder; their preprocessing is used where data.transform says nothing
 
+    model.max_parameters = 0  # most trainable parameters; a model with more is refused; 0 for no limit
+
     config.pretrained = pretrained = ConfigDict()
     pretrained.cache = "~/.cache/imgcls_jax/weights"  # where downloaded weights are kept, verified by their hash
 
@@ -41,24 +43,31 @@ def get_config() -> ConfigDict:
     train.label_smoothing = 0.0  # share of the target spread over all classes
     train.monitor = "accuracy"  # accuracy | loss, on validation: picks the checkpoint, stops early, lowers the rate
     train.early_stopping = 0  # epochs without improvement after which training stops; 0 never
-    train.steps_per_dispatch = 50  # most steps between two looks at the progress, the signals and the loss
+    train.steps_per_dispatch = 50  # most steps between two looks at progress, signals and loss: as many as take 2 s
+    train.average = (
+        0.0  # decay per step of a running average of the weights, which is what is validated and kept; 0 none
+    )
+    train.views = "none"  # none | flip | flip_shift: views of an image over whose logits validation and test average
+    train.cpu_devices = 1  # virtual devices that a CPU is split into; 2 make recurrent networks faster
 
     config.optimizer = optimizer = ConfigDict()
-    optimizer.name = "adam"  # adam | adamw | sgd | momentum
+    optimizer.name = "adam"  # adam | adamw | sgd | momentum | rmsprop | adagrad
     optimizer.learning_rate = 1e-3  # the schedule's peak
     optimizer.weight_decay = 0.0  # adamw: decoupled from the gradient; otherwise L2, added to the gradient
+    optimizer.decay_vectors = True  # whether biases and the scales of norms decay too
+    optimizer.multipliers = ()  # pairs of a pattern of parameter paths and a factor on their learning rate
     optimizer.momentum = 0.9  # momentum only
     optimizer.nesterov = False  # momentum only
     optimizer.beta1 = 0.9  # adam, adamw
-    optimizer.beta2 = 0.999  # adam, adamw
-    optimizer.eps = 1e-8  # adam, adamw (Keras has 1e-7)
+    optimizer.beta2 = 0.999  # adam, adamw; rmsprop's decay (torch has .99)
+    optimizer.eps = 1e-8  # adam, adamw, rmsprop, adagrad (Keras has 1e-7)
     optimizer.clip_norm = 0.0  # bound on the gradient's global norm; 0 for none
     optimizer.clip_value = 0.0  # bound on every gradient entry; 0 for none
 
     config.schedule = schedule = ConfigDict()
-    schedule.name = "constant"  # constant | cosine | onecycle | step | plateau
+    schedule.name = "constant"  # constant | cosine | linear | onecycle | step | plateau
     schedule.warmup_epochs = 0.0  # linear rise from 0 before any schedule but onecycle, which has its own
-    schedule.final = 0.0  # cosine: the last rate, as a share of the peak
+    schedule.final = 0.0  # cosine, linear: the last rate, as a share of the peak
     schedule.step_epochs = (30, 60, 80)  # step: epochs at whose start the rate falls
     schedule.factor = 0.1  # step, plateau: what the rate is multiplied by
     schedule.patience = 2  # plateau: epochs without improvement before the rate falls

@@ -1,5 +1,6 @@
 """JAX's backend: how it is set up before it starts, and what it turned out to be."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -22,11 +23,15 @@ CPU_FLAGS = (
 TRIED_VERSIONS = ("0.10.", "0.11.")
 
 
-def configure() -> None:
+def configure(*, cpu_devices: int = 1) -> None:
     """Sets XLA's flags for CPUs and the cache of compiled programs; to be called before JAX' first computation.
 
-    Flags in $XLA_FLAGS win over ours; $JAX_COMPILATION_CACHE_DIR moves the cache, and is switched off by being empty.
+    cpu_devices: into how many virtual devices the CPU is split, where it is what JAX runs on. $JAX_NUM_CPU_DEVICES and
+    flags in $XLA_FLAGS win over ours; $JAX_COMPILATION_CACHE_DIR moves the cache, and is switched off by being empty.
     """
+    if cpu_devices > 1 and "JAX_NUM_CPU_DEVICES" not in os.environ:
+        with contextlib.suppress(RuntimeError):  # the backend has started: its devices are what they are
+            jax.config.update("jax_num_cpu_devices", cpu_devices)
     given = os.environ.get("XLA_FLAGS", "")
     if jax.__version__.startswith(TRIED_VERSIONS):
         ours = [flag for flag in CPU_FLAGS if flag.split("=")[0] not in given]

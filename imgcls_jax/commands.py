@@ -25,8 +25,8 @@ from imgcls_jax.run_folder import (
 log = logging.getLogger(__name__)
 
 PUBLISHED = (CONFIG, ENVIRONMENT, DATA, METRICS, TEST, PREDICTIONS, REPORT)
-# Where data and weights lie is no part of what a run is: their fingerprints are.
-WHERE = ("data.path", "data.cache", "pretrained.cache")
+# Where data and weights lie is no part of what a run is (their fingerprints are), nor on how many devices it is made.
+WHERE = ("data.path", "data.cache", "pretrained.cache", "train.cpu_devices")
 
 
 def train(config: ConfigDict, workdir: Path) -> RunFolder:
@@ -43,7 +43,7 @@ def train(config: ConfigDict, workdir: Path) -> RunFolder:
     if run.finished:
         log.info("%s is finished.\n%s", run.path, _figures(run))
         return run
-    backend.configure()
+    backend.configure(cpu_devices=config.train.cpu_devices)
     if not run.begun:
         pretrained.fetch(config)  # first of all, since it is what may not be there
     splits = data.load(config.data)
@@ -77,7 +77,7 @@ def profile(config: ConfigDict, workdir: Path) -> None:
     from imgcls_jax.training import profiling
 
     config = pretrained.resolve(config)
-    backend.configure()
+    backend.configure(cpu_devices=config.train.cpu_devices)
     folder = workdir / PROFILE
     figures = profiling.profile(config, data.load(config.data), folder)
     log.info("%s", profiling.describe(figures, folder))

@@ -13,7 +13,7 @@ from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.evaluation.scores import score, softmax
 from imgcls_jax.run_folder import CHECKPOINTS, PREDICTIONS, TEST, RunFolder, write_atomically
 from imgcls_jax.training import steps
-from imgcls_jax.training.setup import build_model
+from imgcls_jax.training.setup import build_model, build_predict
 
 
 class Predictor:
@@ -33,7 +33,7 @@ class Predictor:
         checkpoints.close()
         self.params = restored["params"]
         self._variables = steps.replicate({"params": self.params, **restored["model_state"]})
-        self._predict = steps.make_predict(model, transform, batch_size=config.train.eval_batch_size)
+        self._predict = build_predict(config, model, transform)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """images uint8 [N, H, W, C] -> logits float32 [N, K]."""

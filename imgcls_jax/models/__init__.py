@@ -11,14 +11,21 @@ from ml_collections import ConfigDict
 from imgcls_jax.errors import ConfigError, choose
 from imgcls_jax.models import convnext, efficientnet, googlenet, resnet
 from imgcls_jax.models.attention import SelfAttention
+from imgcls_jax.models.cifar_resnet import ResNet20, SEResNet
 from imgcls_jax.models.cnn import CNN
+from imgcls_jax.models.fast_cnn import FastCNN
 from imgcls_jax.models.lstm import LSTMClassifier
+from imgcls_jax.models.vgg import VGG
 
 # A module, or a partial of one that fixes what makes the variant.
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "cnn": CNN,
     "lstm": LSTMClassifier,
     "attention": SelfAttention,
+    "vgg": VGG,
+    "fast_cnn": FastCNN,
+    "resnet20": ResNet20,
+    "se_resnet": SEResNet,
     **resnet.VARIANTS,
     **googlenet.VARIANTS,
     **efficientnet.VARIANTS,
@@ -29,10 +36,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 def create(config: ConfigDict, *, num_classes: int, dtype: jnp.dtype = jnp.float32) -> nn.Module:
     """The model of `config.model`: its `name` picks the constructor, its other keys are that model's options.
 
-    `pretrained` says what the parameters start from, and is no option of the model.
+    `pretrained` says what the parameters start from, `max_parameters` how many there may be: these are no options.
     """
     constructor = choose("model", config.name, MODELS)
-    options = {key: value for key, value in config.items() if key not in ("name", "pretrained")}
+    options = {key: value for key, value in config.items() if key not in ("name", "pretrained", "max_parameters")}
     ours = {"num_classes", "dtype", "parent", "name"}
     module, fixed = constructor, {}
     if isinstance(constructor, functools.partial):

@@ -22,8 +22,12 @@ def _own_gradients() -> bool:
 class Classifier(nn.Module):
     """The seam of every model: images [B, H, W, C] -> features (a map [B, h, w, F], or vectors) -> logits [B, K].
 
-    Subclasses define `features(x, *, train)` and `head(x, *, train)`.
+    Subclasses define `features(x, *, train)` and `head(x, *, train)`. `prepare` gives the state (what is no parameter)
+    that training starts from, where a model computes any from its training images uint8 [N, H, W, C] and `transform`.
     """
+
+    def prepare(self, model_state, images, transform):
+        return model_state
 
     def __call__(self, x, *, train: bool = False):
         return self.head(self.features(x, train=train), train=train)
@@ -65,12 +69,13 @@ class BatchNorm(nn.Module):
     momentum: float = 0.9  # torch's .1
     epsilon: float = 1e-5
     dtype: jnp.dtype | None = None
+    use_scale: bool = True
     scale_init: nn.initializers.Initializer = nn.initializers.ones
 
     @nn.compact
     def __call__(self, x, *, train: bool):
         shape = x.shape[-1:]
-        scale = self.param("scale", self.scale_init, shape)
+        scale = self.param("scale", self.scale_init, shape) if self.use_scale else 1.0
         bias = self.param("bias", nn.initializers.zeros, shape)
         stored_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         stored_var = self.variable("batch_stats", "var", jnp.ones, shape)

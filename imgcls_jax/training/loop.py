@@ -19,9 +19,11 @@ from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
 from imgcls_jax.training import recorder, setup, steps
 from imgcls_jax.training.interrupt import Interrupted, catch_signals
 from imgcls_jax.training.losses import cross_entropy
-from imgcls_jax.training.state import Progress, as_trees
+from imgcls_jax.training.state import Progress, as_trees, from_trees, start_average
 
 log = logging.getLogger(__name__)
+
+SECONDS_PER_DISPATCH = 2.0  # about how long a signal waits at most, and the progress bar
 
 
 def train(config: ConfigDict, run: RunFolder, data: Splits) -> None:
@@ -52,15 +54,18 @@ class _Training:
         if restored := self.checkpoints.restore(model=model_tree, training=training_tree):
             step, model_tree, training_tree, progress = restored
             self.progress = Progress(**progress)
-            state = state.replace(**model_tree, **training_tree)
+            state = from_trees(state, model_tree, training_tree)
             history = [line for line in run.history if line["epoch"] <= self.progress.epoch]
             log.info("Resuming %s at step %d, epoch %d.", run.path, step, self.progress.epoch + 1)
         elif config.model.get("pretrained"):
             params, model_state = pretrained.initialize(config, params=state.params, model_state=state.model_state)
             state = state.replace(params=params, model_state=model_state)
+            if state.average:
+                state = state.replace(average=start_average(params, model_state))
         self.state = steps.replicate(state)
         self.train_data = steps.place(data.train)
         self.validation_images, _ = steps.place(data.validation)
+        self.pace = math.inf  # seconds that a step of the last dispatch took
         self.recorder = recorder.Recorder(run, history=history)
 
     def run(self) -> None:
@@ -86,14 +91,18 @@ class _Training:
         most = min(self.settings.steps_per_dispatch, self.steps_per_epoch)
         while progress.step_in_epoch < self.steps_per_epoch:
             started = time.perf_counter()
-            chosen = batches[progress.step_in_epoch : progress.step_in_epoch + most]
+            count = min(max(int(SECONDS_PER_DISPATCH / self.pace), 1), most)
+            chosen = batches[progress.step_in_epoch : progress.step_in_epoch + count]
             self.state, stacked = self.setup.train(self.state, self.train_data, steps.split(chosen, most), len(chosen))
             losses, correct = _per_step(stacked, len(chosen))
             self._check_finite(losses)
             progress.step_in_epoch += len(chosen)
-            progress.loss_sum += float(losses.sum()) * size
+            for loss in losses:  # one by one: the sum's rounding must not depend on how many steps a dispatch has
+                progress.loss_sum += float(loss) * size
             progress.correct += float(correct.sum())
-            progress.seconds += time.perf_counter() - started
+            seconds = time.perf_counter() - started
+            progress.seconds += seconds
+            self.pace = seconds / len(chosen)
             seen = progress.step_in_epoch * size
             bar.update(len(chosen), loss=progress.loss_sum / seen, accuracy=progress.correct / seen)
             if interrupt.received and progress.step_in_epoch < self.steps_per_epoch:
@@ -156,7 +165,8 @@ class _Training:
 
     def _validate(self) -> tuple[float, float]:
         """Mean loss and accuracy on the validation set."""
-        variables = {"params": self.state.params, **self.state.model_state}
+        model = self.state.model
+        variables = {"params": model["params"], **model["model_state"]}
         logits, labels = self.setup.predict(variables, self.validation_images), self.data.validation.labels
         losses = np.asarray(cross_entropy(logits, labels), np.float64)
         return float(losses.mean()), float((logits.argmax(-1) == labels).mean())

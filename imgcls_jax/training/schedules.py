@@ -18,6 +18,10 @@ def cosine(config: ConfigDict, peak: float, steps: int, steps_per_epoch: int) ->
     return optax.cosine_decay_schedule(peak, steps, alpha=config.final)
 
 
+def linear(config: ConfigDict, peak: float, steps: int, steps_per_epoch: int) -> Schedule:
+    return optax.linear_schedule(peak, peak * config.final, steps)
+
+
 def onecycle(config: ConfigDict, peak: float, steps: int, steps_per_epoch: int) -> Schedule:
     return optax.cosine_onecycle_schedule(steps, peak, pct_start=config.peak_at)
 
@@ -28,7 +32,14 @@ def step(config: ConfigDict, peak: float, steps: int, steps_per_epoch: int) -> S
 
 
 # The rate of "plateau" follows the validation figures, which a schedule does not see: the loop scales it (loop.py).
-SCHEDULES = {"constant": constant, "cosine": cosine, "onecycle": onecycle, "step": step, "plateau": constant}
+SCHEDULES = {
+    "constant": constant,
+    "cosine": cosine,
+    "linear": linear,
+    "onecycle": onecycle,
+    "step": step,
+    "plateau": constant,
+}
 
 
 def create(config: ConfigDict, *, peak: float, epochs: int, steps_per_epoch: int) -> Schedule:

@@ -8,14 +8,15 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from imgcls_jax import models
+from imgcls_jax import models, trees
 from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import steps_in_epoch
 from imgcls_jax.data.transforms import Transform, parse
+from imgcls_jax.data.views import VIEWS
 from imgcls_jax.errors import ConfigError, choose
 from imgcls_jax.training import optimizers, schedules, steps
 from imgcls_jax.training.schedules import Schedule
-from imgcls_jax.training.state import TrainState
+from imgcls_jax.training.state import TrainState, start_average
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -37,6 +38,13 @@ def build_model(config: ConfigDict, *, num_classes: int) -> tuple[nn.Module, Tra
     return models.create(config.model, num_classes=num_classes, dtype=dtype), parse(config.data.transform)
 
 
+def build_predict(config: ConfigDict, model: nn.Module, transform: Transform) -> Callable[..., np.ndarray]:
+    """As `steps.make_predict`, with the views of the config."""
+    settings = config.train
+    views = choose("set of views (train.views)", settings.get("views", "none"), VIEWS)
+    return steps.make_predict(model, transform, batch_size=settings.eval_batch_size, views=views)
+
+
 def build(config: ConfigDict, data: Splits) -> Setup:
     """Raises ConfigError for what cannot be trained."""
     _check(config, data)
@@ -51,19 +59,28 @@ def build(config: ConfigDict, data: Splits) -> Setup:
         steps_per_epoch=steps_per_epoch,
     )
     params, model_state = steps.initialize(model, transform, data.train.images, seed=config.seed)
+    _check_parameters(config.model, trees.count(params))
+    model_state = model.prepare(model_state, data.train.images, transform)
     return Setup(
         steps_per_epoch=steps_per_epoch,
         schedule=schedule,
         train=steps.make_train(
-            model, transform, optimizer, schedule, label_smoothing=settings.label_smoothing, seed=config.seed
+            model,
+            transform,
+            optimizer,
+            schedule,
+            label_smoothing=settings.label_smoothing,
+            average=settings.average,
+            seed=config.seed,
         ),
-        predict=steps.make_predict(model, transform, batch_size=settings.eval_batch_size),
+        predict=build_predict(config, model, transform),
         state=TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
             model_state=model_state,
             opt_state=optimizer.init(params),
             rate_scale=jnp.ones((), jnp.float32),
+            average=start_average(params, model_state) if settings.average else None,
         ),
     )
 
@@ -81,5 +98,15 @@ def _check(config: ConfigDict, data: Splits) -> None:
     for name, lowest in (("epochs", 1), ("steps_per_dispatch", 1), ("early_stopping", 0)):
         if settings[name] < lowest:
             raise ConfigError(f"train.{name} is {settings[name]}: give {lowest} or more.")
-    if not 0 <= settings.label_smoothing < 1:
-        raise ConfigError(f"train.label_smoothing is {settings.label_smoothing}: give at least 0 and below 1.")
+    for name in ("label_smoothing", "average"):
+        if not 0 <= settings[name] < 1:
+            raise ConfigError(f"train.{name} is {settings[name]}: give at least 0 and below 1.")
+
+
+def _check_parameters(config: ConfigDict, count: int) -> None:
+    most = config.get("max_parameters", 0)
+    if 0 < most < count:
+        raise ConfigError(
+            f"The model {config.name!r} has {count:,} trainable parameters, more than the {most:,} that "
+            "config.model.max_parameters allows: make it smaller, or the limit larger (0 for none)."
+        )

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
@@ -11,7 +12,8 @@ from flax import struct
 class TrainState(struct.PyTreeNode):
     """The state on the device: all that a step reads and writes.
 
-    params and model_state (batch statistics) are what the model needs; the rest is training's own.
+    params and model_state (batch statistics) are what the model needs; the rest is training's own. average is their
+    running average {"params": ..., "model_state": ...}, or None where none is kept.
     """
 
     step: jnp.ndarray  # int32 []: optimizer steps done
@@ -19,13 +21,30 @@ class TrainState(struct.PyTreeNode):
     model_state: Any
     opt_state: optax.OptState
     rate_scale: jnp.ndarray  # float32 []: what the plateau schedule has made of the rate so far
+    average: dict[str, Any] | None = None
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """What is validated and kept: the running average where there is one."""
+        return self.average or {"params": self.params, "model_state": self.model_state}
+
+
+def start_average(params: Any, model_state: Any) -> dict[str, Any]:
+    """A running average that stands at these: copies, since a step takes the memory of all that the state has."""
+    return jax.tree.map(jnp.copy, {"params": params, "model_state": model_state})
 
 
 def as_trees(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The state as the two trees of a checkpoint: what the model needs, and what only training does."""
-    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
-    model = {name: fields.pop(name) for name in ("params", "model_state")}
-    return model, fields
+    """The state as the two trees of a checkpoint: the model that is kept, and what only training needs."""
+    training = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    for name in ("average",) if state.average else ("average", *state.model):
+        del training[name]
+    return state.model, training
+
+
+def from_trees(state: TrainState, model: dict[str, Any], training: dict[str, Any]) -> TrainState:
+    """A state like `state` with the content of the two trees of `as_trees`."""
+    return state.replace(**training, **({"average": model} if state.average else model))
 
 
 @dataclasses.dataclass

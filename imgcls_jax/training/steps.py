@@ -7,7 +7,7 @@ the devices; everything is averaged over them, so that their number changes noth
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax
@@ -22,6 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.transforms import Transform
+from imgcls_jax.data.views import VIEWS, View
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.models.layers import AXIS, mean_over_devices
 from imgcls_jax.training.losses import cross_entropy
@@ -103,9 +104,13 @@ def make_train(
     schedule: Schedule,
     *,
     label_smoothing: float,
+    average: float = 0.0,
     seed: int,
 ) -> TrainSteps:
-    """The training steps; random numbers are keyed by `seed`, the step, and the place in the batch."""
+    """The training steps; random numbers are keyed by `seed`, the step, and the place in the batch.
+
+    average: decay of the running average, where the state has one.
+    """
 
     def step(root, state: TrainState, images, labels, index) -> tuple[TrainState, Metrics]:
         # Random numbers are keyed by (seed, step, place in the global batch): the number of devices is not in them.
@@ -128,6 +133,11 @@ def make_train(
         rate = schedule(state.step) * state.rate_scale
         params = jax.tree.map(lambda p, u: p - (rate * u).astype(p.dtype), state.params, updates)
         state = state.replace(step=state.step + 1, params=params, model_state=model_state, opt_state=opt_state)
+        if state.average:
+            # Early on the average forgets faster, so that the initial weights do not linger in it.
+            keep = jnp.minimum(average, state.step / (10.0 + state.step))
+            new = {"params": params, "model_state": model_state}
+            state = state.replace(average=optax.incremental_update(new, state.average, 1 - keep))
         return state, Metrics.gather_from_model_output(axis_name=AXIS, loss=losses, logits=logits, labels=y)
 
     def dispatch(root, state: TrainState, images, labels, indices, count):
@@ -147,15 +157,21 @@ def make_train(
     return TrainSteps(mapped, jax.random.key(seed))
 
 
-def make_predict(model: nn.Module, transform: Transform, *, batch_size: int) -> Callable[[Any, np.ndarray], np.ndarray]:
+def make_predict(
+    model: nn.Module, transform: Transform, *, batch_size: int, views: Sequence[tuple[float, View]] = VIEWS["none"]
+) -> Callable[[Any, np.ndarray], np.ndarray]:
     """Returns predict(variables, images) -> logits float32 [N, K], for variables and uint8 images [N, H, W, C].
 
-    The last batch is filled up with copies of the first image, whose logits are dropped.
+    The logits are the weighted mean over the `views` of an image. The last batch is filled up with copies of the first
+    image, whose logits are dropped.
     """
 
     def dispatch(variables, images, indices, count):
         def logits(index):
-            return model.apply(variables, transform(images[index]), train=False).astype(jnp.float32)
+            x = transform(images[index])
+            return sum(
+                weight * model.apply(variables, view(x), train=False).astype(jnp.float32) for weight, view in views
+            )
 
         shape = jax.eval_shape(logits, indices[0]).shape
         everything = jnp.zeros((len(indices), *shape), jnp.float32)

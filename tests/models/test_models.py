@@ -5,6 +5,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from imgcls_jax import models, trees
+from imgcls_jax.data.transforms import parse
 from imgcls_jax.errors import ConfigError
 
 # Every registered model with its input and its parameters; the figures of the reports where they give them.
@@ -12,6 +13,10 @@ PARAMETERS = {
     "cnn": ((28, 28, 1), 93_322),  # report B
     "lstm": ((28, 28, 1), 89_290),
     "attention": ((28, 28, 1), 245_258),
+    "vgg": ((32, 32, 3), 402_058),  # report E
+    "fast_cnn": ((32, 32, 3), 1_971_352),
+    "resnet20": ((32, 32, 3), 273_258),  # with its 1,568 batch statistics 274,826, as Keras counts
+    "se_resnet": ((32, 32, 3), 4_697_742),  # report C
 }
 # Those with pretrained weights: parameters with 1,000 classes, running statistics, last map of 224 x 224 images.
 BACKBONES = {
@@ -48,9 +53,12 @@ def test_parameters_and_seam(name):
 @pytest.mark.parametrize("name", PARAMETERS)  # tests/parity compares the backbones' gradients with torch's
 def test_every_parameter_gets_a_gradient(name):
     model = create(name)
-    x = jnp.asarray(np.random.default_rng(0).random((8, *PARAMETERS[name][0])), jnp.float32)
-    variables = jax.jit(model.init)(jax.random.key(0), x)
-    grads = jax.jit(jax.grad(lambda v: (model.apply(v, x, train=True) ** 2).sum()))(variables)["params"]
+    images = np.random.default_rng(0).integers(0, 256, (8, *PARAMETERS[name][0]), dtype=np.uint8)
+    x = parse("")(images)
+    variables = model.prepare(jax.jit(model.init)(jax.random.key(0), x), images, parse(""))
+    rngs, state = {"dropout": jax.random.key(1)}, ["batch_stats", "whitening"]
+    apply = lambda v: model.apply(v, x, train=True, rngs=rngs, mutable=state)[0]  # noqa: E731
+    grads = jax.jit(jax.grad(lambda v: (apply(v) ** 2).sum()))(variables)["params"]
     without = [path for path, grad in trees.flatten(grads).items() if not np.abs(grad).max() > 0]
     # A key's bias shifts all scores of a row alike, which softmax does not see.
     assert without == [] or (name == "attention" and without == ["key/bias"])

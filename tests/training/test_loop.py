@@ -124,6 +124,54 @@ def test_interrupted_and_resumed_it_equals_the_uninterrupted_run(tmp_path, dispa
     assert without_times(resumed.history) == without_times(whole.history)
 
 
+def averaged_config(**changes):
+    return small_config(
+        **{"train.average": 0.9, "optimizer.name": "sgd", "optimizer.learning_rate": 0.05, "train.epochs": 2, **changes}
+    )
+
+
+def test_the_running_average_is_what_is_kept(tmp_path):
+    """Against an average taken by hand of the weights after every step."""
+    config, seen = averaged_config(**{"train.epochs": 1, "train.steps_per_dispatch": 1}), []
+    training = loop._Training(config, begin(config, tmp_path / "run"), DATA)
+    average, train = steps.fetch(training.state.params), training.setup.train
+
+    def watched(*args):
+        state, metrics = train(*args)
+        seen.append(steps.fetch(state.params))
+        return state, metrics
+
+    training.setup = dataclasses.replace(training.setup, train=watched)
+    training.run()
+    training.close()
+    for step, params in enumerate(seen, 1):
+        keep = min(0.9, step / (10 + step))
+        average = jax.tree.map(lambda a, p, keep=keep: keep * a + (1 - keep) * p, average, params)
+    checkpoints = Checkpoints(tmp_path / "run" / CHECKPOINTS, read_only=True)
+    _, kept = checkpoints.restore_best()
+    checkpoints.close()
+    assert len(seen) == 10
+    for path, leaf in trees.flatten(kept["params"]).items():
+        np.testing.assert_allclose(leaf, trees.flatten(average)[path], atol=1e-5)
+
+
+def test_weights_and_average_both_go_on_after_a_resumption(tmp_path):
+    whole = train(averaged_config(), tmp_path / "whole")
+    train(averaged_config(**{"train.epochs": 1}), tmp_path / "resumed")
+    assert final_hashes(train(averaged_config(), tmp_path / "resumed")) == final_hashes(whole)
+
+
+def test_views_are_averaged(tmp_path):
+    model, transform = setup.build_model(small_config(), num_classes=4)
+    params, _ = steps.initialize(model, transform, DATA.train.images, seed=0)
+    config = small_config(**{"train.views": "flip"})
+    predict = setup.build_predict(config, model, transform)
+    images = DATA.test.images[:20]
+    one, other = (model.apply({"params": params}, parse("")(each)) for each in (images, images[:, :, ::-1]))
+    logits = predict(steps.replicate({"params": params}), steps.replicate(images))
+    np.testing.assert_allclose(logits, (one + other) / 2, atol=1e-5)
+
+
 def scripted(monkeypatch, accuracies):
     """Makes validation report these accuracies, in turn."""
     values = iter(accuracies)
@@ -172,6 +220,9 @@ def test_bfloat16_trains_with_float32_parameters(tmp_path):
         ({"train.batch_size": 212}, "only 210 images"),
         ({"train.epochs": 0}, "train.epochs is 0: give 1 or more"),
         ({"train.label_smoothing": 1.0}, "train.label_smoothing is 1.0"),
+        ({"train.average": 1.0}, "train.average is 1.0"),
+        ({"train.views": "flips"}, "Did you mean 'flip'"),
+        ({"model.max_parameters": 1000}, "has [0-9,]+ trainable parameters, more than the 1,000"),
         ({"train.monitor": "accurac"}, "Did you mean 'accuracy'"),
         ({"train.precision": "float16"}, "Did you mean '[b]?float"),
         ({"model.name": "cnn", "model.filters": (4, 4, 4)}, "cannot be built for images of 8x8x1.*resize"),

@@ -46,6 +46,24 @@ def momentum(beta: float, *, nesterov: bool = False, clip=lambda grad: grad):
     return params
 
 
+def rmsprop(decay: float):
+    params, square = START.copy(), np.zeros(3)
+    for grad in GRADS:
+        grad = grad + DECAY * params
+        square = decay * square + (1 - decay) * grad**2
+        params = params - RATE * grad / (np.sqrt(square) + 1e-8)
+    return params
+
+
+def adagrad():
+    params, square = START.copy(), np.zeros(3)
+    for grad in GRADS:
+        grad = grad + DECAY * params
+        square = square + grad**2
+        params = params - RATE * grad / (np.sqrt(square) + 1e-8)
+    return params
+
+
 def to_norm(grad):
     return grad * min(1, 0.5 / np.linalg.norm(grad))
 
@@ -56,6 +74,8 @@ def to_norm(grad):
         ({"name": "adam"}, adam(decoupled=False)),
         ({"name": "adamw"}, adam(decoupled=True)),
         ({"name": "sgd"}, momentum(0.0)),
+        ({"name": "rmsprop", "beta2": 0.9}, rmsprop(0.9)),
+        ({"name": "adagrad"}, adagrad()),
         ({"name": "momentum"}, momentum(0.9)),
         ({"name": "momentum", "nesterov": True}, momentum(0.9, nesterov=True)),
         ({"name": "sgd", "clip_value": 0.1}, momentum(0.0, clip=lambda grad: grad.clip(-0.1, 0.1))),
@@ -70,6 +90,23 @@ def test_optimizer_equals_its_formula(changes, expected):
 def test_optimizer_refuses_what_cannot_be(changes):
     with pytest.raises(ConfigError, match="Did you mean 'adam'|must be"):
         optimizers.create(options(**changes))
+
+
+def test_factors_on_the_rate_and_decay_of_kernels_alone():
+    params = {"dense": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}, "bn": {"bias": jnp.ones(2)}}
+    optimizer = optimizers.create(
+        options(name="sgd", weight_decay=DECAY, decay_vectors=False, multipliers=(("^bn/", 64.0), ("bias", 2.0)))
+    )
+    update, _ = optimizer.update(params, optimizer.init(params), params)
+    np.testing.assert_allclose(update["dense"]["kernel"], 1 + DECAY)
+    np.testing.assert_allclose(update["dense"]["bias"], 2)
+    np.testing.assert_allclose(update["bn"]["bias"], 64)  # the first pattern that is found
+
+
+def test_a_pattern_that_is_found_nowhere():
+    optimizer = optimizers.create(options(multipliers=(("desne", 2.0),)))
+    with pytest.raises(ConfigError, match="'desne' is found in no parameter's path.*dense/kernel"):
+        optimizer.init({"dense": {"kernel": jnp.ones((2, 2))}})
 
 
 def rates(epochs=10, steps_per_epoch=10, **changes):
@@ -88,6 +125,10 @@ def test_cosine():
     step = np.arange(100)
     expected = 0.5 * (0.1 + 0.9 * 0.5 * (1 + np.cos(np.pi * step / 100)))
     np.testing.assert_allclose(rates(name="cosine", final=0.1), expected, rtol=1e-5)
+
+
+def test_linear():
+    np.testing.assert_allclose(rates(name="linear", final=0.1), 0.5 - 0.45 * np.arange(100) / 100, rtol=1e-5)
 
 
 def test_step():

@@ -1,0 +1,33 @@
+"""Report E's progression on CIFAR-10: a five-layer CNN, VGG-10 in three recipes, ResNet-20 (rows E1 to E5).
+
+    python launch.py --config configs/studies/cifar_progression.py
+
+The table, beside the reported figures: results/cifar_progression/table.md.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import cifar_cnn, cifar_resnet20, cifar_vgg10_base, cifar_vgg10_callbacks, cifar_vgg10_optimized
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.name = "cifar_progression"
+    config.title = "Report E: from a small CNN to ResNet-20 on CIFAR-10"
+    config.seeds = (0,)
+    config.rows = ConfigDict(
+        {
+            "1_cnn": {"config": cifar_cnn.get_config(), "reported": {"accuracy": 67.5, "loss": 1.1}},
+            "2_vgg10_base": {"config": cifar_vgg10_base.get_config(), "reported": {"accuracy": 78.6, "loss": 0.6}},
+            "3_vgg10_callbacks": {
+                "config": cifar_vgg10_callbacks.get_config(),
+                "reported": {"accuracy": 80.5, "loss": 0.6},
+            },
+            "4_vgg10_optimized": {
+                "config": cifar_vgg10_optimized.get_config(),
+                "reported": {"accuracy": 82.1, "loss": 0.5},
+            },
+            "5_resnet20": {"config": cifar_resnet20.get_config(), "reported": {"accuracy": 87.7, "loss": 0.4}},
+        }
+    )
+    return config

@@ -1,0 +1,14 @@
+"""What a process of this package says on the terminal."""
+
+import logging
+
+from absl import logging as absl_logging
+
+
+def set_up() -> None:
+    """Shows what the package logs, as it is."""
+    log = logging.getLogger("imgcls_jax")
+    log.addHandler(logging.StreamHandler())
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax writes forty lines a checkpoint
