@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     config = base.get_config()
     config.data.name = "cifar10"
     config.data.validation = 1000  # it picks the epoch, which is the last or near it
-    config.data.transform = "random_crop(2, reflect)|flip|normalize(cifar10)"
+    config.data.transform = "random_crop(2, reflect)|alternating_flip|normalize(cifar10)"
 
     config.model.name = "fast_cnn"
     config.model.filters = (64, 256, 256)

@@ -31,6 +31,9 @@ class Op:
 
     signature: ClassVar[str]
     random: ClassVar[bool] = False
+    by_epoch: ClassVar[bool] = (
+        False  # op(images, keys, epoch): keys of the examples themselves, the same in every epoch
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +74,22 @@ class Flip(Op):
 
     def __call__(self, images, keys):
         mirrored = jax.vmap(jax.random.bernoulli)(keys)
+        return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+
+
+@dataclasses.dataclass(frozen=True)
+class AlternatingFlip(Op):
+    """Mirrors an example left and right in every second epoch; which half begins is random (Jordan, 2024).
+
+    Of any two epochs in turn an example is seen both ways, where `flip` shows it the same way in half the cases.
+    """
+
+    signature = "alternating_flip"
+    random = True
+    by_epoch = True
+
+    def __call__(self, images, keys, epoch):
+        mirrored = jax.vmap(jax.random.bernoulli)(keys) ^ (epoch % 2 == 1)
         return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
 
 
@@ -171,6 +190,7 @@ class Normalize(Op):
 OPS: Mapping[str, type[Op]] = {
     "random_crop": RandomCrop,
     "flip": Flip,
+    "alternating_flip": AlternatingFlip,
     "resize": Resize,
     "center_crop": CenterCrop,
     "rgb": Rgb,
@@ -190,11 +210,19 @@ class Transform:
         """Whether training sees other images than evaluation."""
         return any(op.random for op in self.ops)
 
-    def __call__(self, images: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self,
+        images: jax.Array,
+        keys: jax.Array | None = None,
+        *,
+        examples: jax.Array | None = None,
+        epoch: jax.Array | int = 0,
+    ) -> jax.Array:
         """uint8 [B, H, W, C] -> float32 [B, H', W', C'].
 
         keys: for training, a JAX key for each example, [B]; what is random depends on an example's own key alone.
-        Without keys random operations are left out, as evaluation has it.
+        Without keys random operations are left out, as evaluation has it. examples: the examples' numbers in the data
+        set, int32 [B], and epoch: the number of the epoch; what goes by epoch depends on these alone.
         Errors: ConfigError where an operation does not fit the images; TypeError for images that are not uint8.
         """
         if images.dtype != jnp.uint8:
@@ -203,6 +231,8 @@ class Transform:
         for position, op in enumerate(self.ops):
             if not op.random:
                 images = op(images, None)
+            elif keys is not None and op.by_epoch:
+                images = op(images, jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(position), examples), epoch)
             elif keys is not None:
                 images = op(images, jax.vmap(jax.random.fold_in, (0, None))(keys, position))
         return images

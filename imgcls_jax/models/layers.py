@@ -244,7 +244,10 @@ class LSTM(nn.Module):
         cell = _CellParameters(self.features, self.kernel_init, self.forget_bias, name="cell")(x)
         x, *cell = nn.dtypes.promote_dtype(x, *cell, dtype=self.dtype)
         kernel, recurrent_kernel, bias = cell
-        projected = _project(x.swapaxes(0, 1), kernel) + bias
+        # The bias is the last row of the kernel, so that it and its gradient come out of the same products.
+        ones = jnp.ones((*x.shape[:-1], 1), x.dtype)
+        x, kernel = jnp.concatenate([x, ones], -1), jnp.concatenate([kernel, bias[None]])
+        projected = _project(x.swapaxes(0, 1), kernel)
         recur = _recur if _own_gradients() else _recur_plain
         return recur(projected, recurrent_kernel).swapaxes(0, 1)
 

@@ -69,6 +69,7 @@ def build(config: ConfigDict, data: Splits) -> Setup:
             transform,
             optimizer,
             schedule,
+            steps_per_epoch=steps_per_epoch,
             label_smoothing=settings.label_smoothing,
             average=settings.average,
             seed=config.seed,

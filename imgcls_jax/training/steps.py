@@ -103,6 +103,7 @@ def make_train(
     optimizer: optax.GradientTransformation,
     schedule: Schedule,
     *,
+    steps_per_epoch: int,
     label_smoothing: float,
     average: float = 0.0,
     seed: int,
@@ -117,7 +118,8 @@ def make_train(
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(root, state.step))
         places = lax.axis_index(AXIS) * len(index) + jnp.arange(len(index))
         keys = jax.vmap(jax.random.fold_in, (None, 0))(augment_key, places)
-        x, y = transform(images[index], keys), labels[index]
+        epoch = state.step // steps_per_epoch
+        x, y = transform(images[index], keys, examples=index, epoch=epoch), labels[index]
 
         def loss_fn(params):
             variables = {"params": params, **state.model_state}

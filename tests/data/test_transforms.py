@@ -53,6 +53,20 @@ def test_random_crop_gives_windows_of_the_padded_image_and_all_of_them(mode):
     assert len(places) == (2 * padding + 1) ** 2
 
 
+def test_alternating_flip_shows_every_image_both_ways_in_two_epochs():
+    images, transform = images_of(400, 3, 4, 1), parse("alternating_flip")
+    run = jax.jit(lambda epoch: transform(images, keys_of(400), examples=jnp.arange(400), epoch=epoch))
+    scaled, epochs = images / np.float32(255), [np.asarray(run(epoch)) for epoch in range(3)]
+    mirrored = [np.isclose(epoch, scaled[:, :, ::-1]).all((1, 2, 3)) for epoch in epochs]
+    assert 150 < mirrored[0].sum() < 250 and (mirrored[0] != mirrored[1]).all() and (mirrored[0] == mirrored[2]).all()
+    kept = [np.isclose(epoch, scaled).all((1, 2, 3)) for epoch in epochs]
+    assert all((k != m).all() for k, m in zip(kept, mirrored, strict=True))
+    other = transform(
+        images[5:6], keys_of(1), examples=jnp.array([5]), epoch=1
+    )  # its place in a batch is nothing to it
+    np.testing.assert_allclose(other[0], epochs[1][5], atol=1e-6)
+
+
 def test_flip_mirrors_about_half_of_the_images_and_leaves_the_others():
     images = images_of(400, 3, 4, 1)
     out = np.asarray(compiled("flip")(images, keys_of(400)))

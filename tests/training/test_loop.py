@@ -252,7 +252,9 @@ def test_devices_hold_the_same_state():
     model, transform = setup.build_model(config, num_classes=4)
     params, model_state = steps.initialize(model, transform, DATA.train.images, seed=0)
     optimizer = optimizers.create(config.optimizer)
-    step = steps.make_train(model, transform, optimizer, lambda _: 1e-2, label_smoothing=0.1, seed=0)
+    step = steps.make_train(
+        model, transform, optimizer, lambda _: 1e-2, steps_per_epoch=10, label_smoothing=0.1, seed=0
+    )
     state = TrainState(jnp.zeros((), jnp.int32), params, model_state, optimizer.init(params), jnp.ones(()))
     batches = epoch_batches(210, 20, seed=0, epoch=0)
     state, metrics = step(steps.replicate(state), steps.place(DATA.train), steps.split(batches[:3], 4), 3)
