@@ -50,6 +50,18 @@ def get_config() -> ConfigDict:
     train.views = "none"  # none | flip | flip_shift: views of an image over whose logits validation and test average
     train.cpu_devices = 1  # virtual devices that a CPU is split into; 2 make recurrent networks faster
 
+    config.adapt = adapt = ConfigDict()
+    adapt.trainable = ()  # regular expressions of the parameter paths that train; () for all, with lora the pairs alone
+    adapt.frozen_statistics = "stored"  # stored | update: batch statistics, and dropout, where nothing trains
+    adapt.feature_cache = 2_000_000_000  # most bytes of features that are computed once, where that is exact; 0 never
+    adapt.lora = lora = ConfigDict()
+    lora.targets = ()  # regular expressions of the kernels that get a trainable low-rank pair
+    lora.rank = 4  # channels between the pair
+    lora.alpha = 4.0  # what the pair adds is multiplied by alpha / rank
+    lora.full = (
+        False  # False: pairs of 1x1 convolutions, at the kernel's centre; True: the first is as large as the kernel
+    )
+
     config.optimizer = optimizer = ConfigDict()
     optimizer.name = "adam"  # adam | adamw | sgd | momentum | rmsprop | adagrad
     optimizer.learning_rate = 1e-3  # the schedule's peak

@@ -12,7 +12,7 @@ from imgcls_jax.checkpoints import Checkpoints, shapes
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.evaluation.scores import score, softmax
 from imgcls_jax.run_folder import CHECKPOINTS, PREDICTIONS, TEST, RunFolder, write_atomically
-from imgcls_jax.training import steps
+from imgcls_jax.training import adapt, steps
 from imgcls_jax.training.setup import build_model, build_predict
 
 
@@ -27,13 +27,15 @@ class Predictor:
         params, model_state = jax.eval_shape(
             lambda: steps.initialize(model, transform, np.zeros((1, *shape), np.uint8), seed=0)
         )
+        image = jax.eval_shape(transform, jax.ShapeDtypeStruct((1, *shape), np.uint8))
+        adaptation, params = adapt.create(config, model, params, image, seed=0)
         expected = {"params": params, "model_state": model_state}
         checkpoints = Checkpoints(run.path / CHECKPOINTS, read_only=True)
         self.step, restored = checkpoints.restore_best(shapes(expected))
         checkpoints.close()
         self.params = restored["params"]
         self._variables = steps.replicate({"params": self.params, **restored["model_state"]})
-        self._predict = build_predict(config, model, transform)
+        self._predict = build_predict(config, model, transform, adaptation=adaptation)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """images uint8 [N, H, W, C] -> logits float32 [N, K]."""

@@ -32,5 +32,8 @@ class SelfAttention(Classifier):
         attended = nn.softmax(scores) @ self.value(rows)
         return self.norm(rows + attended)
 
+    def pool(self, x):
+        return x.reshape(len(x), -1)
+
     def head(self, x, *, train: bool = False):
-        return self.classifier(nn.relu(self.dense(x.reshape(len(x), -1))))
+        return self.classifier(nn.relu(self.dense(x)))

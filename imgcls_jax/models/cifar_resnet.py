@@ -149,7 +149,7 @@ class CifarResNet(Classifier):
         return nn.relu(self.bn_last(x, train=train)) if self.preact else x
 
     def head(self, x, *, train: bool = False):
-        return self.classifier(x.mean((1, 2)))
+        return self.classifier(x)
 
 
 class ResNet20(CifarResNet):

@@ -33,6 +33,8 @@ class CNN(Classifier):
             x = nn.relu(conv(max_pool(x, (2, 2)) if i else x))
         return x
 
+    def pool(self, x):
+        return x.reshape(len(x), -1)
+
     def head(self, x, *, train: bool = False):
-        x = nn.relu(self.dense(x.reshape(len(x), -1)))
-        return self.classifier(self.drop(x, train=train))
+        return self.classifier(self.drop(nn.relu(self.dense(x)), train=train))

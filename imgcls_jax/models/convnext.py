@@ -75,7 +75,7 @@ class ConvNeXt(Classifier):
         return x
 
     def head(self, x, *, train: bool = False):
-        return self.classifier_2(self.classifier_0(x.mean((1, 2))))
+        return self.classifier_2(self.classifier_0(x))
 
 
 VARIANTS = {"convnext_tiny": partial(ConvNeXt, widths=(96, 192, 384, 768), blocks=(3, 3, 9, 3))}

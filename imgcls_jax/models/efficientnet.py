@@ -168,7 +168,7 @@ class EfficientNet(Classifier):
         return x
 
     def head(self, x, *, train: bool = False):
-        return getattr(self, self.style.head)(self.drop(x.mean((1, 2)), train=train))
+        return getattr(self, self.style.head)(self.drop(x, train=train))
 
 
 VARIANTS = {

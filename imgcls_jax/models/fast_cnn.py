@@ -83,8 +83,11 @@ class FastCNN(Classifier):
             x = nn.gelu(getattr(self, f"block{block}_bn2")(x, train=train))
         return x
 
+    def pool(self, x):
+        return x.max((1, 2))
+
     def head(self, x, *, train: bool = False):
-        return self.classifier(x.max((1, 2))) * self.logit_scale
+        return self.classifier(x) * self.logit_scale
 
     def prepare(self, model_state, images, transform):
         kernel = whitening_kernel(transform(images[:EXAMPLES]), self.patch)

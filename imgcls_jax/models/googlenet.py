@@ -83,7 +83,7 @@ class GoogLeNet(Classifier):
         return x
 
     def head(self, x, *, train: bool = False):
-        return self.fc(self.drop(x.mean((1, 2)), train=train))
+        return self.fc(self.drop(x, train=train))
 
 
 VARIANTS = {"googlenet": GoogLeNet}

@@ -20,17 +20,26 @@ def _own_gradients() -> bool:
 
 
 class Classifier(nn.Module):
-    """The seam of every model: images [B, H, W, C] -> features (a map [B, h, w, F], or vectors) -> logits [B, K].
+    """The seam of every model: images [B, H, W, C] -> features (a map [B, h, w, F], or vectors) -> pooled -> logits.
 
-    Subclasses define `features(x, *, train)` and `head(x, *, train)`. `prepare` gives the state (what is no parameter)
-    that training starts from, where a model computes any from its training images uint8 [N, H, W, C] and `transform`.
+    Subclasses define `features(x, *, train)` and `head(x, *, train)`, which takes what `pool` makes of the features:
+    the mean over the places of a map, where a subclass has no pool of its own. `prepare` gives the state (what is no
+    parameter) that training starts from, where a model computes any from its training images uint8 [N, H, W, C] and
+    their `transform`.
     """
 
     def prepare(self, model_state, images, transform):
         return model_state
 
     def __call__(self, x, *, train: bool = False):
-        return self.head(self.features(x, train=train), train=train)
+        return self.head(self.encode(x, train=train), train=train)
+
+    def encode(self, x, *, train: bool = False):
+        """What the head takes."""
+        return self.pool(self.features(x, train=train))
+
+    def pool(self, x):
+        return x.mean((1, 2)) if x.ndim == 4 else x
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -122,7 +122,7 @@ class ResNet(Classifier):
         return x
 
     def head(self, x, *, train: bool = False):
-        return getattr(self, self.style.head)(x.mean((1, 2)))
+        return getattr(self, self.style.head)(x)
 
 
 VARIANTS = {

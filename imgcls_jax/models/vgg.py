@@ -43,5 +43,5 @@ class VGG(Classifier):
         return x
 
     def head(self, x, *, train: bool = False):
-        x = nn.relu(self.dense(x.mean((1, 2))))
+        x = nn.relu(self.dense(x))
         return self.classifier(self.drop(x, train=train))

@@ -6,11 +6,14 @@ import numpy as np
 
 from imgcls_jax import trees
 from imgcls_jax.checkpoints import Checkpoints
-from imgcls_jax.run_folder import CHECKPOINTS
+from imgcls_jax.models import lora
+from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
 
 
 def read(run: Path) -> dict[str, np.ndarray]:
     """The variables of the run's best checkpoint by their paths ("params/fc/kernel"), whatever its model is.
+
+    Low-rank pairs are merged into their kernels.
 
     Raises RunError where there is no checkpoint that is whole.
     """
@@ -19,4 +22,5 @@ def read(run: Path) -> dict[str, np.ndarray]:
         _, model = checkpoints.restore_best()
     finally:
         checkpoints.close()
-    return trees.flatten({"params": model["params"], **(model["model_state"] or {})})
+    params = lora.of(RunFolder(run).config).merge(model["params"])
+    return trees.flatten({"params": params, **(model["model_state"] or {})})

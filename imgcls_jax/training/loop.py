@@ -10,11 +10,12 @@ import numpy as np
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from imgcls_jax import pretrained
+from imgcls_jax import pretrained, trees
 from imgcls_jax.checkpoints import Checkpoints, shapes
 from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import epoch_batches
 from imgcls_jax.errors import TrainingError
+from imgcls_jax.models import lora
 from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
 from imgcls_jax.training import recorder, setup, steps
 from imgcls_jax.training.interrupt import Interrupted, catch_signals
@@ -47,6 +48,9 @@ class _Training:
         self.setup = setup.build(config, data)
         self.schedule, self.steps_per_epoch, state = self.setup.schedule, self.setup.steps_per_epoch, self.setup.state
         log.info("%s", parameter_overview.get_parameter_overview(state.params, include_stats=False))
+        trainable, frozen = map(trees.count, self.setup.adaptation.split(state.params))
+        if frozen:
+            log.info("%s parameters train, %s are frozen.", f"{trainable:,}", f"{frozen:,}")
         self.progress = Progress()
         self.checkpoints = Checkpoints(run.path / CHECKPOINTS)
         history: list[dict[str, Any]] = []
@@ -58,15 +62,28 @@ class _Training:
             history = [line for line in run.history if line["epoch"] <= self.progress.epoch]
             log.info("Resuming %s at step %d, epoch %d.", run.path, step, self.progress.epoch + 1)
         elif config.model.get("pretrained"):
-            params, model_state = pretrained.initialize(config, params=state.params, model_state=state.model_state)
+            own, pairs = lora.apart(state.params)
+            own, model_state = pretrained.initialize(config, params=own, model_state=state.model_state)
+            params = {**own, **pairs}
             state = state.replace(params=params, model_state=model_state)
             if state.average:
                 state = state.replace(average=start_average(params, model_state))
         self.state = steps.replicate(state)
-        self.train_data = steps.place(data.train)
-        self.validation_images, _ = steps.place(data.validation)
+        self.train_data, self.validation_images = self._place(data)
         self.pace = math.inf  # seconds that a step of the last dispatch took
         self.recorder = recorder.Recorder(run, history=history)
+
+    def _place(self, data: Splits):
+        """The training set and the validation set's images, or their features, on the devices."""
+        started = time.perf_counter()
+        placed = self.setup.place(self.state, data.train), self.setup.place(self.state, data.validation)[0]
+        if self.setup.embed:
+            log.info(
+                "Nothing of the features is trained or random: computed once for %d images, in %.1f s.",
+                len(data.train) + len(data.validation),
+                time.perf_counter() - started,
+            )
+        return placed
 
     def run(self) -> None:
         with catch_signals() as interrupt:
@@ -165,9 +182,8 @@ class _Training:
 
     def _validate(self) -> tuple[float, float]:
         """Mean loss and accuracy on the validation set."""
-        model = self.state.model
-        variables = {"params": model["params"], **model["model_state"]}
-        logits, labels = self.setup.predict(variables, self.validation_images), self.data.validation.labels
+        logits = self.setup.predict(setup.variables(self.state), self.validation_images)
+        labels = self.data.validation.labels
         losses = np.asarray(cross_entropy(logits, labels), np.float64)
         return float(losses.mean()), float((logits.argmax(-1) == labels).mean())
 

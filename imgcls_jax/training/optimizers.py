@@ -1,6 +1,5 @@
 """Optimizers as Optax transformations that give the update's direction; the step multiplies it by the rate."""
 
-import difflib
 import re
 from collections.abc import Sequence
 
@@ -57,7 +56,7 @@ def _multiply(multipliers: Sequence[tuple[str, float]]) -> optax.GradientTransfo
         paths = trees.flatten(params)
         for pattern, _ in multipliers:
             if not any(re.search(pattern, path) for path in paths):
-                near = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.0)
+                near = trees.nearest(pattern, paths)
                 raise ConfigError(
                     f"optimizer.multipliers: {pattern!r} is found in no parameter's path. Paths are, for example: "
                     f"{', '.join(near)}."

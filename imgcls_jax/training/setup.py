@@ -1,8 +1,11 @@
 """What a config becomes before the first step: model, transform, optimizer, schedule, compiled steps, first state."""
 
 import dataclasses
+import logging
 from collections.abc import Callable
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -11,12 +14,16 @@ from ml_collections import ConfigDict
 from imgcls_jax import models, trees
 from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import steps_in_epoch
+from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.transforms import Transform, parse
 from imgcls_jax.data.views import VIEWS
 from imgcls_jax.errors import ConfigError, choose
-from imgcls_jax.training import optimizers, schedules, steps
+from imgcls_jax.training import adapt, optimizers, schedules, steps
+from imgcls_jax.training.adapt import EVERYTHING, Adaptation
 from imgcls_jax.training.schedules import Schedule
 from imgcls_jax.training.state import TrainState, start_average
+
+log = logging.getLogger(__name__)
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -30,6 +37,20 @@ class Setup:
     train: steps.TrainSteps
     predict: Callable[..., np.ndarray]
     state: TrainState
+    adaptation: Adaptation
+    embed: Callable[..., np.ndarray] | None  # where the features are computed once: variables, images -> vectors
+
+    def place(self, state: TrainState, dataset: Dataset) -> tuple[jax.Array, jax.Array]:
+        """What `train` and `predict` read of a data set, on every device: its images, or their features."""
+        if self.embed is None:
+            return steps.place(dataset)
+        vectors = self.embed(variables(state), steps.replicate(dataset.images))
+        return steps.replicate((vectors, dataset.labels))
+
+
+def variables(state: TrainState) -> dict[str, Any]:
+    """What `predict` takes of a state: the model that is kept."""
+    return {"params": state.model["params"], **state.model["model_state"]}
 
 
 def build_model(config: ConfigDict, *, num_classes: int) -> tuple[nn.Module, Transform]:
@@ -38,17 +59,19 @@ def build_model(config: ConfigDict, *, num_classes: int) -> tuple[nn.Module, Tra
     return models.create(config.model, num_classes=num_classes, dtype=dtype), parse(config.data.transform)
 
 
-def build_predict(config: ConfigDict, model: nn.Module, transform: Transform) -> Callable[..., np.ndarray]:
+def build_predict(
+    config: ConfigDict, model: nn.Module, transform: Transform, *, adaptation: Adaptation = EVERYTHING
+) -> Callable[..., np.ndarray]:
     """As `steps.make_predict`, with the views of the config."""
     settings = config.train
     views = choose("set of views (train.views)", settings.get("views", "none"), VIEWS)
-    return steps.make_predict(model, transform, batch_size=settings.eval_batch_size, views=views)
+    return steps.make_predict(model, transform, batch_size=settings.eval_batch_size, views=views, adaptation=adaptation)
 
 
 def build(config: ConfigDict, data: Splits) -> Setup:
     """Raises ConfigError for what cannot be trained."""
     _check(config, data)
-    settings = config.train
+    settings, seed = config.train, config.seed
     steps_per_epoch = steps_in_epoch(len(data.train), settings.batch_size)
     model, transform = build_model(config, num_classes=len(data.train.class_names))
     optimizer = optimizers.create(config.optimizer)
@@ -58,32 +81,69 @@ def build(config: ConfigDict, data: Splits) -> Setup:
         epochs=settings.epochs,
         steps_per_epoch=steps_per_epoch,
     )
-    params, model_state = steps.initialize(model, transform, data.train.images, seed=config.seed)
+    params, model_state = steps.initialize(model, transform, data.train.images, seed=seed)
     _check_parameters(config.model, trees.count(params))
     model_state = model.prepare(model_state, data.train.images, transform)
-    return Setup(
+    image = jax.eval_shape(transform, data.train.images[:1])
+    adaptation, params = adapt.create(config, model, params, image, seed=seed)
+    embed = None
+    if _caches_features(config, model, adaptation, transform, image, data):
+        options = {"batch_size": settings.eval_batch_size, "adaptation": adaptation}
+        embed = steps.make_predict(model, transform, method="encode", **options)
+        predict = steps.make_predict(model, _AsTheyAre(), method="head", **options)
+    else:
+        predict = build_predict(config, model, transform, adaptation=adaptation)
+    train = steps.make_train(
+        model,
+        _AsTheyAre() if embed else transform,
+        optimizer,
+        schedule,
         steps_per_epoch=steps_per_epoch,
-        schedule=schedule,
-        train=steps.make_train(
-            model,
-            transform,
-            optimizer,
-            schedule,
-            steps_per_epoch=steps_per_epoch,
-            label_smoothing=settings.label_smoothing,
-            average=settings.average,
-            seed=config.seed,
-        ),
-        predict=build_predict(config, model, transform),
-        state=TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params=params,
-            model_state=model_state,
-            opt_state=optimizer.init(params),
-            rate_scale=jnp.ones((), jnp.float32),
-            average=start_average(params, model_state) if settings.average else None,
-        ),
+        label_smoothing=settings.label_smoothing,
+        average=settings.average,
+        adaptation=adaptation,
+        method="head" if embed else "__call__",
+        seed=seed,
     )
+    state = TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        model_state=model_state,
+        opt_state=optimizer.init(adaptation.split(params)[0]),
+        rate_scale=jnp.ones((), jnp.float32),
+        average=start_average(params, model_state) if settings.average else None,
+    )
+    return Setup(steps_per_epoch, schedule, train, predict, state, adaptation, embed)
+
+
+class _AsTheyAre(Transform):
+    """The transform of features, which stands in the place of the images' one."""
+
+    def __call__(self, images, keys=None, **_):
+        return images
+
+
+def _caches_features(
+    config: ConfigDict,
+    model: nn.Module,
+    adaptation: Adaptation,
+    transform: Transform,
+    image: jax.ShapeDtypeStruct,
+    data: Splits,
+) -> bool:
+    """Whether the features of an image are the same all through training, and all of them fit the budget."""
+    if transform.random or config.train.views != "none" or not adaptation.features_frozen:
+        return False
+    vector = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x, method="encode")[0], image)
+    needed = vector.size * 4 * (len(data.train) + len(data.validation))
+    if needed > config.adapt.feature_cache:
+        log.info(
+            "The features could be computed once, but need %.1f GB, more than config.adapt.feature_cache (%.1f GB).",
+            needed / 1e9,
+            config.adapt.feature_cache / 1e9,
+        )
+        return False
+    return True
 
 
 def _check(config: ConfigDict, data: Splits) -> None:

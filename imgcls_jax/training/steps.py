@@ -20,11 +20,13 @@ from flax import linen as nn
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from imgcls_jax import trees
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.transforms import Transform
 from imgcls_jax.data.views import VIEWS, View
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.models.layers import AXIS, mean_over_devices
+from imgcls_jax.training.adapt import EVERYTHING, Adaptation
 from imgcls_jax.training.losses import cross_entropy
 from imgcls_jax.training.schedules import Schedule
 from imgcls_jax.training.state import TrainState
@@ -106,34 +108,57 @@ def make_train(
     steps_per_epoch: int,
     label_smoothing: float,
     average: float = 0.0,
+    adaptation: Adaptation = EVERYTHING,
+    method: str = "__call__",
     seed: int,
 ) -> TrainSteps:
     """The training steps; random numbers are keyed by `seed`, the step, and the place in the batch.
 
-    average: decay of the running average, where the state has one.
+    average: decay of the running average, where the state has one. adaptation: what trains. method: the model's, from
+    what `transform` gives to logits.
     """
 
     def step(root, state: TrainState, images, labels, index) -> tuple[TrainState, Metrics]:
         # Random numbers are keyed by (seed, step, place in the global batch): the number of devices is not in them.
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(root, state.step))
         places = lax.axis_index(AXIS) * len(index) + jnp.arange(len(index))
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(augment_key, places)
         epoch = state.step // steps_per_epoch
-        x, y = transform(images[index], keys, examples=index, epoch=epoch), labels[index]
 
-        def loss_fn(params):
-            variables = {"params": params, **state.model_state}
-            logits, model_state = model.apply(
-                variables, x, train=True, mutable=list(state.model_state), rngs={"dropout": dropout_key}
+        def prepared(index, places):
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(augment_key, places)
+            return transform(images[index], keys, examples=index, epoch=epoch), labels[index], keys
+
+        x, y, keys = prepared(index, places)
+        targets = [(y, 1.0)]  # labels, and the share of the loss that each has
+        if transform.mix:  # an example's partner is the one as far from the global batch's other end
+            all_indices = lax.all_gather(index, AXIS, tiled=True)
+            partners = len(all_indices) - 1 - places
+            others, other_labels, _ = prepared(all_indices[partners], partners)
+            x, share = transform.mix(x, others, jax.vmap(jax.random.fold_in, (0, None))(keys, len(transform.ops)))
+            targets = [(y, share), (other_labels, 1 - share)]
+
+        trainable, frozen = adaptation.split(state.params)
+
+        def loss_fn(trainable):
+            variables = {"params": adaptation.merge(trees.join(trainable, frozen)), **state.model_state}
+            logits, model_state = adaptation.apply(
+                model,
+                variables,
+                x,
+                train=True,
+                method=method,
+                mutable=list(state.model_state),
+                rngs={"dropout": dropout_key},
             )
-            losses = cross_entropy(logits, y, smoothing=label_smoothing)
+            losses = sum(share * cross_entropy(logits, labels, smoothing=label_smoothing) for labels, share in targets)
             return losses.mean(), (losses, logits, model_state)
 
-        grads, (losses, logits, model_state) = jax.grad(loss_fn, has_aux=True)(state.params)
+        grads, (losses, logits, model_state) = jax.grad(loss_fn, has_aux=True)(trainable)
         grads, model_state = mean_over_devices((grads, model_state))
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, trainable)
         rate = schedule(state.step) * state.rate_scale
-        params = jax.tree.map(lambda p, u: p - (rate * u).astype(p.dtype), state.params, updates)
+        trainable = jax.tree.map(lambda p, u: p - (rate * u).astype(p.dtype), trainable, updates)
+        params = trees.join(trainable, frozen)
         state = state.replace(step=state.step + 1, params=params, model_state=model_state, opt_state=opt_state)
         if state.average:
             # Early on the average forgets faster, so that the initial weights do not linger in it.
@@ -160,20 +185,27 @@ def make_train(
 
 
 def make_predict(
-    model: nn.Module, transform: Transform, *, batch_size: int, views: Sequence[tuple[float, View]] = VIEWS["none"]
+    model: nn.Module,
+    transform: Transform,
+    *,
+    batch_size: int,
+    views: Sequence[tuple[float, View]] = VIEWS["none"],
+    adaptation: Adaptation = EVERYTHING,
+    method: str = "__call__",
 ) -> Callable[[Any, np.ndarray], np.ndarray]:
     """Returns predict(variables, images) -> logits float32 [N, K], for variables and uint8 images [N, H, W, C].
 
-    The logits are the weighted mean over the `views` of an image. The last batch is filled up with copies of the first
-    image, whose logits are dropped.
+    The logits are the weighted mean over the `views` of an image; of another `method` of the model it gives what that
+    one does. The last batch is filled up with copies of the first image, whose logits are dropped.
     """
 
     def dispatch(variables, images, indices, count):
+        merged = {**variables, "params": adaptation.merge(variables["params"])}
+
         def logits(index):
             x = transform(images[index])
-            return sum(
-                weight * model.apply(variables, view(x), train=False).astype(jnp.float32) for weight, view in views
-            )
+            seen = [model.apply(merged, view(x), train=False, method=method) for _, view in views]
+            return sum(weight * each.astype(jnp.float32) for (weight, _), each in zip(views, seen, strict=True))
 
         shape = jax.eval_shape(logits, indices[0]).shape
         everything = jnp.zeros((len(indices), *shape), jnp.float32)
@@ -189,7 +221,7 @@ def make_predict(
         logits = np.asarray(
             mapped(variables, images, split(indices.reshape(count, batch_size), count), np.int32(count))
         )
-        return logits.swapaxes(0, 1).reshape(count * batch_size, -1)[:size]
+        return logits.swapaxes(0, 1).reshape(count * batch_size, *logits.shape[3:])[:size]
 
     return predict
 

@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imgcls_jax.data.transforms import OPS, STATISTICS, Normalize, parse
+from imgcls_jax.data.image_ops import STATISTICS, Normalize
+from imgcls_jax.data.transforms import OPS, parse
 from imgcls_jax.errors import ConfigError
 
 

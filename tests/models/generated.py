@@ -121,7 +121,7 @@ def outputs(name: str, arrays: dict[str, np.ndarray], x: np.ndarray, *, num_clas
 
     def run(variables, x):
         features = model.apply(variables, x, method="features")
-        return features, model.apply(variables, features, method="head")
+        return features, model.apply(variables, model.pool(features), method="head")
 
     # Without optimisation the programs compile in half the time; they run once.
     run = jax.jit(run, compiler_options={"xla_backend_optimization_level": 0})

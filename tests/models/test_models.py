@@ -46,7 +46,7 @@ def test_parameters_and_seam(name):
     variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), x)
     assert trees.count(variables["params"]) == parameters
     features = jax.eval_shape(lambda v, x: model.apply(v, x, method="features"), variables, x)
-    logits = jax.eval_shape(lambda v, x: model.apply(v, x, method="head"), variables, features)
+    logits = jax.eval_shape(lambda v, x: model.apply(v, model.pool(x), method="head"), variables, features)
     assert logits.shape == (2, 10)
 
 
@@ -83,7 +83,9 @@ def test_backbone(name):
     x = jnp.zeros((2, 224, 224, 3))
     features, variables = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x, method="features"), x)
     assert features.shape == (2, *shape)
-    logits, head = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x, method="head"), features)
+    logits, head = jax.eval_shape(
+        lambda x: model.init_with_output(jax.random.key(0), model.pool(x), method="head"), features
+    )
     assert logits.shape == (2, 1000)
     assert trees.count(variables["params"]) + trees.count(head["params"]) == parameters
     assert trees.count(variables.get("batch_stats", {})) == statistics

@@ -264,6 +264,27 @@ def test_devices_hold_the_same_state():
         assert np.array_equal(one, other), path
 
 
+@pytest.mark.parametrize("text", ["mixup(1.)", "random_crop(1)|cutmix"])
+def test_mixing_trains_the_same_on_any_number_of_devices(text, tmp_path):
+    """Partners are of the whole batch: one device's losses, by hand, are those of two."""
+    config = small_config(**{"data.transform": text})
+    built = setup.build(config, DATA)
+    model, transform = setup.build_model(config, num_classes=4)
+    index = epoch_batches(210, 20, seed=0, epoch=0)[0]
+    params = jax.tree.map(np.array, built.state.params)  # the step takes the memory of those given
+    _, metrics = built.train(steps.replicate(built.state), steps.place(DATA.train), steps.split(index[None], 1), 1)
+
+    augment_key, _ = jax.random.split(jax.random.fold_in(jax.random.key(0), 0))
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(augment_key, jnp.arange(20))
+    x, labels = transform(DATA.train.images[index], keys), DATA.train.labels[index]
+    x, share = transform.mix(x, x[::-1], jax.vmap(jax.random.fold_in, (0, None))(keys, len(transform.ops)))
+    log_p = jax.nn.log_softmax(model.apply({"params": params}, x))
+    places = np.arange(20)
+    expected = -(share * log_p[places, labels] + (1 - share) * log_p[places, labels[::-1]]).mean()
+    loss = steps.fetch(metrics).loss
+    np.testing.assert_allclose(loss.total[0] / loss.count[0], expected, rtol=1e-5)
+
+
 def test_prediction_does_not_depend_on_the_batch():
     model, transform = setup.build_model(small_config(), num_classes=4)
     params, _ = steps.initialize(model, transform, DATA.train.images, seed=0)

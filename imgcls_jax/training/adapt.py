@@ -1,0 +1,116 @@
+"""What trains of a model: a split of its parameters by path, and low-rank pairs beside frozen kernels.
+
+The gradient is taken with respect to the trainable part alone, so that nothing is computed backwards below it, and the
+optimizer keeps nothing of the rest. A module of which nothing trains runs as in evaluation (BatchNorm on its stored
+statistics, no dropout) unless `adapt.frozen_statistics` is "update".
+"""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from imgcls_jax import trees
+from imgcls_jax.errors import ConfigError, choose
+from imgcls_jax.models.lora import KEY, LoRA
+from imgcls_jax.models.lora import of as lora_of
+
+STATISTICS = {"stored": True, "update": False}  # whether modules of which nothing trains run as in evaluation
+
+
+@dataclasses.dataclass(frozen=True)
+class Adaptation:
+    """How a config's `adapt` trains a model. `trainable` has the paths that train, or is None where all do."""
+
+    lora: LoRA | None = None
+    trainable: frozenset[str] | None = None
+    paths: frozenset[str] = frozenset()  # of all parameters, pairs included
+    feature_paths: frozenset[str] = frozenset()  # of what the model's `features` reads
+    stored: bool = True
+
+    def split(self, params: Any) -> tuple[Any, Any]:
+        """The parameters that train, and the others; `trees.join` puts them together."""
+        return trees.split(params, lambda path: self.trainable is None or path in self.trainable)
+
+    def merge(self, params: Any) -> Any:
+        """The parameters that the model is applied to."""
+        return self.lora.merge(params) if self.lora else params
+
+    @functools.cached_property
+    def _trained(self) -> frozenset[str]:
+        """Paths of the model's own that train, a kernel with a pair among them."""
+        paths = self.paths if self.trainable is None else self.trainable
+        pair = re.compile(rf"^{KEY}/(.*)/(?:down|up)$")
+        return frozenset(pair.sub(r"\1", path) for path in paths)
+
+    @property
+    def features_frozen(self) -> bool:
+        """Whether `features` gives the same for an image all through training."""
+        return self.trainable is not None and self.stored and not self._trained & self.feature_paths
+
+    def apply(self, model: nn.Module, variables: Any, x: Any, **options) -> Any:
+        """`model.apply`, with what is frozen run as in evaluation."""
+        if self.trainable is None or not self.stored:
+            return model.apply(variables, x, **options)
+        with nn.intercept_methods(self._evaluate_frozen):
+            return model.apply(variables, x, **options)
+
+    def _evaluate_frozen(self, call: Callable, args: tuple, options: dict[str, Any], context) -> Any:
+        if options.get("train") and self._frozen("/".join(context.module.path), context.method_name):
+            options = {**options, "train": False}
+        return call(*args, **options)
+
+    def _frozen(self, module: str, method: str) -> bool:
+        if not module:  # the model itself
+            return method == "features" and self.features_frozen
+        below = f"{module}/"
+        has = any(path.startswith(below) for path in self.paths)
+        return has and not any(path.startswith(below) for path in self._trained)
+
+
+EVERYTHING = Adaptation()
+
+
+def create(config: ConfigDict, model: nn.Module, params: Any, x: Any, *, seed: int) -> tuple[Adaptation, Any]:
+    """The adaptation of `config.adapt` to a model with these parameters, and the parameters with their low-rank pairs.
+
+    x: a batch for the model. Raises ConfigError for a pattern that is found in no path, and for what cannot be.
+    """
+    settings = config.get("adapt")
+    if not settings:  # a run from before there was one
+        return EVERYTHING, params
+    stored = choose("adapt.frozen_statistics", settings.frozen_statistics, STATISTICS)
+    lora = None
+    if settings.lora.targets:
+        lora = lora_of(config)
+        kernels = [path for path in trees.flatten(params) if path.endswith("/kernel")]
+        targets = _found("adapt.lora.targets", settings.lora.targets, kernels)
+        params = lora.add(params, targets, jax.random.key(seed))
+    paths = list(trees.flatten(params))
+    pairs = [path for path in paths if path.startswith(f"{KEY}/")]
+    if not settings.trainable and not lora:
+        return EVERYTHING, params
+    own = [path for path in paths if path not in set(pairs)]
+    trainable = frozenset([*_found("adapt.trainable", settings.trainable, own), *pairs])
+    key = jax.random.key(0)
+    features = jax.eval_shape(lambda x: model.init(key, x, method="encode"), x)
+    feature_paths = frozenset(trees.flatten(features.get("params", {})))
+    return Adaptation(lora, trainable, frozenset(paths), feature_paths, stored), params
+
+
+def _found(option: str, patterns: tuple[str, ...], paths: list[str]) -> list[str]:
+    """The paths in which any of the patterns is found, each pattern in one at least."""
+    for pattern in patterns:
+        try:
+            found = any(re.search(pattern, path) for path in paths)
+        except re.error as error:
+            raise ConfigError(f"{option}: {pattern!r} is no regular expression ({error}).") from error
+        if not found:
+            near = ", ".join(trees.nearest(pattern, paths))
+            raise ConfigError(f"{option}: {pattern!r} is found in no parameter's path. The nearest are: {near}.")
+    return [path for path in paths if any(re.search(pattern, path) for pattern in patterns)]

@@ -1,0 +1,190 @@
+"""Each random operation against slow NumPy, SciPy or the standard library, and what it draws."""
+
+import colorsys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from imgcls_jax.data import augmentations
+from imgcls_jax.data.augmentations import turn_hue, warp
+from imgcls_jax.data.transforms import parse
+from imgcls_jax.errors import ConfigError
+
+EVERYTHING = (
+    "random_crop(2, reflect)|flip|rotation(10)|affine(10, .1, .9, 1.1, 5)|color_jitter(.3, .3, .3, .1)"
+    "|normalize(cifar10)|cutout(3)|mixup(.4)"
+)
+
+
+def images_of(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def keys_of(count, seed=0):
+    return jax.random.split(jax.random.key(seed), count)
+
+
+def run(text, images, keys=None):
+    return np.asarray(jax.jit(parse(text))(images, keys_of(len(images)) if keys is None else keys))
+
+
+def slow_warp(image, angle, shear, scale, shift, order):
+    """By the forward matrix of torchvision's RandomAffine, in coordinates (right, down) from the centre."""
+    matrix = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    inverse = np.linalg.inv(matrix @ np.array([[1, -np.tan(shear)], [0, 1]]))
+    height, width, channels = image.shape
+    places = np.zeros((2, height, width))
+    for down in range(height):
+        for right in range(width):
+            from_centre = np.array([right - (width - 1) / 2 - shift[1], down - (height - 1) / 2 - shift[0]])
+            x, y = inverse @ from_centre
+            places[:, down, right] = y + (height - 1) / 2, x + (width - 1) / 2
+    warped = [
+        ndimage.map_coordinates(image[..., c], places, order=order, mode="grid-constant") for c in range(channels)
+    ]
+    return np.stack(warped, -1)
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+def test_warp(smooth):
+    images = images_of(4, 9, 12, 3).astype(np.float32) / 255
+    angles, shears = np.array([0.0, 0.3, -2.0, 1.0]), np.array([0.0, 0.0, 0.2, -0.4])
+    scales, shifts = np.array([1.0, 1.0, 1.2, 0.7]), np.array([[0, 0], [1, -2], [0, 3], [-2, 1]])
+    out = warp(jnp.asarray(images), *map(jnp.asarray, (angles, shears, scales, shifts)), smooth=smooth)
+    for image, warped, *drawn in zip(images, out, angles, shears, scales, shifts, strict=True):
+        expected = slow_warp(image.astype(np.float64), *drawn, order=int(smooth))
+        wrong = np.abs(warped - expected).max(-1) > 1e-4
+        assert wrong.mean() <= (0 if smooth else 0.02)  # the nearest pixel of a place right between two
+    np.testing.assert_allclose(out[0], images[0], atol=1e-6)
+
+
+def test_affine_draws_within_its_bounds(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(augmentations, "warp", lambda images, *draws, smooth: drawn.append((*draws, smooth)) or images)
+    images = images_of(2000, 10, 20, 1)
+    parse("affine(30, .2, .8, 1.4, 10, nearest)")(images, keys_of(2000))
+    angles, shears, scales, shifts, smooth = (np.asarray(each) for each in drawn[0])
+    assert not smooth
+    for values, low, high in (
+        (np.rad2deg(angles), -30, 30),
+        (np.rad2deg(shears), -10, 10),
+        (scales, 0.8, 1.4),
+        (shifts[:, 0], -2, 2),
+        (shifts[:, 1], -4, 4),
+    ):
+        assert low - 1e-4 <= values.min() and values.max() <= high + 1e-4
+        assert abs(values.mean() - (low + high) / 2) < 0.05 * (high - low) and values.std() > 0.25 * (high - low)
+    assert np.array_equal(shifts, shifts.round())
+    parse("rotation(45)")(images, keys_of(2000))
+    angles, shears, scales, shifts, smooth = (np.asarray(each) for each in drawn[1])
+    assert 44 < np.rad2deg(angles).max() <= 45 and not shears.any() and not shifts.any() and (scales == 1).all()
+    assert smooth
+
+
+def test_turned_hue_equals_the_standard_librarys():
+    random = np.random.default_rng(0)
+    images = random.random((3, 4, 5, 3)).astype(np.float32)
+    images[0, 0] = images[0, 0, :, :1]  # grays have no hue
+    turns = np.array([0.3, -0.45, 0.0], np.float32)
+    out = np.asarray(turn_hue(jnp.asarray(images), jnp.asarray(turns)))
+    for image, turned, turn in zip(images, out, turns, strict=True):
+        for before, after in zip(image.reshape(-1, 3), turned.reshape(-1, 3), strict=True):
+            hue, saturation, value = colorsys.rgb_to_hsv(*before.astype(float))
+            np.testing.assert_allclose(after, colorsys.hsv_to_rgb((hue + turn) % 1, saturation, value), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["brightness", "contrast", "saturation"])
+def test_colour_jitter_blends_with_one_factor_an_image(kind):
+    images = images_of(200, 4, 4, 3) // 4 + 96  # nothing is clipped
+    scaled = images / 255
+    luma = (scaled @ np.array([0.299, 0.587, 0.114]))[..., None]
+    others = {"brightness": 0 * luma, "contrast": luma.mean((1, 2, 3), keepdims=True), "saturation": luma}[kind]
+    out = run(f"color_jitter({kind}=.25)", images)
+    span = np.broadcast_to(scaled - others, scaled.shape)
+    factors = ((out - others) * span).sum((1, 2, 3)) / (span**2).sum((1, 2, 3))
+    np.testing.assert_allclose(out, factors[:, None, None, None] * span + others, atol=1e-5)
+    assert 0.75 <= factors.min() < 0.78 and 1.22 < factors.max() <= 1.25001 and abs(factors.mean() - 1) < 0.04
+
+
+def test_colour_jitter_stays_in_range_and_knows_gray_images():
+    out = run("color_jitter(2, 2, 2, .5)", images_of(64, 4, 4, 3))
+    assert out.min() >= 0 and out.max() <= 1
+    assert run("color_jitter(.5, .5)", images_of(2, 4, 4, 1)).shape == (2, 4, 4, 1)
+    with pytest.raises(ConfigError, match="saturation and hue are of colours"):
+        parse("color_jitter(0, 0, .1)")(images_of(2, 4, 4, 1), keys_of(2))
+
+
+def test_cutout_blackens_a_square_anywhere():
+    images = images_of(600, 7, 9, 1) // 2 + 100
+    holes = run("cutout(3)", images)[..., 0] == 0
+    centres = set()
+    for hole in holes:
+        rows, columns = np.nonzero(hole)
+        top, bottom, left, right = rows.min(), rows.max(), columns.min(), columns.max()
+        assert hole.sum() == (bottom - top + 1) * (right - left + 1)  # it is a box
+        assert bottom - top == (2 if 0 < top and bottom < 6 else bottom - top) <= 2
+        centres.add((bottom - 1 if top == 0 else top + 1, right - 1 if left == 0 else left + 1))
+    assert len(centres) == 7 * 9
+
+
+def mixed(text, count=400):
+    images, partners = (jnp.asarray(images_of(count, 6, 8, 3, seed=seed) / 255, jnp.float32) for seed in (0, 1))
+    out, share = jax.jit(parse(text).mix)(images, partners, keys_of(count))
+    return np.asarray(images), np.asarray(partners), np.asarray(out), np.asarray(share)
+
+
+def test_mixup():
+    images, partners, out, share = mixed("mixup(.4)")
+    weight = share[:, None, None, None]
+    np.testing.assert_allclose(out, weight * images + (1 - weight) * partners, atol=1e-6)
+    assert abs(share.mean() - 0.5) < 0.07 and abs(share.var() - 0.25 / 1.8) < 0.02  # of Beta(.4, .4)
+
+
+def test_cutmix_labels_by_the_area_left():
+    images, partners, out, share = mixed("cutmix")
+    own, other = (out == images).all(-1), (out == partners).all(-1)
+    assert (own ^ other).all()
+    np.testing.assert_allclose(own.mean((1, 2)), share, atol=1e-6)
+    for theirs in other:
+        rows, columns = np.nonzero(theirs)
+        assert not len(rows) or theirs.sum() == (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+    assert share.min() < 0.3 and share.max() == 1
+
+
+def test_mixing_comes_last_and_once():
+    transform = parse("flip|mixup(.2)")
+    assert transform.random and len(transform.ops) == 1 and transform.mix.alpha == 0.2
+    assert parse("mixup").mix is not None and parse("flip").mix is None
+    for text in ("mixup|flip", "mixup(.2)|cutmix"):
+        with pytest.raises(ConfigError, match="operation 2, at character .*nothing may follow mixup"):
+            parse(text)
+
+
+def test_an_image_depends_on_its_own_key_alone():
+    images, keys = images_of(8, 9, 9, 3), keys_of(8)
+    whole = run(EVERYTHING, images, keys)
+    np.testing.assert_allclose(run(EVERYTHING, images[[5, 2]], keys[np.array([5, 2])]), whole[[5, 2]], atol=1e-5)
+    assert not np.allclose(whole, run(EVERYTHING, images, keys_of(8, seed=1)))
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "said"),
+    [
+        ("flip|rotatoin(10)", "operation 2, at character 6", "did you mean 'rotation'"),
+        ("flip| affine(200)", "operation 2, at character 7", "from 0 to 180"),
+        ("affine(5, 2.0)", "operation 1, at character 1", "share of the side"),
+        ("affine(5, 0, 1.2, .8)", "operation 1", "the low one first"),
+        ("rotation(5, bicubic)", "operation 1", "bilinear, nearest"),
+        ("color_jitter(-.1)", "operation 1", "0 or more"),
+        ("color_jitter(hue=.6)", "operation 1", "half the circle"),
+        ("cutout(0)", "operation 1", "whole number above 0"),
+        ("mixup(0)", "operation 1", "above 0"),
+    ],
+)
+def test_refusals_say_where(text, where, said):
+    with pytest.raises(ConfigError) as refusal:
+        parse(text)
+    assert where in str(refusal.value) and said in str(refusal.value) and "random_crop(padding" in str(refusal.value)
