@@ -5,6 +5,9 @@
   python launch.py --config configs/studies/mnist_models.py           trains every row of a study, then compares them
   python launch.py --mode publish runs/mnist_cnn                      copies a run's or a study's small files to results
   python launch.py --mode compare runs/mnist_cnn runs/mnist_lstm      one table of several runs
+  python launch.py --mode show_data --config configs/cifar_fast.py    a picture of images as the model sees them
+  python launch.py --mode robustness runs/cifar_fast                  accuracy under noise, blur, fog, JPEG and so on
+  python launch.py --mode report runs/cifar_fast                      writes a run's page and pictures anew
 
 All options, with their defaults and meanings, stand in configs/base.py. A run lies in runs/NAME, a study in
 runs/STUDY/ROW-seedN, unless --workdir says otherwise.
@@ -22,7 +25,9 @@ from imgcls_jax.errors import ConfigError, UserError
 
 FLAGS = flags.FLAGS
 CONFIG = config_flags.DEFINE_config_file("config", None, "The config file: configs/NAME.py or configs/studies/NAME.py.")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "publish", "compare"], "What to do.")
+MODES = ["train", "show_data", "publish", "compare", "report", "robustness"]
+MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do.")
+LIMIT = flags.DEFINE_integer("limit", 0, "robustness: only so many of the test images; 0 takes all.", lower_bound=0)
 PROFILE = flags.DEFINE_bool("profile", False, "Trace a few steps, print what they cost, and train nothing.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run or the study; runs/NAME if not given.")
 
@@ -40,8 +45,10 @@ def run(arguments: list[str]) -> int:
     from imgcls_jax import backend, commands, studies
     from imgcls_jax.training.interrupt import Interrupted
 
-    if MODE.value != "train":
-        {"publish": commands.publish, "compare": studies.compare}[MODE.value](arguments)
+    of_folders = {"publish": commands.publish, "compare": studies.compare, "report": commands.report}
+    of_folders["robustness"] = lambda folders: commands.robustness(folders, LIMIT.value)
+    if MODE.value in of_folders:
+        of_folders[MODE.value](arguments)
         return 0
     if arguments:
         raise ConfigError(f"{arguments[0]!r} is not understood: options begin with --, as in --config.seed=1.")
@@ -51,9 +58,10 @@ def run(arguments: list[str]) -> int:
     config, file = CONFIG.value, config_flags.get_config_filename(FLAGS["config"])
     name = config.name or Path(file).stem
     workdir = Path(WORKDIR.value or Path("runs", name))
-    if PROFILE.value and "rows" in config:
-        raise ConfigError("--profile looks at one config, not at a study: give one of its rows' configs.")
-    action = commands.profile if PROFILE.value else studies.train if "rows" in config else commands.train
+    look = commands.profile if PROFILE.value else commands.show_data if MODE.value == "show_data" else None
+    if look and "rows" in config:
+        raise ConfigError("This looks at one config, not at a study: give one of its rows' configs.")
+    action = look or (studies.train if "rows" in config else commands.train)
     try:
         action(config, workdir)
     except Interrupted as stop:

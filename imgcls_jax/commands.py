@@ -3,11 +3,14 @@
 import json
 import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
 from imgcls_jax import backend
+from imgcls_jax.data import checks
 from imgcls_jax.errors import RunError
 from imgcls_jax.run_folder import (
     CONFIG,
@@ -17,14 +20,20 @@ from imgcls_jax.run_folder import (
     PREDICTIONS,
     PROFILE,
     REPORT,
+    ROBUSTNESS,
+    SHOWN,
     TEST,
     RunFolder,
     flat_options,
 )
 
+if TYPE_CHECKING:
+    from imgcls_jax.data import Splits
+
 log = logging.getLogger(__name__)
 
 PUBLISHED = (CONFIG, ENVIRONMENT, DATA, METRICS, TEST, PREDICTIONS, REPORT)
+PUBLISHED_IF_THERE = ("dashboard.png", ROBUSTNESS, "robustness.md", "robustness.png")
 # Where data and weights lie is no part of what a run is (their fingerprints are), nor on how many devices it is made.
 WHERE = ("data.path", "data.cache", "pretrained.cache", "train.cpu_devices")
 
@@ -35,7 +44,6 @@ def train(config: ConfigDict, workdir: Path) -> RunFolder:
     Raises RunError where the folder holds a run of another config or of other data.
     """
     from imgcls_jax import data, pretrained
-    from imgcls_jax.data import checks
 
     config = pretrained.resolve(config)
     run = RunFolder(workdir)
@@ -47,11 +55,8 @@ def train(config: ConfigDict, workdir: Path) -> RunFolder:
     if not run.begun:
         pretrained.fetch(config)  # first of all, since it is what may not be there
     splits = data.load(config.data)
-    if run.begun and run.data["fingerprint"] != splits.report["fingerprint"]:
-        raise RunError(
-            f"{run.path} was begun on other data (fingerprint {run.data['fingerprint'][:12]}, now "
-            f"{splits.report['fingerprint'][:12]}). Give another --workdir, or delete the folder."
-        )
+    if run.begun:
+        _check_data(run, splits)
     log.info("%s", checks.summary(splits.report))
     run.path.mkdir(parents=True, exist_ok=True)
     run.write_json(CONFIG, config.to_dict())
@@ -83,10 +88,74 @@ def profile(config: ConfigDict, workdir: Path) -> None:
     log.info("%s", profiling.describe(figures, folder))
 
 
+def show_data(config: ConfigDict, workdir: Path) -> None:
+    """Draws some training images as the model sees them, several draws of each, into `workdir`/show_data.png."""
+    from imgcls_jax import data, pretrained
+    from imgcls_jax.reporting import plots
+    from imgcls_jax.training import preview
+
+    config = pretrained.resolve(config)
+    backend.configure()
+    splits = data.load(config.data)
+    log.info("%s", checks.summary(splits.report))
+    shown = preview.draw(config, splits.train)
+    workdir.mkdir(parents=True, exist_ok=True)
+    names = [splits.train.class_names[label] for label in splits.train.labels[shown.indices]]
+    plots.save(plots.batch(splits.train.images[shown.indices], shown.images, names), workdir / SHOWN)
+    log.info("%s\n%s", shown.words, workdir / SHOWN)
+
+
+def report(folders: list[str]) -> None:
+    """Writes the pages of tested runs anew."""
+    from imgcls_jax.reporting import run_report
+
+    for run, splits in _runs_with_data(folders):
+        run_report.write(run, train=splits.train, test=splits.test)
+        log.info("%s", run.path / REPORT)
+
+
+def robustness(folders: list[str], limit: int = 0) -> None:
+    """Evaluates finished runs on corrupted test images, and writes tables, plots and the pages anew.
+
+    limit: only so many of the first test images; 0 takes all.
+    """
+    from imgcls_jax.evaluation import robustness
+    from imgcls_jax.reporting import robustness as tables
+    from imgcls_jax.reporting import run_report
+
+    backend.configure()
+    for run, splits in _runs_with_data(folders):
+        table = tables.write(run, robustness.evaluate(run, splits.test, limit=limit))
+        run_report.write(run, train=splits.train, test=splits.test)
+        log.info("\n%s\n%s\n%s", run.path, table, run.path / "robustness.png")
+
+
+def _runs_with_data(folders: list[str]) -> Iterator[tuple[RunFolder, "Splits"]]:
+    """Each run with the data that its config names. Raises RunError where that is no longer the run's."""
+    from imgcls_jax import data
+
+    if not folders:
+        raise RunError("No run folder given: python launch.py --mode MODE runs/NAME.")
+    for run in map(RunFolder, folders):
+        run.test  # noqa: B018  an error where the run has not got that far, before data is read
+        splits = data.load(run.config.data)
+        _check_data(run, splits)
+        yield run, splits
+
+
+def _check_data(run: RunFolder, splits: "Splits") -> None:
+    theirs, ours = run.data["fingerprint"], splits.report["fingerprint"]
+    if theirs != ours:
+        raise RunError(
+            f"{run.path} was made of other data (fingerprint {theirs[:12]}, now {ours[:12]}). Put its data back, or "
+            "train anew in another --workdir."
+        )
+
+
 def _check_folder(run: RunFolder, config: ConfigDict) -> None:
     if not run.begun and not run.finished:
         files = {child.name for child in run.path.iterdir() if child.name[0] != "."} if run.path.is_dir() else set()
-        if CONFIG not in files and files - {PROFILE}:
+        if CONFIG not in files and files - {PROFILE, SHOWN}:
             raise RunError(f"{run.path} holds other files and no run. Give another --workdir, or empty it.")
         return  # what was refused, or failed, before its first checkpoint stands in nobody's way
     theirs, ours = flat_options(run.config), flat_options(ConfigDict(json.loads(json.dumps(config.to_dict()))))
@@ -127,7 +196,8 @@ def publish(folders: list[str]) -> None:
         if unfinished:
             raise RunError(f"Not finished: {', '.join(unfinished)}. Train them first; the same command resumes.")
         for run in runs:
-            _copy(run, target / run.relative_to(folder), PUBLISHED)
+            there = tuple(name for name in PUBLISHED_IF_THERE if (run / name).exists())
+            _copy(run, target / run.relative_to(folder), PUBLISHED + there)
         if runs != [folder]:
             _copy(folder, target, ("table.md", "table.csv", "table.png"))
         log.info("%s", target)

@@ -21,6 +21,8 @@ REPORT = "report.html"  # written last: its presence marks the run as finished
 CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
 PROFILE = "profile"  # the trace of --profile
+SHOWN = "show_data.png"  # of --mode show_data
+ROBUSTNESS = "robustness.json"  # accuracies under corruptions
 
 
 def flat_options(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

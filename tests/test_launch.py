@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,7 +81,8 @@ def finished(config, tmp_path_factory):
 def test_a_run_folder_is_complete(finished):
     run, printed = finished
     for name in ("config.json", "environment.json", "data.json", "metrics.jsonl", "test.json", "predictions.npz",
-                 "report.html", "samples.png", "curves.png", "confusion.png", "mistakes.png"):  # fmt: skip
+                 "report.html", "dashboard.png", "samples.png", "curves.png", "confusion.png",
+                 "mistakes.png"):  # fmt: skip
         assert (run.path / name).stat().st_size > 50, name
     assert "Total: " in printed and "epoch 12/12" in printed and str(run.path / "report.html") in printed
     probabilities, labels = run.predictions
@@ -91,6 +93,46 @@ def test_a_run_folder_is_complete(finished):
         for line in printed.splitlines()
         if line.startswith("| ") and "float32" in line
     )
+
+
+def of_folders(mode, *arguments, code: int = 0) -> str:
+    """Runs a mode that takes run folders, from another working folder, and returns what it printed."""
+    run = subprocess.run(
+        [sys.executable, "launch.py", "--mode", mode, *map(str, arguments)],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == code, run.stdout + run.stderr
+    return run.stdout + run.stderr
+
+
+def test_robustness_and_report_need_the_run_folder_alone(finished, tmp_path):
+    copied = tmp_path / "moved"
+    shutil.copytree(finished[0].path, copied)
+    printed = of_folders("robustness", "--limit=50", copied)
+    assert "| Gaussian noise |" in printed and "on 50 images" in printed and str(copied / "robustness.png") in printed
+    assert "Accuracy in percent at severities 1 to 5" in (copied / "report.html").read_text()
+    for name in ("report.html", "dashboard.png"):
+        (copied / name).unlink()
+    of_folders("report", copied)
+    assert "Gaussian noise" in (copied / "report.html").read_text() and (copied / "dashboard.png").exists()
+
+    data = RunFolder(copied).data
+    RunFolder(copied).write_json("data.json", data | {"fingerprint": "0" * 64})
+    assert "was made of other data" in of_folders("report", copied, code=2)
+    assert "is missing" in of_folders("robustness", tmp_path / "nothing", code=2)
+    assert "No run folder given" in of_folders("report", code=2)
+
+
+def test_show_data_draws_a_batch_and_the_folder_can_be_trained_into(config, tmp_path):
+    printed = launch(config, tmp_path / "run", "--mode=show_data")
+    assert "32x8x8x1" in printed and (tmp_path / "run" / "show_data.png").stat().st_size > 2000
+    launch(config, tmp_path / "run", "--config.train.epochs=1")
+    message = launch(config, tmp_path / "run", "--mode=show_data", "--config.data.transform=flop", code=2)
+    assert "'flop' (operation 1, at character 1)" in message and "did you mean 'flip'" in message
 
 
 def test_tensorboard_holds_scalars_texts_hparams_and_images(finished):

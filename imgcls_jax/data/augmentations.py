@@ -213,7 +213,9 @@ def turn_hue(images, turns):
     chroma = value - least
     r, g, b = jnp.moveaxis(images, -1, 0)
     safe = jnp.where(chroma > 0, chroma, 1)
-    sector = jnp.where(value == r, (g - b) / safe, jnp.where(value == g, 2 + (b - r) / safe, 4 + (r - g) / safe))
+    # Which channel is largest is found by comparing channels: XLA may compute `value` anew, rounded otherwise.
+    by_red, by_green, by_blue = (g - b) / safe, 2 + (b - r) / safe, 4 + (r - g) / safe
+    sector = jnp.where((r >= g) & (r >= b), by_red, jnp.where(g >= b, by_green, by_blue))
     sector = sector + 6 * turns[:, None, None]
     offsets = jnp.array([5.0, 3.0, 1.0])  # of red, green and blue on the circle of six sectors
     k = (offsets + sector[..., None]) % 6

@@ -1,6 +1,6 @@
 """Scores of a classifier from its logits, as plain Python values ready for JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,16 @@ def score(logits: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) ->
         "confused_pairs": _confused_pairs(confusion, class_names),
         "examples": len(labels),
     }
+
+
+def train_test_gap(history: Sequence[Mapping[str, Any]], test: Mapping[str, Any]) -> float | None:
+    """Training accuracy of the kept epoch less test accuracy, in percentage points.
+
+    The former as measured while training: on augmented images, with dropout, under weights that changed. None where
+    the history lacks the epoch.
+    """
+    kept = [line["train_accuracy"] for line in history if line["epoch"] == test["best_epoch"]]
+    return 100 * (kept[0] - test["accuracy"]) if kept else None
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

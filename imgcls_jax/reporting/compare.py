@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imgcls_jax.errors import RunError
+from imgcls_jax.evaluation.scores import train_test_gap
 from imgcls_jax.run_folder import RunFolder, flat_options, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-REPORTED = ("accuracy", "loss", "seconds_per_epoch")
+REPORTED = ("accuracy", "loss", "gap", "epochs", "seconds_per_epoch")
 UNKNOWN = "–"
 FREE = ("name", "seed", "data.path", "data.cache")  # options that may differ between the runs of one row
 
@@ -28,6 +29,7 @@ class Row:
     accuracy: float  # of the test set, percent
     accuracy_margin: float | None  # half the 95 % interval of that mean, percent; None for a single seed
     loss: float  # of the test set
+    gap: float | None  # training less test accuracy, percentage points
     parameters: int
     seconds_per_epoch: float
     epochs: float  # run
@@ -115,7 +117,8 @@ def write(rows: Sequence[Row], folder: Path, title: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     note = (
         "Means over the seeds; ± is half the 95 % interval of the mean (Student's t). Accuracy and loss are of the "
-        "test set. Time is of training alone, without evaluation."
+        "test set. The gap is the training accuracy of the kept epoch, as measured while training, less the test "
+        "accuracy, in percentage points. Time is of training alone, without evaluation."
     )
     if any(row.reported for row in rows):
         note += " Reported figures are those of the report that the study repeats, on its own device."
@@ -144,12 +147,17 @@ def _row(label: str, reported: Mapping[str, float], runs: Sequence[RunFolder]) -
         accuracy=sum(accuracies) / len(accuracies),
         accuracy_margin=margin(accuracies),
         loss=mean("loss"),
+        gap=_mean([train_test_gap(run.history, test) for run, test in zip(runs, tests, strict=True)]),
         parameters=tests[0]["parameters"],
         seconds_per_epoch=mean("seconds_per_epoch"),
         epochs=mean("epochs"),
         device=", ".join(dict.fromkeys(str(run.environment.get("device", "")) for run in runs)),
         reported=dict(reported),
     )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    return None if None in values else sum(values) / len(values)
 
 
 def _check_alike(label: str, runs: Sequence[RunFolder]) -> None:
@@ -183,8 +191,11 @@ def _columns(rows: Sequence[Row]) -> dict[str, list[str]]:
         "Reported, %": reported("accuracy", ".2f"),
         "Loss": [f"{row.loss:.4f}" for row in rows],
         "Reported loss": reported("loss", "g"),
+        "Gap, pp": [UNKNOWN if row.gap is None else f"{row.gap:+.1f}" for row in rows],
+        "Reported gap": reported("gap", "+.1f"),
         "Parameters": [f"{row.parameters:,}" for row in rows],
         "Epochs": [f"{row.epochs:.1f}".removesuffix(".0") for row in rows],
+        "Reported epochs": reported("epochs", "g"),
         "s/epoch": [f"{row.seconds_per_epoch:.2f}" for row in rows],
         "Reported s/epoch": reported("seconds_per_epoch", "g"),
         "Device": [row.device for row in rows],

@@ -81,14 +81,11 @@ def confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> Fi
     """Confusion matrix [K, K] of counts, rows true, columns predicted; blue for hits, red for errors, by row share."""
     counts = np.asarray(matrix)
     classes = len(counts)
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    hit = np.eye(classes, dtype=bool)[..., None]
-    strength = np.where(hit, share[..., None], np.sqrt(share[..., None]))  # the root lets errors of 1 % be seen
-    colours = 1 - strength * (1 - np.where(hit, _rgb(BLUE), _rgb(RED)))
+    colours, strength = confusion_colours(counts)
 
     side = np.clip(11 / classes, 0.1, 1.0 if classes < 6 else 0.58)  # inches a cell
     fontsize = np.clip(15 * side, 5, 9)
-    names = [_short(name) for name in class_names]
+    names = [short(name) for name in class_names]
     longest = max(_width(name, fontsize) for name in names) / 72
     rotation = 90 if classes > 12 else 40 if longest > 0.9 * side else 0
     left, right, top = longest + 0.55, 0.12, 0.12
@@ -117,6 +114,14 @@ def confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> Fi
     return figure
 
 
+def confusion_colours(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """RGB [K, K, 3] and strength [K, K, 1] of a confusion matrix: by row share, blue for hits and red for errors."""
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    hit = np.eye(len(counts), dtype=bool)[..., None]
+    strength = np.where(hit, share[..., None], np.sqrt(share[..., None]))  # the root lets errors of 1 % be seen
+    return 1 - strength * (1 - np.where(hit, _rgb(BLUE), _rgb(RED))), strength
+
+
 def sample_grid(dataset: Dataset, indices: Sequence[np.ndarray]) -> Figure:
     """The examples at `indices`, for each of the K classes some: a row a class, with its name at the left.
 
@@ -127,7 +132,7 @@ def sample_grid(dataset: Dataset, indices: Sequence[np.ndarray]) -> Figure:
     rows = -(-classes // blocks)
     side = 64 if classes <= 25 else 40
     tile_height, tile_width = _tile_shape(dataset, side)
-    names = [_short(name) for name in dataset.class_names]
+    names = [short(name) for name in dataset.class_names]
     label = _widest(names, 10) + 10
     gap, margin = 4, 12
     block = label + samples * (tile_width + gap) + 20
@@ -150,6 +155,31 @@ def most_confident_mistakes(probabilities: np.ndarray, labels: np.ndarray, most:
     return wrong[np.argsort(-probabilities[wrong].max(axis=-1), kind="stable")][:most]
 
 
+def batch(images: np.ndarray, seen: np.ndarray, names: Sequence[str]) -> Figure:
+    """Images as they are stored and as the model sees them in training.
+
+    images: uint8 [N, H, W, C], at the left; seen: uint8 [N, D, H', W', C], D draws of each beside it; names [N].
+    """
+    side, gap, margin = 88, 6, 14
+    labels = [short(name) for name in names]
+    label = _widest(labels, 10) + 12
+    tiles = [
+        [tile(image, side), *(tile(draw, side) for draw in draws)] for image, draws in zip(images, seen, strict=True)
+    ]
+    height = max(each.shape[0] for row in tiles for each in row) + gap
+    width = max(each.shape[1] for row in tiles for each in row) + gap
+    top, split = margin + 22, label + width + 10
+    canvas = _Canvas(width=2 * margin + split + seen.shape[1] * width, height=top + len(tiles) * height + margin)
+    canvas.text(margin + label, margin + 8, "stored", 10, GREY, va="center")
+    canvas.text(margin + split, margin + 8, "as the model sees it in training", 10, GREY, va="center")
+    for i, row in enumerate(tiles):
+        y = top + i * height
+        canvas.text(margin + label - 10, y + (height - gap) / 2, labels[i], 10, INK, ha="right", va="center")
+        for n, each in enumerate(row):
+            canvas.image(margin + (label if not n else split + (n - 1) * width), y, each)
+    return canvas.figure()
+
+
 def mistakes(dataset: Dataset, probabilities: np.ndarray, indices: np.ndarray | None = None) -> Figure:
     """Misclassified examples with true class, predicted class and confidence.
 
@@ -166,8 +196,8 @@ def mistakes(dataset: Dataset, probabilities: np.ndarray, indices: np.ndarray | 
     captions = []
     for index in indices:
         predicted = probabilities[index].argmax()
-        true_name = _short(dataset.class_names[dataset.labels[index]], 16)
-        predicted_name = _short(dataset.class_names[predicted], 16)
+        true_name = short(dataset.class_names[dataset.labels[index]], 16)
+        predicted_name = short(dataset.class_names[predicted], 16)
         confidence = percent(probabilities[index, predicted])
         captions.append((f"{true_name} \N{RIGHTWARDS ARROW}", f"{predicted_name}  {confidence}"))
     space, margin = 20, 12
@@ -239,7 +269,7 @@ class _Canvas:
         return self._figure
 
 
-def _short(name: str, longest: int = 22) -> str:
+def short(name: str, longest: int = 22) -> str:
     """A name that fits, with matplotlib's math mode kept out of it."""
     name = name if len(name) <= longest else name[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
     return name.replace("$", r"\$")

@@ -10,20 +10,21 @@ import numpy as np
 from imgcls_jax.data import checks
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import RunError
-from imgcls_jax.reporting import page
-from imgcls_jax.run_folder import REPORT, RunFolder, write_atomically
+from imgcls_jax.evaluation.scores import train_test_gap
+from imgcls_jax.reporting import page, robustness
+from imgcls_jax.run_folder import REPORT, ROBUSTNESS, RunFolder, write_atomically
 
 MOST_SAMPLES = 120  # sample images in all, and at most 8 of a class
 MISTAKE_SIDE, SAMPLE_SIDE = 96, 48  # pixels on the page that an image's longer side takes, about
 
 
 def write(run: RunFolder, *, train: Dataset, test: Dataset) -> None:
-    """Writes samples.png, curves.png, confusion.png, mistakes.png and report.html into a finished run's folder.
+    """Writes the page report.html into a tested run's folder, and its pictures, dashboard.png among them.
 
     train: the training set; test: the test set in the order of the run's predictions. Raises RunError where the test
     set is not the one that the run predicted.
     """
-    from imgcls_jax.reporting import plots
+    from imgcls_jax.reporting import dashboard, plots
 
     scores, history = run.test, run.history
     probabilities, labels = run.predictions
@@ -42,6 +43,9 @@ def write(run: RunFolder, *, train: Dataset, test: Dataset) -> None:
         "confusion.png": plots.confusion(scores["confusion"], test.class_names),
         "mistakes.png": plots.mistakes(test, probabilities, wrong),
     }
+    figures["dashboard.png"] = dashboard.draw(
+        run.name, _facts(run), history=history, scores=scores, test=test, probabilities=probabilities
+    )
     for name, figure in figures.items():
         plots.save(figure, run.path / name)
 
@@ -57,6 +61,7 @@ def write(run: RunFolder, *, train: Dataset, test: Dataset) -> None:
             + '<p class="note">Counts of test images: blue right, red wrong, deeper for a larger share of the row.</p>',
         )
         + page.section("Misclassified images", _mistakes(test, probabilities, wrong))
+        + _robustness(run)
         + page.section("Data", _data(run.data) + _samples(train, samples))
         + page.section("Environment", _environment(run.environment))
         + page.section("Configuration", _config(run.config.to_dict()))
@@ -74,21 +79,45 @@ def _header(run: RunFolder) -> str:
         f"loss of {scores['loss']:.4f}. It has {scores['parameters']:,} parameters, keeps the weights of epoch "
         f"{epochs}, and trained for {page.duration(scores['train_seconds'])} on {escape(str(device))}."
     )
-    figures = {
-        "Test accuracy": page.percent(scores["accuracy"]),
-        "Test loss": f"{scores['loss']:.4f}",
-        "Validation accuracy": page.percent(scores["validation_accuracy"]),
-        "Macro F1": page.percent(scores["macro"]["f1"]),
-        "Best epoch": epochs,
-        "Parameters": f"{scores['parameters']:,}",
-        "Time per epoch": page.duration(scores["seconds_per_epoch"]),
-        "Training time": page.duration(scores["train_seconds"]),
-    }
-    cards = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures.items())
+    cards = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in _facts(run).items())
     return (
         f'<header><h1>{escape(run.name)}</h1>\n<p class="lead">{summary}</p>\n'
         f'<dl class="figures">{cards}</dl></header>\n'
     )
+
+
+def _facts(run: RunFolder) -> dict[str, str]:
+    """The figures that stand large, by their captions."""
+    scores = run.test
+    gap = train_test_gap(run.history, scores)
+    return {
+        "Test accuracy": page.percent(scores["accuracy"]),
+        "Test loss": f"{scores['loss']:.4f}",
+        "Validation accuracy": page.percent(scores["validation_accuracy"]),
+        "Train-test gap": "unknown" if gap is None else f"{gap:+.1f} points",
+        "Best epoch": f"{scores['best_epoch']} of {scores['epochs']}",
+        "Parameters": f"{scores['parameters']:,}",
+        "Time per epoch": page.duration(scores["seconds_per_epoch"]),
+        "Training time": page.duration(scores["train_seconds"]),
+    }
+
+
+def _robustness(run: RunFolder) -> str:
+    """The section of robustness.json, where `--mode robustness` has written it."""
+    if not (run.path / ROBUSTNESS).exists():
+        return ""
+    found = run.read_json(ROBUSTNESS)
+    rows = [
+        [robustness.words(name), *(f"{100 * value:.2f}" for value in [*values, sum(values) / len(values)])]
+        for name, values in found["corruptions"].items()
+    ]
+    note = (
+        f"Accuracy in percent at severities 1 to 5, on {found['examples']:,} test images: clean "
+        f"{page.percent(found['clean'])}, {page.percent(found['mean'])} on the mean of everything corrupted."
+    )
+    chart = page.chart(run.path / "robustness.png", "Accuracy against severity, a chart for each corruption")
+    table = page.table(["Corruption", "1", "2", "3", "4", "5", "Mean"], rows)
+    return page.section("Robustness", f'<p class="note">{note}</p>{chart}{table}')
 
 
 def _per_class(scores: Mapping[str, Any]) -> str:

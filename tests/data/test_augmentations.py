@@ -96,6 +96,15 @@ def test_turned_hue_equals_the_standard_librarys():
             np.testing.assert_allclose(after, colorsys.hsv_to_rgb((hue + turn) % 1, saturation, value), atol=1e-5)
 
 
+def test_hues_of_two_equal_channels_stay_when_everything_is_compiled_as_one():
+    """Yellow has two largest channels, which rounding may part: the hue must not jump."""
+    images = images_of(64, 16, 16, 3)
+    images[..., 2] = images[..., :2].min(-1) // 2
+    images[..., 1] = images[..., 0]
+    out = run("color_jitter(.3, .3, .3, .01)", images)
+    assert (out[..., 2] <= out[..., :2].min(-1) + 0.02).all()
+
+
 @pytest.mark.parametrize("kind", ["brightness", "contrast", "saturation"])
 def test_colour_jitter_blends_with_one_factor_an_image(kind):
     images = images_of(200, 4, 4, 3) // 4 + 96  # nothing is clipped

@@ -1,0 +1,71 @@
+"""What a run's robustness looks like: a table and a plot of the figures of evaluation/robustness.py."""
+
+import csv as csv_format
+import io
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from imgcls_jax.run_folder import ROBUSTNESS, RunFolder, write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def write(run: RunFolder, found: Mapping[str, Any]) -> str:
+    """Writes robustness.json, .csv, .md and .png into the run's folder; returns the table."""
+    from imgcls_jax.reporting import plots
+
+    table = markdown(found)
+    file = io.StringIO()
+    writer = csv_format.writer(file, lineterminator="\n")
+    writer.writerow(["corruption", "severity", "accuracy"])
+    writer.writerow(["none", 0, found["clean"]])
+    for name, values in found["corruptions"].items():
+        writer.writerows([name, severity, value] for severity, value in enumerate(values, 1))
+    write_atomically(run.path / "robustness.csv", file.getvalue().encode())
+    write_atomically(run.path / "robustness.md", f"# {run.name} under corruptions\n\n{table}".encode())
+    plots.save(plot(found), run.path / "robustness.png")
+    run.write_json(ROBUSTNESS, found)
+    return table
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """Accuracy in percent by corruption and severity."""
+    lines = ["| Corruption | 1 | 2 | 3 | 4 | 5 | Mean |", "| --- |" + " ---: |" * 6]
+    for name, values in found["corruptions"].items():
+        cells = [*values, sum(values) / len(values)]
+        lines.append(f"| {words(name)} | " + " | ".join(f"{100 * value:.2f}" for value in cells) + " |")
+    return (
+        "\n".join(lines) + f"\n\nTest accuracy in percent at five severities, on {found['examples']:,} images; clean "
+        f"{100 * found['clean']:.2f}, mean over everything corrupted {100 * found['mean']:.2f}.\n"
+    )
+
+
+def plot(found: Mapping[str, Any]) -> "Figure":
+    """A small chart a corruption: accuracy against severity, the clean accuracy as a dashed line."""
+    from matplotlib.figure import Figure
+
+    from imgcls_jax.reporting import plots
+
+    columns = 5
+    rows = -(-len(found["corruptions"]) // columns)
+    figure = Figure(figsize=(11, 0.3 + 2.1 * rows), layout="constrained", facecolor="white")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    lowest = min(min(values) for values in found["corruptions"].values())
+    for axes, (name, values) in zip(grid.flat, found["corruptions"].items(), strict=False):
+        axes.axhline(100 * found["clean"], color=plots.GREY, linewidth=1, linestyle=(0, (3, 3)))
+        severities = range(1, len(values) + 1)
+        axes.plot(severities, [100 * value for value in values], "o-", color=plots.BLUE, linewidth=1.8, markersize=4)
+        axes.set_title(words(name), loc="left", fontsize=10, color=plots.INK, fontweight="bold")
+        axes.set_xticks(severities)
+        axes.set_ylim(max(100 * lowest - 8, 0), min(100 * found["clean"] + 5, 102))
+        plots.plain(axes)
+    for axes in list(grid.flat)[len(found["corruptions"]) :]:
+        axes.set_visible(False)
+    figure.supylabel("Test accuracy, %", fontsize=9.5, color=plots.INK)
+    figure.supxlabel("Severity (dashed: clean images)", fontsize=9.5, color=plots.INK)
+    return figure
+
+
+def words(name: str) -> str:
+    return "JPEG" if name == "jpeg" else name.replace("_", " ").capitalize()
