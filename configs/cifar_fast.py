@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
     config.model.name = "fast_cnn"
     config.model.filters = (64, 256, 256)
 
-    config.train.epochs = 12
+    config.train.epochs = 16
     config.train.batch_size = 1024
     config.train.eval_batch_size = 500
     config.train.label_smoothing = 0.2
@@ -36,6 +36,6 @@ def get_config() -> ConfigDict:
     config.optimizer.multipliers = (("bn.*/bias", 64.0),)
 
     config.schedule.name = "linear"
-    config.schedule.warmup_epochs = 2.5
+    config.schedule.warmup_epochs = 3.5
     config.schedule.final = 0.05
     return config
