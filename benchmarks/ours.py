@@ -20,13 +20,16 @@ from imgcls_jax.training import optimizers, schedules, steps
 from imgcls_jax.training.state import TrainState
 
 
-def create(task_name: str, *, dispatch: str = "scanned") -> Run:
-    """dispatch: scanned (the product's way) | per_step (one step a dispatch) | jit (scanned, jax.jit for jax.pmap)."""
+def create(task_name: str, *, dispatch: str = "scanned", transform: str = "") -> Run:
+    """dispatch: scanned (the product's way) | per_step (one step a dispatch) | jit (scanned, jax.jit for jax.pmap).
+
+    transform: as config.data.transform has it.
+    """
     backend.configure()
     task, config = TASKS[task_name], base.get_config()
     config.optimizer.update(task.optimizer)
     images, labels = task.data()
-    optimizer, transform = optimizers.create(config.optimizer), parse("")
+    optimizer, transform = optimizers.create(config.optimizer), parse(transform)
     model = models.create(ConfigDict({"name": task_name}), num_classes=task.classes)
     params, model_state = steps.initialize(model, transform, images, seed=0)
     schedule = schedules.create(config.schedule, peak=config.optimizer.learning_rate, epochs=1, steps_per_epoch=1)
