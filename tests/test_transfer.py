@@ -4,23 +4,46 @@ import jax
 import numpy as np
 import pytest
 
-from configs import cifar_efficientnet_b0, cifar_resnet50_finetune, cifar_resnet50_frozen, mnist_resnet50_frozen
+from configs import (
+    cifar_efficientnet_b0,
+    cifar_hybrid_lora,
+    cifar_resnet50_finetune,
+    cifar_resnet50_frozen,
+    cifar_resnet50_se,
+    mnist_hybrid_lora,
+    mnist_resnet50_frozen,
+)
 from imgcls_jax import pretrained, trees
 from imgcls_jax.data import Splits
 from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.errors import ConfigError
 from imgcls_jax.pretrained import catalog, export, keras_format, torch_format
 from imgcls_jax.pretrained.port import unport
 from imgcls_jax.run_folder import RunFolder
 from imgcls_jax.training import loop, recorder, setup
 
 CONFIGS = {
+    "A1": mnist_hybrid_lora,
+    "A3": cifar_hybrid_lora,
     "B2": mnist_resnet50_frozen,
     "D1": cifar_resnet50_frozen,
     "D2": cifar_resnet50_finetune,
+    "D3": cifar_resnet50_se,
     "D4a": cifar_efficientnet_b0,
 }
-TRAINABLE = {"B2": 20_490, "D1": 20_490, "D2": 14_985_226, "D4a": 4_020_358}
-CHANNELS = {"B2": 1}
+# Report A: two projections, the head, and pairs of rank 8 for nine convolutions, by their channels in and out.
+PAIRS = (3 + 64, 512 + 512, 3 + 64, 832 + 384, 832 + 192, 192 + 384, 832 + 48, 48 + 128, 832 + 128)
+HYBRID = 513 * 512 + 1025 * 512 + 1025 * 256 + 257 * 10 + 8 * sum(PAIRS)
+TRAINABLE = {
+    "A1": HYBRID,
+    "A3": HYBRID,
+    "D3": 15_511_690,
+    "B2": 20_490,
+    "D1": 20_490,
+    "D2": 14_985_226,
+    "D4a": 4_020_358,
+}
+CHANNELS = {"A1": 1, "B2": 1}
 
 
 def examples(count: int, channels: int) -> Dataset:
@@ -57,6 +80,37 @@ def describe(config, data):
     params, _ = setup.steps.initialize(model, transform, data.train.images, seed=0)
     image = jax.eval_shape(transform, data.train.images[:1])
     return adapt.create(config, model, params, image, seed=0)
+
+
+def test_a_hybrid_takes_each_backbone_from_its_own_file(tmp_path):
+    config, data = small("A1")
+    model, transform = setup.build_model(config, num_classes=10)
+    shapes = jax.eval_shape(lambda: setup.steps.initialize(model, transform, data.train.images, seed=0))
+    params, model_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    given, paths = {}, []
+    for seed, name in enumerate(config.model.backbones):
+        random, expected = np.random.default_rng(seed), export._shapes({"name": name}, num_classes=1000)
+        given[name] = jax.tree.map(lambda leaf, random=random: random.random(leaf.shape, np.float32), expected)
+        paths.append(tmp_path / f"{name}.pth")
+        torch_format.write(paths[-1], unport(given[name], name_of=catalog.key_map(name).name_of))
+    config.model.pretrained = ", ".join(map(str, paths))
+    params, model_state = pretrained.initialize(config, params=params, model_state=model_state)
+    for name, weights in given.items():
+        weights = trees.flatten(weights)
+        taken = trees.flatten({"params": params[name], "batch_stats": model_state["batch_stats"][name]})
+        assert all(np.array_equal(leaf, weights[path]) for path, leaf in taken.items())
+        assert set(weights) - set(taken) == {"params/fc/kernel", "params/fc/bias"}
+    assert not np.any(params["top"]["classifier"]["kernel"])
+    config.model.pretrained = str(paths[0])
+    with pytest.raises(ConfigError, match="give 2 sources separated by commas, one for each of resnet18, googlenet"):
+        pretrained.initialize(config, params=params, model_state=model_state)
+
+
+def test_options_of_published_weights_reach_the_backbone():
+    config = pretrained.resolve(mnist_hybrid_lora.get_config())
+    assert config.model.options.googlenet.transform_input is True
+    model, _ = setup.build_model(config, num_classes=10)
+    assert model.options["googlenet"]["transform_input"]
 
 
 @pytest.mark.parametrize("row", ["B2", "D1"])

@@ -14,6 +14,7 @@ from imgcls_jax.models.attention import SelfAttention
 from imgcls_jax.models.cifar_resnet import ResNet20, SEResNet
 from imgcls_jax.models.cnn import CNN
 from imgcls_jax.models.fast_cnn import FastCNN
+from imgcls_jax.models.hybrid import Hybrid
 from imgcls_jax.models.lstm import LSTMClassifier
 from imgcls_jax.models.vgg import VGG
 
@@ -24,6 +25,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "attention": SelfAttention,
     "vgg": VGG,
     "fast_cnn": FastCNN,
+    "hybrid": Hybrid,
     "resnet20": ResNet20,
     "se_resnet": SEResNet,
     **resnet.VARIANTS,
@@ -39,7 +41,11 @@ def create(config: ConfigDict, *, num_classes: int, dtype: jnp.dtype = jnp.float
     `pretrained` says what the parameters start from, `max_parameters` how many there may be: these are no options.
     """
     constructor = choose("model", config.name, MODELS)
-    options = {key: value for key, value in config.items() if key not in ("name", "pretrained", "max_parameters")}
+    options = {
+        key: value.to_dict() if isinstance(value, ConfigDict) else value
+        for key, value in config.items()
+        if key not in ("name", "pretrained", "max_parameters")
+    }
     ours = {"num_classes", "dtype", "parent", "name"}
     module, fixed = constructor, {}
     if isinstance(constructor, functools.partial):

@@ -7,10 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from imgcls_jax import trees
+from imgcls_jax import models, trees
 from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.pretrained import download, formats, runs, safetensors_format
 from imgcls_jax.pretrained.catalog import CATALOG, KEY_MAPS, Weights, key_map
@@ -33,14 +34,19 @@ def resolve(config: ConfigDict) -> ConfigDict:
     Warns of a transform other than the one that the weights were trained with.
     Raises ConfigError for weights that there are not, or that are another model's.
     """
-    source = config.model.get("pretrained")
-    if not source:
+    sources = parts(config.model)
+    if not sources:
         return config
-    check_model(source, config.model.name)
     config = config.copy_and_resolve_references()
-    if weights := named(source):
-        with config.model.unlocked():
-            config.model.update({key: value for key, value in weights.options.items() if key not in config.model})
+    for model, source in sources.items():
+        check_model(source, model)
+        if (weights := named(source)) and weights.options:
+            own = model == config.model.name
+            given = config.model if own else config.model.get("options", {}).get(model, {})
+            options = {key: value for key, value in weights.options.items() if key not in given}
+            with config.model.unlocked():
+                config.model.update(options if own else {"options": {model: options}})
+    source = next(iter(sources.values()))
     transform = preprocessing(source)
     if transform is None:
         log.warning(
@@ -58,10 +64,30 @@ def resolve(config: ConfigDict) -> ConfigDict:
     return config
 
 
+def parts(config: ConfigDict) -> dict[str, str]:
+    """Where the weights of the config's model come from, or of a hybrid's backbones, by model; {} without weights.
+
+    A hybrid has a source for each of its backbones, in their order, separated by commas. Raises ConfigError.
+    """
+    given = config.get("pretrained")
+    if not given:
+        return {}
+    if config.name != "hybrid":
+        return {config.name: given}
+    sources = [source.strip() for source in given.split(",")]
+    if len(sources) != len(config.backbones):
+        raise ConfigError(
+            f"config.model.pretrained is {given!r}: give {len(config.backbones)} sources separated by commas, one for "
+            f"each of {', '.join(config.backbones)}."
+        )
+    return dict(zip(config.backbones, sources, strict=True))
+
+
 def fetch(config: ConfigDict) -> None:
-    """Downloads `config.model.pretrained` where that is a published file that is not in the cache. Raises DataError."""
-    if weights := named(config.model.get("pretrained")):
-        download.fetch(weights, config.pretrained.cache)
+    """Downloads the published files that `config.model.pretrained` names, if not in the cache. Raises DataError."""
+    for source in parts(config.model).values():
+        if weights := named(source):
+            download.fetch(weights, config.pretrained.cache)
 
 
 def initialize(config: ConfigDict, *, params: Any, model_state: Any) -> tuple[Any, Any]:
@@ -70,8 +96,31 @@ def initialize(config: ConfigDict, *, params: Any, model_state: Any) -> tuple[An
     The classifier keeps the values given where the weights have none of that shape: their classes are others.
     Raises as `load` does.
     """
-    source, model = config.model.pretrained, config.model.name
     variables = {"params": params, **model_state}
+    for model, source in parts(config.model).items():
+        if model == config.model.name:
+            variables = _initialize(config, model, source, variables)
+        else:  # a hybrid's backbone, which stands under its name and has no classifier
+            own = {collection: tree[model] for collection, tree in variables.items() if model in tree}
+            arrays = read(source, model=model, cache=config.pretrained.cache)
+            own = fit(_without_classifier(arrays, model, own), model=model, expected=own, source=str(source))
+            variables = {name: tree | {model: own[name]} if name in own else tree for name, tree in variables.items()}
+    return variables.pop("params"), variables
+
+
+def _without_classifier(arrays: dict[str, np.ndarray], model: str, expected: Any) -> dict[str, np.ndarray]:
+    """The arrays without those that the model has beyond `expected`."""
+    whole = models.create(ConfigDict({"name": model}), num_classes=1000)
+    whole = jax.eval_shape(lambda: whole.init(jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32)))
+    beyond = set(trees.flatten(whole)) - set(trees.flatten(expected))
+    if all(name.startswith(COLLECTIONS) for name in arrays):
+        names = beyond
+    else:
+        names = {key_map(model).name_of(path)[0] for path in beyond}
+    return {name: array for name, array in arrays.items() if name not in names}
+
+
+def _initialize(config: ConfigDict, model: str, source: str, variables: Any) -> Any:
     arrays = read(source, model=model, cache=config.pretrained.cache)
     keys = KEY_MAPS.get(model)
     ours = all(name.startswith(COLLECTIONS) for name in arrays)
@@ -82,8 +131,7 @@ def initialize(config: ConfigDict, *, params: Any, model_state: Any) -> tuple[An
         name, layout = name_of(path)
         if re.search(classifier, path) and (name not in arrays or arrays[name].shape != file_shape(leaf.shape, layout)):
             skip = classifier
-    variables = fit(arrays, model=model, expected=variables, skip=skip, source=str(source))
-    return variables.pop("params"), variables
+    return fit(arrays, model=model, expected=variables, skip=skip, source=str(source))
 
 
 def load(
