@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PUBLISHED = (CONFIG, ENVIRONMENT, DATA, METRICS, TEST, PREDICTIONS, REPORT)
-PUBLISHED_IF_THERE = ("dashboard.png", ROBUSTNESS, "robustness.md", "robustness.png")
+PUBLISHED_IF_THERE = ("dashboard.png", ROBUSTNESS, "robustness.md", "robustness.csv", "robustness.png")
 # Where data and weights lie is no part of what a run is (their fingerprints are), nor on how many devices it is made.
 WHERE = ("data.path", "data.cache", "pretrained.cache", "train.cpu_devices")
 
@@ -41,7 +41,7 @@ WHERE = ("data.path", "data.cache", "pretrained.cache", "train.cpu_devices")
 def train(config: ConfigDict, workdir: Path) -> RunFolder:
     """Trains, tests and reports the run of `config` in `workdir`; resumes it where it stopped, repeats nothing.
 
-    Raises RunError where the folder holds a run of another config or of other data.
+    Raises RunError where the folder holds a run of another config or of other data, or another process trains there.
     """
     from imgcls_jax import data, pretrained
 
@@ -58,22 +58,25 @@ def train(config: ConfigDict, workdir: Path) -> RunFolder:
     if run.begun:
         _check_data(run, splits)
     log.info("%s", checks.summary(splits.report))
-    run.path.mkdir(parents=True, exist_ok=True)
-    run.write_json(CONFIG, config.to_dict())
-    run.write_json(ENVIRONMENT, backend.describe() | {"data_fingerprint": splits.report["fingerprint"]})
-    run.write_json(DATA, splits.report)
+    with run.locked():
+        _train(config, run, splits)
+    log.info("%s", _figures(run))
+    return run
 
+
+def _train(config: ConfigDict, run: RunFolder, splits: "Splits") -> None:
     from imgcls_jax.evaluation import predict
     from imgcls_jax.reporting import run_report
     from imgcls_jax.training import loop, recorder
 
+    run.write_json(CONFIG, config.to_dict())
+    run.write_json(ENVIRONMENT, backend.describe() | {"data_fingerprint": splits.report["fingerprint"]})
+    run.write_json(DATA, splits.report)
     loop.train(config, run, splits)
     if not (run.path / TEST).exists():
         predict.test(run, splits.test)
     run_report.write(run, train=splits.train, test=splits.test)
     recorder.write_images(run, step=run.test["best_step"], names=("samples.png", "confusion.png"))
-    log.info("%s", _figures(run))
-    return run
 
 
 def profile(config: ConfigDict, workdir: Path) -> None:

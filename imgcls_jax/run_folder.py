@@ -1,8 +1,10 @@
 """The files of a run folder: their names, and how they are read and written, in one place."""
 
+import contextlib
+import fcntl
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ REPORT = "report.html"  # written last: its presence marks the run as finished
 CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
 PROFILE = "profile"  # the trace of --profile
+LOCK = ".lock"  # held by the process that trains into the folder
 SHOWN = "show_data.png"  # of --mode show_data
 ROBUSTNESS = "robustness.json"  # accuracies under corruptions
 
@@ -90,6 +93,22 @@ class RunFolder:
         """The test set's probabilities, float32 [N, K], and labels, int32 [N]."""
         with np.load(self._file(PREDICTIONS), allow_pickle=False) as arrays:
             return arrays["probabilities"], arrays["labels"]
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training into this folder, which is made; the lock ends with its process.
+
+        Raises RunError where another process has it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / LOCK, "a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunError(
+                    f"Another process is training into {self.path}. Wait until it is done, or give another --workdir."
+                ) from error
+            yield
 
     def read_json(self, name: str) -> Any:
         try:

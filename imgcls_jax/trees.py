@@ -1,12 +1,15 @@
-"""Parameter trees by path: flatten, split, join, count, hash."""
+"""Parameter trees by path: flatten, find, split, join, count, hash."""
 
 import difflib
 import hashlib
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import numpy as np
+
+from imgcls_jax.errors import ConfigError
 
 
 def flatten(tree: Any) -> dict[str, Any]:
@@ -34,9 +37,21 @@ def join(one: Any, other: Any) -> Any:
     return jax.tree.map(lambda a, b: b if a is None else a, one, other, is_leaf=lambda leaf: leaf is None)
 
 
-def nearest(pattern: str, paths: Iterable[str], *, count: int = 3) -> list[str]:
-    """The paths that look most like the regular expression: for an error where it is found in none."""
-    return difflib.get_close_matches(pattern, list(paths), n=count, cutoff=0.0)
+def matching(option: str, patterns: Iterable[str], paths: Iterable[str]) -> list[str]:
+    """The paths in which any of the regular expressions is found; `option` is the config's that has them.
+
+    Raises ConfigError for one that is found in no path, with the paths most like it, and for what is none.
+    """
+    patterns, paths = list(patterns), list(paths)
+    for pattern in patterns:
+        try:
+            found = any(re.search(pattern, path) for path in paths)
+        except re.error as error:
+            raise ConfigError(f"{option}: {pattern!r} is no regular expression ({error}).") from error
+        if not found:
+            near = ", ".join(difflib.get_close_matches(pattern, paths, n=3, cutoff=0.0))
+            raise ConfigError(f"{option}: {pattern!r} is found in no parameter's path. The nearest are: {near}.")
+    return [path for path in paths if any(re.search(pattern, path) for pattern in patterns)]
 
 
 def count(tree: Any) -> int:

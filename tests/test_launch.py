@@ -88,6 +88,8 @@ def test_a_run_folder_is_complete(finished):
     probabilities, labels = run.predictions
     assert run.test["accuracy"] == (probabilities.argmax(1) == labels).mean() > 0.8
     assert run.environment["data_fingerprint"] == run.data["fingerprint"]
+    kept = next(line for line in run.history if line["epoch"] == run.test["best_epoch"])
+    assert run.test["train_accuracy"] == kept["train_accuracy"]
     assert run.test["parameters"] == sum(
         int(line.split("|")[4].replace(",", ""))
         for line in printed.splitlines()
@@ -230,6 +232,7 @@ def test_publish_and_compare(config, finished, tmp_path):
     assert in_folder("--mode", "publish", str(run.path)).returncode == 0
     published = tmp_path / "results" / run.name
     assert json.loads((published / "test.json").read_text()) == run.test
+    assert (published / "dashboard.png").exists()
     assert sorted(path.name for path in published.iterdir() if path.is_dir()) == []
     assert sum(path.stat().st_size for path in published.iterdir()) < 1_000_000
     compared = in_folder("--mode", "compare", str(run.path))

@@ -31,7 +31,7 @@ def load(config: ConfigDict) -> Splits:
     """Reads the data that `config.data` names, checks it and splits it.
 
     The test set is the source's own, or `config.test` of its training set where it has none; the validation set is
-    `config.validation` of what is then left for training.
+    `config.validation` of what is then left for training, and the training set `config.train` of what is then left.
 
     Errors: DataError for data that is missing, damaged or not what it should be; ConfigError for options that do not
     fit the data.
@@ -46,6 +46,9 @@ def load(config: ConfigDict) -> Splits:
         train, test = train.take(rest), train.take(part)
     rest, part = stratified_split(train.labels, config.validation, config.split_seed, option="data.validation")
     train, validation = train.take(rest), train.take(part)
+    if limit := config.get("train", 0):
+        _, part = stratified_split(train.labels, limit, config.split_seed, option="data.train")
+        train = train.take(part)
     report = checks.check({"train": train, "validation": validation, "test": test})
     return Splits(train=train, validation=validation, test=test, report=report)
 

@@ -61,6 +61,7 @@ def _summary(run: RunFolder, predictor: Predictor) -> dict[str, Any]:
     return {
         "best_epoch": best["epoch"],
         "best_step": best["step"],
+        "train_accuracy": best["train_accuracy"],  # while training: augmented, with dropout
         "validation_accuracy": best["validation_accuracy"],
         "validation_loss": best["validation_loss"],
         "epochs": len(history),

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.reporting import plots
@@ -25,19 +26,20 @@ def draw(
 ) -> Figure:
     """The dashboard of a run called `name`; facts: what stands large at the top, by its caption."""
     figure = Figure(figsize=(14.5, 10.4), facecolor="white")
-    figure.text(0.03, 0.965, name.replace("$", r"\$"), fontsize=19, color=INK, fontweight="bold", va="center")
+    figure.text(0.03, 0.965, plots.fit(name, 19, 900), fontsize=19, color=INK, fontweight="bold", va="center")
     for i, (caption, value) in enumerate(facts.items()):
         x = 0.03 + 0.94 / len(facts) * i
         figure.text(x, 0.918, value, fontsize=15, color=INK, va="center")
         figure.text(x, 0.892, caption, fontsize=9.5, color=GREY, va="center")
-    upper = figure.add_gridspec(1, 3, left=0.05, right=0.975, top=0.84, bottom=0.575, wspace=0.22)
+    upper = figure.add_gridspec(1, 2, left=0.05, right=0.645, top=0.84, bottom=0.575, wspace=0.2)
+    classes = figure.add_gridspec(1, 1, left=0.765, right=0.975, top=0.84, bottom=0.575)
     lower = figure.add_gridspec(
         1, 3, left=0.085, right=0.975, top=0.5, bottom=0.075, wspace=0.32, width_ratios=(1.05, 0.62, 1.35)
     )
     best = scores["best_epoch"]
     _curve(figure.add_subplot(upper[0]), "Loss", history, "loss", 1, best)
     _curve(figure.add_subplot(upper[1]), "Accuracy, %", history, "accuracy", 100, best)
-    _classes(figure.add_subplot(upper[2]), scores["per_class"])
+    _classes(figure.add_subplot(classes[0]), scores["per_class"])
     _confusion(figure.add_subplot(lower[0]), scores["confusion"], test.class_names)
     _pairs(figure.add_subplot(lower[1]), scores["confused_pairs"])
     _mistakes(figure, lower[2], test, probabilities)
@@ -57,6 +59,9 @@ def _curve(axes, title: str, history, key: str, scale: float, best: int) -> None
     plots.plain(axes)
     axes.legend(frameon=False, fontsize=9, labelcolor=INK)
     axes.set_xlabel("Epoch", fontsize=9.5, color=INK)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if len(epochs) == 1:
+        axes.set_xlim(epochs[0] - 0.5, epochs[0] + 0.5)
     _title(axes, title)
 
 
@@ -64,11 +69,10 @@ def _classes(axes, per_class: Sequence[Mapping[str, Any]]) -> None:
     rows = sorted(per_class, key=lambda row: row["f1"])[:MOST_CLASSES][::-1]
     values = [100 * row["f1"] for row in rows]
     axes.barh(range(len(rows)), values, color=BLUE, height=0.7)
-    low = max(min(values) - 15, 0)
     for y, value in enumerate(values):
         axes.text(value, y, f" {value:.1f}", va="center", fontsize=8.5, color=INK)
-    axes.set_yticks(range(len(rows)), [plots.short(row["name"]) for row in rows])
-    axes.set_xlim(low, 100 + (100 - low) * 0.08)
+    axes.set_yticks(range(len(rows)), [plots.fit(row["name"], 9, 90) for row in rows])
+    axes.set_xlim(0, 114)  # from 0: bars that began elsewhere would tell of other ratios; room for the last figure
     plots.plain(axes)
     axes.grid(visible=False)
     axes.set_xticks([])
@@ -84,8 +88,9 @@ def _confusion(axes, matrix, class_names: Sequence[str]) -> None:
     if few:
         for row, column in zip(*np.nonzero(counts), strict=True):
             colour = "white" if strength[row, column, 0] > 0.55 else INK
-            axes.text(column, row, counts[row, column], ha="center", va="center", fontsize=8, color=colour)
-        names = [plots.short(name, 14) for name in class_names]
+            text = {"fontsize": min(8, 120 / len(counts)), "color": colour}
+            axes.text(column, row, counts[row, column], ha="center", va="center", **text)
+        names = [plots.fit(name, 8.5, 62) for name in class_names]
         axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor", fontsize=8.5)
         axes.set_yticks(range(len(names)), names, fontsize=8.5)
     else:
@@ -105,7 +110,7 @@ def _pairs(axes, pairs: Sequence[Mapping[str, Any]]) -> None:
     most = pairs[0]["count"] if pairs else 1
     for y, pair in enumerate(pairs):
         axes.barh(y + 0.2, 0.98 * pair["count"] / most, color=RED, height=0.2, alpha=0.75)
-        names = f"{plots.short(pair['true'], 12)} \N{RIGHTWARDS ARROW} {plots.short(pair['predicted'], 12)}"
+        names = " \N{RIGHTWARDS ARROW} ".join(plots.fit(pair[key], 9, 54) for key in ("true", "predicted"))
         axes.text(0, y - 0.08, names, fontsize=9, color=INK, va="center")
         axes.text(1, y - 0.08, pair["count"], fontsize=9, color=INK, va="center", ha="right")
     if not pairs:
@@ -120,12 +125,14 @@ def _mistakes(figure: Figure, place, test: Dataset, probabilities: np.ndarray) -
         axes.set_axis_off()
         if n == 0:
             _title(axes, "Most confident mistakes")
+            if not len(wrong):
+                axes.text(0, 0.9, "no mistakes", fontsize=9.5, color=GREY)
         if n >= len(wrong):
             continue
         index, image = wrong[n], test.images[wrong[n]]
         axes.imshow(np.broadcast_to(image, (*image.shape[:2], 3)), interpolation="nearest")
         predicted = probabilities[index].argmax()
-        true, taken = (plots.short(test.class_names[k], 12) for k in (test.labels[index], predicted))
-        caption = {"transform": axes.transAxes, "fontsize": 8.5, "va": "top"}
+        true, taken = (plots.fit(test.class_names[k], 8, 48) for k in (test.labels[index], predicted))
+        caption = {"transform": axes.transAxes, "fontsize": 8, "va": "top"}
         axes.text(0, -0.04, f"{true} \N{RIGHTWARDS ARROW}", color=INK, **caption)
         axes.text(0, -0.18, f"{taken} {plots.percent(probabilities[index, predicted])}", color=RED, **caption)

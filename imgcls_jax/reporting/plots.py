@@ -3,6 +3,8 @@
 Every function returns a `matplotlib.figure.Figure` made without pyplot, so nothing global is touched.
 """
 
+import bisect
+import functools
 import io
 import itertools
 from collections.abc import Iterable, Sequence
@@ -275,11 +277,20 @@ def short(name: str, longest: int = 22) -> str:
     return name.replace("$", r"\$")
 
 
+def fit(name: str, size: float, width: float) -> str:
+    """The name, shortened as far as it takes to be no wider than `width` points at that font size."""
+    if _width(short(name, len(name)), size) <= width:
+        return short(name, len(name))
+    longest = bisect.bisect(range(1, len(name)), width, key=lambda n: _width(short(name, n), size))
+    return short(name, max(longest, 1))
+
+
 def _widest(texts: Iterable[str], size: float) -> float:
     """Width of the widest of the texts in pixels."""
     return max(_width(text, size) for text in texts) * DPI / 72
 
 
+@functools.lru_cache(4096)
 def _width(text: str, size: float) -> float:
     """Width of the text in points."""
     return TextPath((0, 0), text, size=size).get_extents().width

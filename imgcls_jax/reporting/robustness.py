@@ -51,14 +51,15 @@ def plot(found: Mapping[str, Any]) -> "Figure":
     rows = -(-len(found["corruptions"]) // columns)
     figure = Figure(figsize=(11, 0.3 + 2.1 * rows), layout="constrained", facecolor="white")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    lowest = min(min(values) for values in found["corruptions"].values())
+    # Few images may well be classified better corrupted than clean.
+    shown = [found["clean"], *(value for values in found["corruptions"].values() for value in values)]
     for axes, (name, values) in zip(grid.flat, found["corruptions"].items(), strict=False):
         axes.axhline(100 * found["clean"], color=plots.GREY, linewidth=1, linestyle=(0, (3, 3)))
         severities = range(1, len(values) + 1)
         axes.plot(severities, [100 * value for value in values], "o-", color=plots.BLUE, linewidth=1.8, markersize=4)
         axes.set_title(words(name), loc="left", fontsize=10, color=plots.INK, fontweight="bold")
         axes.set_xticks(severities)
-        axes.set_ylim(max(100 * lowest - 8, 0), min(100 * found["clean"] + 5, 102))
+        axes.set_ylim(max(100 * min(shown) - 8, -2), min(100 * max(shown) + 5, 102))
         plots.plain(axes)
     for axes in list(grid.flat)[len(found["corruptions"]) :]:
         axes.set_visible(False)

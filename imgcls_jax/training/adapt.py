@@ -16,7 +16,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from imgcls_jax import trees
-from imgcls_jax.errors import ConfigError, choose
+from imgcls_jax.errors import choose
 from imgcls_jax.models.lora import KEY, LoRA
 from imgcls_jax.models.lora import of as lora_of
 
@@ -89,28 +89,15 @@ def create(config: ConfigDict, model: nn.Module, params: Any, x: Any, *, seed: i
     if settings.lora.targets:
         lora = lora_of(config)
         kernels = [path for path in trees.flatten(params) if path.endswith("/kernel")]
-        targets = _found("adapt.lora.targets", settings.lora.targets, kernels)
+        targets = trees.matching("adapt.lora.targets", settings.lora.targets, kernels)
         params = lora.add(params, targets, jax.random.key(seed))
     paths = list(trees.flatten(params))
     pairs = [path for path in paths if path.startswith(f"{KEY}/")]
     if not settings.trainable and not lora:
         return EVERYTHING, params
     own = [path for path in paths if path not in set(pairs)]
-    trainable = frozenset([*_found("adapt.trainable", settings.trainable, own), *pairs])
+    trainable = frozenset([*trees.matching("adapt.trainable", settings.trainable, own), *pairs])
     key = jax.random.key(0)
     features = jax.eval_shape(lambda x: model.init(key, x, method="encode"), x)
     feature_paths = frozenset(trees.flatten(features.get("params", {})))
     return Adaptation(lora, trainable, frozenset(paths), feature_paths, stored), params
-
-
-def _found(option: str, patterns: tuple[str, ...], paths: list[str]) -> list[str]:
-    """The paths in which any of the patterns is found, each pattern in one at least."""
-    for pattern in patterns:
-        try:
-            found = any(re.search(pattern, path) for path in paths)
-        except re.error as error:
-            raise ConfigError(f"{option}: {pattern!r} is no regular expression ({error}).") from error
-        if not found:
-            near = ", ".join(trees.nearest(pattern, paths))
-            raise ConfigError(f"{option}: {pattern!r} is found in no parameter's path. The nearest are: {near}.")
-    return [path for path in paths if any(re.search(pattern, path) for pattern in patterns)]

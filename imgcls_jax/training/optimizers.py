@@ -53,14 +53,7 @@ def _multiply(multipliers: Sequence[tuple[str, float]]) -> optax.GradientTransfo
         return next((factor for pattern, factor in multipliers if re.search(pattern, path)), 1.0)
 
     def init(params):
-        paths = trees.flatten(params)
-        for pattern, _ in multipliers:
-            if not any(re.search(pattern, path) for path in paths):
-                near = trees.nearest(pattern, paths)
-                raise ConfigError(
-                    f"optimizer.multipliers: {pattern!r} is found in no parameter's path. Paths are, for example: "
-                    f"{', '.join(near)}."
-                )
+        trees.matching("optimizer.multipliers", [pattern for pattern, _ in multipliers], trees.flatten(params))
         return optax.EmptyState()
 
     def update(updates, state, params=None):

@@ -111,6 +111,17 @@ def test_a_validation_split_larger_than_the_data_is_refused(tmp_path):
         data.load(config_of(tmp_path, "digits", test=0.0))
 
 
+def test_the_training_set_alone_is_limited(tmp_path):
+    whole = data.load(config_of(tmp_path, "digits"))
+    few = data.load(config_of(tmp_path, "digits", train=50))
+    assert len(few.train) == 50 and set(np.bincount(few.train.labels)) <= {4, 5, 6}
+    assert few.validation.fingerprint == whole.validation.fingerprint and few.test.fingerprint == whole.test.fingerprint
+    pixels = {image.tobytes() for image in whole.train.images}
+    assert all(image.tobytes() in pixels for image in few.train.images)
+    with pytest.raises(ConfigError, match="config.data.train is 1e"):
+        data.load(config_of(tmp_path, "digits", train=10**6))
+
+
 def test_unknown_sources_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="no data source named 'idxs'. Did you mean 'idx'"):
         data.load(config_of(tmp_path, "idxs"))

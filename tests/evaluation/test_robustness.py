@@ -33,7 +33,7 @@ def test_gray_and_oblong_images(name, shape):
     assert corrupt(pictures(3, shape), name, 3).shape == (3, *shape)
 
 
-def test_chunks_change_nothing_but_the_noise(monkeypatch):
+def test_chunks_change_nothing(monkeypatch):
     images = pictures(10)
     whole = {name: corrupt(images, name, 2) for name in ("gaussian_blur", "contrast", "jpeg", "gaussian_noise")}
     monkeypatch.setattr(robustness, "CHUNK", 3)
@@ -72,3 +72,11 @@ def test_table_and_plot_hold_what_was_measured(monkeypatch, tmp_path):
     assert run.read_json("robustness.json") == found
     assert (tmp_path / "robustness.png").stat().st_size > 5000
     assert len((tmp_path / "robustness.csv").read_text().splitlines()) == 2 + 5 * len(CORRUPTIONS)
+
+
+@pytest.mark.parametrize("clean, corrupted", [(0.2, 0.5), (0.99, 0.1), (0.0, 0.0), (1.0, 1.0)])
+def test_the_plot_shows_every_accuracy(clean, corrupted):
+    """Of a few images more may be right corrupted than clean."""
+    axes = tables.plot({"clean": clean, "corruptions": {"fog": [corrupted] * 5, "jpeg": [clean] * 5}}).axes[0]
+    low, high = axes.get_ylim()
+    assert low < 100 * min(clean, corrupted) and 100 * max(clean, corrupted) < high

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from imgcls_jax.evaluation.scores import score, softmax
+from imgcls_jax.evaluation.scores import score, softmax, train_test_gap
 
 
 @pytest.fixture
@@ -72,3 +72,10 @@ def test_the_loss_of_equal_logits_is_the_logarithm_of_the_number_of_classes():
 def test_shapes_that_do_not_fit_are_refused(examples, classes):
     with pytest.raises(ValueError, match="do not fit"):
         score(np.zeros((examples, classes)), np.zeros(2 if examples else 0, int), ["a", "b"])
+
+
+def test_the_gap_is_of_the_kept_epoch_in_points_and_has_a_sign():
+    history = [{"epoch": 1, "train_accuracy": 0.5}, {"epoch": 2, "train_accuracy": 0.9}]
+    assert train_test_gap(history, {"best_epoch": 2, "accuracy": 0.8}) == pytest.approx(10)
+    assert train_test_gap(history, {"best_epoch": 1, "accuracy": 0.8}) == pytest.approx(-30)
+    assert train_test_gap(history, {"best_epoch": 3, "accuracy": 0.8}) is None

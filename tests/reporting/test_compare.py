@@ -79,6 +79,27 @@ def test_markdown(rows):
     assert cnn["Parameters"] == "93,322"
 
 
+def test_gaps_and_epochs_stand_beside_the_reported(runs):
+    """The kept epoch, 3 of 4, was trained to 1 - 0.5 / 3."""
+    trained = 100 * (1 - 0.5 / 3)
+    rows = compare.summarize(
+        [("over", {"gap": 17.8, "epochs": 10}, runs("over", 0.5, 0.7)), ("under", {}, runs("under", 0.9))]
+    )
+    assert [row.gap for row in rows] == pytest.approx([trained - 60, trained - 90])
+    head, _, over, under = (line.strip("| ").split(" | ") for line in compare.markdown(rows).splitlines())
+    over, under = dict(zip(head, over, strict=True)), dict(zip(head, under, strict=True))
+    assert (over["Gap, pp"], over["Reported gap"], over["Reported epochs"]) == ("+23.3", "+17.8", "10")
+    assert (under["Gap, pp"], under["Reported gap"], under["Epochs"]) == ("-6.7", "–", "4")
+
+
+def test_a_gap_that_is_not_known_is_left_out(runs):
+    (run,) = runs("a", 0.9)
+    run.write_history(run.history[:2])
+    (row,) = compare.summarize([("a", {}, [run])])
+    assert row.gap is None and "Gap" not in compare.markdown([row])
+    assert next(csv.DictReader(io.StringIO(compare.csv([row]))))["gap"] == ""
+
+
 def test_csv_is_unrounded_and_leaves_unknowns_empty(rows):
     cnn, lstm = csv.DictReader(io.StringIO(compare.csv(rows)))
     assert float(cnn["accuracy"]) == rows[0].accuracy

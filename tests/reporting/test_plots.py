@@ -140,3 +140,10 @@ def test_figures_are_reproducible(history, tmp_path):
     for name in ("a.png", "b.png"):
         plots.save(plots.curves(history(3)), tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["cat", "a rather long name of a class", "$$$$$$$$$$$$$$$$", "W" * 40])
+def test_a_fitting_name_is_as_long_as_it_may_be(name):
+    fitted = plots.fit(name, 9, 54)
+    shorts = [plots.short(name, n) for n in range(1, len(name) + 1)]
+    assert fitted == [short for short in shorts if plots._width(short, 9) <= 54][-1]

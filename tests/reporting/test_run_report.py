@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from imgcls_jax.errors import RunError
-from imgcls_jax.reporting import page, run_report
+from imgcls_jax.reporting import page, robustness, run_report
 from imgcls_jax.run_folder import PREDICTIONS, TEST, RunFolder
 
 
@@ -47,7 +47,7 @@ def written(make_dataset, make_run) -> tuple[RunFolder, str]:
 
 def test_every_file_is_written(written):
     run, _ = written
-    for name in ("samples.png", "curves.png", "confusion.png", "mistakes.png"):
+    for name in ("samples.png", "curves.png", "confusion.png", "mistakes.png", "dashboard.png"):
         Image.open(run.path / name).verify()
     assert not list(run.path.glob(".*"))  # no partial file is left
 
@@ -103,6 +103,23 @@ def test_a_perfect_run_has_a_page(make_dataset, make_run):
     run_report.write(run, train=test, test=test)
     text = Reader((run.path / "report.html").read_text()).text
     assert "every test image is classified correctly" in text and "No test image is taken for another class" in text
+
+
+def test_the_page_has_the_gap(written):
+    run, text = written
+    gap = 100 * (1 - 0.5 / 3 - run.test["accuracy"])
+    assert f"Train-test gap{gap:+.1f} points" in Reader(text).text
+
+
+def test_robustness_has_its_section_once_it_is_measured(written, make_dataset):
+    run, text = written
+    assert "Robustness" not in Reader(text).text
+    found = {"examples": 50, "clean": 0.9, "mean": 0.5, "corruptions": {"jpeg": [0.7, 0.6, 0.5, 0.4, 0.3]}}
+    robustness.write(run, found)
+    run_report.write(run, train=make_dataset(90), test=make_dataset(60))
+    text = Reader((run.path / "report.html").read_text()).text
+    assert "on 50 test images: clean 90.00 %, 50.00 % on the mean" in text
+    assert "JPEG70.0060.0050.0040.0030.0050.00" in "".join(text.split())
 
 
 def test_a_class_without_training_images_keeps_its_row(make_dataset, make_run):

@@ -108,6 +108,17 @@ def test_low_rank_pairs_train_and_come_back_unmerged(tmp_path):
     np.testing.assert_allclose(model.apply(variables, transform(images)), logits, atol=1e-5)
 
 
+def test_what_is_partly_frozen_resumes_to_the_same_bits(tmp_path):
+    options = {"adapt.trainable": ("^classifier/",), "adapt.lora.targets": ("layer2_0/conv1",), "train.average": 0.9}
+    whole = train(small_config(**options), tmp_path / "whole")
+    train(small_config(**options, **{"train.epochs": 1}), tmp_path / "resumed")
+    resumed = train(small_config(**options), tmp_path / "resumed")
+    hashes = [
+        RunFolder(run.path / CHECKPOINTS / "6").read_json("progress/metadata")["hashes"] for run in (whole, resumed)
+    ]
+    assert hashes[0] == hashes[1]
+
+
 @pytest.mark.parametrize("option", ["trainable", "lora.targets"])
 def test_patterns_that_are_found_nowhere_are_refused_with_near_paths(option):
     with pytest.raises(ConfigError, match=rf"adapt.{option}: 'layer3_0/conv1' .*layer2_0/conv1/kernel"):
