@@ -30,7 +30,6 @@ CONTESTANTS: dict[str, Contestant] = {
     "ours_per_step": Contestant("ours", options={"dispatch": "per_step"}),
     "ours_jit": Contestant("ours", options={"dispatch": "jit"}),
     "ours_2_devices": Contestant("ours", environment={"JAX_NUM_CPU_DEVICES": "2"}),
-    "ours_augmented": Contestant("ours", options={"transform": "random_crop(4, reflect)|flip|normalize(.5, .25)"}),
     "jax_naive": Contestant("jax_naive"),
     "keras": Contestant("keras_fit", packages=("keras", "tensorflow"), environment={"KERAS_BACKEND": "tensorflow"}),
     "torch": Contestant("torch_eager", packages=("torch",)),

@@ -96,6 +96,14 @@ def test_turned_hue_equals_the_standard_librarys():
             np.testing.assert_allclose(after, colorsys.hsv_to_rgb((hue + turn) % 1, saturation, value), atol=1e-5)
 
 
+def test_colour_jitter_turns_the_hue_evenly_within_its_bounds(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(augmentations, "turn_hue", lambda images, turns: drawn.append(np.asarray(turns)) or images)
+    parse("color_jitter(hue=.2)")(images_of(2000, 2, 2, 3), keys_of(2000))
+    counts, _ = np.histogram(drawn[0], bins=10, range=(-0.2, 0.2))
+    assert np.abs(drawn[0]).max() <= 0.2 and counts.sum() == 2000 and 140 < counts.min() and counts.max() < 260
+
+
 def test_hues_of_two_equal_channels_stay_when_everything_is_compiled_as_one():
     """Yellow has two largest channels, which rounding may part: the hue must not jump."""
     images = images_of(64, 16, 16, 3)
