@@ -23,13 +23,18 @@ def train(config: ConfigDict, workdir: Path) -> None:
     """Trains every row of the study with every seed, in turn, and writes the comparison beside the run folders.
 
     Each run lies in `workdir`/ROW-seedN, is a process of its own, and follows commands.train: what is finished is not
-    repeated, what was interrupted goes on. Where runs fail the others are trained all the same; then the table has the
-    rows that are whole, and RunError names the runs that failed.
+    repeated, what was interrupted goes on. The runs that the study `needs` come first, as runs/NAME. Where runs fail
+    the others are trained all the same; then the table has the rows that are whole, and RunError names the runs that
+    failed.
     """
     from imgcls_jax.reporting import compare
 
     if not config.seeds:
         raise ConfigError("config.seeds is empty: give at least one seed, as in --config.seeds=0,")
+    for name, needed in config.get("needs", {}).items():
+        log.info("\n%s: first of all %s, which it needs", workdir.name, name)
+        if not _train_apart(needed, Path("runs", name)):
+            raise RunError(f"{workdir.name} needs the run {name}, which failed with the error above.")
     total, number, groups, failed = len(config.rows) * len(config.seeds), 0, [], []
     for label, row in config.rows.items():
         runs = []

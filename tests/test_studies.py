@@ -28,6 +28,7 @@ def get_config():
         "narrow": {"config": row(8), "reported": {"accuracy": 91.5}},
         "wide": {"config": row(32)},
     })
+    config.needs = ConfigDict({"first": row(16)})
     return config
 """
 
@@ -72,6 +73,12 @@ def test_every_row_has_its_seeds_and_the_table_stands_beside_them(study):
     assert "Two widths" in table and "| narrow | 2 |" in table and "91.50" in table and "±" in table
     assert (runs / "table.png").stat().st_size > 1000 and (runs / "table.csv").read_text().count("\n") == 3
     assert "run 4 of 4, wide with seed 1" in printed and "| wide | 2 |" in printed
+
+
+def test_what_the_study_needs_is_trained_before_its_rows(study):
+    folder, printed = study
+    assert (folder / "runs" / "first" / "report.html").exists()
+    assert printed.index("first of all first, which it needs") < printed.index("run 1 of 4")
 
 
 def test_seeds_are_overridden_and_finished_runs_stay(study):

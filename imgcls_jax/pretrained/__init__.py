@@ -4,6 +4,7 @@ import difflib
 import logging
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-COLLECTIONS = ("params/", "batch_stats/")  # with which the names in our own files and runs begin
+COLLECTIONS = ("params/", "batch_stats/", "whitening/")  # with which the names in our own files and runs begin
 
 
 def resolve(config: ConfigDict) -> ConfigDict:
@@ -90,16 +91,18 @@ def fetch(config: ConfigDict) -> None:
             download.fetch(weights, config.pretrained.cache)
 
 
-def initialize(config: ConfigDict, *, params: Any, model_state: Any) -> tuple[Any, Any]:
+def initialize(
+    config: ConfigDict, *, params: Any, model_state: Any, class_names: Sequence[str] = ()
+) -> tuple[Any, Any]:
     """Parameters and model state from `config.model.pretrained`, for a model that has those given.
 
-    The classifier keeps the values given where the weights have none of that shape: their classes are others.
-    Raises as `load` does.
+    The classifier keeps the values given where the weights' classes are others: where they have no classifier of that
+    shape, or are those of a run of other classes than `class_names`. Raises as `load` does.
     """
     variables = {"params": params, **model_state}
     for model, source in parts(config.model).items():
         if model == config.model.name:
-            variables = _initialize(config, model, source, variables)
+            variables = _initialize(config, model, source, variables, class_names)
         else:  # a hybrid's backbone, which stands under its name and has no classifier
             own = {collection: tree[model] for collection, tree in variables.items() if model in tree}
             arrays = read(source, model=model, cache=config.pretrained.cache)
@@ -120,13 +123,14 @@ def _without_classifier(arrays: dict[str, np.ndarray], model: str, expected: Any
     return {name: array for name, array in arrays.items() if name not in names}
 
 
-def _initialize(config: ConfigDict, model: str, source: str, variables: Any) -> Any:
+def _initialize(config: ConfigDict, model: str, source: str, variables: Any, class_names: Sequence[str]) -> Any:
     arrays = read(source, model=model, cache=config.pretrained.cache)
     keys = KEY_MAPS.get(model)
     ours = all(name.startswith(COLLECTIONS) for name in arrays)
     name_of = (lambda path: (path, "same")) if ours else key_map(model).name_of
     classifier = keys.classifier if keys else r"^params/classifier/"
-    skip = None
+    run = Path(source).expanduser()
+    skip = classifier if run.is_dir() and RunFolder(run).data["class_names"] != list(class_names) else None
     for path, leaf in trees.flatten(variables).items():
         name, layout = name_of(path)
         if re.search(classifier, path) and (name not in arrays or arrays[name].shape != file_shape(leaf.shape, layout)):

@@ -63,7 +63,9 @@ class _Training:
             log.info("Resuming %s at step %d, epoch %d.", run.path, step, self.progress.epoch + 1)
         elif config.model.get("pretrained"):
             own, pairs = lora.apart(state.params)
-            own, model_state = pretrained.initialize(config, params=own, model_state=state.model_state)
+            own, model_state = pretrained.initialize(
+                config, params=own, model_state=state.model_state, class_names=data.train.class_names
+            )
             params = {**own, **pairs}
             state = state.replace(params=params, model_state=model_state)
             if state.average:

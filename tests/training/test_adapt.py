@@ -138,6 +138,22 @@ def test_what_cannot_be(options, said):
         setup.build(small_config(**options), DATA)
 
 
+@pytest.mark.parametrize(("names", "kept"), [(("a", "b", "c"), True), (("x", "y", "z"), False)])
+def test_a_run_hands_on_its_classifier_for_the_same_classes_alone(tmp_path, names, kept):
+    config = small_config(**{"train.epochs": 1})
+    source = train(config, tmp_path / "run")
+    config.model.pretrained = str(source.path)
+    state = setup.build(config, DATA).state
+    params, model_state = pretrained.initialize(
+        config, params=state.params, model_state=state.model_state, class_names=names
+    )
+    given = trees.flatten({"params": params, **model_state})
+    theirs = pretrained.read(source.path, model="resnet20")
+    taken = {path for path in given if np.array_equal(given[path], theirs[path])}
+    classifier = {"params/classifier/kernel", "params/classifier/bias"}
+    assert taken == set(theirs) - (set() if kept else classifier)
+
+
 def without_times(history):
     return [{key: line[key] for key in line if key not in ("seconds", "images_per_second")} for line in history]
 
