@@ -53,8 +53,10 @@ def get_config() -> ConfigDict:
 
     config.adapt = adapt = ConfigDict()
     adapt.trainable = ()  # regular expressions of the parameter paths that train; () for all, with lora the pairs alone
+    adapt.last_layers = 0  # so many of the backbone's last layers, as Keras counts them, train too (EfficientNetV2-B0)
     adapt.frozen_statistics = "stored"  # stored | update: batch statistics, and dropout, where nothing trains
     adapt.feature_cache = 2_000_000_000  # most bytes of features that are computed once, where that is exact; 0 never
+    adapt.phases = ConfigDict()  # parts of training with options of their own, by name: imgcls_jax/training/phases.py
     adapt.lora = lora = ConfigDict()
     lora.targets = ()  # regular expressions of the kernels that get a trainable low-rank pair
     lora.rank = 4  # channels between the pair

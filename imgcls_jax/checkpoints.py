@@ -7,6 +7,7 @@ that a killed process leaves whole checkpoints only; the hash finds what was dam
 
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +74,17 @@ class Checkpoints:
         if not saved:
             raise RunError(f"{self.folder} holds a checkpoint of step {step} or later: nothing was saved.")
 
-    def restore(self, *, model: Any, training: Any) -> tuple[int, Any, Any, dict[str, Any]] | None:
+    def restore(
+        self, expected: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> tuple[int, Any, Any, dict[str, Any]] | None:
         """(step, model, training, progress) of the newest checkpoint that is whole, or None where there is none.
 
-        The arguments are trees of the expected shapes. What is damaged is deleted with a warning: training does that
-        part again.
+        expected: gives for the progress {"model": ..., "training": ...}, trees of the expected shapes. What is damaged
+        is deleted with a warning: training does that part again.
         """
         for step in sorted(self._manager.all_steps(), reverse=True):
-            restored = self._try(step, {"model": model, "training": training})
+            begun = self._try(step, {})
+            restored = begun and self._try(step, expected(begun["progress"]))
             if restored:
                 self._best.step = restored["progress"]["best_step"]
                 return step, restored["model"], restored["training"], restored["progress"]

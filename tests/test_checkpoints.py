@@ -31,7 +31,7 @@ def folder(tmp_path):
 def restore(folder):
     checkpoints = Checkpoints(folder)
     try:
-        return checkpoints.restore(model=shapes(MODEL), training=shapes(TRAINING))
+        return checkpoints.restore(lambda progress: {"model": shapes(MODEL), "training": shapes(TRAINING)})
     finally:
         checkpoints.close()
 

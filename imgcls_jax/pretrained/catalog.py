@@ -47,6 +47,7 @@ class KeyMap:
     classifier: str  # regex of the variables whose shapes depend on the number of classes
     family: str  # whose names they are: "torch" or "keras"
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)  # start of a name in a file -> as here
+    layers: tuple[str, ...] = ()  # of the Keras model without its top, in Keras' order, where they are to be counted
 
 
 def _imagenet(resize: int, method: str = "") -> str:
@@ -150,10 +151,10 @@ def _torch(names: Any, classifier: str) -> KeyMap:
     return KeyMap(names.torch_name, names.IGNORED, rf"^params/{classifier}/", "torch")
 
 
-def _keras(names: Any) -> KeyMap:
+def _keras(names: Any, layers: tuple[str, ...] = ()) -> KeyMap:
     # keras-applications, which wrote ResNet50's file, called the classifier "probs"; Keras reads it by order.
     aliases = {"probs/probs/": "predictions/predictions/"}
-    return KeyMap(names.keras_name, names.IGNORED, r"^params/predictions/", "keras", aliases)
+    return KeyMap(names.keras_name, names.IGNORED, r"^params/predictions/", "keras", aliases, layers)
 
 
 KEY_MAPS: dict[str, KeyMap] = {
@@ -163,7 +164,7 @@ KEY_MAPS: dict[str, KeyMap] = {
     "efficientnet_b0": _torch(efficientnet, "classifier_1"),
     "convnext_tiny": _torch(convnext, "classifier_2"),
     "resnet50_keras": _keras(resnet),
-    "efficientnetv2_b0": _keras(efficientnet),
+    "efficientnetv2_b0": _keras(efficientnet, efficientnet.keras_layers()),
 }
 
 

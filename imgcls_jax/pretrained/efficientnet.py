@@ -1,5 +1,6 @@
 """The names of EfficientNet's variables in torchvision's file, and of EfficientNetV2's in Keras'."""
 
+from imgcls_jax.models.efficientnet import V2_B0, Keras, Stage
 from imgcls_jax.pretrained import layouts
 
 IGNORED = (r".*\.num_batches_tracked",)
@@ -17,3 +18,27 @@ def keras_name(path: str) -> tuple[str, str]:
     depthwise = module.endswith("dwconv2/conv")
     layer = module.replace("dwconv2/conv", "dwconv2").replace("dwconv2/bn", "bn").replace("/", "_")
     return layouts.keras_name(path, layer=layer, norm=layer.endswith("bn"), depthwise=depthwise)
+
+
+def keras_layers() -> tuple[str, ...]:
+    """The names of all layers of Keras' EfficientNetV2-B0 without its top, in Keras' order."""
+    names = ["input_layer", "rescaling", "normalization", "stem_conv", "stem_bn", "stem_activation"]
+    for number, stage in enumerate(V2_B0, 1):
+        for index in range(stage.blocks):
+            block = Keras.block(number, index)
+            parts = _fused(stage) if stage.fused else _inverted()
+            parts += ["drop", "add"] if index else []  # the first of a stage changes the shape
+            names += [f"{block}_{part}" for part in parts]
+    return (*names, "top_conv", "top_bn", "top_activation")
+
+
+def _fused(stage: Stage) -> list[str]:
+    if stage.expand == 1:
+        return ["project_conv", "project_bn", "project_activation"]
+    return ["expand_conv", "expand_bn", "expand_activation", "project_conv", "project_bn"]
+
+
+def _inverted() -> list[str]:
+    squeeze_excite = [f"se_{part}" for part in ("squeeze", "reshape", "reduce", "expand", "excite")]
+    filtered = ["expand_conv", "expand_bn", "expand_activation", "dwconv2", "bn", "activation"]
+    return [*filtered, *squeeze_excite, "project_conv", "project_bn"]

@@ -16,9 +16,10 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from imgcls_jax import trees
-from imgcls_jax.errors import choose
+from imgcls_jax.errors import ConfigError, choose
 from imgcls_jax.models.lora import KEY, LoRA
 from imgcls_jax.models.lora import of as lora_of
+from imgcls_jax.pretrained import KEY_MAPS
 
 STATISTICS = {"stored": True, "update": False}  # whether modules of which nothing trains run as in evaluation
 
@@ -93,11 +94,36 @@ def create(config: ConfigDict, model: nn.Module, params: Any, x: Any, *, seed: i
         params = lora.add(params, targets, jax.random.key(seed))
     paths = list(trees.flatten(params))
     pairs = [path for path in paths if path.startswith(f"{KEY}/")]
-    if not settings.trainable and not lora:
+    last = settings.get("last_layers", 0)
+    if not settings.trainable and not lora and not last:
         return EVERYTHING, params
     own = [path for path in paths if path not in set(pairs)]
-    trainable = frozenset([*trees.matching("adapt.trainable", settings.trainable, own), *pairs])
+    named = trees.matching("adapt.trainable", settings.trainable, own)
+    trainable = frozenset([*named, *pairs, *(_last_layers(last, config.model, own) if last else ())])
     key = jax.random.key(0)
     features = jax.eval_shape(lambda x: model.init(key, x, method="encode"), x)
     feature_paths = frozenset(trees.flatten(features.get("params", {})))
     return Adaptation(lora, trainable, frozenset(paths), feature_paths, stored), params
+
+
+def _last_layers(count: int, config: ConfigDict, paths: list[str]) -> list[str]:
+    """The paths of what lies in the last `count` layers of the backbone as Keras counts them, those without parameters
+    (activations, sums, reshapes) among them. Raises ConfigError where that is not known.
+    """
+    backbones = list(config.backbones) if config.name == "hybrid" else [config.name]
+    keys = KEY_MAPS.get(backbones[0])
+    layers = keys.layers if keys else ()
+    if len(backbones) > 1 or not layers:
+        known = ", ".join(name for name, keys in KEY_MAPS.items() if keys.layers)
+        raise ConfigError(
+            f"adapt.last_layers counts layers as Keras does, which is known of {known}; this model is "
+            f"{', '.join(backbones)}: say in adapt.trainable what trains."
+        )
+    if not 0 < count <= len(layers):
+        raise ConfigError(f"adapt.last_layers is {count}: Keras' {backbones[0]} has {len(layers)} layers.")
+    prefix = f"{backbones[0]}/" if config.name == "hybrid" else ""
+
+    def layer(path: str) -> str:
+        return keys.name_of(f"params/{path.removeprefix(prefix)}")[0].partition("/")[0]
+
+    return [path for path in paths if path.startswith(prefix) and layer(path) in layers[-count:]]

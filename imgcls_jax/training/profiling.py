@@ -22,12 +22,12 @@ PEAKS = {
 
 
 def profile(config: ConfigDict, data: Splits, folder: Path) -> dict[str, float | None]:
-    """Traces a few steps of the config's training into `folder`, and trains nothing that is kept.
+    """Traces a few steps of the config's training (of its first phase) into `folder`; nothing of it is kept.
 
     Returns FLOPs per step (as XLA counts the program before it optimizes it), seconds per step without the trace,
     images per second, and the share of the devices' peak, None where that is not known.
     """
-    built = setup.build(config, data)
+    built = setup.build(config, data)[0]
     size = config.train.batch_size
     batches = epoch_batches(len(data.train), size, seed=config.seed, epoch=0)[: max(STEPS, TIMED_STEPS)]
     state = steps.replicate(built.state)

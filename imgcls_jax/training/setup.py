@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -11,14 +11,15 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from imgcls_jax import models, trees
+from imgcls_jax import models, pretrained, trees
 from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import steps_in_epoch
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.transforms import Transform, parse
 from imgcls_jax.data.views import VIEWS
 from imgcls_jax.errors import ConfigError, choose
-from imgcls_jax.training import adapt, optimizers, schedules, steps
+from imgcls_jax.models import lora
+from imgcls_jax.training import adapt, optimizers, phases, schedules, steps
 from imgcls_jax.training.adapt import EVERYTHING, Adaptation
 from imgcls_jax.training.schedules import Schedule
 from imgcls_jax.training.state import TrainState, start_average
@@ -30,15 +31,22 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """All that training runs on; `state` is the initial one, not yet on the devices."""
+    """All that training runs on, or a phase of it; `state` is the initial one, not yet on the devices."""
 
+    name: str  # of the phase, "" where there is but one
+    config: ConfigDict  # of the phase
     steps_per_epoch: int
-    schedule: Schedule
+    schedule: Schedule  # by the steps of the phase
     train: steps.TrainSteps
     predict: Callable[..., np.ndarray]
     state: TrainState
     adaptation: Adaptation
     embed: Callable[..., np.ndarray] | None  # where the features are computed once: variables, images -> vectors
+
+    def begin(self, state: TrainState) -> TrainState:
+        """The state with which the phase begins, from that with which the one before ended."""
+        own = self.state
+        return state.replace(opt_state=own.opt_state, rate_scale=own.rate_scale, phase_start=jnp.copy(state.step))
 
     def place(self, state: TrainState, dataset: Dataset) -> tuple[jax.Array, jax.Array]:
         """What `train` and `predict` read of a data set, on every device: its images, or their features."""
@@ -68,12 +76,25 @@ def build_predict(
     return steps.make_predict(model, transform, batch_size=settings.eval_batch_size, views=views, adaptation=adaptation)
 
 
-def build(config: ConfigDict, data: Splits) -> Setup:
-    """Raises ConfigError for what cannot be trained."""
-    _check(config, data)
+def build(config: ConfigDict, data: Splits) -> list[Setup]:
+    """The setup of each phase, at least one; they start from the same parameters. Raises ConfigError for what cannot be
+    trained."""
+    model, transform = build_model(config, num_classes=len(data.train.class_names))
+    configs = phases.of(config)
+    for phase in configs.values():
+        _check(phase, data)
+    params, model_state = steps.initialize(model, transform, data.train.images, seed=config.seed)
+    _check_parameters(config.model, trees.count(params))
+    model_state = model.prepare(model_state, data.train.images, transform)
+    return [_build(name, phase, data, model, transform, params, model_state) for name, phase in configs.items()]
+
+
+def _build(
+    name: str, config: ConfigDict, data: Splits, model: nn.Module, transform: Transform, params: Any, model_state: Any
+) -> Setup:
+    """The setup of a phase, whose evaluation is by `transform`."""
     settings, seed = config.train, config.seed
     steps_per_epoch = steps_in_epoch(len(data.train), settings.batch_size)
-    model, transform = build_model(config, num_classes=len(data.train.class_names))
     optimizer = optimizers.create(config.optimizer)
     schedule = schedules.create(
         config.schedule,
@@ -81,13 +102,12 @@ def build(config: ConfigDict, data: Splits) -> Setup:
         epochs=settings.epochs,
         steps_per_epoch=steps_per_epoch,
     )
-    params, model_state = steps.initialize(model, transform, data.train.images, seed=seed)
-    _check_parameters(config.model, trees.count(params))
-    model_state = model.prepare(model_state, data.train.images, transform)
+    train_transform = parse(config.data.transform)
     image = jax.eval_shape(transform, data.train.images[:1])
     adaptation, params = adapt.create(config, model, params, image, seed=seed)
     embed = None
-    if _caches_features(config, model, adaptation, transform, image, data):
+    same_images = train_transform.ops == tuple(op for op in transform.ops if not op.random)  # in evaluation as here
+    if same_images and _caches_features(config, model, adaptation, train_transform, image, data):
         options = {"batch_size": settings.eval_batch_size, "adaptation": adaptation}
         embed = steps.make_predict(model, transform, method="encode", **options)
         predict = steps.make_predict(model, _AsTheyAre(), method="head", **options)
@@ -95,7 +115,7 @@ def build(config: ConfigDict, data: Splits) -> Setup:
         predict = build_predict(config, model, transform, adaptation=adaptation)
     train = steps.make_train(
         model,
-        _AsTheyAre() if embed else transform,
+        _AsTheyAre() if embed else train_transform,
         optimizer,
         schedule,
         steps_per_epoch=steps_per_epoch,
@@ -107,13 +127,23 @@ def build(config: ConfigDict, data: Splits) -> Setup:
     )
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
+        phase_start=jnp.zeros((), jnp.int32),
         params=params,
         model_state=model_state,
         opt_state=optimizer.init(adaptation.split(params)[0]),
         rate_scale=jnp.ones((), jnp.float32),
         average=start_average(params, model_state) if settings.average else None,
     )
-    return Setup(steps_per_epoch, schedule, train, predict, state, adaptation, embed)
+    return Setup(name, config, steps_per_epoch, schedule, train, predict, state, adaptation, embed)
+
+
+def with_pretrained(state: TrainState, config: ConfigDict, *, class_names: Sequence[str]) -> TrainState:
+    """The initial state with the weights of `config.model.pretrained`; low-rank pairs stay as they are."""
+    own, pairs = lora.apart(state.params)
+    own, model_state = pretrained.initialize(config, params=own, model_state=state.model_state, class_names=class_names)
+    params = {**own, **pairs}
+    average = start_average(params, model_state) if state.average else None
+    return state.replace(params=params, model_state=model_state, average=average)
 
 
 class _AsTheyAre(Transform):

@@ -17,6 +17,7 @@ class TrainState(struct.PyTreeNode):
     """
 
     step: jnp.ndarray  # int32 []: optimizer steps done
+    phase_start: jnp.ndarray  # int32 []: those done before this phase of the training
     params: Any
     model_state: Any
     opt_state: optax.OptState
@@ -61,4 +62,6 @@ class Progress:
     best_step: int = 0
     stale_epochs: int = 0  # since the best
     plateau_epochs: int = 0  # since the best, or since the rate last fell
-    stopped: bool = False  # by early stopping
+    stopped: bool = False  # the phase, by early stopping
+    phase: int = 0  # which one is under way
+    phase_epochs: int = 0  # done of it

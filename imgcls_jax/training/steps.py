@@ -156,7 +156,7 @@ def make_train(
         grads, (losses, logits, model_state) = jax.grad(loss_fn, has_aux=True)(trainable)
         grads, model_state = mean_over_devices((grads, model_state))
         updates, opt_state = optimizer.update(grads, state.opt_state, trainable)
-        rate = schedule(state.step) * state.rate_scale
+        rate = schedule(state.step - state.phase_start) * state.rate_scale
         trainable = jax.tree.map(lambda p, u: p - (rate * u).astype(p.dtype), trainable, updates)
         params = trees.join(trainable, frozen)
         state = state.replace(step=state.step + 1, params=params, model_state=model_state, opt_state=opt_state)

@@ -10,6 +10,7 @@ import torch
 from generated import CASES
 
 from imgcls_jax import trees
+from imgcls_jax.pretrained import catalog
 from imgcls_jax.pretrained.port import unport
 
 SIZE = 224
@@ -110,3 +111,11 @@ def test_statistics_of_keras_after_a_training_step(name, table):
     error = max(generated.difference(ours[key], variables[key].numpy()) for key in ours)
     table(f"{name}, running statistics after a step", f"{error:.1e}")
     assert error <= generated.BOUND
+
+
+def test_layers_are_counted_as_keras_counts_them():
+    """The names of all layers, and what of them "the last 30" and "the last 50" are."""
+    model = reference.keras.applications.EfficientNetV2B0(weights=None, include_top=False, input_shape=(SIZE, SIZE, 3))
+    ours = catalog.key_map("efficientnetv2_b0").layers
+    theirs = [layer.name for layer in model.layers]
+    assert theirs[1:] == list(ours)[1:] and theirs[0].startswith(ours[0])  # Keras numbers its input layers

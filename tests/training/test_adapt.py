@@ -3,71 +3,26 @@
 import jax
 import numpy as np
 import pytest
+from residual import DATA, changed, small_config, train, without_times
 
-from configs import base
 from imgcls_jax import pretrained, trees
 from imgcls_jax.checkpoints import Checkpoints
-from imgcls_jax.data import Splits
-from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.models.lora import KEY
 from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
-from imgcls_jax.training import loop, recorder, setup, steps
-
-
-@pytest.fixture(autouse=True)
-def no_tensorboard(monkeypatch):
-    class Writer:
-        def __getattr__(self, name):
-            return lambda *args, **kwargs: None
-
-    monkeypatch.setattr(recorder, "_summary_writer", lambda run: Writer())
-
-
-def noise(count: int, seed: int) -> Dataset:
-    random = np.random.default_rng(seed)
-    images = random.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
-    return Dataset(images, (np.arange(count) % 3).astype(np.int32), ("a", "b", "c"))
-
-
-DATA = Splits(train=noise(48, 0), validation=noise(12, 1), test=noise(12, 2), report={})
-
-
-def small_config(**changes):
-    config = base.get_config()
-    config.model.update(name="resnet20", blocks=(1, 1), width=8, kernels=(3, 3), shortcut_kernels=(1, 1))
-    config.train.update(epochs=2, batch_size=16, eval_batch_size=12)
-    config.optimizer.update(name="momentum", learning_rate=0.05)
-    config.adapt.feature_cache = 0
-    config.update_from_flattened_dict(changes)
-    return config
-
-
-def train(config, path) -> RunFolder:
-    run = RunFolder(path)
-    path.mkdir(exist_ok=True)
-    run.write_json("config.json", config.to_dict())
-    shape = {"train": {"shape": [8, 8, 3]}}
-    run.write_json("data.json", {"class_names": ["a", "b", "c"], "splits": shape})
-    loop.train(config, run, DATA)
-    return run
+from imgcls_jax.training import setup, steps
 
 
 def before_and_after(config, path):
     """Parameters and statistics by path, of the initial state and of the newest checkpoint."""
-    state = setup.build(config, DATA).state
+    state = setup.build(config, DATA)[0].state
     run = train(config, path)
     checkpoints = Checkpoints(run.path / CHECKPOINTS, read_only=True)
     _, model = checkpoints.restore_best()
     checkpoints.close()
     first = trees.flatten({"params": state.params, **state.model_state})
     return first, trees.flatten({"params": model["params"], **model["model_state"]})
-
-
-def changed(first, last) -> set[str]:
-    assert set(first) == set(last)
-    return {path for path in first if not np.array_equal(first[path], last[path])}
 
 
 def test_frozen_leaves_and_statistics_keep_their_bits_and_all_others_change(tmp_path):
@@ -143,7 +98,7 @@ def test_a_run_hands_on_its_classifier_for_the_same_classes_alone(tmp_path, name
     config = small_config(**{"train.epochs": 1})
     source = train(config, tmp_path / "run")
     config.model.pretrained = str(source.path)
-    state = setup.build(config, DATA).state
+    state = setup.build(config, DATA)[0].state
     params, model_state = pretrained.initialize(
         config, params=state.params, model_state=state.model_state, class_names=names
     )
@@ -152,10 +107,6 @@ def test_a_run_hands_on_its_classifier_for_the_same_classes_alone(tmp_path, name
     taken = {path for path in given if np.array_equal(given[path], theirs[path])}
     classifier = {"params/classifier/kernel", "params/classifier/bias"}
     assert taken == set(theirs) - (set() if kept else classifier)
-
-
-def without_times(history):
-    return [{key: line[key] for key in line if key not in ("seconds", "images_per_second")} for line in history]
 
 
 @pytest.mark.parametrize("average", [0.0, 0.9])
@@ -185,7 +136,7 @@ def test_cached_features_give_the_same_losses(tmp_path, average):
 )
 def test_features_are_cached_exactly_where_they_stay_the_same(options, cached):
     config = small_config(**{"adapt.trainable": ("^classifier/",), "adapt.feature_cache": 10**6, **options})
-    assert (setup.build(config, DATA).embed is not None) == cached
+    assert (setup.build(config, DATA)[0].embed is not None) == cached
 
 
 def test_nothing_is_computed_backwards_below_what_trains():
@@ -193,7 +144,7 @@ def test_nothing_is_computed_backwards_below_what_trains():
 
     def flops(*patterns):
         config = small_config(**{"adapt.trainable": patterns})
-        built = setup.build(config, DATA)
+        built = setup.build(config, DATA)[0]
         indices = steps.split(np.zeros((1, 16), np.int32), 1)
         return built.train.flops(steps.replicate(built.state), steps.place(DATA.train), indices)
 
@@ -202,5 +153,5 @@ def test_nothing_is_computed_backwards_below_what_trains():
 
 
 def test_the_optimizer_keeps_nothing_of_what_is_frozen():
-    state = setup.build(small_config(**{"adapt.trainable": ("^classifier/",)}), DATA).state
+    state = setup.build(small_config(**{"adapt.trainable": ("^classifier/",)}), DATA)[0].state
     assert trees.count(jax.tree.leaves(state.opt_state)) == 16 * 3 + 3

@@ -19,20 +19,9 @@ from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.transforms import parse
 from imgcls_jax.errors import ConfigError, DataError, TrainingError
 from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
-from imgcls_jax.training import loop, optimizers, profiling, recorder, setup, steps
+from imgcls_jax.training import loop, optimizers, profiling, setup, steps
 from imgcls_jax.training.interrupt import Interrupted
 from imgcls_jax.training.state import TrainState
-
-
-@pytest.fixture(autouse=True)
-def no_tensorboard(monkeypatch):
-    """TensorFlow takes seconds to import; tests/test_launch.py looks at the files it writes."""
-
-    class Writer:
-        def __getattr__(self, name):
-            return lambda *args, **kwargs: None
-
-    monkeypatch.setattr(recorder, "_summary_writer", lambda run: Writer())
 
 
 def quadrants(count: int, seed: int) -> Dataset:
@@ -61,6 +50,7 @@ def begin(config, path) -> RunFolder:
     run = RunFolder(path)
     path.mkdir(exist_ok=True)
     run.write_json("config.json", config.to_dict())
+    run.write_json("data.json", {"class_names": DATA.train.class_names})
     return run
 
 
@@ -134,14 +124,14 @@ def test_the_running_average_is_what_is_kept(tmp_path):
     """Against an average taken by hand of the weights after every step."""
     config, seen = averaged_config(**{"train.epochs": 1, "train.steps_per_dispatch": 1}), []
     training = loop._Training(config, begin(config, tmp_path / "run"), DATA)
-    average, train = steps.fetch(training.state.params), training.setup.train
+    average, train = steps.fetch(training.state.params), training.phase.train
 
     def watched(*args):
         state, metrics = train(*args)
         seen.append(steps.fetch(state.params))
         return state, metrics
 
-    training.setup = dataclasses.replace(training.setup, train=watched)
+    training.phases = [dataclasses.replace(training.phase, train=watched)]
     training.run()
     training.close()
     for step, params in enumerate(seen, 1):
@@ -255,7 +245,8 @@ def test_devices_hold_the_same_state():
     step = steps.make_train(
         model, transform, optimizer, lambda _: 1e-2, steps_per_epoch=10, label_smoothing=0.1, seed=0
     )
-    state = TrainState(jnp.zeros((), jnp.int32), params, model_state, optimizer.init(params), jnp.ones(()))
+    start = np.zeros((), np.int32)
+    state = TrainState(start, start, params, model_state, optimizer.init(params), jnp.ones(()))
     batches = epoch_batches(210, 20, seed=0, epoch=0)
     state, metrics = step(steps.replicate(state), steps.place(DATA.train), steps.split(batches[:3], 4), 3)
     assert int(steps.fetch(state.step)) == 3
@@ -268,7 +259,7 @@ def test_devices_hold_the_same_state():
 def test_mixing_trains_the_same_on_any_number_of_devices(text, tmp_path):
     """Partners are of the whole batch: one device's losses, by hand, are those of two."""
     config = small_config(**{"data.transform": text})
-    built = setup.build(config, DATA)
+    built = setup.build(config, DATA)[0]
     model, transform = setup.build_model(config, num_classes=4)
     index = epoch_batches(210, 20, seed=0, epoch=0)[0]
     params = jax.tree.map(np.array, built.state.params)  # the step takes the memory of those given
