@@ -56,6 +56,8 @@ def get_config() -> ConfigDict:
     adapt.last_layers = 0  # so many of the backbone's last layers, as Keras counts them, train too (EfficientNetV2-B0)
     adapt.frozen_statistics = "stored"  # stored | update: batch statistics, and dropout, where nothing trains
     adapt.feature_cache = 2_000_000_000  # most bytes of features that are computed once, where that is exact; 0 never
+    adapt.feature_folder = "~/.cache/imgcls_jax/features"  # where they are kept for other runs; "" keeps none
+    adapt.feature_disk = 10_000_000_000  # most bytes kept there; what was used longest ago goes first
     adapt.phases = ConfigDict()  # parts of training with options of their own, by name: imgcls_jax/training/phases.py
     adapt.lora = lora = ConfigDict()
     lora.targets = ()  # regular expressions of the kernels that get a trainable low-rank pair

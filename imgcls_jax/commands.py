@@ -23,6 +23,7 @@ from imgcls_jax.run_folder import (
     ROBUSTNESS,
     SHOWN,
     TEST,
+    WHERE,
     RunFolder,
     flat_options,
 )
@@ -34,8 +35,6 @@ log = logging.getLogger(__name__)
 
 PUBLISHED = (CONFIG, ENVIRONMENT, DATA, METRICS, TEST, PREDICTIONS, REPORT)
 PUBLISHED_IF_THERE = ("dashboard.png", ROBUSTNESS, "robustness.md", "robustness.csv", "robustness.png")
-# Where data and weights lie is no part of what a run is (their fingerprints are), nor on how many devices it is made.
-WHERE = ("data.path", "data.cache", "pretrained.cache", "train.cpu_devices")
 
 
 def train(config: ConfigDict, workdir: Path) -> RunFolder:

@@ -27,6 +27,13 @@ LOCK = ".lock"  # held by the process that trains into the folder
 SHOWN = "show_data.png"  # of --mode show_data
 ROBUSTNESS = "robustness.json"  # accuracies under corruptions
 
+# Options that are no part of what a run is: where data, weights and features lie (their hashes are), and on how many
+# devices it is made.
+WHERE = (
+    *("data.path", "data.cache", "pretrained.cache", "train.cpu_devices"),
+    *("adapt.feature_cache", "adapt.feature_folder", "adapt.feature_disk"),
+)
+
 
 def flat_options(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested options by path: {"optimizer.name": "adam", ...}."""

@@ -12,7 +12,7 @@ from imgcls_jax.checkpoints import Checkpoints, shapes
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.evaluation.scores import score, softmax
 from imgcls_jax.run_folder import CHECKPOINTS, PREDICTIONS, TEST, RunFolder, write_atomically
-from imgcls_jax.training import adapt, steps
+from imgcls_jax.training import adapt, phases, steps
 from imgcls_jax.training.setup import build_model, build_predict
 
 
@@ -28,7 +28,9 @@ class Predictor:
             lambda: steps.initialize(model, transform, np.zeros((1, *shape), np.uint8), seed=0)
         )
         image = jax.eval_shape(transform, jax.ShapeDtypeStruct((1, *shape), np.uint8))
-        adaptation, params = adapt.create(config, model, params, image, seed=0)
+        last = list(phases.of(config).values())[-1]
+        adaptation, params = adapt.create(last, model, params, image, seed=0)
+        self.trainable = trees.count(adaptation.split(params)[0])  # parameters that trained, in the last phase
         expected = {"params": params, "model_state": model_state}
         checkpoints = Checkpoints(run.path / CHECKPOINTS, read_only=True)
         self.step, restored = checkpoints.restore_best(shapes(expected))
@@ -66,6 +68,7 @@ def _summary(run: RunFolder, predictor: Predictor) -> dict[str, Any]:
         "validation_loss": best["validation_loss"],
         "epochs": len(history),
         "parameters": trees.count(predictor.params),
+        "trainable": predictor.trainable,
         "train_seconds": sum(seconds),
         "seconds_per_epoch": statistics.median(seconds),  # the first epoch's include compilation
     }

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation.scores import train_test_gap
-from imgcls_jax.run_folder import RunFolder, flat_options, write_atomically
+from imgcls_jax.run_folder import WHERE, RunFolder, flat_options, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 REPORTED = ("accuracy", "loss", "gap", "epochs", "seconds_per_epoch")
 UNKNOWN = "–"
-FREE = ("name", "seed", "data.path", "data.cache")  # options that may differ between the runs of one row
+FREE = ("name", "seed", *WHERE)  # options that may differ between the runs of one row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Row:
     loss: float  # of the test set
     gap: float | None  # training less test accuracy, percentage points
     parameters: int
+    trainable: int  # of these, in the last phase
     seconds_per_epoch: float
     epochs: float  # run
     device: str
@@ -149,6 +150,7 @@ def _row(label: str, reported: Mapping[str, float], runs: Sequence[RunFolder]) -
         loss=mean("loss"),
         gap=_mean([train_test_gap(run.history, test) for run, test in zip(runs, tests, strict=True)]),
         parameters=tests[0]["parameters"],
+        trainable=tests[0].get("trainable", tests[0]["parameters"]),
         seconds_per_epoch=mean("seconds_per_epoch"),
         epochs=mean("epochs"),
         device=", ".join(dict.fromkeys(str(run.environment.get("device", "")) for run in runs)),
@@ -183,6 +185,7 @@ def _columns(rows: Sequence[Row]) -> dict[str, list[str]]:
     def reported(key: str, form: str) -> list[str]:
         return [format(row.reported[key], form) if key in row.reported else UNKNOWN for row in rows]
 
+    partly = any(row.trainable < row.parameters for row in rows)
     margins = ["" if row.accuracy_margin is None else f" ± {row.accuracy_margin:.2f}" for row in rows]
     return {
         "System": [row.label for row in rows],
@@ -194,6 +197,7 @@ def _columns(rows: Sequence[Row]) -> dict[str, list[str]]:
         "Gap, pp": [UNKNOWN if row.gap is None else f"{row.gap:+.1f}" for row in rows],
         "Reported gap": reported("gap", "+.1f"),
         "Parameters": [f"{row.parameters:,}" for row in rows],
+        "Trainable": [f"{row.trainable:,}" if partly else UNKNOWN for row in rows],
         "Epochs": [f"{row.epochs:.1f}".removesuffix(".0") for row in rows],
         "Reported epochs": reported("epochs", "g"),
         "s/epoch": [f"{row.seconds_per_epoch:.2f}" for row in rows],

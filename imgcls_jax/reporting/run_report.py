@@ -73,11 +73,13 @@ def write(run: RunFolder, *, train: Dataset, test: Dataset) -> None:
 def _header(run: RunFolder) -> str:
     scores, config, device = run.test, run.config, run.environment.get("device", "an unnamed device")
     epochs = f"{scores['best_epoch']} of {scores['epochs']}"
+    trainable = scores.get("trainable", scores["parameters"])
+    trained = f", of which {trainable:,} were trained" if trainable < scores["parameters"] else ""
     summary = (
         f"<b>{escape(config.model.name)}</b> on <b>{escape(config.data.get('name') or config.data.source)}</b> "
         f"classifies <b>{page.percent(scores['accuracy'])}</b> of {scores['examples']:,} test images correctly, with a "
-        f"loss of {scores['loss']:.4f}. It has {scores['parameters']:,} parameters, keeps the weights of epoch "
-        f"{epochs}, and trained for {page.duration(scores['train_seconds'])} on {escape(str(device))}."
+        f"loss of {scores['loss']:.4f}. It has {scores['parameters']:,} parameters{trained}, keeps the weights of "
+        f"epoch {epochs}, and trained for {page.duration(scores['train_seconds'])} on {escape(str(device))}."
     )
     cards = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in _facts(run).items())
     return (

@@ -16,7 +16,7 @@ from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import epoch_batches
 from imgcls_jax.errors import TrainingError
 from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
-from imgcls_jax.training import recorder, setup, steps
+from imgcls_jax.training import features, recorder, setup, steps
 from imgcls_jax.training.interrupt import Interrupted, catch_signals
 from imgcls_jax.training.losses import cross_entropy
 from imgcls_jax.training.state import Progress, as_trees, from_trees
@@ -51,7 +51,6 @@ class _Training:
         self.pace = math.inf  # seconds that a step of the last dispatch took
         history: list[dict[str, Any]] = []
         state = self.phases[0].state
-        log.info("%s", parameter_overview.get_parameter_overview(state.params, include_stats=False))
         if restored := self.checkpoints.restore(self._expected):
             step, model_tree, training_tree, progress = restored
             self.progress = Progress(**progress)
@@ -79,22 +78,28 @@ class _Training:
         number, name = self.progress.phase + 1, self.phase.name
         if name:
             log.info("Phase %d of %d: %s, %d epochs.", number, len(self.phases), name, self.phase.config.train.epochs)
-        trainable, frozen = map(trees.count, self.phase.adaptation.split(self.state.params))
+        trainable, frozen = map(trees.flatten, self.phase.adaptation.split(self.state.params))
+        log.info("Trainable:\n%s", parameter_overview.get_parameter_overview(trainable, include_stats=False))
         if frozen:
-            log.info("%s parameters train, %s are frozen.", f"{trainable:,}", f"{frozen:,}")
-        self.train_data, self.validation_images = self._place(self.data)
-
-    def _place(self, data: Splits):
-        """The training set and the validation set's images, or their features, on the devices."""
-        started = time.perf_counter()
-        placed = self.phase.place(self.state, data.train), self.phase.place(self.state, data.validation)[0]
+            log.info("Frozen: %s -- %s trainable", f"{trees.count(frozen):,}", f"{trees.count(trainable):,}")
+        self.train_data, self.feature_seconds = self.phase.place(self.state, self.data.train)
+        (self.validation_images, _), seconds = self.phase.place(self.state, self.data.validation)
         if self.phase.embed:
-            log.info(
-                "Nothing of the features is trained or random: computed once for %d images, in %.1f s.",
-                len(data.train) + len(data.validation),
-                time.perf_counter() - started,
-            )
-        return placed
+            seconds += self.feature_seconds
+            log.info("Nothing of the features is trained or random: they are computed once, in %.1f s.", seconds)
+
+    def _end(self) -> None:
+        """Says what the features computed once have spared, and begins the next phase, if any."""
+        progress = self.progress
+        if self.phase.embed:
+            own = [line["seconds"] for line in self.recorder.history if line["phase"] == progress.phase + 1]
+            log.info("%s", features.spared(own, self.feature_seconds))
+        if progress.phase + 1 < len(self.phases):
+            progress.phase += 1
+            progress.phase_epochs, progress.stale_epochs, progress.plateau_epochs = 0, 0, 0
+            progress.stopped = False
+            self.state = steps.replicate(self.phase.begin(self.state))
+            self._begin()
 
     def run(self) -> None:
         with catch_signals() as interrupt:
@@ -160,6 +165,7 @@ class _Training:
             "validation_loss": loss,
             "validation_accuracy": accuracy,
             "learning_rate": self._rate(step - 1),
+            "phase": progress.phase + 1,
             "seconds": progress.seconds,
             "images_per_second": seen / progress.seconds,
         }
@@ -171,12 +177,8 @@ class _Training:
             log.info(
                 "Stopped early: no better %s on validation for %d epochs.", self.settings.monitor, progress.stale_epochs
             )
-        if self._over() and progress.phase + 1 < len(self.phases):
-            progress.phase += 1
-            progress.phase_epochs, progress.stale_epochs, progress.plateau_epochs = 0, 0, 0
-            progress.stopped = False
-            self.state = steps.replicate(self.phase.begin(self.state))
-            self._begin()
+        if self._over():
+            self._end()
         self._save()
 
     def _decide(self, figure: float, step: int) -> bool:

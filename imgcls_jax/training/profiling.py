@@ -31,7 +31,7 @@ def profile(config: ConfigDict, data: Splits, folder: Path) -> dict[str, float |
     size = config.train.batch_size
     batches = epoch_batches(len(data.train), size, seed=config.seed, epoch=0)[: max(STEPS, TIMED_STEPS)]
     state = steps.replicate(built.state)
-    indices, images = steps.split(batches, len(batches)), built.place(state, data.train)
+    indices, images = steps.split(batches, len(batches)), built.place(state, data.train)[0]
     flops = built.train.flops(state, images, indices)
     state, _ = built.train(state, images, indices, 1)  # compiles
     with jax.profiler.trace(str(folder), create_perfetto_trace=True):

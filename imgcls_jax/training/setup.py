@@ -19,7 +19,7 @@ from imgcls_jax.data.transforms import Transform, parse
 from imgcls_jax.data.views import VIEWS
 from imgcls_jax.errors import ConfigError, choose
 from imgcls_jax.models import lora
-from imgcls_jax.training import adapt, optimizers, phases, schedules, steps
+from imgcls_jax.training import adapt, features, optimizers, phases, schedules, steps
 from imgcls_jax.training.adapt import EVERYTHING, Adaptation
 from imgcls_jax.training.schedules import Schedule
 from imgcls_jax.training.state import TrainState, start_average
@@ -48,12 +48,17 @@ class Setup:
         own = self.state
         return state.replace(opt_state=own.opt_state, rate_scale=own.rate_scale, phase_start=jnp.copy(state.step))
 
-    def place(self, state: TrainState, dataset: Dataset) -> tuple[jax.Array, jax.Array]:
-        """What `train` and `predict` read of a data set, on every device: its images, or their features."""
+    def place(self, state: TrainState, dataset: Dataset) -> tuple[tuple[jax.Array, jax.Array], float]:
+        """What `train` and `predict` read of a data set, on every device: its images, or their features; and labels.
+
+        Second, the seconds that the features take to compute, 0 without.
+        """
         if self.embed is None:
-            return steps.place(dataset)
-        vectors = self.embed(variables(state), steps.replicate(dataset.images))
-        return steps.replicate((vectors, dataset.labels))
+            return steps.place(dataset), 0.0
+        vectors, seconds = features.compute(
+            self.config, self.embed, variables(state), self.adaptation.feature_paths, dataset
+        )
+        return steps.replicate((vectors, dataset.labels)), seconds
 
 
 def variables(state: TrainState) -> dict[str, Any]:

@@ -24,17 +24,18 @@ def small_config(**changes):
     config.train.update(epochs=2, batch_size=16, eval_batch_size=12)
     config.optimizer.update(name="momentum", learning_rate=0.05)
     config.adapt.feature_cache = 0
+    config.adapt.feature_folder = ""
     config.update_from_flattened_dict(changes)
     return config
 
 
-def train(config, path) -> RunFolder:
+def train(config, path, data=DATA) -> RunFolder:
     run = RunFolder(path)
     path.mkdir(exist_ok=True)
     run.write_json("config.json", config.to_dict())
     shape = {"train": {"shape": [8, 8, 3]}}
     run.write_json("data.json", {"class_names": ["a", "b", "c"], "splits": shape})
-    loop.train(config, run, DATA)
+    loop.train(config, run, data)
     return run
 
 
