@@ -25,6 +25,7 @@ from imgcls_jax.run_folder import (
     TEST,
     WHERE,
     RunFolder,
+    differing,
     flat_options,
 )
 
@@ -163,8 +164,7 @@ def _check_folder(run: RunFolder, config: ConfigDict) -> None:
     theirs, ours = flat_options(run.config), flat_options(ConfigDict(json.loads(json.dumps(config.to_dict()))))
     differs = [
         f"  {key}: {theirs.get(key, 'not set')!r} there, {ours.get(key, 'not set')!r} now"
-        for key in sorted({*theirs, *ours})
-        if key not in WHERE and theirs.get(key) != ours.get(key)
+        for key in differing(theirs, ours, free=WHERE)
     ]
     if differs:
         raise RunError(

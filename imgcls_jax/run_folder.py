@@ -44,6 +44,18 @@ def flat_options(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def differing(one: Mapping[str, Any], other: Mapping[str, Any], *, free: Iterable[str]) -> list[str]:
+    """The paths of the options, but for those `free`, in which two configs (as of `flat_options`) differ.
+
+    An option that one of them does not have, since it was made by another version, counts there as off: 0, "" or ().
+    """
+    return [
+        key
+        for key in sorted({*one, *other} - {*free})
+        if one.get(key) != other.get(key) and (one.get(key) or other.get(key))
+    ]
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file that is either whole or not there, whenever the process is killed."""
     partial = path.with_name(f".{path.name}.partial")

@@ -4,11 +4,11 @@ import sys
 import pytest
 
 from imgcls_jax.errors import RunError
-from imgcls_jax.run_folder import RunFolder
+from imgcls_jax.run_folder import RunFolder, differing
 
 HOLD = """
 import sys
-from imgcls_jax.run_folder import RunFolder
+from imgcls_jax.run_folder import RunFolder, differing
 with RunFolder(sys.argv[1]).locked():
     print("held", flush=True)
     sys.stdin.read()
@@ -27,3 +27,9 @@ def test_a_folder_is_locked_until_its_process_ends_even_by_a_kill(tmp_path):
         pass
     with run.locked():  # and again, once it was let go
         pass
+
+
+def test_options_of_another_version_count_as_off():
+    old, new = {"train.epochs": 3, "seed": 0}, {"train.epochs": 3, "seed": 1, "adapt.phases": "", "train.average": 0.0}
+    assert differing(old, new, free=["seed"]) == [] and differing(new, old, free=[]) == ["seed"]
+    assert differing(old, new | {"train.average": 0.9}, free=["seed"]) == ["train.average"]

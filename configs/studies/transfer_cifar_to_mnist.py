@@ -14,14 +14,15 @@ from ml_collections import ConfigDict
 from configs import base, cifar_fast
 
 IMAGES = {  # epochs and batch size by the number of training images
-    100: (40, 20),
-    1_000: (20, 50),
-    59_000: (2, 250),
+    100: (30, 20),
+    1_000: (10, 50),
+    59_000: (1, 128),
 }
-LORA = {"adapt.trainable": ("^classifier/",), "optimizer.learning_rate": 3e-3}
+HEAD = ("^classifier/",)
+LORA = {"adapt.trainable": HEAD, "optimizer.learning_rate": 1e-2}
 METHODS = {
     "scratch": {"model.pretrained": None},
-    "probe": {"adapt.trainable": ("^classifier/",), "optimizer.learning_rate": 1e-2},
+    "probe": {"adapt.trainable": HEAD, "optimizer.learning_rate": 0.1},
     "lora_first": LORA | {"adapt.lora.targets": ("^block1_conv./kernel",)},
     "lora_middle": LORA | {"adapt.lora.targets": ("^block2_conv./kernel",)},
     "lora_all": LORA | {"adapt.lora.targets": ("_conv./kernel",)},

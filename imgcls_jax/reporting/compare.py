@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation.scores import train_test_gap
-from imgcls_jax.run_folder import WHERE, RunFolder, flat_options, write_atomically
+from imgcls_jax.run_folder import WHERE, RunFolder, differing, flat_options, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -166,9 +166,9 @@ def _check_alike(label: str, runs: Sequence[RunFolder]) -> None:
     first, *others = (flat_options(run.config) for run in runs)
     seeds = {first["seed"]: runs[0]}
     for run, config in zip(runs[1:], others, strict=True):
-        differing = [key for key in first | config if key not in FREE and first.get(key) != config.get(key)]
-        if differing:
-            listed = ", ".join(f"{key} ({first.get(key)!r} and {config.get(key)!r})" for key in differing)
+        differs = differing(first, config, free=FREE)
+        if differs:
+            listed = ", ".join(f"{key} ({first.get(key)!r} and {config.get(key)!r})" for key in differs)
             raise RunError(
                 f"The runs of row {label!r} may differ in their seed alone, but {runs[0].path} and {run.path} "
                 f"differ in {listed}."
