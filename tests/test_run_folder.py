@@ -8,7 +8,7 @@ from imgcls_jax.run_folder import RunFolder, differing
 
 HOLD = """
 import sys
-from imgcls_jax.run_folder import RunFolder, differing
+from imgcls_jax.run_folder import RunFolder
 with RunFolder(sys.argv[1]).locked():
     print("held", flush=True)
     sys.stdin.read()
