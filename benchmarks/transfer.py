@@ -20,6 +20,7 @@ from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.training import setup, steps
 
 TRAIN, VALIDATION = 40_000, 10_000  # images of report D's split
+WIDTH = 2048  # of ResNet-50's features
 TRAINABLE = {"everything": (), "layer4 and classifier": ("^layer4_", "^fc/"), "classifier": ("^fc/",)}
 
 
@@ -59,7 +60,7 @@ def caching(size: int, batches: int, *, rounds: int) -> Rates:
     batch = config.train.batch_size
     data = examples(batches * batch)
     plain, once = built(config, data), built(config_of(size), data)
-    images, vectors = steps.replicate(data.images), np.zeros((TRAIN, 2048), np.float32)
+    images, vectors = steps.replicate(data.images), np.zeros((TRAIN, WIDTH), np.float32)
     whole = steps.replicate((vectors, examples(TRAIN).labels))
     variables = steps.replicate(setup.variables(plain.state))
     parts = {
