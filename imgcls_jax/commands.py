@@ -13,6 +13,7 @@ from imgcls_jax import backend
 from imgcls_jax.data import checks
 from imgcls_jax.errors import RunError
 from imgcls_jax.run_folder import (
+    CALIBRATION,
     CONFIG,
     DATA,
     ENVIRONMENT,
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PUBLISHED = (CONFIG, ENVIRONMENT, DATA, METRICS, TEST, PREDICTIONS, REPORT)
-PUBLISHED_IF_THERE = ("dashboard.png", ROBUSTNESS, "robustness.md", "robustness.csv", "robustness.png")
+PUBLISHED_IF_THERE = (
+    *("dashboard.png", CALIBRATION, "calibration.png"),
+    *(ROBUSTNESS, "robustness.md", "robustness.csv", "robustness.png"),
+)
 
 
 def train(config: ConfigDict, workdir: Path) -> RunFolder:
@@ -66,7 +70,6 @@ def train(config: ConfigDict, workdir: Path) -> RunFolder:
 
 def _train(config: ConfigDict, run: RunFolder, splits: "Splits") -> None:
     from imgcls_jax.evaluation import predict
-    from imgcls_jax.reporting import run_report
     from imgcls_jax.training import loop, recorder
 
     run.write_json(CONFIG, config.to_dict())
@@ -74,8 +77,8 @@ def _train(config: ConfigDict, run: RunFolder, splits: "Splits") -> None:
     run.write_json(DATA, splits.report)
     loop.train(config, run, splits)
     if not (run.path / TEST).exists():
-        predict.test(run, splits.test)
-    run_report.write(run, train=splits.train, test=splits.test)
+        predict.test(run, splits)
+    _report(run, splits)
     recorder.write_images(run, step=run.test["best_step"], names=("samples.png", "confusion.png"))
 
 
@@ -110,11 +113,20 @@ def show_data(config: ConfigDict, workdir: Path) -> None:
 
 def report(folders: list[str]) -> None:
     """Writes the pages of tested runs anew."""
+    backend.configure()
+    for run, splits in _runs_with_data(folders):
+        _report(run, splits)
+        log.info("%s", run.path / REPORT)
+
+
+def _report(run: RunFolder, splits: "Splits") -> None:
+    from imgcls_jax.evaluation import calibration, predict
     from imgcls_jax.reporting import run_report
 
-    for run, splits in _runs_with_data(folders):
-        run_report.write(run, train=splits.train, test=splits.test)
-        log.info("%s", run.path / REPORT)
+    if run.validation_predictions is None:
+        predict.add_validation(run, splits)
+    calibration.write(run)
+    run_report.write(run, train=splits.train, test=splits.test)
 
 
 def robustness(folders: list[str], limit: int = 0) -> None:
@@ -124,12 +136,11 @@ def robustness(folders: list[str], limit: int = 0) -> None:
     """
     from imgcls_jax.evaluation import robustness
     from imgcls_jax.reporting import robustness as tables
-    from imgcls_jax.reporting import run_report
 
     backend.configure()
     for run, splits in _runs_with_data(folders):
         table = tables.write(run, robustness.evaluate(run, splits.test, limit=limit))
-        run_report.write(run, train=splits.train, test=splits.test)
+        _report(run, splits)
         log.info("\n%s\n%s\n%s", run.path, table, run.path / "robustness.png")
 
 

@@ -18,7 +18,7 @@ ENVIRONMENT = "environment.json"  # versions, device, commit, data fingerprint, 
 DATA = "data.json"  # the data report
 METRICS = "metrics.jsonl"  # a line an epoch
 TEST = "test.json"  # test figures and the run's summary
-PREDICTIONS = "predictions.npz"  # probabilities float32 [N, K] and labels int32 [N] of the test set
+PREDICTIONS = "predictions.npz"  # probabilities float32 [N, K] and labels int32 [N] of the test and validation sets
 REPORT = "report.html"  # written last: its presence marks the run as finished
 CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
@@ -26,6 +26,7 @@ PROFILE = "profile"  # the trace of --profile
 LOCK = ".lock"  # held by the process that trains into the folder
 SHOWN = "show_data.png"  # of --mode show_data
 ROBUSTNESS = "robustness.json"  # accuracies under corruptions
+CALIBRATION = "calibration.json"  # calibration errors, and the temperature that lowers them
 
 # Options that are no part of what a run is: where data, weights and features lie (their hashes are), and on how many
 # devices it is made.
@@ -112,6 +113,14 @@ class RunFolder:
         """The test set's probabilities, float32 [N, K], and labels, int32 [N]."""
         with np.load(self._file(PREDICTIONS), allow_pickle=False) as arrays:
             return arrays["probabilities"], arrays["labels"]
+
+    @property
+    def validation_predictions(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The same of the validation set; None in folders of versions that did not keep them."""
+        with np.load(self._file(PREDICTIONS), allow_pickle=False) as arrays:
+            if "validation_labels" not in arrays:
+                return None
+            return arrays["validation_probabilities"], arrays["validation_labels"]
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from imgcls_jax import trees
 from imgcls_jax.checkpoints import Checkpoints, shapes
-from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.data import Splits
 from imgcls_jax.evaluation.scores import score, softmax
 from imgcls_jax.run_folder import CHECKPOINTS, PREDICTIONS, TEST, RunFolder, write_atomically
 from imgcls_jax.training import adapt, phases, steps
@@ -44,16 +44,28 @@ class Predictor:
         return self._predict(self._variables, steps.replicate(images))
 
 
-def test(run: RunFolder, dataset: Dataset) -> None:
-    """Writes the run's predictions on the test set and its test.json: the figures, and a summary of the training."""
+def test(run: RunFolder, data: Splits) -> None:
+    """Writes the run's predictions on test and validation set, and its test.json: the figures of the test set, and a
+    summary of the training."""
     predictor = Predictor(run)
-    logits = predictor.logits(dataset.images)
-    # To the resolution of float32 at 1: the many digits of the improbable would make the file six times as large.
-    probabilities = (np.round(softmax(logits) * 2**24) / 2**24).astype(np.float32)
+    logits = predictor.logits(data.test.images)
+    _write(run, data, softmax(logits), softmax(predictor.logits(data.validation.images)))
+    run.write_json(TEST, score(logits, data.test.labels, data.test.class_names) | _summary(run, predictor))
+
+
+def add_validation(run: RunFolder, data: Splits) -> None:
+    """Adds the predictions on the validation set to those of a run of a version that did not keep them."""
+    _write(run, data, run.predictions[0], softmax(Predictor(run).logits(data.validation.images)))
+
+
+def _write(run: RunFolder, data: Splits, test: np.ndarray, validation: np.ndarray) -> None:
+    arrays = {"labels": data.test.labels, "validation_labels": data.validation.labels}
+    for name, probabilities in {"probabilities": test, "validation_probabilities": validation}.items():
+        # To the resolution of float32 at 1: the many digits of the improbable would make the file six times as large.
+        arrays[name] = (np.round(probabilities * 2**24) / 2**24).astype(np.float32)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, probabilities=probabilities, labels=dataset.labels)
+    np.savez_compressed(buffer, **arrays)
     write_atomically(run.path / PREDICTIONS, buffer.getvalue())
-    run.write_json(TEST, score(logits, dataset.labels, dataset.class_names) | _summary(run, predictor))
 
 
 def _summary(run: RunFolder, predictor: Predictor) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from imgcls_jax.data import checks
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation.scores import train_test_gap
-from imgcls_jax.reporting import page, robustness
-from imgcls_jax.run_folder import REPORT, ROBUSTNESS, RunFolder, write_atomically
+from imgcls_jax.reporting import calibration, page, robustness
+from imgcls_jax.run_folder import CALIBRATION, REPORT, ROBUSTNESS, RunFolder, write_atomically
 
 MOST_SAMPLES = 120  # sample images in all, and at most 8 of a class
 MISTAKE_SIDE, SAMPLE_SIDE = 96, 48  # pixels on the page that an image's longer side takes, about
@@ -61,6 +61,7 @@ def write(run: RunFolder, *, train: Dataset, test: Dataset) -> None:
             + '<p class="note">Counts of test images: blue right, red wrong, deeper for a larger share of the row.</p>',
         )
         + page.section("Misclassified images", _mistakes(test, probabilities, wrong))
+        + _calibration(run)
         + _robustness(run)
         + page.section("Data", _data(run.data) + _samples(train, samples))
         + page.section("Environment", _environment(run.environment))
@@ -102,6 +103,22 @@ def _facts(run: RunFolder) -> dict[str, str]:
         "Time per epoch": page.duration(scores["seconds_per_epoch"]),
         "Training time": page.duration(scores["train_seconds"]),
     }
+
+
+def _calibration(run: RunFolder) -> str:
+    """The section of calibration.json, with its picture; nothing where it is not there."""
+    if not (run.path / CALIBRATION).exists():
+        return ""
+    from imgcls_jax.reporting import plots
+
+    found = run.read_json(CALIBRATION)
+    plots.save(calibration.plot(found), run.path / "calibration.png")
+    chart = page.chart(run.path / "calibration.png", "Accuracy against confidence; accuracy against the share left out")
+    note = (
+        f'<p>{escape(calibration.sentence(found))}</p>{chart}<p class="note">Blue: deeper for more images of that '
+        "confidence; red: confidence above accuracy; orange: accuracy above confidence.</p>"
+    )
+    return page.section("Calibration", note + page.table(calibration.HEAD, calibration.rows(found)))
 
 
 def _robustness(run: RunFolder) -> str:

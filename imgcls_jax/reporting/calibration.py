@@ -1,0 +1,86 @@
+"""What a run's calibration looks like: the figures of evaluation/calibration.py as a chart, a table and a sentence."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from imgcls_jax.evaluation.calibration import BINS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HEAD = ["", "ECE, %", "Brier score", "Negative log-likelihood", "Accuracy, %"]
+
+
+def rows(found: Mapping[str, Any]) -> list[list[str]]:
+    """The cells of HEAD's table: as trained, and at the fitted temperature."""
+    table = []
+    named = {"As trained": found["as_trained"], f"At temperature {found['temperature']:.3g}": found["scaled"]}
+    for name, each in named.items():
+        scores = (f"{each['brier']:.4f}", f"{each['nll']:.4f}")
+        table.append([name, f"{100 * each['ece']:.2f}", *scores, _percent(each["accuracy"])])
+    return table
+
+
+def sentence(found: Mapping[str, Any]) -> str:
+    """What the temperature says, in words."""
+    kind = "overconfident" if found["temperature"] > 1 else "underconfident"
+    left = next(each["accuracy"] for each in found["rejection"] if each["rejected"] == 0.1)
+    return (
+        f"The run is {kind}: the temperature fitted on the validation set is {found['temperature']:.3g}, and takes the "
+        f"expected calibration error on the test set from {100 * found['as_trained']['ece']:.2f} % to "
+        f"{100 * found['scaled']['ece']:.2f} %. Without the tenth of the images with the highest entropy the accuracy "
+        f"would be {_percent(left)} %."
+    )
+
+
+def plot(found: Mapping[str, Any]) -> "Figure":
+    """Reliability diagrams as trained and at the fitted temperature, and the rejection curve."""
+    from matplotlib.figure import Figure
+
+    from imgcls_jax.reporting import plots
+
+    figure = Figure(figsize=(10.5, 3.7), layout="constrained", facecolor="white")
+    trained, scaled, curve = figure.subplots(1, 3)
+    for axes, title, each in (
+        (trained, "As trained", found["as_trained"]),
+        (scaled, f"At temperature {found['temperature']:.3g}", found["scaled"]),
+    ):
+        _diagram(axes, each["reliability"])
+        axes.set_title(title, loc="left", fontsize=10.5, color=plots.INK, fontweight="bold")
+        axes.text(0.03, 0.93, f"ECE {100 * each['ece']:.2f} %", fontsize=9.5, color=plots.INK, transform=axes.transAxes)
+    trained.set_ylabel("Accuracy, %", fontsize=9.5, color=plots.INK)
+    curve.plot(
+        [100 * each["rejected"] for each in found["rejection"]],
+        [100 * each["accuracy"] for each in found["rejection"]],
+        "o-",
+        color=plots.BLUE,
+        linewidth=1.8,
+        markersize=4,
+    )
+    curve.set_title("Accuracy on what is left, %", loc="left", fontsize=10.5, color=plots.INK, fontweight="bold")
+    curve.set_xlabel("Most uncertain images left out, %", fontsize=9.5, color=plots.INK)
+    plots.plain(curve)
+    return figure
+
+
+def _diagram(axes: Any, bins: Sequence[Mapping[str, float]]) -> None:
+    """Accuracy against confidence by bins: blue, deeper for more examples; red or orange how far they are apart."""
+    from imgcls_jax.reporting import plots
+
+    width, most = 100 / BINS, max(each["examples"] for each in bins)
+    for each in bins:
+        left, accuracy, confidence = each["bin"] * width, 100 * each["accuracy"], 100 * each["confidence"]
+        alpha = 0.25 + 0.75 * (each["examples"] / most) ** 0.5
+        low, high = sorted((accuracy, confidence))
+        axes.bar(left, low, width * 0.92, align="edge", color=plots.BLUE, alpha=alpha, linewidth=0)
+        colour = plots.RED if confidence > accuracy else plots.ORANGE
+        axes.bar(left, high - low, width * 0.92, bottom=low, align="edge", color=colour, alpha=0.35, linewidth=0)
+    axes.plot([0, 100], [0, 100], color=plots.GREY, linewidth=1, linestyle=(0, (3, 3)))
+    axes.set_xlim(0, 100)
+    axes.set_ylim(0, 100)
+    axes.set_xlabel("Confidence, %", fontsize=9.5, color=plots.INK)
+    plots.plain(axes)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}"
