@@ -4,7 +4,6 @@ import itertools
 from unittest import mock
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
@@ -35,15 +34,7 @@ def create(task_name: str, *, dispatch: str = "scanned", transform: str = "") ->
     schedule = schedules.create(config.schedule, peak=config.optimizer.learning_rate, epochs=1, steps_per_epoch=1)
     with mock.patch.object(jax, "pmap", _jit_as_pmap if dispatch == "jit" else jax.pmap):
         train = steps.make_train(model, transform, optimizer, schedule, steps_per_epoch=1, label_smoothing=0.0, seed=0)
-    state = steps.replicate(
-        TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params=params,
-            model_state=model_state,
-            opt_state=optimizer.init(params),
-            rate_scale=jnp.ones((), jnp.float32),
-        )
-    )
+    state = steps.replicate(TrainState.start(params, model_state, optimizer.init(params)))
     data = steps.place(Dataset(images, labels, tuple(map(str, range(task.classes)))))
     most = 1 if dispatch == "per_step" else config.train.steps_per_dispatch
     batches = _epochs(len(labels), task.batch_size)

@@ -130,15 +130,8 @@ def _build(
         method="head" if embed else "__call__",
         seed=seed,
     )
-    state = TrainState(
-        step=jnp.zeros((), jnp.int32),
-        phase_start=jnp.zeros((), jnp.int32),
-        params=params,
-        model_state=model_state,
-        opt_state=optimizer.init(adaptation.split(params)[0]),
-        rate_scale=jnp.ones((), jnp.float32),
-        average=start_average(params, model_state) if settings.average else None,
-    )
+    opt_state = optimizer.init(adaptation.split(params)[0])
+    state = TrainState.start(params, model_state, opt_state, average=bool(settings.average))
     return Setup(name, config, steps_per_epoch, schedule, train, predict, state, adaptation, embed)
 
 

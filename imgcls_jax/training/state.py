@@ -24,6 +24,19 @@ class TrainState(struct.PyTreeNode):
     rate_scale: jnp.ndarray  # float32 []: what the plateau schedule has made of the rate so far
     average: dict[str, Any] | None = None
 
+    @classmethod
+    def start(cls, params: Any, model_state: Any, opt_state: optax.OptState, *, average: bool = False) -> "TrainState":
+        """The state before the first step, which keeps a running average where asked to."""
+        return cls(
+            step=jnp.zeros((), jnp.int32),
+            phase_start=jnp.zeros((), jnp.int32),
+            params=params,
+            model_state=model_state,
+            opt_state=opt_state,
+            rate_scale=jnp.ones((), jnp.float32),
+            average=start_average(params, model_state) if average else None,
+        )
+
     @property
     def model(self) -> dict[str, Any]:
         """What is validated and kept: the running average where there is one."""

@@ -245,8 +245,7 @@ def test_devices_hold_the_same_state():
     step = steps.make_train(
         model, transform, optimizer, lambda _: 1e-2, steps_per_epoch=10, label_smoothing=0.1, seed=0
     )
-    start = np.zeros((), np.int32)
-    state = TrainState(start, start, params, model_state, optimizer.init(params), jnp.ones(()))
+    state = TrainState.start(params, model_state, optimizer.init(params))
     batches = epoch_batches(210, 20, seed=0, epoch=0)
     state, metrics = step(steps.replicate(state), steps.place(DATA.train), steps.split(batches[:3], 4), 3)
     assert int(steps.fetch(state.step)) == 3
