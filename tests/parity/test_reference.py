@@ -115,6 +115,7 @@ def test_statistics_of_keras_after_a_training_step(name, table):
 
 def test_layers_are_counted_as_keras_counts_them():
     """The names of all layers, and what of them "the last 30" and "the last 50" are."""
+    reference.keras.utils.clear_session()  # else it numbers the layers that it names itself on from other tests
     model = reference.keras.applications.EfficientNetV2B0(weights=None, include_top=False, input_shape=(SIZE, SIZE, 3))
     ours = catalog.key_map("efficientnetv2_b0").layers
     theirs = [layer.name for layer in model.layers]
