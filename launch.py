@@ -25,9 +25,9 @@ from imgcls_jax.errors import ConfigError, UserError
 
 FLAGS = flags.FLAGS
 CONFIG = config_flags.DEFINE_config_file("config", None, "The config file: configs/NAME.py or configs/studies/NAME.py.")
-MODES = ["train", "show_data", "publish", "compare", "report", "robustness"]
-MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do.")
-LIMIT = flags.DEFINE_integer("limit", 0, "robustness: only so many of the test images; 0 takes all.", lower_bound=0)
+OF_FOLDERS = {"publish": (), "compare": (), "report": (), "robustness": ("limit",)}  # with the flags that each takes
+MODE = flags.DEFINE_enum("mode", "train", ["train", "show_data", *OF_FOLDERS], "What to do.")
+flags.DEFINE_integer("limit", 0, "robustness: only so many of the test images; 0 takes all.", lower_bound=0)
 PROFILE = flags.DEFINE_bool("profile", False, "Trace a few steps, print what they cost, and train nothing.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run or the study; runs/NAME if not given.")
 
@@ -45,10 +45,9 @@ def run(arguments: list[str]) -> int:
     from imgcls_jax import backend, commands, studies
     from imgcls_jax.training.interrupt import Interrupted
 
-    of_folders = {"publish": commands.publish, "compare": studies.compare, "report": commands.report}
-    of_folders["robustness"] = lambda folders: commands.robustness(folders, LIMIT.value)
-    if MODE.value in of_folders:
-        of_folders[MODE.value](arguments)
+    if MODE.value in OF_FOLDERS:
+        options = {name: FLAGS[name].value for name in OF_FOLDERS[MODE.value]}
+        getattr(commands, MODE.value)(arguments, **options)
         return 0
     if arguments:
         raise ConfigError(f"{arguments[0]!r} is not understood: options begin with --, as in --config.seed=1.")

@@ -193,6 +193,21 @@ def _figures(run: RunFolder) -> str:
     )
 
 
+def compare(folders: list[str]) -> None:
+    """Prints one table of several finished runs; runs whose configs differ in nothing but the seed share a row."""
+    from imgcls_jax.reporting import compare
+
+    runs = [RunFolder(folder) for folder in folders]
+    if not runs:
+        raise RunError("No run folders given: python launch.py --mode compare runs/NAME runs/OTHER.")
+    groups: dict[str, list[RunFolder]] = {}
+    for run in runs:
+        config = run.config
+        config.seed = 0
+        groups.setdefault(config.to_json_best_effort(), []).append(run)
+    print(compare.markdown(compare.summarize([(group[0].name, {}, group) for group in groups.values()])))
+
+
 def publish(folders: list[str]) -> None:
     """Copies the small files of finished runs, or of studies of them, to results/NAME; checkpoints stay.
 

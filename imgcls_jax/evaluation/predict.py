@@ -17,31 +17,42 @@ from imgcls_jax.training.setup import build_model, build_predict
 
 
 class Predictor:
-    """The best model of a run; needs nothing but the run's folder."""
+    """The best model of a run; needs nothing but the run's folder.
+
+    shape: (H, W, C) of its images. `model` applied to `variables`, host arrays, low-rank pairs merged, gives the logits
+    of what `transform` makes of images; `logits` averages them over the run's views.
+    """
 
     def __init__(self, run: RunFolder):
         config, data = run.config, run.data
+        self.name = run.name
         self.class_names = tuple(data["class_names"])
-        model, transform = build_model(config, num_classes=len(self.class_names))
-        shape = data["splits"]["train"]["shape"]
+        self.shape = tuple(data["splits"]["train"]["shape"])
+        self.model, self.transform = build_model(config, num_classes=len(self.class_names))
         params, model_state = jax.eval_shape(
-            lambda: steps.initialize(model, transform, np.zeros((1, *shape), np.uint8), seed=0)
+            lambda: steps.initialize(self.model, self.transform, np.zeros((1, *self.shape), np.uint8), seed=0)
         )
-        image = jax.eval_shape(transform, jax.ShapeDtypeStruct((1, *shape), np.uint8))
+        image = jax.eval_shape(self.transform, jax.ShapeDtypeStruct((1, *self.shape), np.uint8))
         last = list(phases.of(config).values())[-1]
-        adaptation, params = adapt.create(last, model, params, image, seed=0)
+        adaptation, params = adapt.create(last, self.model, params, image, seed=0)
         self.trainable = trees.count(adaptation.split(params)[0])  # parameters that trained, in the last phase
         expected = {"params": params, "model_state": model_state}
         checkpoints = Checkpoints(run.path / CHECKPOINTS, read_only=True)
         self.step, restored = checkpoints.restore_best(shapes(expected))
         checkpoints.close()
-        self.params = restored["params"]
-        self._variables = steps.replicate({"params": self.params, **restored["model_state"]})
-        self._predict = build_predict(config, model, transform, adaptation=adaptation)
+        self.parameters = trees.count(restored["params"])  # pairs included
+        merged = jax.device_get(adaptation.merge(restored["params"]))
+        self.variables = {"params": merged, **restored["model_state"]}
+        self._placed = steps.replicate(self.variables)
+        self._predict = build_predict(config, self.model, self.transform)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """images uint8 [N, H, W, C] -> logits float32 [N, K]."""
-        return self._predict(self._variables, steps.replicate(images))
+        return self._predict(self._placed, steps.replicate(images))
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """images uint8 [N, H, W, C] -> probabilities float64 [N, K]."""
+        return softmax(self.logits(images))
 
 
 def test(run: RunFolder, data: Splits) -> None:
@@ -49,13 +60,13 @@ def test(run: RunFolder, data: Splits) -> None:
     summary of the training."""
     predictor = Predictor(run)
     logits = predictor.logits(data.test.images)
-    _write(run, data, softmax(logits), softmax(predictor.logits(data.validation.images)))
+    _write(run, data, softmax(logits), predictor.probabilities(data.validation.images))
     run.write_json(TEST, score(logits, data.test.labels, data.test.class_names) | _summary(run, predictor))
 
 
 def add_validation(run: RunFolder, data: Splits) -> None:
     """Adds the predictions on the validation set to those of a run of a version that did not keep them."""
-    _write(run, data, run.predictions[0], softmax(Predictor(run).logits(data.validation.images)))
+    _write(run, data, run.predictions[0], Predictor(run).probabilities(data.validation.images))
 
 
 def _write(run: RunFolder, data: Splits, test: np.ndarray, validation: np.ndarray) -> None:
@@ -79,7 +90,7 @@ def _summary(run: RunFolder, predictor: Predictor) -> dict[str, Any]:
         "validation_accuracy": best["validation_accuracy"],
         "validation_loss": best["validation_loss"],
         "epochs": len(history),
-        "parameters": trees.count(predictor.params),
+        "parameters": predictor.parameters,
         "trainable": predictor.trainable,
         "train_seconds": sum(seconds),
         "seconds_per_epoch": statistics.median(seconds),  # the first epoch's include compilation
