@@ -7,6 +7,7 @@
   python launch.py --mode compare runs/mnist_cnn runs/mnist_lstm      one table of several runs
   python launch.py --mode show_data --config configs/cifar_fast.py    a picture of images as the model sees them
   python launch.py --mode robustness runs/cifar_fast                  accuracy under noise, blur, fog, JPEG and so on
+  python launch.py --mode ensemble runs/cifar_fast runs/cifar_resnet20     lets runs vote
   python launch.py --mode report runs/cifar_fast                      writes a run's page and pictures anew
 
 All options, with their defaults and meanings, stand in configs/base.py. A run lies in runs/NAME, a study in
@@ -25,11 +26,13 @@ from imgcls_jax.errors import ConfigError, UserError
 
 FLAGS = flags.FLAGS
 CONFIG = config_flags.DEFINE_config_file("config", None, "The config file: configs/NAME.py or configs/studies/NAME.py.")
-OF_FOLDERS = {"publish": (), "compare": (), "report": (), "robustness": ("limit",)}  # with the flags that each takes
+# The modes that take run folders, with the flags that each takes.
+OF_FOLDERS = {"publish": (), "compare": (), "report": (), "robustness": ("limit",), "ensemble": ("weights", "workdir")}
 MODE = flags.DEFINE_enum("mode", "train", ["train", "show_data", *OF_FOLDERS], "What to do.")
 flags.DEFINE_integer("limit", 0, "robustness: only so many of the test images; 0 takes all.", lower_bound=0)
+flags.DEFINE_string("weights", "equal", "ensemble: equal, fitted, greedy (on validation), or figures such as 2,1.")
 PROFILE = flags.DEFINE_bool("profile", False, "Trace a few steps, print what they cost, and train nothing.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run or the study; runs/NAME if not given.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, study or ensemble; runs/NAME if not given.")
 
 
 def main(arguments: list[str]) -> int:
@@ -58,9 +61,11 @@ def run(arguments: list[str]) -> int:
     name = config.name or Path(file).stem
     workdir = Path(WORKDIR.value or Path("runs", name))
     look = commands.profile if PROFILE.value else commands.show_data if MODE.value == "show_data" else None
-    if look and "rows" in config:
-        raise ConfigError("This looks at one config, not at a study: give one of its rows' configs.")
-    action = look or (studies.train if "rows" in config else commands.train)
+    of_many = {"rows": studies.train, "members": studies.ensemble}
+    kind = next((key for key in of_many if key in config), None)
+    if look and kind:
+        raise ConfigError(f"This looks at one config, not at a study or an ensemble: give one of its {kind}' configs.")
+    action = look or of_many.get(kind, commands.train)
     try:
         action(config, workdir)
     except Interrupted as stop:

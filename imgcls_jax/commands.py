@@ -16,6 +16,7 @@ from imgcls_jax.run_folder import (
     CALIBRATION,
     CONFIG,
     DATA,
+    ENSEMBLE,
     ENVIRONMENT,
     METRICS,
     PREDICTIONS,
@@ -35,11 +36,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PUBLISHED = (CONFIG, ENVIRONMENT, DATA, METRICS, TEST, PREDICTIONS, REPORT)
-PUBLISHED_IF_THERE = (
-    *("dashboard.png", CALIBRATION, "calibration.png"),
+# Files that are kept in results/, those of them that are there.
+PUBLISHED = (
+    *(CONFIG, ENVIRONMENT, DATA, METRICS, TEST, PREDICTIONS, REPORT, "dashboard.png"),
+    *(CALIBRATION, "calibration.png"),
     *(ROBUSTNESS, "robustness.md", "robustness.csv", "robustness.png"),
 )
+PUBLISHED_OF_ENSEMBLES = (ENSEMBLE, "ensemble.md", "ensemble.png", PREDICTIONS, CALIBRATION, "calibration.png", REPORT)
 
 
 def train(config: ConfigDict, workdir: Path) -> RunFolder:
@@ -144,6 +147,25 @@ def robustness(folders: list[str], limit: int = 0) -> None:
         log.info("\n%s\n%s\n%s", run.path, table, run.path / "robustness.png")
 
 
+def ensemble(folders: list[str], *, weights: str = "equal", workdir: str | Path | None = None) -> None:
+    """Lets tested runs vote, and writes the ensemble's figures, predictions, table, picture and page into `workdir`."""
+    from imgcls_jax.evaluation import calibration, ensemble, predict
+    from imgcls_jax.reporting import ensemble as pages
+
+    members, run = [RunFolder(folder) for folder in folders], RunFolder(workdir or "runs/ensemble")
+    if (run.path / CONFIG).exists():
+        raise RunError(f"{run.path} holds a run. Give the ensemble another --workdir.")
+    voted, validation, found = ensemble.vote(members, weights)
+    _, splits = next(_runs_with_data(folders))
+    run.path.mkdir(parents=True, exist_ok=True)
+    predict.write(run, (voted, splits.test.labels), validation)
+    if validation is not None:
+        calibration.write(run)
+    run.write_json(ENSEMBLE, found)
+    table = pages.write(run, members, splits.test)
+    log.info("%s\n%s\n%s", table, "\n".join(pages.sentences(found)), run.path / REPORT)
+
+
 def _runs_with_data(folders: list[str]) -> Iterator[tuple[RunFolder, "Splits"]]:
     """Each run with the data that its config names. Raises RunError where that is no longer the run's."""
     from imgcls_jax import data
@@ -217,21 +239,29 @@ def publish(folders: list[str]) -> None:
         raise RunError("No run folder given: python launch.py --mode publish runs/NAME.")
     for folder in map(Path, folders):
         target = Path("results", folder.resolve().name)
-        runs = [folder] if (folder / CONFIG).exists() else sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
-        if not runs:
-            raise RunError(f"{folder} is neither a run folder nor a study of runs.")
-        unfinished = [str(run) for run in runs if not RunFolder(run).finished]
-        if unfinished:
-            raise RunError(f"Not finished: {', '.join(unfinished)}. Train them first; the same command resumes.")
-        for run in runs:
-            there = tuple(name for name in PUBLISHED_IF_THERE if (run / name).exists())
-            _copy(run, target / run.relative_to(folder), PUBLISHED + there)
-        if runs != [folder]:
-            _copy(folder, target, ("table.md", "table.csv", "table.png"))
+        if (folder / ENSEMBLE).exists():
+            _copy(folder, target, PUBLISHED_OF_ENSEMBLES)
+        else:
+            _publish_runs(folder, target)
         log.info("%s", target)
 
 
+def _publish_runs(folder: Path, target: Path) -> None:
+    runs = [folder] if (folder / CONFIG).exists() else sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
+    if not runs:
+        raise RunError(f"{folder} is neither a run folder nor a study of runs.")
+    unfinished = [str(run) for run in runs if not RunFolder(run).finished]
+    if unfinished:
+        raise RunError(f"Not finished: {', '.join(unfinished)}. Train them first; the same command resumes.")
+    for run in runs:
+        _copy(run, target / run.relative_to(folder), PUBLISHED)
+    if runs != [folder]:
+        _copy(folder, target, ("table.md", "table.csv", "table.png"))
+
+
 def _copy(source: Path, target: Path, names: tuple[str, ...]) -> None:
+    """Copies those of the files that are there."""
     target.mkdir(parents=True, exist_ok=True)
     for name in names:
-        shutil.copyfile(source / name, target / name)
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)

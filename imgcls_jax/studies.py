@@ -31,10 +31,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
 
     if not config.seeds:
         raise ConfigError("config.seeds is empty: give at least one seed, as in --config.seeds=0,")
-    for name, needed in config.get("needs", {}).items():
-        log.info("\n%s: first of all %s, which it needs", workdir.name, name)
-        if not _train_apart(needed, Path("runs", name)):
-            raise RunError(f"{workdir.name} needs the run {name}, which failed with the error above.")
+    _train_needed(config.get("needs", {}), workdir)
     total, number, groups, failed = len(config.rows) * len(config.seeds), 0, [], []
     for label, row in config.rows.items():
         runs = []
@@ -57,6 +54,19 @@ def train(config: ConfigDict, workdir: Path) -> None:
             f"{len(failed)} of {total} runs failed, with the errors above: {names}. The table has the other rows; the "
             "same command tries these again."
         )
+
+
+def ensemble(config: ConfigDict, workdir: Path) -> None:
+    """Trains the ensemble's members that are missing, as runs/NAME, and lets them vote."""
+    _train_needed(config.members, workdir)
+    commands.ensemble([f"runs/{name}" for name in config.members], weights=config.weights, workdir=workdir)
+
+
+def _train_needed(configs: ConfigDict, workdir: Path) -> None:
+    for name, config in configs.items():
+        log.info("\n%s: first of all %s, which it needs", workdir.name, name)
+        if not _train_apart(config, Path("runs", name)):
+            raise RunError(f"{workdir.name} needs the run {name}, which failed with the error above.")
 
 
 def _train_apart(config: ConfigDict, folder: Path) -> bool:

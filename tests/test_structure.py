@@ -65,7 +65,8 @@ def load(path: Path) -> ConfigDict:
 @pytest.mark.parametrize("path", CONFIGS, ids=str)
 def test_every_config_names_things_that_there_are(path):
     config = load(path)
-    for one in [row.config for row in config.rows.values()] if "rows" in config else [config]:
+    rows = [row.config for row in config.get("rows", {}).values()]
+    for one in rows or config.get("members", {}).values() or [config]:
         assert one.data.source in SOURCES
         models.create(one.model, num_classes=10)
         optimizers.create(one.optimizer)

@@ -75,10 +75,11 @@ def entropy(probabilities: np.ndarray) -> np.ndarray:
     return -(np.asarray(probabilities, np.float64) * log_probabilities(probabilities)).sum(-1)
 
 
-def mutual_information(members: np.ndarray) -> np.ndarray:
-    """Between prediction and member, of probabilities [M, N, K], in nats [N]: how far the members disagree."""
+def mutual_information(members: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """How far members disagree: between prediction and member, of probabilities [M, N, K], weights [M]; in nats [N]."""
     members = np.asarray(members, np.float64)
-    return np.maximum(entropy(members.mean(0)) - np.stack([entropy(each) for each in members]).mean(0), 0.0)
+    each = np.stack([entropy(probabilities) for probabilities in members])
+    return np.maximum(entropy(np.tensordot(weights, members, axes=1)) - weights @ each, 0.0)
 
 
 def rejection(uncertainty: np.ndarray, right: np.ndarray) -> list[dict[str, float]]:

@@ -60,20 +60,26 @@ def test(run: RunFolder, data: Splits) -> None:
     summary of the training."""
     predictor = Predictor(run)
     logits = predictor.logits(data.test.images)
-    _write(run, data, softmax(logits), predictor.probabilities(data.validation.images))
+    validation = predictor.probabilities(data.validation.images), data.validation.labels
+    write(run, (softmax(logits), data.test.labels), validation)
     run.write_json(TEST, score(logits, data.test.labels, data.test.class_names) | _summary(run, predictor))
 
 
 def add_validation(run: RunFolder, data: Splits) -> None:
     """Adds the predictions on the validation set to those of a run of a version that did not keep them."""
-    _write(run, data, run.predictions[0], Predictor(run).probabilities(data.validation.images))
+    write(run, run.predictions, (Predictor(run).probabilities(data.validation.images), data.validation.labels))
 
 
-def _write(run: RunFolder, data: Splits, test: np.ndarray, validation: np.ndarray) -> None:
-    arrays = {"labels": data.test.labels, "validation_labels": data.validation.labels}
-    for name, probabilities in {"probabilities": test, "validation_probabilities": validation}.items():
-        # To the resolution of float32 at 1: the many digits of the improbable would make the file six times as large.
-        arrays[name] = (np.round(probabilities * 2**24) / 2**24).astype(np.float32)
+def write(
+    run: RunFolder, test: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray] | None
+) -> None:
+    """Writes predictions.npz: (probabilities [N, K], labels [N]) of the test set, and the validation set's if given."""
+    arrays = {}
+    for prefix, (probabilities, labels) in {"": test, "validation_": validation or (None, None)}.items():
+        if probabilities is not None:
+            # To the resolution of float32 at 1: the many digits of the improbable would make the file six times as big.
+            arrays[f"{prefix}probabilities"] = (np.round(probabilities * 2**24) / 2**24).astype(np.float32)
+            arrays[f"{prefix}labels"] = labels
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_atomically(run.path / PREDICTIONS, buffer.getvalue())

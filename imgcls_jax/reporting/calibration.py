@@ -1,9 +1,12 @@
 """What a run's calibration looks like: the figures of evaluation/calibration.py as a chart, a table and a sentence."""
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from imgcls_jax.evaluation.calibration import BINS
+from imgcls_jax.reporting import page
+from imgcls_jax.run_folder import CALIBRATION, RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,6 +34,22 @@ def sentence(found: Mapping[str, Any]) -> str:
         f"{100 * found['scaled']['ece']:.2f} %. Without the tenth of the images with the highest entropy the accuracy "
         f"would be {_percent(left)} %."
     )
+
+
+def section(run: RunFolder) -> str:
+    """The section of calibration.json, with its picture; nothing where it is not there."""
+    if not (run.path / CALIBRATION).exists():
+        return ""
+    from imgcls_jax.reporting import plots
+
+    found = run.read_json(CALIBRATION)
+    plots.save(plot(found), run.path / "calibration.png")
+    chart = page.chart(run.path / "calibration.png", "Accuracy against confidence; accuracy against the share left out")
+    note = (
+        f'<p>{escape(sentence(found))}</p>{chart}<p class="note">Blue: deeper for more images of that '
+        "confidence; red: confidence above accuracy; orange: accuracy above confidence.</p>"
+    )
+    return page.section("Calibration", note + page.table(HEAD, rows(found)))
 
 
 def plot(found: Mapping[str, Any]) -> "Figure":

@@ -11,8 +11,8 @@ from imgcls_jax.data import checks
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation.scores import train_test_gap
-from imgcls_jax.reporting import calibration, page, robustness
-from imgcls_jax.run_folder import CALIBRATION, REPORT, ROBUSTNESS, RunFolder, write_atomically
+from imgcls_jax.reporting import calibration, page, robustness, tables
+from imgcls_jax.run_folder import REPORT, ROBUSTNESS, RunFolder, write_atomically
 
 MOST_SAMPLES = 120  # sample images in all, and at most 8 of a class
 MISTAKE_SIDE, SAMPLE_SIDE = 96, 48  # pixels on the page that an image's longer side takes, about
@@ -54,14 +54,14 @@ def write(run: RunFolder, *, train: Dataset, test: Dataset) -> None:
         + page.section(
             "Training", page.chart(run.path / "curves.png", "Loss, accuracy and learning rate against the epoch")
         )
-        + page.section("Classes", page.columns(_per_class(scores), _confused_pairs(scores)))
+        + page.section("Classes", page.columns(tables.per_class(scores), tables.confused_pairs(scores)))
         + page.section(
             "Confusion matrix",
             page.chart(run.path / "confusion.png", "Confusion matrix, rows true, columns predicted")
             + '<p class="note">Counts of test images: blue right, red wrong, deeper for a larger share of the row.</p>',
         )
         + page.section("Misclassified images", _mistakes(test, probabilities, wrong))
-        + _calibration(run)
+        + calibration.section(run)
         + _robustness(run)
         + page.section("Data", _data(run.data) + _samples(train, samples))
         + page.section("Environment", _environment(run.environment))
@@ -105,22 +105,6 @@ def _facts(run: RunFolder) -> dict[str, str]:
     }
 
 
-def _calibration(run: RunFolder) -> str:
-    """The section of calibration.json, with its picture; nothing where it is not there."""
-    if not (run.path / CALIBRATION).exists():
-        return ""
-    from imgcls_jax.reporting import plots
-
-    found = run.read_json(CALIBRATION)
-    plots.save(calibration.plot(found), run.path / "calibration.png")
-    chart = page.chart(run.path / "calibration.png", "Accuracy against confidence; accuracy against the share left out")
-    note = (
-        f'<p>{escape(calibration.sentence(found))}</p>{chart}<p class="note">Blue: deeper for more images of that '
-        "confidence; red: confidence above accuracy; orange: accuracy above confidence.</p>"
-    )
-    return page.section("Calibration", note + page.table(calibration.HEAD, calibration.rows(found)))
-
-
 def _robustness(run: RunFolder) -> str:
     """The section of robustness.json, where `--mode robustness` has written it."""
     if not (run.path / ROBUSTNESS).exists():
@@ -137,30 +121,6 @@ def _robustness(run: RunFolder) -> str:
     chart = page.chart(run.path / "robustness.png", "Accuracy against severity, a chart for each corruption")
     table = page.table(["Corruption", "1", "2", "3", "4", "5", "Mean"], rows)
     return page.section("Robustness", f'<p class="note">{note}</p>{chart}{table}')
-
-
-def _per_class(scores: Mapping[str, Any]) -> str:
-    keys = ("precision", "recall", "f1")
-    rows = [
-        [row["name"], *(f"{100 * row[key]:.2f}" for key in keys), f"{row['support']:,}"] for row in scores["per_class"]
-    ]
-    mean = ["Mean", *(f"{100 * scores['macro'][key]:.2f}" for key in keys), f"{scores['examples']:,}"]
-    table = page.table(["Class", "Precision", "Recall", "F1", "Images"], rows, foot=mean)
-    return f'{table}<p class="note">Precision, recall and F1 in percent, on the test set.</p>\n'
-
-
-def _confused_pairs(scores: Mapping[str, Any]) -> str:
-    pairs = scores["confused_pairs"]
-    if not pairs:
-        return "<p>No test image is taken for another class.</p>\n"
-    rows = "".join(
-        f"<tr><th>{escape(pair['true'])}</th><td>{escape(pair['predicted'])}</td>"
-        f'<td class="number bar" style="--share:{100 * pair["count"] / pairs[0]["count"]:.0f}%">{pair["count"]:,}</td>'
-        f"</tr>\n"
-        for pair in pairs
-    )
-    head = '<tr><th>True class</th><th>Taken for</th><th class="number">Images</th></tr>'
-    return f'<div class="scroll"><table><thead>{head}</thead>\n<tbody>\n{rows}</tbody></table></div>\n'
 
 
 def _mistakes(test: Dataset, probabilities: np.ndarray, wrong: np.ndarray) -> str:

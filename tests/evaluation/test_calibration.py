@@ -70,7 +70,7 @@ def test_entropy_and_mutual_information():
     np.testing.assert_allclose(calibration.entropy(np.stack([sure, unsure])), [0, np.log(2)], atol=1e-6)
     agree, differ = np.stack([unsure, unsure]), np.stack([sure, sure[::-1]])
     members = np.stack([agree, differ], axis=1)  # [member, example, class]
-    np.testing.assert_allclose(calibration.mutual_information(members), [0, np.log(2)], atol=1e-6)
+    np.testing.assert_allclose(calibration.mutual_information(members, np.array([0.5, 0.5])), [0, np.log(2)], atol=1e-6)
 
 
 def test_rejecting_the_most_uncertain_leaves_the_better():

@@ -1,0 +1,178 @@
+"""Soft voting: the weighted mean of the probabilities of several runs, from the predictions in their folders.
+
+Probabilities are [N, K], labels int [N]; those of M members [M, N, K].
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imgcls_jax.errors import ConfigError, RunError
+from imgcls_jax.evaluation import calibration, paired
+from imgcls_jax.evaluation.predict import Predictor
+from imgcls_jax.evaluation.scores import score
+from imgcls_jax.run_folder import ENSEMBLE, RunFolder
+
+RULES = ("equal", "fitted", "greedy")
+MOST_ROUNDS = 50  # of the greedy selection; members may come in more than once
+ITERATIONS = 500  # of the fit: it is over long before
+
+
+def combine(members: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Probabilities float64 [N, K]; weights [M], which sum to 1."""
+    return np.tensordot(weights, np.asarray(members, np.float64), axes=1)
+
+
+def fitted(members: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The weights [M] under which the labels are likeliest, by expectation maximisation: a concave problem."""
+    likelihood = np.maximum(members[:, np.arange(len(labels)), labels].astype(np.float64), calibration.SMALLEST)
+    weights = np.full(len(members), 1 / len(members))
+    for _ in range(ITERATIONS):
+        shares = weights[:, None] * likelihood
+        weights = (shares / shares.sum(0)).mean(1)
+    return weights
+
+
+def greedy(members: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Weights [M] by selection with replacement (Caruana et al., 2004): in each round comes in who helps most.
+
+    By accuracy, then by likelihood; it starts from nothing and ends where nobody helps any more.
+    """
+    counts, best = np.zeros(len(members)), (-1.0, -np.inf)
+    for _ in range(MOST_ROUNDS):
+        tried = [counts + one for one in np.eye(len(members))]
+        found = [_quality(combine(members, each / each.sum()), labels) for each in tried]
+        winner = max(range(len(tried)), key=found.__getitem__)
+        if found[winner] <= best:
+            break
+        counts, best = tried[winner], found[winner]
+    return counts / counts.sum()
+
+
+def _quality(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    right = float((probabilities.argmax(-1) == labels).mean())
+    return right, -calibration.negative_log_likelihood(probabilities, labels)
+
+
+def weigh(rule: str, runs: Sequence[RunFolder]) -> np.ndarray:
+    """The weights [M] that the rule gives the runs: equal, fitted or greedy on their validation set, or figures.
+
+    Raises ConfigError for a rule that is none, RunError where there is no common validation set.
+    """
+    if rule == "equal":
+        return np.full(len(runs), 1 / len(runs))
+    if rule in RULES:
+        members, labels = _validation(runs)
+        return {"fitted": fitted, "greedy": greedy}[rule](members, labels)
+    try:
+        weights = np.array([float(text) for text in rule.split(",")])
+    except ValueError:
+        weights = np.empty(0)
+    if len(weights) != len(runs) or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
+        raise ConfigError(
+            f"weights are {rule!r}: give {', '.join(RULES)}, or a figure of 0 or more for each of the {len(runs)} "
+            f"members, as in {','.join(['1'] * len(runs))}."
+        )
+    return weights / weights.sum()
+
+
+def _validation(runs: Sequence[RunFolder]) -> tuple[np.ndarray, np.ndarray]:
+    found = []
+    for run in runs:
+        if run.validation_predictions is None:
+            raise RunError(f"{run.path} has no predictions of its validation set: --mode report {run.path} adds them.")
+        found.append(run.validation_predictions)
+    prints = [run.data["splits"]["validation"]["fingerprint"] for run in runs]
+    if len(set(prints)) > 1:
+        other = next(run for run, each in zip(runs, prints, strict=True) if each != prints[0])
+        raise RunError(
+            f"{runs[0].path} and {other.path} have different validation sets, on which weights cannot be fitted. Train "
+            "them with the same config.data.validation and config.data.split_seed, or take --weights=equal."
+        )
+    return np.stack([probabilities for probabilities, _ in found]), found[0][1]
+
+
+def check_alike(runs: Sequence[RunFolder]) -> None:
+    """Raises RunError where runs cannot vote together: fewer than two, other classes, another test set, one twice."""
+    if len(runs) < 2:
+        raise RunError("An ensemble takes two runs or more: python launch.py --mode ensemble runs/ONE runs/OTHER.")
+    paths = [run.path.resolve() for run in runs]
+    for run, path in zip(runs, paths, strict=True):
+        run.test  # noqa: B018  an error where the run has not got that far
+        if paths.count(path) > 1:
+            raise RunError(f"{run.path} is given twice. Weights say how much a member counts: --weights=2,1.")
+        for what, ours, theirs in (
+            ("classes", run.data["class_names"], runs[0].data["class_names"]),
+            ("a test set", *(each.data["splits"]["test"]["fingerprint"] for each in (run, runs[0]))),
+        ):
+            if ours != theirs:
+                raise RunError(f"{run.path} has {what} other than {runs[0].path}: they cannot vote together.")
+
+
+def vote(
+    runs: Sequence[RunFolder], rule: str
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None, dict[str, Any]]:
+    """The ensemble's probabilities on the test set; those on the validation set, with its labels, where all have the
+    same one; and its figures.
+
+    The figures are ready for JSON: the rule; the members with weight, accuracy and loss, and how the ensemble compares
+    with each (evaluation/paired.py); `test`, its scores; `disagreement` [M, M], the share of the test images on which
+    two members differ; `oracle`, the share that at least one gets right; mean mutual information between prediction
+    and member where the ensemble is right and wrong, in nats; rejection curves by it and by entropy.
+    """
+    check_alike(runs)
+    weights = weigh(rule, runs)
+    members, labels = np.stack([run.predictions[0] for run in runs]), runs[0].predictions[1]
+    voted = combine(members, weights)
+    guesses, right = members.argmax(-1), voted.argmax(-1) == labels
+    informed = calibration.mutual_information(members, weights)
+    class_names = runs[0].data["class_names"]
+    found = {
+        "rule": rule,
+        "members": [
+            {
+                "run": str(run.path),
+                "weight": float(weight),
+                **{key: run.test[key] for key in ("accuracy", "loss", "parameters")},
+                "against": paired.compare(right, guess == labels),  # the ensemble first
+            }
+            for run, weight, guess in zip(runs, weights, guesses, strict=True)
+        ],
+        "test": score(calibration.log_probabilities(voted), labels, class_names),
+        "oracle": float((guesses == labels).any(0).mean()),
+        "disagreement": [[float((one != other).mean()) for other in guesses] for one in guesses],
+        "mutual_information": {
+            "right": float(informed[right].mean()) if right.any() else None,
+            "wrong": float(informed[~right].mean()) if not right.all() else None,
+        },
+        "rejection": {
+            "entropy": calibration.rejection(calibration.entropy(voted), right),
+            "mutual_information": calibration.rejection(informed, right),
+        },
+    }
+    return voted, _voted_validation(runs, weights), found
+
+
+def _voted_validation(runs: Sequence[RunFolder], weights: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    try:
+        members, labels = _validation(runs)
+    except RunError:
+        return None
+    return combine(members, weights), labels
+
+
+class EnsemblePredictor:
+    """The ensemble in a folder that `--mode ensemble` wrote; needs its members' folders."""
+
+    def __init__(self, run: RunFolder):
+        members = run.read_json(ENSEMBLE)["members"]
+        self.name = run.name
+        self.weights = np.array([member["weight"] for member in members if member["weight"] > 0])
+        self.members = [Predictor(RunFolder(Path(member["run"]))) for member in members if member["weight"] > 0]
+        self.class_names, self.shape = self.members[0].class_names, self.members[0].shape
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """images uint8 [N, H, W, C] -> probabilities float64 [N, K]."""
+        return combine(np.stack([member.probabilities(images) for member in self.members]), self.weights)

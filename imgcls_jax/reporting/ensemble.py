@@ -1,0 +1,158 @@
+"""What an ensemble looks like: a table, a picture and a page of the figures of evaluation/ensemble.py."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.evaluation import calibration, paired
+from imgcls_jax.reporting import calibration as reliability
+from imgcls_jax.reporting import page, tables
+from imgcls_jax.run_folder import ENSEMBLE, REPORT, RunFolder, write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HEAD = ["Member", "Weight", "Accuracy, %", "Loss", "Parameters", "Ensemble better by", "p"]
+MOST_SHOWN = 24  # images on which the members disagree
+SIDE = 96  # pixels on the page that an image's longer side takes, about
+
+
+def write(run: RunFolder, members: Sequence[RunFolder], test: Dataset) -> str:
+    """Writes ensemble.md, ensemble.png and report.html from what the folder holds; returns the table."""
+    from imgcls_jax.reporting import plots
+
+    found = run.read_json(ENSEMBLE)
+    table, words = markdown(found), sentences(found)
+    text = f"# {run.name}\n\n{table}\n{chr(10).join(words)}\n\n![The members and where they differ](ensemble.png)\n"
+    write_atomically(run.path / "ensemble.md", text.encode())
+    plots.save(plot(found), run.path / "ensemble.png")
+    scores = found["test"]
+    body = (
+        f'<header><h1>{escape(run.name)}</h1>\n<p class="lead">{escape(words[0])}</p></header>\n'
+        + page.section(
+            "Members",
+            page.table(HEAD, _cells(found)[:-1], foot=_cells(found)[-1])
+            + f'<p class="note">{"<br>".join(map(escape, words[1:]))}</p>\n'
+            + page.chart(run.path / "ensemble.png", "Accuracies, disagreement and rejection curves of the ensemble"),
+        )
+        + page.section("Where the members disagree", _disagreements(run, members, test))
+        + page.section("Classes", page.columns(tables.per_class(scores), tables.confused_pairs(scores)))
+        + reliability.section(run)
+    )
+    title = f"{run.name}: {page.percent(scores['accuracy'])}"
+    write_atomically(run.path / REPORT, page.page(title, body).encode())
+    return table
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """The members and, last, the ensemble; p is McNemar's, of the ensemble against the member."""
+    lines = [HEAD, ["---"] + ["---:"] * (len(HEAD) - 1), *_cells(found)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def sentences(found: Mapping[str, Any]) -> list[str]:
+    """What was found, in words: the ensemble's accuracy, then how it compares with each member."""
+    scores, members = found["test"], found["members"]
+    first = (
+        f"{len(members)} members, weights {found['rule']}: test accuracy {page.percent(scores['accuracy'])}, loss "
+        f"{scores['loss']:.4f}, on {scores['examples']:,} images; at least one member is right on "
+        f"{page.percent(found['oracle'])}."
+    )
+    return [first, *(paired.sentence("the ensemble", _name(member["run"]), member["against"]) for member in members)]
+
+
+def plot(found: Mapping[str, Any]) -> "Figure":
+    """Accuracies of members and ensemble; how often two members differ; the accuracy without what is uncertain."""
+    from matplotlib.figure import Figure
+
+    from imgcls_jax.reporting import plots
+
+    names = [f"{n} {plots.short(_name(member['run']), 24)}" for n, member in enumerate(found["members"], 1)]
+    figure = Figure(figsize=(12, max(3.4, 1.6 + 0.45 * len(names))), layout="constrained", facecolor="white")
+    dots, matrix, curve = figure.subplots(1, 3, width_ratios=(5, 4, 4))
+    title = {"loc": "left", "fontsize": 10.5, "color": plots.INK, "fontweight": "bold"}
+
+    values = [100 * member["accuracy"] for member in found["members"]] + [100 * found["test"]["accuracy"]]
+    colours = [plots.BLUE] * len(names) + [plots.ORANGE]
+    for y, (value, colour) in enumerate(zip(values, colours, strict=True)):
+        dots.plot([min(values), value], [y, y], color=colour, linewidth=2, alpha=0.35)
+        dots.plot(value, y, "o", color=colour, markersize=8)
+        dots.annotate(f"{value:.2f}", (value, y), (0, 8), textcoords="offset points", ha="center", fontsize=9)
+    dots.set_yticks(range(len(values)), [*names, "ensemble"])
+    dots.set_ylim(len(values) - 0.5, -0.7)
+    dots.margins(x=0.15)
+    dots.set_title("Test accuracy, %", **title)
+    plots.plain(dots)
+
+    shares = 100 * np.array(found["disagreement"])
+    matrix.imshow(shares, cmap="Blues", vmin=0, vmax=1.6 * max(shares.max(), 1e-9))
+    for (row, column), share in np.ndenumerate(shares):
+        if row != column:
+            matrix.text(column, row, f"{share:.1f}", ha="center", va="center", fontsize=9, color=plots.INK)
+    numbers = [str(number) for number in range(1, len(names) + 1)]
+    matrix.set_xticks(range(len(names)), numbers)
+    matrix.set_yticks(range(len(names)), numbers)
+    matrix.tick_params(length=0, labelcolor=plots.INK)
+    matrix.spines[:].set_visible(False)
+    matrix.set_title("Two members differ on, %", **title)
+
+    for key, colour in (("entropy", plots.BLUE), ("mutual_information", plots.ORANGE)):
+        points = found["rejection"][key]
+        x, y = ([100 * point[axis] for point in points] for axis in ("rejected", "accuracy"))
+        curve.plot(x, y, "o-", color=colour, linewidth=1.8, markersize=4, label=page.words(key))
+    curve.set_title("Accuracy on what is left, %", **title)
+    curve.set_xlabel("Most uncertain images left out, %", fontsize=9.5, color=plots.INK)
+    curve.legend(frameon=False, fontsize=9, labelcolor=plots.INK, loc="lower right")
+    plots.plain(curve)
+    return figure
+
+
+def _cells(found: Mapping[str, Any]) -> list[list[str]]:
+    rows = []
+    for number, member in enumerate(found["members"], 1):
+        against = member["against"]
+        gain = f"{100 * against['difference']:+.2f} [{100 * against['low']:+.2f}, {100 * against['high']:+.2f}]"
+        name, weight = f"{number} {_name(member['run'])}", f"{member['weight']:.3g}"
+        figures = (f"{100 * member['accuracy']:.2f}", f"{member['loss']:.4f}", f"{member['parameters']:,}")
+        rows.append([name, weight, *figures, gain, paired.p_value(against["p"])])
+    scores, parameters = found["test"], sum(member["parameters"] for member in found["members"] if member["weight"])
+    last = ["ensemble", "", f"{100 * scores['accuracy']:.2f}", f"{scores['loss']:.4f}", f"{parameters:,}", "", ""]
+    return [*rows, last]
+
+
+def _disagreements(run: RunFolder, members: Sequence[RunFolder], test: Dataset) -> str:
+    """The test images of which the members say the most different things, with what each says."""
+    weights = np.array([member["weight"] for member in run.read_json(ENSEMBLE)["members"]])
+    probabilities = np.stack([member.predictions[0] for member in members])
+    informed = calibration.mutual_information(probabilities, weights)
+    guesses, voted = probabilities.argmax(-1), run.predictions[0].argmax(-1)
+    apart = np.flatnonzero((guesses != guesses[0]).any(0))
+    shown = apart[np.argsort(-informed[apart], kind="stable")][:MOST_SHOWN]
+    if not len(shown):
+        return "<p>Nowhere: they say the same of every test image.</p>\n"
+    figures = []
+    for index in shown:
+        true = test.class_names[test.labels[index]]
+        says = "<br>".join(
+            f"{number}: {escape(test.class_names[guess[index]])}, {100 * each[index].max():.0f} %"
+            for number, (guess, each) in enumerate(zip(guesses, probabilities, strict=True), 1)
+        )
+        verdict = f'<span class="{"" if voted[index] == test.labels[index] else "wrong"}">'
+        figures.append(
+            f"<figure>{page.image(test.images[index], true, side=SIDE)}<figcaption>{escape(true)} &rarr; "
+            f'{verdict}{escape(test.class_names[voted[index]])}</span><br><span class="note">{says}</span></figcaption>'
+            "</figure>\n"
+        )
+    width = page.image_width(test.images.shape[1:], side=SIDE)
+    return (
+        f'<p class="note">True class &rarr; what the ensemble says, then what each member says: the {len(shown)} test '
+        f"images of largest mutual information, of {len(apart):,} on which the members differ.</p>\n"
+        f'<div class="tiles" style="--image:{width}px">\n{"".join(figures)}</div>\n'
+    )
+
+
+def _name(path: str) -> str:
+    return path.rstrip("/").rsplit("/", 1)[-1]

@@ -1,0 +1,133 @@
+"""Soft voting: weights on made-up members, and an ensemble that a config trains and that votes on images."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from configs import base
+from imgcls_jax import commands, data, studies
+from imgcls_jax.errors import ConfigError, RunError
+from imgcls_jax.evaluation import ensemble
+from imgcls_jax.evaluation.calibration import negative_log_likelihood
+from imgcls_jax.evaluation.predict import Predictor
+from imgcls_jax.evaluation.scores import softmax
+from imgcls_jax.run_folder import RunFolder
+
+
+def members(count=3, examples=400, seed=0):
+    """Probabilities of members of growing skill [M, N, K] and labels [N]."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(4, size=examples)
+    skill = np.arange(1, count + 1)[:, None, None] * np.eye(4)[labels]
+    return softmax(skill + random.normal(size=(count, examples, 4))), labels
+
+
+def test_fitted_weights_are_the_likeliest():
+    probabilities, labels = members()
+    weights = ensemble.fitted(probabilities, labels)
+    assert weights.sum() == pytest.approx(1) and (weights >= 0).all()
+
+    def loss(weights):
+        return negative_log_likelihood(ensemble.combine(probabilities, weights), labels)
+
+    grid = [(a, b, 1 - a - b) for a, b in itertools.product(np.linspace(0, 1, 51), repeat=2) if a + b <= 1]
+    assert loss(weights) <= min(loss(np.array(each)) for each in grid) + 1e-6
+    assert weights.argmax() == 2
+
+
+def test_greedy_selection_leaves_out_who_does_not_help():
+    probabilities, labels = members()
+    useless = np.full_like(probabilities[:1], 0.25)
+    weights = ensemble.greedy(np.concatenate([probabilities, useless]), labels)
+    assert weights[-1] == 0 and weights.sum() == pytest.approx(1)
+    chosen = ensemble.combine(probabilities, weights[:3]).argmax(-1)
+    best = max((each.argmax(-1) == labels).mean() for each in probabilities)
+    assert (chosen == labels).mean() >= best
+
+
+def tiny(name, seed):
+    config = base.get_config()
+    config.data.source = config.data.name = "digits"
+    config.model.name = name
+    config.train.update(epochs=2, batch_size=32, eval_batch_size=64)
+    config.seed = seed
+    return config
+
+
+@pytest.fixture(scope="module")
+def voted(tmp_path_factory):
+    """The folder of an ensemble that trained its members, with the working folder that holds them."""
+    folder = tmp_path_factory.mktemp("ensemble")
+    config = ConfigDict({"members": {"one": tiny("attention", 0), "other": tiny("attention", 1)}, "weights": "3,1"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        studies.ensemble(config, Path("runs/both"))
+        yield RunFolder("runs/both")
+
+
+def test_the_ensemble_is_a_numpy_average(voted):
+    runs = [RunFolder("runs/one"), RunFolder("runs/other")]
+    images = data.load(runs[0].config.data).test.images
+    average = 0.75 * Predictor(runs[0]).probabilities(images) + 0.25 * Predictor(runs[1]).probabilities(images)
+    np.testing.assert_allclose(ensemble.EnsemblePredictor(voted).probabilities(images), average, atol=1e-6)
+    np.testing.assert_allclose(voted.predictions[0], average, atol=1e-6)
+    found = voted.read_json("ensemble.json")
+    labels = runs[0].predictions[1]
+    assert found["test"]["accuracy"] == pytest.approx((average.argmax(-1) == labels).mean())
+    assert [member["weight"] for member in found["members"]] == [0.75, 0.25]
+    guesses = [run.predictions[0].argmax(-1) for run in runs]
+    assert found["disagreement"][0][1] == pytest.approx((guesses[0] != guesses[1]).mean())
+    assert found["oracle"] == pytest.approx(((guesses[0] == labels) | (guesses[1] == labels)).mean())
+
+
+def test_its_page_and_table_name_the_members(voted, caplog):
+    page, table = ((voted.path / name).read_text() for name in ("report.html", "ensemble.md"))
+    accuracy = f"{100 * voted.read_json('ensemble.json')['test']['accuracy']:.2f}"
+    for text in (page, table):
+        assert all(words in text for words in ("1 one", "2 other", accuracy, "Between the ensemble and one"))
+    assert "Where the members disagree" in page and "Calibration" in page
+
+
+def test_it_is_published(voted):
+    commands.publish(["runs/both"])
+    kept = {path.name for path in Path("results/both").iterdir()}
+    assert {"ensemble.json", "ensemble.md", "ensemble.png", "report.html", "predictions.npz"} <= kept
+
+
+@pytest.mark.parametrize("rule", ["equal", "fitted", "greedy"])
+def test_every_rule_gives_shares(voted, rule):
+    weights = ensemble.weigh(rule, [RunFolder("runs/one"), RunFolder("runs/other")])
+    assert weights.sum() == pytest.approx(1) and (weights >= 0).all()
+
+
+@pytest.mark.parametrize("rule", ["best", "1", "1,2,3", "0,0", "-1,2", "nan,1"])
+def test_bad_weights_are_refused(voted, rule):
+    with pytest.raises(ConfigError, match="equal, fitted, greedy, or a figure of 0 or more for each of the 2 members"):
+        commands.ensemble(["runs/one", "runs/other"], weights=rule, workdir="runs/refused")
+    assert not Path("runs/refused").exists()
+
+
+def test_what_cannot_vote_together_is_refused(voted):
+    with pytest.raises(RunError, match="two runs or more"):
+        commands.ensemble(["runs/one"])
+    with pytest.raises(RunError, match="given twice"):
+        commands.ensemble(["runs/one", "runs/../runs/one"])
+    with pytest.raises(RunError, match="holds a run"):
+        commands.ensemble(["runs/one", "runs/other"], workdir="runs/one")
+    other = RunFolder("runs/elsewhere")
+    other.path.mkdir()
+    for name in ("test.json", "predictions.npz"):
+        (other.path / name).write_bytes((Path("runs/one") / name).read_bytes())
+    report = RunFolder("runs/one").data
+    report["splits"]["validation"]["fingerprint"] = "another"
+    other.write_json("data.json", report)
+    with pytest.raises(RunError, match="different validation sets.*--weights=equal"):
+        ensemble.vote([RunFolder("runs/one"), other], "fitted")
+    assert ensemble.vote([RunFolder("runs/one"), other], "equal")[1] is None
+    report["splits"]["test"]["fingerprint"] = "another"
+    other.write_json("data.json", report)
+    with pytest.raises(RunError, match="a test set other than"):
+        ensemble.vote([RunFolder("runs/one"), other], "equal")
