@@ -11,12 +11,13 @@ from ml_collections import ConfigDict
 
 from imgcls_jax import backend
 from imgcls_jax.data import checks
-from imgcls_jax.errors import RunError
+from imgcls_jax.errors import RunError, choose
 from imgcls_jax.run_folder import (
     CALIBRATION,
     CONFIG,
     DATA,
     ENVIRONMENT,
+    EXPLANATION,
     METRICS,
     PREDICTIONS,
     PROFILE,
@@ -39,6 +40,7 @@ PUBLISHED = (CONFIG, ENVIRONMENT, DATA, METRICS, TEST, PREDICTIONS, REPORT)
 PUBLISHED_IF_THERE = (
     *("dashboard.png", CALIBRATION, "calibration.png"),
     *(ROBUSTNESS, "robustness.md", "robustness.csv", "robustness.png"),
+    *(EXPLANATION, "explain.png"),
 )
 
 
@@ -142,6 +144,22 @@ def robustness(folders: list[str], limit: int = 0) -> None:
         table = tables.write(run, robustness.evaluate(run, splits.test, limit=limit))
         _report(run, splits)
         log.info("\n%s\n%s\n%s", run.path, table, run.path / "robustness.png")
+
+
+def explain(folders: list[str], method: str = "gradcam") -> None:
+    """Draws what finished runs look at in some of their test images, and writes the pages anew.
+
+    method: a key of evaluation.gradcam.METHODS.
+    """
+    from imgcls_jax.evaluation import gradcam
+    from imgcls_jax.reporting import explain
+
+    backend.configure()
+    choose("method (--method)", method, gradcam.METHODS)
+    for run, splits in _runs_with_data(folders):
+        explain.write(run, splits.test, *gradcam.explain(run, splits.test, method=method))
+        _report(run, splits)
+        log.info("%s", run.path / "explain.png")
 
 
 def _runs_with_data(folders: list[str]) -> Iterator[tuple[RunFolder, "Splits"]]:

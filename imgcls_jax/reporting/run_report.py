@@ -11,8 +11,8 @@ from imgcls_jax.data import checks
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation.scores import train_test_gap
-from imgcls_jax.reporting import calibration, page, robustness
-from imgcls_jax.run_folder import CALIBRATION, REPORT, ROBUSTNESS, RunFolder, write_atomically
+from imgcls_jax.reporting import calibration, explain, page, robustness
+from imgcls_jax.run_folder import CALIBRATION, EXPLANATION, REPORT, ROBUSTNESS, RunFolder, write_atomically
 
 MOST_SAMPLES = 120  # sample images in all, and at most 8 of a class
 MISTAKE_SIDE, SAMPLE_SIDE = 96, 48  # pixels on the page that an image's longer side takes, about
@@ -61,6 +61,7 @@ def write(run: RunFolder, *, train: Dataset, test: Dataset) -> None:
             + '<p class="note">Counts of test images: blue right, red wrong, deeper for a larger share of the row.</p>',
         )
         + page.section("Misclassified images", _mistakes(test, probabilities, wrong))
+        + _explanation(run)
         + _calibration(run)
         + _robustness(run)
         + page.section("Data", _data(run.data) + _samples(train, samples))
@@ -103,6 +104,15 @@ def _facts(run: RunFolder) -> dict[str, str]:
         "Time per epoch": page.duration(scores["seconds_per_epoch"]),
         "Training time": page.duration(scores["train_seconds"]),
     }
+
+
+def _explanation(run: RunFolder) -> str:
+    """The section of explain.json, where `--mode explain` has written it."""
+    if not (run.path / EXPLANATION).exists():
+        return ""
+    chart = page.chart(run.path / "explain.png", "Test images beside maps of what speaks for a class", images=True)
+    note = f'<p class="note">{escape(explain.sentence(run.read_json(EXPLANATION)))}</p>'
+    return page.section("What the model looks at", note + chart)
 
 
 def _calibration(run: RunFolder) -> str:
