@@ -11,13 +11,14 @@ from ml_collections import ConfigDict
 
 from imgcls_jax import backend
 from imgcls_jax.data import checks
-from imgcls_jax.errors import RunError
+from imgcls_jax.errors import RunError, choose
 from imgcls_jax.run_folder import (
     CALIBRATION,
     CONFIG,
     DATA,
     ENSEMBLE,
     ENVIRONMENT,
+    EXPLANATION,
     METRICS,
     PREDICTIONS,
     PROFILE,
@@ -41,6 +42,7 @@ PUBLISHED = (
     *(CONFIG, ENVIRONMENT, DATA, METRICS, TEST, PREDICTIONS, REPORT, "dashboard.png"),
     *(CALIBRATION, "calibration.png"),
     *(ROBUSTNESS, "robustness.md", "robustness.csv", "robustness.png"),
+    *(EXPLANATION, "explain.png"),
 )
 PUBLISHED_OF_ENSEMBLES = (ENSEMBLE, "ensemble.md", "ensemble.png", PREDICTIONS, CALIBRATION, "calibration.png", REPORT)
 
@@ -164,6 +166,22 @@ def ensemble(folders: list[str], *, weights: str = "equal", workdir: str | Path 
     run.write_json(ENSEMBLE, found)
     table = pages.write(run, members, splits.test)
     log.info("%s\n%s\n%s", table, "\n".join(pages.sentences(found)), run.path / REPORT)
+
+
+def explain(folders: list[str], method: str = "gradcam") -> None:
+    """Draws what finished runs look at in some of their test images, and writes the pages anew.
+
+    method: a key of evaluation.gradcam.METHODS.
+    """
+    from imgcls_jax.evaluation import gradcam
+    from imgcls_jax.reporting import explain
+
+    backend.configure()
+    choose("method (--method)", method, gradcam.METHODS)
+    for run, splits in _runs_with_data(folders):
+        explain.write(run, splits.test, *gradcam.explain(run, splits.test, method=method))
+        _report(run, splits)
+        log.info("%s", run.path / "explain.png")
 
 
 def _runs_with_data(folders: list[str]) -> Iterator[tuple[RunFolder, "Splits"]]:

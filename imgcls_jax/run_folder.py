@@ -26,6 +26,7 @@ PROFILE = "profile"  # the trace of --profile
 LOCK = ".lock"  # held by the process that trains into the folder
 SHOWN = "show_data.png"  # of --mode show_data
 ROBUSTNESS = "robustness.json"  # accuracies under corruptions
+EXPLANATION = "explain.json"  # the predictions that explain.png explains
 ENSEMBLE = "ensemble.json"  # of a folder of --mode ensemble: the members' paths and weights, and what they reach
 CALIBRATION = "calibration.json"  # calibration errors, and the temperature that lowers them
 

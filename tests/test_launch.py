@@ -129,6 +129,23 @@ def test_robustness_and_report_need_the_run_folder_alone(finished, tmp_path):
     assert "No run folder given" in of_folders("report", code=2)
 
 
+def test_explain_needs_the_run_folder_alone(finished, tmp_path):
+    """This run's features are no map: refused with the method that serves, which then does."""
+    copied = tmp_path / "moved"
+    shutil.copytree(finished[0].path, copied)
+    printed = of_folders("explain", copied, code=2)
+    assert "moved: the features of the model SelfAttention are 8x64" in printed and "--method saliency" in printed
+    assert not (copied / "explain.png").exists()
+    assert str(copied / "explain.png") in of_folders("explain", "--method=saliency", copied)
+    found = RunFolder(copied).read_json("explain.json")
+    probabilities, labels = finished[0].predictions
+    assert found["method"] == "saliency" and len(found["examples"]) > 12
+    for each in found["examples"]:
+        assert (each["label"], each["prediction"]) == (labels[each["index"]], probabilities[each["index"]].argmax())
+    assert "What the model looks at" in (copied / "report.html").read_text()
+    assert "Did you mean 'gradcam'" in of_folders("explain", "--method=gradcm", copied, code=2)
+
+
 def test_show_data_draws_a_batch_and_the_folder_can_be_trained_into(config, tmp_path):
     printed = launch(config, tmp_path / "run", "--mode=show_data")
     assert "32x8x8x1" in printed and (tmp_path / "run" / "show_data.png").stat().st_size > 2000

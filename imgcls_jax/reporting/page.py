@@ -31,14 +31,18 @@ def columns(*parts: str) -> str:
     return '<div class="columns">' + "".join(f"<div>{part}</div>" for part in parts) + "</div>\n"
 
 
-def chart(path: Path, description: str) -> str:
-    """The PNG at `path`; on a phone it keeps a readable width and scrolls in its own box."""
+def chart(path: Path, description: str, *, images: bool = False) -> str:
+    """The PNG at `path`; on a phone it keeps a readable width and scrolls in its own box.
+
+    images: it shows some, and keeps its colours on a dark page.
+    """
     from PIL import Image
 
     with Image.open(path) as picture:
         width, height = picture.size
+    kind = "chart images" if images else "chart"
     return (
-        f'<div class="scroll"><img class="chart" alt="{escape(description)}" width="{width}" height="{height}" '
+        f'<div class="scroll"><img class="{kind}" alt="{escape(description)}" width="{width}" height="{height}" '
         f'style="min-width:min({width}px,30rem)" src="{_data_uri("png", path.read_bytes())}"></div>\n'
     )
 

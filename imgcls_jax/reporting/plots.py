@@ -26,11 +26,16 @@ BLUE, ORANGE, RED = "#3f72a6", "#d9863d", "#b94a48"
 MOST_MISTAKES = 24
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Writes the figure as PNG of 256 colours: a third of the size, and hard to tell from the original."""
+def save(figure: Figure, path: Path, *, exact: bool = False) -> None:
+    """Writes the figure as PNG of 256 colours: a third of the size, and hard to tell from the original.
+
+    exact: all its colours, where there are gradual ones.
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
-    image = Image.open(buffer).convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT)
+    image = Image.open(buffer).convert("RGB")
+    if not exact:
+        image = image.quantize(256, method=Image.Quantize.MEDIANCUT)
     buffer = io.BytesIO()
     image.save(buffer, format="png", optimize=True)
     write_atomically(Path(path), buffer.getvalue())
@@ -133,13 +138,13 @@ def sample_grid(dataset: Dataset, indices: Sequence[np.ndarray]) -> Figure:
     blocks = -(-classes // 25)
     rows = -(-classes // blocks)
     side = 64 if classes <= 25 else 40
-    tile_height, tile_width = _tile_shape(dataset, side)
+    tile_height, tile_width = tile_shape(dataset, side)
     names = [short(name) for name in dataset.class_names]
     label = _widest(names, 10) + 10
     gap, margin = 4, 12
     block = label + samples * (tile_width + gap) + 20
 
-    canvas = _Canvas(
+    canvas = Canvas(
         width=2 * margin + blocks * block - 20 - gap,
         height=2 * margin + rows * (tile_height + gap) - gap,
     )
@@ -171,7 +176,7 @@ def batch(images: np.ndarray, seen: np.ndarray, names: Sequence[str]) -> Figure:
     height = max(each.shape[0] for row in tiles for each in row) + gap
     width = max(each.shape[1] for row in tiles for each in row) + gap
     top, split = margin + 22, label + width + 10
-    canvas = _Canvas(width=2 * margin + split + seen.shape[1] * width, height=top + len(tiles) * height + margin)
+    canvas = Canvas(width=2 * margin + split + seen.shape[1] * width, height=top + len(tiles) * height + margin)
     canvas.text(margin + label, margin + 8, "stored", 10, GREY, va="center")
     canvas.text(margin + split, margin + 8, "as the model sees it in training", 10, GREY, va="center")
     for i, row in enumerate(tiles):
@@ -190,11 +195,11 @@ def mistakes(dataset: Dataset, probabilities: np.ndarray, indices: np.ndarray | 
     if indices is None:
         indices = most_confident_mistakes(probabilities, dataset.labels)
     if not len(indices):
-        canvas = _Canvas(width=480, height=80)
+        canvas = Canvas(width=480, height=80)
         canvas.text(240, 40, "No example is misclassified.", 11, INK, ha="center", va="center")
         return canvas.figure()
 
-    tile_height, tile_width = _tile_shape(dataset, 120)
+    tile_height, tile_width = tile_shape(dataset, 120)
     captions = []
     for index in indices:
         predicted = probabilities[index].argmax()
@@ -207,7 +212,7 @@ def mistakes(dataset: Dataset, probabilities: np.ndarray, indices: np.ndarray | 
     cell_height = tile_height + 52
     columns = min(len(indices), max(int(1000 // cell_width), 1))
     rows = -(-len(indices) // columns)
-    canvas = _Canvas(
+    canvas = Canvas(
         width=2 * margin + columns * cell_width - space,
         height=2 * margin + rows * cell_height - 14,
     )
@@ -245,11 +250,11 @@ def tile(image: np.ndarray, side: int) -> np.ndarray:
     return rgb.repeat(enlarge, axis=0).repeat(enlarge, axis=1)
 
 
-def _tile_shape(dataset: Dataset, side: int) -> tuple[int, int]:
+def tile_shape(dataset: Dataset, side: int) -> tuple[int, int]:
     return tile(np.zeros(dataset.images.shape[1:], np.uint8), side).shape[:2]
 
 
-class _Canvas:
+class Canvas:
     """A figure laid out in pixels, the origin at the upper left, so that images are drawn unresampled."""
 
     def __init__(self, *, width: float, height: float):

@@ -5,6 +5,7 @@ import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from imgcls_jax.reporting import page
 from imgcls_jax.run_folder import ROBUSTNESS, RunFolder, write_atomically
 
 if TYPE_CHECKING:
@@ -39,6 +40,24 @@ def markdown(found: Mapping[str, Any]) -> str:
         "\n".join(lines) + f"\n\nTest accuracy in percent at five severities, on {found['examples']:,} images; clean "
         f"{100 * found['clean']:.2f}, mean over everything corrupted {100 * found['mean']:.2f}.\n"
     )
+
+
+def section(run: RunFolder) -> str:
+    """The section of robustness.json, where `--mode robustness` has written it."""
+    if not (run.path / ROBUSTNESS).exists():
+        return ""
+    found = run.read_json(ROBUSTNESS)
+    rows = [
+        [words(name), *(f"{100 * value:.2f}" for value in [*values, sum(values) / len(values)])]
+        for name, values in found["corruptions"].items()
+    ]
+    note = (
+        f"Accuracy in percent at severities 1 to 5, on {found['examples']:,} test images: clean "
+        f"{page.percent(found['clean'])}, {page.percent(found['mean'])} on the mean of everything corrupted."
+    )
+    chart = page.chart(run.path / "robustness.png", "Accuracy against severity, a chart for each corruption")
+    table = page.table(["Corruption", "1", "2", "3", "4", "5", "Mean"], rows)
+    return page.section("Robustness", f'<p class="note">{note}</p>{chart}{table}')
 
 
 def plot(found: Mapping[str, Any]) -> "Figure":

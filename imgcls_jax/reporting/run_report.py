@@ -11,8 +11,8 @@ from imgcls_jax.data import checks
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation.scores import train_test_gap
-from imgcls_jax.reporting import calibration, page, robustness, tables
-from imgcls_jax.run_folder import REPORT, ROBUSTNESS, RunFolder, write_atomically
+from imgcls_jax.reporting import calibration, explain, page, robustness, tables
+from imgcls_jax.run_folder import REPORT, RunFolder, write_atomically
 
 MOST_SAMPLES = 120  # sample images in all, and at most 8 of a class
 MISTAKE_SIDE, SAMPLE_SIDE = 96, 48  # pixels on the page that an image's longer side takes, about
@@ -61,8 +61,9 @@ def write(run: RunFolder, *, train: Dataset, test: Dataset) -> None:
             + '<p class="note">Counts of test images: blue right, red wrong, deeper for a larger share of the row.</p>',
         )
         + page.section("Misclassified images", _mistakes(test, probabilities, wrong))
+        + explain.section(run)
         + calibration.section(run)
-        + _robustness(run)
+        + robustness.section(run)
         + page.section("Data", _data(run.data) + _samples(train, samples))
         + page.section("Environment", _environment(run.environment))
         + page.section("Configuration", _config(run.config.to_dict()))
@@ -103,24 +104,6 @@ def _facts(run: RunFolder) -> dict[str, str]:
         "Time per epoch": page.duration(scores["seconds_per_epoch"]),
         "Training time": page.duration(scores["train_seconds"]),
     }
-
-
-def _robustness(run: RunFolder) -> str:
-    """The section of robustness.json, where `--mode robustness` has written it."""
-    if not (run.path / ROBUSTNESS).exists():
-        return ""
-    found = run.read_json(ROBUSTNESS)
-    rows = [
-        [robustness.words(name), *(f"{100 * value:.2f}" for value in [*values, sum(values) / len(values)])]
-        for name, values in found["corruptions"].items()
-    ]
-    note = (
-        f"Accuracy in percent at severities 1 to 5, on {found['examples']:,} test images: clean "
-        f"{page.percent(found['clean'])}, {page.percent(found['mean'])} on the mean of everything corrupted."
-    )
-    chart = page.chart(run.path / "robustness.png", "Accuracy against severity, a chart for each corruption")
-    table = page.table(["Corruption", "1", "2", "3", "4", "5", "Mean"], rows)
-    return page.section("Robustness", f'<p class="note">{note}</p>{chart}{table}')
 
 
 def _mistakes(test: Dataset, probabilities: np.ndarray, wrong: np.ndarray) -> str:
