@@ -26,6 +26,7 @@ PROFILE = "profile"  # the trace of --profile
 LOCK = ".lock"  # held by the process that trains into the folder
 SHOWN = "show_data.png"  # of --mode show_data
 ROBUSTNESS = "robustness.json"  # accuracies under corruptions
+PREDICTED = "predicted.png"  # of --mode predict: images of the user's with the classes found for them
 CALIBRATION = "calibration.json"  # calibration errors, and the temperature that lowers them
 
 # Options that are no part of what a run is: where data, weights and features lie (their hashes are), and on how many
