@@ -9,6 +9,7 @@
   python launch.py --mode robustness runs/cifar_fast                  accuracy under noise, blur, fog, JPEG and so on
   python launch.py --mode explain runs/cifar_fast                     Grad-CAM: where a run looks, right and wrong
   python launch.py --mode ensemble runs/cifar_fast runs/cifar_resnet20     lets runs vote
+  python launch.py --mode predict runs/mnist_cnn --images *.png       a line of JSON for each of your own images
   python launch.py --mode report runs/cifar_fast                      writes a run's page and pictures anew
 
 All options, with their defaults and meanings, stand in configs/base.py. A run lies in runs/NAME, a study in
@@ -28,18 +29,13 @@ from imgcls_jax.errors import ConfigError, UserError
 FLAGS = flags.FLAGS
 CONFIG = config_flags.DEFINE_config_file("config", None, "The config file: configs/NAME.py or configs/studies/NAME.py.")
 # The modes that take run folders, with the flags that each takes.
-OF_FOLDERS = {
-    "publish": (),
-    "compare": (),
-    "report": (),
-    "robustness": ("limit",),
-    "explain": ("method",),
-    "ensemble": ("weights", "workdir"),
-}
+OF_FOLDERS = {"publish": (), "compare": (), "report": (), "robustness": ("limit",), "explain": ("method",)}
+OF_FOLDERS |= {"ensemble": ("weights", "workdir"), "predict": ("images",)}
 MODE = flags.DEFINE_enum("mode", "train", ["train", "show_data", *OF_FOLDERS], "What to do.")
 flags.DEFINE_integer("limit", 0, "robustness: only so many of the test images; 0 takes all.", lower_bound=0)
 flags.DEFINE_string("method", "gradcam", "explain: gradcam, gradcam++ or saliency.")
 flags.DEFINE_string("weights", "equal", "ensemble: equal, fitted, greedy (on validation), or figures such as 2,1.")
+flags.DEFINE_multi_string("images", [], "predict: files, folders and globs of images; more may follow, without a flag.")
 PROFILE = flags.DEFINE_bool("profile", False, "Trace a few steps, print what they cost, and train nothing.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, study or ensemble; runs/NAME if not given.")
 

@@ -3,7 +3,8 @@
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict
 
 from imgcls_jax import backend
 from imgcls_jax.data import checks
-from imgcls_jax.errors import RunError, choose
+from imgcls_jax.errors import DataError, RunError, choose
 from imgcls_jax.run_folder import (
     CALIBRATION,
     CONFIG,
@@ -182,6 +183,37 @@ def explain(folders: list[str], method: str = "gradcam") -> None:
         explain.write(run, splits.test, *gradcam.explain(run, splits.test, method=method))
         _report(run, splits)
         log.info("%s", run.path / "explain.png")
+
+
+def predict(arguments: list[str], images: Sequence[str] = ()) -> None:
+    """Prints a line of JSON for each image, in their order; counts and a picture of some go to stderr and the run.
+
+    arguments: the run's folder, then further images. images: files, folders and globs. Raises DataError at the end
+    where images could not be read.
+    """
+    from tqdm import tqdm
+
+    from imgcls_jax.data import image_files
+    from imgcls_jax.evaluation.images import classify
+    from imgcls_jax.evaluation.predict import Predictor
+    from imgcls_jax.reporting.predictions import Summary
+
+    files = image_files.find([*images, *arguments[1:]])
+    if not (arguments and files):
+        raise RunError("Run folder and images are needed: python launch.py --mode predict runs/NAME --images PATH...")
+    run = RunFolder(arguments[0])
+    backend.configure()
+    predictor, read = Predictor(run), image_files.Reader.of(run.config.data, run.data)
+    log.info("%s", read)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ends without a traceback where our lines go to head
+    summary = Summary(predictor.class_names)
+    predictions = classify(predictor, files, read, batch_size=run.config.train.eval_batch_size)
+    for prediction in tqdm(predictions, total=len(files), desc=run.name, unit="image", disable=None):
+        tqdm.write(json.dumps(prediction.line(predictor.class_names)))  # print would tear the progress bar
+        summary.add(prediction)
+    log.info("%s", summary.write(run))
+    if summary.unreadable:
+        raise DataError(f"{summary.unreadable:,} of {summary.files:,} images could not be read; their lines say why.")
 
 
 def _runs_with_data(folders: list[str]) -> Iterator[tuple[RunFolder, "Splits"]]:

@@ -146,6 +146,42 @@ def test_explain_needs_the_run_folder_alone(finished, tmp_path):
     assert "Did you mean 'gradcam'" in of_folders("explain", "--method=gradcm", copied, code=2)
 
 
+def test_predict_prints_a_line_for_each_image(finished, tmp_path):
+    """Digits of the run's own data as files; the same on paper; one of them in 16 bits and large; and no images."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    run, photos = tmp_path / "run", tmp_path / "photos"
+    shutil.copytree(finished[0].path, run)
+    digits, labels = np.round(load_digits().images * (255 / 16)).astype(np.uint8), load_digits().target
+    for i in range(20):
+        for name, image in (("white", digits[i]), ("paper", 255 - digits[i])):
+            folder = photos / name / str(labels[i])
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(folder / f"{i:02}.png")
+    Image.fromarray(digits[0].repeat(6, 0).repeat(6, 1).astype(np.uint16) * 257).save(photos / "deep.png")
+    (photos / "broken.png").write_text("no image")
+
+    given = ["--images", photos / "broken.png", photos / "paper", f"{photos}/white/*/*.png", photos / "deep.png"]
+    command = [sys.executable, "launch.py", "--mode", "predict", str(run), *map(str, given)]
+    process = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
+    assert process.returncode == 2 and "Traceback" not in process.stderr, process.stderr
+    assert "error: 1 of 42 images could not be read" in process.stderr and "20 of them inverted" in process.stderr
+
+    broken, *lines = map(json.loads, process.stdout.splitlines())
+    assert broken["image"] == str(photos / "broken.png") and "cannot be read as an image" in broken["error"]
+    paper, white = lines[:20], lines[20:40]
+    assert [line["image"] for line in paper] == sorted(map(str, photos.glob("paper/*/*")))
+    for dark, light in zip(paper, white, strict=True):
+        assert dark["inverted"] and not light["inverted"] and dark["top"] == light["top"]
+        assert len(dark["top"]) == 5 and dark["top"][0] == [dark["class"], dark["confidence"]]
+    right = sum(line["class"] == line["image"].split("/")[-2] for line in lines[:40])
+    assert right >= 32 and any(line.split()[:3] == ["all", "40", str(right)] for line in process.stderr.splitlines())
+    assert lines[40]["image"] == str(photos / "deep.png") and lines[40]["class"] == str(labels[0])
+    assert (run / "predicted.png").stat().st_size > 2000 and str(run / "predicted.png") in process.stderr
+    assert "Run folder and images are needed" in of_folders("predict", run, code=2)
+
+
 def test_show_data_draws_a_batch_and_the_folder_can_be_trained_into(config, tmp_path):
     printed = launch(config, tmp_path / "run", "--mode=show_data")
     assert "32x8x8x1" in printed and (tmp_path / "run" / "show_data.png").stat().st_size > 2000

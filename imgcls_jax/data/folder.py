@@ -9,8 +9,8 @@ from imgcls_jax.data.checks import shape_text
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import DataError
 
-GRAYSCALE_MODES = ("1", "L", "LA", "La")  # Pillow's names of 8-bit grayscale, without and with alpha
-DEEP_MODES = ("I", "F")  # 16-bit and floating-point grayscale, which Pillow would clip to 8 bits
+DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # integers and floats, which Pillow would clip to 8 bits
+GRAYSCALE_MODES = ("1", "L", "LA", "La", *DEEP_MODES)  # Pillow's names of grayscale, without and with alpha
 
 Files = dict[str, dict[str, list[Path]]]  # split -> class -> image files
 
@@ -84,30 +84,40 @@ def read_image(path: str | os.PathLike, *, channels: int, image_size: int = 0) -
     """One image file as uint8 [H, W, channels], upright by its EXIF orientation, what is transparent on white.
 
     channels: 1 for grayscale or 3 for RGB; image_size: side to which it is resized (bilinear), 0 for its own size.
+    Grayscale of 16 bits is divided by 257. Where a file does not say its range, of integers of 32 bits and floats, the
+    values do: up to 255 they are of 8 bits, integers up to 65,535 of 16, floats up to 1 shares of white.
     Errors: DataError that names the file.
     """
     from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as image:
-            mode = image.mode
             image = ImageOps.exif_transpose(image)
-            if image.has_transparency_data:
+            if image.mode in DEEP_MODES:
+                image = Image.fromarray(_eight_bits(np.asarray(image), image.mode))
+            elif image.has_transparency_data:
                 image = image.convert("RGBA")
                 white = Image.new("RGBA", image.size, "white")
                 image = Image.alpha_composite(white, image)
             image = image.convert("L" if channels == 1 else "RGB")
     except Exception as error:  # a damaged file can make Pillow raise nearly anything
-        raise DataError(
-            f"{path} cannot be read as an image ({error}). Repair or remove it; files that are no images do not belong "
-            "into a class folder."
-        ) from error
-    if mode.startswith(DEEP_MODES):
-        raise DataError(f"{path} has more than 8 bits a channel (mode {mode}). Save it with 8 bits, as from 0 to 255.")
+        raise DataError(f"{path} cannot be read as an image ({error}). Repair or remove it.") from error
     if image_size:
         image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
     pixels = np.asarray(image)
     return pixels[..., None] if channels == 1 else pixels
+
+
+def _eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
+    """uint8 [H, W] of the values of an image of one of the DEEP_MODES. Raises ValueError for what has another range."""
+    low, high = values.min(), values.max()
+    if mode.startswith("I;16") or (mode == "I" and low >= 0 and 255 < high <= 65535):
+        values = values / 257
+    elif mode == "F" and low >= 0 and high <= 1:
+        values = values * 255
+    elif not (low >= 0 and high <= 255):  # NaN is neither
+        raise ValueError(f"its values reach from {low} to {high}: save it with 8 bits, from 0 to 255")
+    return values.round().astype(np.uint8)
 
 
 def _is_grayscale(path: Path) -> bool:

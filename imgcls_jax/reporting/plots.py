@@ -6,7 +6,6 @@ Every function returns a `matplotlib.figure.Figure` made without pyplot, so noth
 import bisect
 import functools
 import io
-import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -199,28 +198,37 @@ def mistakes(dataset: Dataset, probabilities: np.ndarray, indices: np.ndarray | 
         canvas.text(240, 40, "No example is misclassified.", 11, INK, ha="center", va="center")
         return canvas.figure()
 
-    tile_height, tile_width = tile_shape(dataset, 120)
     captions = []
     for index in indices:
         predicted = probabilities[index].argmax()
         true_name = short(dataset.class_names[dataset.labels[index]], 16)
         predicted_name = short(dataset.class_names[predicted], 16)
         confidence = percent(probabilities[index, predicted])
-        captions.append((f"{true_name} \N{RIGHTWARDS ARROW}", f"{predicted_name}  {confidence}"))
+        captions.append(((f"{true_name} \N{RIGHTWARDS ARROW}", INK), (f"{predicted_name}  {confidence}", RED)))
+    return captioned(dataset.images[indices], captions, side=120)
+
+
+def captioned(images: Sequence[np.ndarray], captions: Sequence[Sequence[tuple[str, str]]], *, side: int) -> Figure:
+    """Images uint8 of one shape [H, W, C], about `side` pixels long, each above the two lines of its caption.
+
+    captions: for each image the text and the colour of each line.
+    """
+    tiles = [tile(image, side) for image in images]
+    tile_height, tile_width = tiles[0].shape[:2]
     space, margin = 20, 12
-    cell_width = max(tile_width, _widest(itertools.chain(*captions), 8.5)) + space
+    cell_width = max(tile_width, _widest((text for lines in captions for text, _ in lines), 8.5)) + space
     cell_height = tile_height + 52
-    columns = min(len(indices), max(int(1000 // cell_width), 1))
-    rows = -(-len(indices) // columns)
+    columns = min(len(tiles), max(int(1000 // cell_width), 1))
+    rows = -(-len(tiles) // columns)
     canvas = Canvas(
         width=2 * margin + columns * cell_width - space,
         height=2 * margin + rows * cell_height - 14,
     )
-    for n, (index, caption) in enumerate(zip(indices, captions, strict=True)):
+    for n, (each, lines) in enumerate(zip(tiles, captions, strict=True)):
         x, y = margin + n % columns * cell_width, margin + n // columns * cell_height
-        canvas.image(x, y, tile(dataset.images[index], 120))
-        canvas.text(x, y + tile_height + 16, caption[0], 8.5, INK)
-        canvas.text(x, y + tile_height + 32, caption[1], 8.5, RED)
+        canvas.image(x, y, each)
+        for line, (text, colour) in enumerate(lines):
+            canvas.text(x, y + tile_height + 16 * (line + 1), text, 8.5, colour)
     return canvas.figure()
 
 

@@ -107,11 +107,38 @@ def test_an_unreadable_image_is_refused_by_name(tmp_path, damage):
         load(tmp_path)
 
 
-def test_more_than_8_bits_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    "values, suffix, expected",
+    [
+        (np.uint16([[0, 257, 65535]]), "png", [0, 1, 255]),
+        (np.uint16([[0, 255, 4095]]), "tif", [0, 1, 16]),
+        (np.uint16([[0, 514, 65535]]), "pgm", [0, 2, 255]),  # which Pillow gives as integers of 32 bits
+        (np.int32([[0, 7, 255]]), "tif", [0, 7, 255]),
+        (np.float32([[0, 0.5, 1]]), "tif", [0, 128, 255]),
+        (np.float32([[0, 99.6, 255]]), "tif", [0, 100, 255]),
+    ],
+)
+def test_more_than_8_bits_become_8(tmp_path, values, suffix, expected):
     (tmp_path / "a").mkdir()
-    Image.fromarray(np.full((4, 5), 40000, np.uint16)).save(tmp_path / "a/1.png")
-    with pytest.raises(DataError, match=r"a/1.png has more than 8 bits"):
-        load(tmp_path)
+    Image.fromarray(values).save(tmp_path / f"a/1.{suffix}")
+    assert load(tmp_path)["train"].images[0, 0, :, 0].tolist() == expected
+    assert read_image(tmp_path / f"a/1.{suffix}", channels=3)[0, -1].tolist() == [expected[-1]] * 3
+
+
+def test_an_image_of_16_bits_is_turned_by_its_orientation(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.uint16([[0, 65535]])).save(tmp_path / "a.png", exif=exif)
+    assert read_image(tmp_path / "a.png", channels=1).tolist() == [[[0]], [[255]]]
+
+
+@pytest.mark.parametrize(
+    "values", [np.int32([[0, 65536]]), np.int32([[-1, 9]]), np.float32([[0, 300]]), np.float32([[0, np.nan]])]
+)
+def test_values_of_an_unknown_range_are_refused(tmp_path, values):
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    with pytest.raises(DataError, match=r"a.tif cannot be read as an image \(its values reach from .* save it with 8"):
+        read_image(tmp_path / "a.tif", channels=1)
 
 
 def test_folders_that_are_not_classes_are_refused(tmp_path):

@@ -1,0 +1,94 @@
+import tracemalloc
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgcls_jax.data.image_files import Reader
+from imgcls_jax.evaluation.images import classify
+
+
+class Brightness:
+    """Three classes by the mean of an image; notes the size of every batch."""
+
+    class_names = ("dark", "grey", "light")
+
+    def __init__(self, shape=(4, 4, 1)):
+        self.shape, self.batches = shape, []
+
+    def probabilities(self, images):
+        assert images.dtype == np.uint8 and images.shape[1:] == self.shape
+        self.batches.append(len(images))
+        scores = np.exp(-np.abs(images.mean((1, 2, 3))[:, None] / 255 - [0, 0.5, 1]) * 9)
+        return scores / scores.sum(1, keepdims=True)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Eleven images, darkest first, of which the fourth and the last cannot be read."""
+    paths = []
+    for i in range(11):
+        path = tmp_path / f"{i:02}.png"
+        Image.fromarray(np.full((4, 4), 25 * i, np.uint8)).save(path)
+        if i in (3, 10):
+            path.write_bytes(b"no image")
+        paths.append(str(path))
+    return paths
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 11, 50])
+def test_lines_come_in_order_whatever_the_batch(files, batch_size):
+    classifier = Brightness()
+    lines = [
+        prediction.line(classifier.class_names)
+        for prediction in classify(classifier, files[::-1], Reader((4, 4, 1)), batch_size=batch_size)
+    ]
+    assert [line["image"] for line in lines] == files[::-1]
+    expected = ["light"] * 2 + ["grey"] * 4 + ["dark"] * 3
+    assert [line["class"] for line in lines if "class" in line] == expected
+    assert set(classifier.batches) == {batch_size}, "each of one size, the last one too"
+    for line, path in ((lines[0], files[10]), (lines[7], files[3])):
+        assert set(line) == {"image", "error"} and f"{path} cannot be read as an image" in line["error"]
+
+
+def test_a_line_has_the_five_likeliest_classes(files):
+    class Many(Brightness):
+        class_names = tuple(f"class {k}" for k in range(7))
+
+        def probabilities(self, images):
+            return np.tile(np.array([0.05, 0.4, 0.1, 0.02, 0.3, 0.1, 0.03]), (len(images), 1))
+
+    (prediction,) = classify(Many(), files[:1], Reader((4, 4, 1), ground="light"), batch_size=2)
+    top = [["class 1", 0.4], ["class 4", 0.3], ["class 2", 0.1], ["class 5", 0.1], ["class 0", 0.05]]
+    assert prediction.line(Many.class_names) == {
+        "image": files[0], "class": "class 1", "confidence": 0.4, "top": top, "inverted": True,
+    }  # fmt: skip
+
+
+def test_files_are_opened_a_batch_at_a_time(files):
+    opened = []
+
+    def read(path):
+        opened.append(path)
+        return Reader((4, 4, 1))(path)
+
+    predictions = classify(Brightness(), files, read, batch_size=4)
+    assert not opened
+    next(predictions)
+    assert opened == files[:4]
+    [next(predictions) for _ in range(4)]
+    assert opened == files[:8]
+
+
+def test_ten_thousand_files_need_the_memory_of_a_batch(tmp_path):
+    """Held at once, their pixels would be 123 MB."""
+    path = tmp_path / "a.png"
+    Image.fromarray(np.full((64, 64, 3), 200, np.uint8)).save(path)
+    classifier = Brightness((64, 64, 3))
+    tracemalloc.start()
+    found = 0
+    for prediction in classify(classifier, [str(path)] * 10_000, Reader((64, 64, 3)), batch_size=128):
+        found += prediction.probabilities.argmax() == 2
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found == 10_000 and set(classifier.batches) == {128} and peak < 20e6

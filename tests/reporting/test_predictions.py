@@ -1,0 +1,58 @@
+import numpy as np
+from PIL import Image
+
+from imgcls_jax.evaluation.images import Prediction
+from imgcls_jax.reporting.predictions import SHOWN, Summary
+from imgcls_jax.run_folder import RunFolder
+
+NAMES = ("cat", "dog", "costs $5")
+
+
+def prediction(path, k, *, inverted=False, side=28):
+    image = np.full((side, side, 1), 80 * k, np.uint8)
+    return Prediction(path, image=image, probabilities=np.eye(3)[k] * 0.7 + 0.1, inverted=inverted)
+
+
+def test_folders_named_like_classes_tell_the_accuracy(tmp_path):
+    summary = Summary(NAMES)
+    for path, k in (("x/cat/1", 0), ("x/cat/2", 1), ("x/cat/3", 2), ("cat/4", 1), ("y/dog/1", 1), ("costs $5/1", 2)):
+        summary.add(prediction(path, k, inverted=k == 1))
+    for path in ("cat.png", "x/cats/cat", "x/bird/1"):  # in no class's folder
+        summary.add(prediction(path, 0))
+    summary.add(Prediction("dog/2", error="dog/2 is broken"))
+    lines = [line.split() for line in summary.text().splitlines()]
+    assert "9 images classified, 3 of them inverted" in summary.text() and "1 image could not" in summary.text()
+    assert "cat 4 1 25.00 dog (2), costs $5 (1)".split() in lines
+    assert ["dog", "1", "1", "100.00"] in lines and ["all", "6", "3", "50.00"] in lines
+    printed = summary.write(RunFolder(tmp_path))
+    assert printed.endswith(str(tmp_path / "predicted.png"))
+    texts = [text.get_text() for text in summary.figure().texts]
+    assert "cat \N{RIGHTWARDS ARROW} dog" in texts and r"costs \$5" in texts and texts.count("80.0 %") == 9
+    with Image.open(tmp_path / "predicted.png") as picture:
+        assert picture.width > 500
+
+
+def test_without_such_folders_there_is_no_accuracy_and_the_first_images_are_shown():
+    summary = Summary(NAMES)
+    for i in range(3 * SHOWN):
+        summary.add(prediction(f"{i}.png", 0 if i < SHOWN else 1))
+    assert summary.text() == f"{3 * SHOWN} images classified."
+    assert [text.get_text() for text in summary.figure().texts] == ["cat", "80.0 %"] * SHOWN
+
+
+def test_successes_and_failures_of_all_classes_are_shown():
+    summary = Summary(NAMES)
+    for label, name in enumerate(NAMES):
+        for i in range(200):
+            summary.add(prediction(f"{name}/{i}", label if i < 150 else (label + 1) % 3))
+    texts = [text.get_text() for text in summary.figure().texts]
+    arrows = [text for text in texts if "\N{RIGHTWARDS ARROW}" in text]
+    each = SHOWN // 6
+    assert len(texts) // 2 == 6 * each and len(arrows) == 3 * each and len(set(arrows)) == 3
+
+
+def test_where_nothing_could_be_read_there_is_no_picture(tmp_path):
+    summary = Summary(NAMES)
+    summary.add(Prediction("a.png", error="a.png is broken"))
+    assert "1 image could not be read" in summary.write(RunFolder(tmp_path))
+    assert not list(tmp_path.iterdir())
