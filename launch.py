@@ -8,6 +8,7 @@
   python launch.py --mode show_data --config configs/cifar_fast.py    a picture of images as the model sees them
   python launch.py --mode robustness runs/cifar_fast                  accuracy under noise, blur, fog, JPEG and so on
   python launch.py --mode report runs/cifar_fast                      writes a run's page and pictures anew
+  python launch.py --mode export runs/cifar_fast                      the model as files for JAX alone, and its card
 
 All options, with their defaults and meanings, stand in configs/base.py. A run lies in runs/NAME, a study in
 runs/STUDY/ROW-seedN, unless --workdir says otherwise.
@@ -25,7 +26,8 @@ from imgcls_jax.errors import ConfigError, UserError
 
 FLAGS = flags.FLAGS
 CONFIG = config_flags.DEFINE_config_file("config", None, "The config file: configs/NAME.py or configs/studies/NAME.py.")
-OF_FOLDERS = {"publish": (), "compare": (), "report": (), "robustness": ("limit",)}  # with the flags that each takes
+# With the flags that each takes.
+OF_FOLDERS = {"publish": (), "compare": (), "report": (), "export": (), "robustness": ("limit",)}
 MODE = flags.DEFINE_enum("mode", "train", ["train", "show_data", *OF_FOLDERS], "What to do.")
 flags.DEFINE_integer("limit", 0, "robustness: only so many of the test images; 0 takes all.", lower_bound=0)
 PROFILE = flags.DEFINE_bool("profile", False, "Trace a few steps, print what they cost, and train nothing.")

@@ -27,6 +27,7 @@ LOCK = ".lock"  # held by the process that trains into the folder
 SHOWN = "show_data.png"  # of --mode show_data
 ROBUSTNESS = "robustness.json"  # accuracies under corruptions
 CALIBRATION = "calibration.json"  # calibration errors, and the temperature that lowers them
+EXPORT = "export"  # folder of --mode export: the model as files that need no imgcls_jax
 
 # Options that are no part of what a run is: where data, weights and features lie (their hashes are), and on how many
 # devices it is made.
