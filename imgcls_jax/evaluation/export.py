@@ -1,8 +1,8 @@
 """A run's best model as files that need nothing of this package: a program for JAX, and its weights.
 
 The program is a function of uint8 images [b, H, W, C], b any, to logits float32 [b, K]: transform, views, model and
-merged weights. It has no gradient, so that the layers of models/layers.py, whose forward pass is XLA's own everywhere,
-give the same on every platform.
+merged weights. It has no gradient, in which alone the layers of models/layers.py differ from backend to backend, so
+that what is written on one platform is right on all PLATFORMS.
 """
 
 import hashlib
