@@ -117,8 +117,8 @@ def _files(run: RunFolder, folder: Path) -> str:
         for name, what in ((PROGRAM, program), (WEIGHTS, weights))
     ]
     return _table(("File", "Size", "Content"), rows) + (
-        f"\nWritten by jax {jax.__version__} on {jax.default_backend()}, the platform on which the program's logits were "
-        "compared with the run's. Later versions of jax read such a program for six months at least "
+        f"\nWritten by jax {jax.__version__} on {jax.default_backend()}, where the program's logits were compared with "
+        "the run's. Later versions of jax read such a program for six months at least "
         "([what JAX guarantees](https://docs.jax.dev/en/latest/export/export.html#compatibility-guarantees)).\n"
     )
 
