@@ -216,6 +216,19 @@ def predict(arguments: list[str], images: Sequence[str] = ()) -> None:
         raise DataError(f"{summary.unreadable:,} of {summary.files:,} images could not be read; their lines say why.")
 
 
+def export(folders: list[str]) -> None:
+    """Writes each run's best model as files that need no imgcls_jax, and its model card, into RUN/export."""
+    from imgcls_jax.evaluation import export
+    from imgcls_jax.reporting import model_card
+
+    if not folders:
+        raise RunError("No run folder given: python launch.py --mode export runs/NAME.")
+    backend.configure()
+    for run in map(RunFolder, folders):
+        run.test  # noqa: B018  an error where the run has not got that far, before anything is written
+        log.info("%s", model_card.write(run, export.write(run)))
+
+
 def _runs_with_data(folders: list[str]) -> Iterator[tuple[RunFolder, "Splits"]]:
     """Each run with the data that its config names. Raises RunError where that is no longer the run's."""
     from imgcls_jax import data

@@ -30,6 +30,7 @@ EXPLANATION = "explain.json"  # the predictions that explain.png explains
 ENSEMBLE = "ensemble.json"  # of a folder of --mode ensemble: the members' paths and weights, and what they reach
 PREDICTED = "predicted.png"  # of --mode predict: images of the user's with the classes found for them
 CALIBRATION = "calibration.json"  # calibration errors, and the temperature that lowers them
+EXPORT = "export"  # folder of --mode export: the model as files that need no imgcls_jax
 
 # Options that are no part of what a run is: where data, weights and features lie (their hashes are), and on how many
 # devices it is made.

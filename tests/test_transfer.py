@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from configs import (
+    cifar_convnext_tiny,
     cifar_efficientnet_b0,
     cifar_efficientnetv2_96,
     cifar_efficientnetv2_224,
@@ -36,6 +37,7 @@ CONFIGS = {
     "D2": cifar_resnet50_finetune,
     "D3": cifar_resnet50_se,
     "D4a": cifar_efficientnet_b0,
+    "D6": cifar_convnext_tiny,
     "E6": cifar_efficientnetv2_96,
     "E7": cifar_efficientnetv2_224,
 }
@@ -50,6 +52,7 @@ TRAINABLE = {
     "D1": 20_490,
     "D2": 14_985_226,
     "D4a": 4_020_358,
+    "D6": 27_827_818,
     "E6": 1_497_450,
     "E7": 2_290_458,
 }
@@ -63,6 +66,7 @@ TRAINED = {  # of parameters and statistics
     "D2": "/layer4_|/fc/",
     "D3": "/layer4_|/se_|/top/",
     "D4a": "",
+    "D6": "",
     "E6": "block6g/(dwconv2|se|project)|block6h|b0/top/|/top/",
     "E7": "block6[fgh]|/top/",
 }

@@ -1,14 +1,20 @@
-"""Every row of the reports that starts from ImageNet weights: A1 to A7, B2, D1 to D4a, E6, E7.
+"""Every row of the reports that starts from ImageNet weights: A1 to A7, B2, D1 to D4a, D6's ConvNeXt-Tiny, E6, E7.
 
     python launch.py --config configs/studies/imagenet_rows.py
 
-The weights are downloaded as they are needed. The reported figures of A2 and D4a are of validation. No figures of ours
-yet: the weights have to be fetched, and all rows together want a GPU.
+The weights are downloaded as they are needed. The reported figures of A2 and D4a are of validation; of D6, a next step,
+there are none. No figures of ours yet: the weights have to be fetched, and all rows together want a GPU.
 """
 
 from ml_collections import ConfigDict
 
-from configs import cifar_efficientnetv2_96, cifar_efficientnetv2_224, cifar_hybrid_lora, mnist_resnet50_frozen
+from configs import (
+    cifar_convnext_tiny,
+    cifar_efficientnetv2_96,
+    cifar_efficientnetv2_224,
+    cifar_hybrid_lora,
+    mnist_resnet50_frozen,
+)
 from configs.studies import cifar_levels, lora_ablation
 
 
@@ -30,6 +36,7 @@ def get_config() -> ConfigDict:
                 "reported": {"accuracy": 94.15, "loss": 0.2149, "seconds_per_epoch": 43},
             },
             **cifar_levels.get_config().rows,
+            "d6_convnext_tiny": {"config": cifar_convnext_tiny.get_config()},
             "e6_efficientnetv2_96": {
                 "config": cifar_efficientnetv2_96.get_config(),
                 "reported": {"accuracy": 90.4, "loss": 0.3, "gap": -4.5, "epochs": 60},

@@ -49,7 +49,7 @@ class Resize(Op):
         choose("resizing method", self.method, RESIZINGS)
 
     def __call__(self, images, keys):
-        shape = (len(images), self.size, self.size, images.shape[-1])
+        shape = (images.shape[0], self.size, self.size, images.shape[-1])
         return jax.image.resize(images, shape, RESIZINGS[self.method])
 
 

@@ -33,7 +33,7 @@ class SelfAttention(Classifier):
         return self.norm(rows + attended)
 
     def pool(self, x):
-        return x.reshape(len(x), -1)
+        return x.reshape(x.shape[0], -1)
 
     def head(self, x, *, train: bool = False):
         return self.classifier(nn.relu(self.dense(x)))

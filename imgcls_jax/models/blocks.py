@@ -71,7 +71,7 @@ class DropPath(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train: bool):
-        return x * Dropout(self.rate)(jnp.ones((len(x),) + (1,) * (x.ndim - 1), x.dtype), train=train)
+        return x * Dropout(self.rate)(jnp.ones((x.shape[0],) + (1,) * (x.ndim - 1), x.dtype), train=train)
 
 
 def ceil_max_pool(x, window: int, strides: int):

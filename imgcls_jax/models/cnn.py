@@ -34,7 +34,7 @@ class CNN(Classifier):
         return x
 
     def pool(self, x):
-        return x.reshape(len(x), -1)
+        return x.reshape(x.shape[0], -1)
 
     def head(self, x, *, train: bool = False):
         return self.classifier(self.drop(nn.relu(self.dense(x)), train=train))

@@ -25,7 +25,7 @@ class Classifier(nn.Module):
     Subclasses define `features(x, *, train)` and `head(x, *, train)`, which takes what `pool` makes of the features:
     the mean over the places of a map, where a subclass has no pool of its own. `prepare` gives the state (what is no
     parameter) that training starts from, where a model computes any from its training images uint8 [N, H, W, C] and
-    their `transform`.
+    their `transform`. B may be a symbol, so that one exported program takes any batch: x.shape[0], not len(x).
     """
 
     def prepare(self, model_state, images, transform):

@@ -1,6 +1,7 @@
 """Pretrained weights as a model's variables: published files by name, files of several formats, runs of our own."""
 
 import difflib
+import json
 import logging
 import os
 import re
@@ -129,13 +130,22 @@ def _initialize(config: ConfigDict, model: str, source: str, variables: Any, cla
     ours = all(name.startswith(COLLECTIONS) for name in arrays)
     name_of = (lambda path: (path, "same")) if ours else key_map(model).name_of
     classifier = keys.classifier if keys else r"^params/classifier/"
-    run = Path(source).expanduser()
-    skip = classifier if run.is_dir() and RunFolder(run).data["class_names"] != list(class_names) else None
+    skip = None if _class_names(source) in (None, list(class_names)) else classifier
     for path, leaf in trees.flatten(variables).items():
         name, layout = name_of(path)
         if re.search(classifier, path) and (name not in arrays or arrays[name].shape != file_shape(leaf.shape, layout)):
             skip = classifier
     return fit(arrays, model=model, expected=variables, skip=skip, source=str(source))
+
+
+def _class_names(source: str) -> list[str] | None:
+    """Those of a run, or of the file that one was exported to; None where they are not known."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return RunFolder(path).data["class_names"]
+    if not path.is_file() or formats.kind(path) != "safetensors":
+        return None
+    return json.loads(safetensors_format.read_words(path).get("class_names", "null"))
 
 
 def load(

@@ -1,13 +1,13 @@
 """Files in the safetensors format: arrays by name, and a few words on what they are."""
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from imgcls_jax.errors import DataError
+from imgcls_jax.run_folder import write_atomically
 
 
 def starts(head: bytes) -> bool:
@@ -45,8 +45,7 @@ def _naming_damage(path: Path) -> Iterator[None]:
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], words: Mapping[str, str]) -> None:
     """Writes the arrays by name, with words on what they are."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    partial = path.with_name(f".{path.name}.partial")
-    save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, partial, dict(words))
-    os.replace(partial, path)
+    # Not by its save_file, which makes files that only their owner can read.
+    write_atomically(path, save({name: np.asarray(array, order="C") for name, array in arrays.items()}, dict(words)))

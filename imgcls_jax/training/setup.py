@@ -16,7 +16,7 @@ from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import steps_in_epoch
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.transforms import Transform, parse
-from imgcls_jax.data.views import VIEWS
+from imgcls_jax.data.views import VIEWS, View
 from imgcls_jax.errors import ConfigError, choose
 from imgcls_jax.models import lora
 from imgcls_jax.training import adapt, features, optimizers, phases, schedules, steps
@@ -76,9 +76,13 @@ def build_predict(
     config: ConfigDict, model: nn.Module, transform: Transform, *, adaptation: Adaptation = EVERYTHING
 ) -> Callable[..., np.ndarray]:
     """As `steps.make_predict`, with the views of the config."""
-    settings = config.train
-    views = choose("set of views (train.views)", settings.get("views", "none"), VIEWS)
-    return steps.make_predict(model, transform, batch_size=settings.eval_batch_size, views=views, adaptation=adaptation)
+    options = {"batch_size": config.train.eval_batch_size, "views": views(config), "adaptation": adaptation}
+    return steps.make_predict(model, transform, **options)
+
+
+def views(config: ConfigDict) -> Sequence[tuple[float, View]]:
+    """The views of an image over which evaluation averages, with their weights."""
+    return choose("set of views (train.views)", config.train.get("views", "none"), VIEWS)
 
 
 def build(config: ConfigDict, data: Splits) -> list[Setup]:

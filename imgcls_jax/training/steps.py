@@ -184,6 +184,19 @@ def make_train(
     return TrainSteps(mapped, jax.random.key(seed))
 
 
+def mean_over_views(
+    model: nn.Module,
+    variables: Any,
+    x: jax.Array,
+    *,
+    views: Sequence[tuple[float, View]] = VIEWS["none"],
+    method: str = "__call__",
+) -> jax.Array:
+    """What `method` of the model gives for x float32 [B, H, W, C] in evaluation: float32, averaged over the views."""
+    seen = [model.apply(variables, view(x), train=False, method=method) for _, view in views]
+    return sum(weight * each.astype(jnp.float32) for (weight, _), each in zip(views, seen, strict=True))
+
+
 def make_predict(
     model: nn.Module,
     transform: Transform,
@@ -203,9 +216,7 @@ def make_predict(
         merged = {**variables, "params": adaptation.merge(variables["params"])}
 
         def logits(index):
-            x = transform(images[index])
-            seen = [model.apply(merged, view(x), train=False, method=method) for _, view in views]
-            return sum(weight * each.astype(jnp.float32) for (weight, _), each in zip(views, seen, strict=True))
+            return mean_over_views(model, merged, transform(images[index]), views=views, method=method)
 
         shape = jax.eval_shape(logits, indices[0]).shape
         everything = jnp.zeros((len(indices), *shape), jnp.float32)

@@ -1,0 +1,285 @@
+"""Exported files: what they give in a process without this package, what they know, and what is refused."""
+
+import json
+import logging
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import yaml
+from jax import export as jax_export
+from ml_collections import ConfigDict
+
+from configs import base
+from imgcls_jax import backend, commands, models, pretrained, trees
+from imgcls_jax.checkpoints import Checkpoints
+from imgcls_jax.data import Splits
+from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.data.transforms import parse
+from imgcls_jax.data.views import VIEWS
+from imgcls_jax.errors import RunError
+from imgcls_jax.evaluation import calibration, export, predict
+from imgcls_jax.evaluation.export import PROGRAM, WEIGHTS, ExportedClassifier
+from imgcls_jax.evaluation.predict import Predictor
+from imgcls_jax.models import layers, lora
+from imgcls_jax.pretrained import safetensors_format
+from imgcls_jax.reporting import model_card
+from imgcls_jax.run_folder import RunFolder
+from imgcls_jax.training import loop, recorder, steps
+
+NAMES = ("left | right", "<b>cat</b>", "dog")
+# Without this package: the logits of the images in a file, for batches of 1, 7 and 64.
+ALONE = """
+import sys
+import jax
+import numpy as np
+from jax import export
+
+program, images, out = sys.argv[1:]
+logits = export.deserialize(bytearray(open(program, "rb").read())).call
+images = np.load(images)
+np.savez(out, *[logits(images[:count]) for count in (1, 7, 64)])
+assert not any(name.split(".")[0] in ("imgcls_jax", "flax", "configs") for name in sys.modules)
+"""
+# What makes the models small that have such options.
+SMALL = {
+    "cnn": {"filters": (4, 8)},
+    "lstm": {"units": 8},
+    "attention": {"width": 8},
+    "vgg": {"filters": (4, 4, 8, 8)},
+    "fast_cnn": {"filters": (4, 4)},
+    "resnet20": {"width": 4, "blocks": (1, 1, 1)},
+    "se_resnet": {"width": 4, "blocks": (1, 1, 1)},
+    "hybrid": {"backbones": ("resnet20", "vgg"), "se": True, "projection": 8},
+}
+
+
+def pictures(count: int, shape, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A run of a few steps, with low-rank pairs and two views, tested and calibrated; and the folder of its export."""
+    config, shape = base.get_config(), (10, 9, 3)
+    config.data.update(source="folder", name="made & up", transform="random_crop(1)|flip|resize(8)|normalize(.5, .25)")
+    with config.model.unlocked():
+        config.model.update(name="fast_cnn", filters=(4,))
+    config.train.update(epochs=1, batch_size=8, eval_batch_size=8, views="flip")
+    config.adapt.update(trainable=("^classifier/",))
+    config.adapt.lora.update(targets=("_conv./kernel",), rank=2, alpha=8.0)
+    config.optimizer.learning_rate = 0.05
+
+    run = RunFolder(tmp_path_factory.mktemp("runs") / "small")
+    run.path.mkdir()
+    sets = [Dataset(pictures(24, shape, seed), np.arange(24, dtype=np.int32) % 3, NAMES) for seed in range(3)]
+    data = Splits(*sets, report={})
+    split = {"examples": 24, "shape": shape, "fingerprint": "c0ffee" * 10}
+    run.write_json("config.json", config.to_dict())
+    run.write_json("data.json", {"class_names": NAMES, "splits": dict.fromkeys(("train", "validation", "test"), split)})
+    run.write_json("environment.json", {"device": "a <small> CPU", "versions": {"jax": "0.10.2"}, "commit": "abc123"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recorder.Recorder, "_write_scalars", lambda self, line: None)
+        loop.train(config, run, data)
+    predict.test(run, data)
+    calibration.write(run)
+    return run, export.write(run)
+
+
+@pytest.fixture(scope="module")
+def predictor(exported):
+    return Predictor(exported[0])
+
+
+def logits_alone(folder, images, tmp_path) -> list[np.ndarray]:
+    np.save(tmp_path / "images.npy", images)
+    arguments = [folder / PROGRAM, tmp_path / "images.npy", tmp_path / "out.npz"]
+    alone = subprocess.run([sys.executable, "-c", ALONE, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert alone.returncode == 0, alone.stderr
+    with np.load(tmp_path / "out.npz") as arrays:
+        return list(arrays.values())
+
+
+def assert_same(found, expected, share: float = 1e-5):
+    assert found.dtype == np.float32 and found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=share * np.abs(expected).max(), rtol=0)
+
+
+def test_a_process_without_this_package_gets_the_logits_of_the_run(exported, predictor, tmp_path):
+    images = pictures(64, (10, 9, 3), seed=5)
+    expected = predictor.logits(images)
+    for found in logits_alone(exported[1], images, tmp_path):
+        assert_same(found, expected[: len(found)])
+
+
+def test_an_exported_classifier_needs_its_two_files_alone(exported, predictor, tmp_path, monkeypatch):
+    for name in (PROGRAM, WEIGHTS):
+        (tmp_path / name).write_bytes((exported[1] / name).read_bytes())
+    model = ExportedClassifier(tmp_path)
+    assert (model.name, model.class_names, model.shape) == ("small", NAMES, (10, 9, 3))
+    monkeypatch.setattr(export, "BATCH", 8)
+    images = pictures(21, model.shape)
+    assert_same(model.logits(images), predictor.logits(images))
+    np.testing.assert_allclose(model.probabilities(images), predictor.probabilities(images), atol=1e-5)
+    with pytest.raises(ValueError, match="10"):
+        model.logits(pictures(2, (12, 9, 3)))
+
+
+def test_damaged_and_missing_files_are_refused(exported, tmp_path):
+    _, folder = exported
+    with pytest.raises(RunError, match=f"has no {PROGRAM}: python launch.py --mode export RUN"):
+        ExportedClassifier(tmp_path)
+    (tmp_path / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes())
+    program = bytearray((folder / PROGRAM).read_bytes())
+    program[len(program) // 2] ^= 1
+    (tmp_path / PROGRAM).write_bytes(program)
+    with pytest.raises(RunError, match="is damaged, or of another export"):
+        ExportedClassifier(tmp_path)
+
+
+def test_the_views_are_in_the_program(exported, predictor):
+    """One view gives other logits."""
+    images = pictures(8, (10, 9, 3))
+    once = steps.mean_over_views(predictor.model, predictor.variables, predictor.transform(images))
+    found = ExportedClassifier(exported[1]).logits(images)
+    assert np.abs(found - once).max() > 1e-2 * np.abs(found).max()
+
+
+def test_the_mode_says_what_it_wrote_and_how_far_it_is_off(exported, caplog, monkeypatch, tmp_path):
+    run, folder = exported
+    monkeypatch.setattr(backend, "configure", lambda: None)
+    with caplog.at_level(logging.INFO):
+        commands.export([str(run.path)])
+    sizes = rf"{PROGRAM} \d\.\d\d MB, {WEIGHTS} \d\.\d\d MB"
+    assert re.search(rf"{folder}: {sizes}; logits differ from the run's by \d\.\de-\d\d", caplog.text)
+    assert str(folder / "README.md") in caplog.text
+    with pytest.raises(RunError, match="No run folder given: python launch.py --mode export"):
+        commands.export([])
+    with pytest.raises(RunError, match=r"test\.json is missing"):
+        commands.export([str(tmp_path)])
+
+
+def test_a_program_that_differs_is_not_written(exported, monkeypatch):
+    run, _ = exported
+    monkeypatch.setattr(export, "views", lambda config: VIEWS["none"])
+    monkeypatch.setattr(export, "EXPORT", "other")
+    with pytest.raises(RunError, match="differ from the run's by .* nothing is written"):
+        export.write(run)
+    assert not (run.path / "other").exists()
+
+
+def test_low_rank_pairs_are_merged(exported):
+    run, folder = exported
+    arrays = safetensors_format.read(folder / WEIGHTS)
+    checkpoints = Checkpoints(run.path / "checkpoints", read_only=True)
+    kept = checkpoints.restore_best()[1]
+    checkpoints.close()
+    own, pairs = lora.apart(kept["params"])
+    own = trees.flatten({"params": own, **kept["model_state"]})
+    assert set(arrays) == set(own) and pairs
+    changed = {path for path, leaf in own.items() if np.abs(arrays[path] - leaf).max() > 1e-3}
+    assert changed == {path for path in own if re.search("_conv./kernel", path)}
+
+
+def test_the_weights_know_their_model_and_can_be_started_from(exported, predictor):
+    run, folder = exported
+    words = safetensors_format.read_words(folder / WEIGHTS)
+    assert json.loads(words["config"]) == run.config.to_dict() and words["transform"] == run.config.data.transform
+    assert pretrained.preprocessing(folder / WEIGHTS) == run.config.data.transform
+    state = dict(predictor.variables)
+    given = {"params": state.pop("params"), "model_state": state}
+    empty = jax.tree.map(np.zeros_like, given)
+    config = run.config
+    config.model.pretrained = str(folder / WEIGHTS)
+    params, model_state = pretrained.initialize(config, class_names=NAMES, **empty)
+    for path, leaf in trees.flatten({"params": params, "model_state": model_state}).items():
+        np.testing.assert_array_equal(leaf, trees.flatten(given)[path])
+    params, _ = pretrained.initialize(config, class_names=("another", "three", "classes"), **empty)
+    assert not np.any(params["classifier"]["kernel"]) and np.any(params["block1_conv1"]["kernel"])
+
+
+def test_the_card_holds_the_figures_and_its_snippet_runs(exported):
+    run, folder = exported
+    card, test = model_card.write(run, folder).read_text(), run.test
+    front = yaml.safe_load(card.split("---\n")[1])
+    (result,) = front["model-index"][0]["results"]
+    assert front["datasets"] == ["made & up"] and result["dataset"]["split"] == "test"
+    assert result["metrics"][0] == {"type": "accuracy", "value": pytest.approx(test["accuracy"], abs=1e-6)}
+    assert result["metrics"][1]["value"] == pytest.approx(test["macro"]["f1"], abs=1e-6)
+    for row in test["per_class"]:
+        assert f"| {100 * row['precision']:.2f} | {100 * row['recall']:.2f} |" in card
+    temperature = run.read_json("calibration.json")["temperature"]
+    for text in (
+        f"{100 * test['accuracy']:.2f} % of 24 test images",
+        f"a loss of {test['loss']:.4f}",
+        f"{test['parameters']:,}, low-rank pairs included, which are merged in the files; {test['trainable']:,} were",
+        f"mean of the logits over {len(VIEWS['flip'])} views",
+        f"At temperature {temperature:.3g}",
+        "`random_crop(1)\\|flip\\|resize(8)\\|normalize(.5, .25)`",
+        "left \\| right",
+        "&lt;b&gt;cat&lt;/b&gt;",
+        "Not measured: `python launch.py --mode robustness RUN` does.",
+        "1 x a &lt;small&gt; CPU",
+        "abc123",
+    ):
+        assert text in card, text
+    snippet = card.split("```python\n")[1].split("```")[0]
+    alone = subprocess.run([sys.executable, "-c", snippet], cwd=folder, capture_output=True, text=True)
+    assert alone.returncode == 0 and sum(line.startswith(NAMES) for line in alone.stdout.splitlines()) == 2, alone
+
+
+def test_the_card_has_robustness_where_it_was_measured(exported):
+    run, folder = exported
+    run.write_json("robustness.json", {"examples": 24, "clean": 0.5, "corruptions": {"fog": [0.4] * 5}, "mean": 0.4})
+    assert "| Fog | 40.00 |" in model_card.write(run, folder).read_text()
+
+
+def create(name: str, dtype=np.float32):
+    return models.create(ConfigDict({"name": name, **SMALL.get(name, {})}), num_classes=5, dtype=dtype)
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_every_model_takes_a_symbolic_batch(name):
+    """Nothing is lowered: that costs the large ones seconds."""
+    model, transform = create(name), parse("resize(32)|normalize(imagenet)")
+    shape = jax_export.symbolic_shape("b, 24, 20, 3")
+    logits = lambda images: model.init_with_output(jax.random.key(0), transform(images))[0]  # noqa: E731
+    found = jax.eval_shape(logits, jax.ShapeDtypeStruct(shape, np.uint8))
+    assert found.shape == (shape[0], 5)
+
+
+def with_weights(model):
+    """As much of a Predictor as an export takes."""
+    transform, shape, random = parse("normalize(.5, .25)"), (24, 20, 3), np.random.default_rng(0)
+    x = jax.eval_shape(transform, jax.ShapeDtypeStruct((1, *shape), np.uint8))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+    variables = jax.tree.map(lambda leaf: random.random(leaf.shape, np.float32) / 10, shapes)
+    return SimpleNamespace(model=model, transform=transform, variables=variables, shape=shape)
+
+
+def loaded(predictor) -> jax_export.Exported:
+    return jax_export.deserialize(bytearray(export._program(predictor, VIEWS["none"])))
+
+
+@pytest.mark.parametrize("name", [name for name in SMALL if name != "hybrid"])  # it is made of them
+def test_a_program_is_the_same_wherever_it_was_written(name, monkeypatch):
+    """The layers that have gradients of their own on CPUs are those of XLA in the logits; every platform has them."""
+    model, images = with_weights(create(name)), pictures(5, (24, 20, 3))
+    program = loaded(model)
+    assert program.platforms == ("cpu", "cuda", "tpu")
+    monkeypatch.setattr(layers, "_own_gradients", lambda: False)
+    plain = jax.jit(lambda images: model.model.apply(model.variables, model.transform(images)))
+    assert_same(np.asarray(program.call(images)), np.asarray(plain(images)))
+
+
+def test_a_bfloat16_model_gives_float32_logits():
+    images = pictures(5, (24, 20, 3))
+    dtypes = (np.float32, jnp.bfloat16)
+    whole, half = (np.asarray(loaded(with_weights(create("cnn", each))).call(images)) for each in dtypes)
+    assert_same(half, whole, share=2e-2)
+    assert (half != whole).any()
