@@ -188,30 +188,29 @@ def explain(folders: list[str], method: str = "gradcam") -> None:
 def predict(arguments: list[str], images: Sequence[str] = ()) -> None:
     """Prints a line of JSON for each image, in their order; counts and a picture of some go to stderr and the run.
 
-    arguments: the run's folder, then further images. images: files, folders and globs. Raises DataError at the end
-    where images could not be read.
+    arguments: the folder of a run, an ensemble or an export, then further images. images: files, folders and globs.
+    Raises DataError at the end where images could not be read.
     """
     from tqdm import tqdm
 
     from imgcls_jax.data import image_files
+    from imgcls_jax.evaluation import classifiers
     from imgcls_jax.evaluation.images import classify
-    from imgcls_jax.evaluation.predict import Predictor
     from imgcls_jax.reporting.predictions import Summary
 
     files = image_files.find([*images, *arguments[1:]])
     if not (arguments and files):
         raise RunError("Run folder and images are needed: python launch.py --mode predict runs/NAME --images PATH...")
-    run = RunFolder(arguments[0])
     backend.configure()
-    predictor, read = Predictor(run), image_files.Reader.of(run.config.data, run.data)
-    log.info("%s", read)
+    classifier = classifiers.load(arguments[0])
+    log.info("%s", classifier.reader)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ends without a traceback where our lines go to head
-    summary = Summary(predictor.class_names)
-    predictions = classify(predictor, files, read, batch_size=run.config.train.eval_batch_size)
-    for prediction in tqdm(predictions, total=len(files), desc=run.name, unit="image", disable=None):
-        tqdm.write(json.dumps(prediction.line(predictor.class_names)))  # print would tear the progress bar
+    summary = Summary(classifier.class_names)
+    predictions = classify(classifier, files)
+    for prediction in tqdm(predictions, total=len(files), desc=classifier.name, unit="image", disable=None):
+        tqdm.write(json.dumps(prediction.line(classifier.class_names)))  # print would tear the progress bar
         summary.add(prediction)
-    log.info("%s", summary.write(run))
+    log.info("%s", summary.write(RunFolder(arguments[0])))
     if summary.unreadable:
         raise DataError(f"{summary.unreadable:,} of {summary.files:,} images could not be read; their lines say why.")
 

@@ -171,7 +171,9 @@ class EnsemblePredictor:
         self.name = run.name
         self.weights = np.array([member["weight"] for member in members if member["weight"] > 0])
         self.members = [Predictor(RunFolder(Path(member["run"]))) for member in members if member["weight"] > 0]
-        self.class_names, self.shape = self.members[0].class_names, self.members[0].shape
+        first = self.members[0]
+        self.class_names, self.shape, self.reader = first.class_names, first.shape, first.reader
+        self.batch_size = min(member.batch_size for member in self.members)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """images uint8 [N, H, W, C] -> probabilities float64 [N, K]."""

@@ -16,6 +16,7 @@ import numpy as np
 from jax import export
 
 from imgcls_jax import trees
+from imgcls_jax.data.image_files import Reader
 from imgcls_jax.data.views import View
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation.predict import Predictor
@@ -61,6 +62,7 @@ def write(run: RunFolder) -> Path:
         "class_names": json.dumps(predictor.class_names),
         "shape": json.dumps(predictor.shape),
         "config": json.dumps(config.to_dict()),
+        "data": json.dumps(run.data),
         "program_sha256": hashlib.sha256(program).hexdigest(),
     }
     safetensors_format.write(folder / WEIGHTS, trees.flatten(predictor.variables), words)
@@ -89,7 +91,8 @@ def _difference(predictor: Predictor, call: Callable) -> float:
 class ExportedClassifier:
     """The model in a folder that `write` made: a Predictor that needs its two files alone.
 
-    name: of the run. class_names: of the K classes. shape: (H, W, C) of its images. Raises RunError for a folder that
+    name: of the run. class_names: of the K classes. shape: (H, W, C) of its images. reader: makes such of people's
+    files. Raises RunError for a folder that
     is none, and for files that are damaged or not of one export.
     """
 
@@ -105,6 +108,8 @@ class ExportedClassifier:
         self.name = words["name"]
         self.class_names = tuple(json.loads(words["class_names"]))
         self.shape = tuple(json.loads(words["shape"]))
+        self.reader = Reader.of(json.loads(words["config"])["data"], json.loads(words["data"]))
+        self.batch_size = BATCH
         self._call = jax.jit(export.deserialize(bytearray(program)).call)
 
     def logits(self, images: np.ndarray) -> np.ndarray:

@@ -1,27 +1,16 @@
 """Predictions on image files, a batch at a time: of ten thousand files no more than a batch is in memory."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
+from imgcls_jax.data.image_files import Reader
 from imgcls_jax.errors import DataError
+from imgcls_jax.evaluation.classifiers import Classifier
 
 TOP = 5  # most classes that a line names
-
-
-class Classifier(Protocol):
-    """What `classify` needs; a `Predictor` is one."""
-
-    class_names: Sequence[str]
-    shape: tuple[int, int, int]
-
-    def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """images uint8 [N, H, W, C] -> probabilities [N, K]."""
-
-
-Read = Callable[[str], tuple[np.ndarray, bool]]  # as of data/image_files.py: an image and whether it was inverted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,26 +32,26 @@ class Prediction:
         return {"image": self.path, "class": top[0][0], "confidence": top[0][1], "top": top, "inverted": self.inverted}
 
 
-def classify(classifier: Classifier, files: Sequence[str], read: Read, *, batch_size: int) -> Iterator[Prediction]:
+def classify(classifier: Classifier, files: Sequence[str]) -> Iterator[Prediction]:
     """The prediction of each file, in their order.
 
-    Every batch that the classifier sees has `batch_size` images, the last one filled up with black ones, so that its
-    program is compiled once.
+    Every batch that the classifier sees has its `batch_size` images, the last one filled up with black ones, so that
+    its program is compiled once.
     """
-    for start in range(0, len(files), batch_size):
-        batch = [_read(path, read) for path in files[start : start + batch_size]]
+    for start in range(0, len(files), classifier.batch_size):
+        batch = [_read(path, classifier.reader) for path in files[start : start + classifier.batch_size]]
         images = [each.image for each in batch if not each.error]
         if images:
-            filled = np.zeros((batch_size, *classifier.shape), np.uint8)
+            filled = np.zeros((classifier.batch_size, *classifier.shape), np.uint8)
             filled[: len(images)] = images
             found = iter(classifier.probabilities(filled))
             batch = [each if each.error else dataclasses.replace(each, probabilities=next(found)) for each in batch]
         yield from batch
 
 
-def _read(path: str, read: Read) -> Prediction:
+def _read(path: str, reader: Reader) -> Prediction:
     try:
-        image, inverted = read(path)
+        image, inverted = reader(path)
     except DataError as error:
         return Prediction(path, error=str(error))
     return Prediction(path, image=image, inverted=inverted)

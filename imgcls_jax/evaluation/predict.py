@@ -10,6 +10,7 @@ import numpy as np
 from imgcls_jax import trees
 from imgcls_jax.checkpoints import Checkpoints, shapes
 from imgcls_jax.data import Splits
+from imgcls_jax.data.image_files import Reader
 from imgcls_jax.evaluation.scores import score, softmax
 from imgcls_jax.run_folder import CHECKPOINTS, PREDICTIONS, TEST, RunFolder, write_atomically
 from imgcls_jax.training import adapt, phases, steps
@@ -19,8 +20,9 @@ from imgcls_jax.training.setup import build_model, build_predict
 class Predictor:
     """The best model of a run; needs nothing but the run's folder.
 
-    shape: (H, W, C) of its images. `model` applied to `variables`, host arrays, low-rank pairs merged, gives the logits
-    of what `transform` makes of images; `logits` averages them over the run's views.
+    shape: (H, W, C) of its images; reader: makes such of people's files. `model` applied to `variables`, host arrays,
+    low-rank pairs merged, gives the logits of what `transform` makes of images; `logits` averages them over the run's
+    views.
     """
 
     def __init__(self, run: RunFolder):
@@ -28,6 +30,7 @@ class Predictor:
         self.name = run.name
         self.class_names = tuple(data["class_names"])
         self.shape = tuple(data["splits"]["train"]["shape"])
+        self.reader, self.batch_size = Reader.of(config.data, data), config.train.eval_batch_size
         self.model, self.transform = build_model(config, num_classes=len(self.class_names))
         params, model_state = jax.eval_shape(
             lambda: steps.initialize(self.model, self.transform, np.zeros((1, *self.shape), np.uint8), seed=0)

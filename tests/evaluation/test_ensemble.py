@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from configs import base
 from imgcls_jax import commands, data, studies
 from imgcls_jax.errors import ConfigError, RunError
-from imgcls_jax.evaluation import ensemble
+from imgcls_jax.evaluation import classifiers, ensemble
 from imgcls_jax.evaluation.calibration import negative_log_likelihood
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.evaluation.scores import softmax
@@ -71,8 +71,10 @@ def voted(tmp_path_factory):
 def test_the_ensemble_is_a_numpy_average(voted):
     runs = [RunFolder("runs/one"), RunFolder("runs/other")]
     images = data.load(runs[0].config.data).test.images
+    votes = classifiers.load(voted.path)
+    assert isinstance(votes, ensemble.EnsemblePredictor) and isinstance(classifiers.load("runs/one"), Predictor)
     average = 0.75 * Predictor(runs[0]).probabilities(images) + 0.25 * Predictor(runs[1]).probabilities(images)
-    np.testing.assert_allclose(ensemble.EnsemblePredictor(voted).probabilities(images), average, atol=1e-6)
+    np.testing.assert_allclose(votes.probabilities(images), average, atol=1e-6)
     np.testing.assert_allclose(voted.predictions[0], average, atol=1e-6)
     found = voted.read_json("ensemble.json")
     labels = runs[0].predictions[1]

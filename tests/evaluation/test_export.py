@@ -23,7 +23,7 @@ from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.transforms import parse
 from imgcls_jax.data.views import VIEWS
 from imgcls_jax.errors import RunError
-from imgcls_jax.evaluation import calibration, export, predict
+from imgcls_jax.evaluation import calibration, classifiers, export, predict
 from imgcls_jax.evaluation.export import PROGRAM, WEIGHTS, ExportedClassifier
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.models import layers, lora
@@ -79,7 +79,7 @@ def exported(tmp_path_factory):
     run.path.mkdir()
     sets = [Dataset(pictures(24, shape, seed), np.arange(24, dtype=np.int32) % 3, NAMES) for seed in range(3)]
     data = Splits(*sets, report={})
-    split = {"examples": 24, "shape": shape, "fingerprint": "c0ffee" * 10}
+    split = {"examples": 24, "shape": shape, "fingerprint": "c0ffee" * 10, "pixel_mean": 127.5}
     run.write_json("config.json", config.to_dict())
     run.write_json("data.json", {"class_names": NAMES, "splits": dict.fromkeys(("train", "validation", "test"), split)})
     run.write_json("environment.json", {"device": "a <small> CPU", "versions": {"jax": "0.10.2"}, "commit": "abc123"})
@@ -120,7 +120,8 @@ def test_a_process_without_this_package_gets_the_logits_of_the_run(exported, pre
 def test_an_exported_classifier_needs_its_two_files_alone(exported, predictor, tmp_path, monkeypatch):
     for name in (PROGRAM, WEIGHTS):
         (tmp_path / name).write_bytes((exported[1] / name).read_bytes())
-    model = ExportedClassifier(tmp_path)
+    model = classifiers.load(tmp_path)
+    assert isinstance(model, ExportedClassifier) and model.reader == predictor.reader
     assert (model.name, model.class_names, model.shape) == ("small", NAMES, (10, 9, 3))
     monkeypatch.setattr(export, "BATCH", 8)
     images = pictures(21, model.shape)

@@ -11,10 +11,11 @@ from imgcls_jax.evaluation.images import classify
 class Brightness:
     """Three classes by the mean of an image; notes the size of every batch."""
 
-    class_names = ("dark", "grey", "light")
+    name, class_names = "brightness", ("dark", "grey", "light")
 
-    def __init__(self, shape=(4, 4, 1)):
-        self.shape, self.batches = shape, []
+    def __init__(self, shape=(4, 4, 1), *, batch_size=4, reader=None):
+        self.shape, self.batch_size, self.batches = shape, batch_size, []
+        self.reader = reader or Reader(shape)
 
     def probabilities(self, images):
         assert images.dtype == np.uint8 and images.shape[1:] == self.shape
@@ -38,11 +39,8 @@ def files(tmp_path):
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 11, 50])
 def test_lines_come_in_order_whatever_the_batch(files, batch_size):
-    classifier = Brightness()
-    lines = [
-        prediction.line(classifier.class_names)
-        for prediction in classify(classifier, files[::-1], Reader((4, 4, 1)), batch_size=batch_size)
-    ]
+    classifier = Brightness(batch_size=batch_size)
+    lines = [prediction.line(classifier.class_names) for prediction in classify(classifier, files[::-1])]
     assert [line["image"] for line in lines] == files[::-1]
     expected = ["light"] * 2 + ["grey"] * 4 + ["dark"] * 3
     assert [line["class"] for line in lines if "class" in line] == expected
@@ -58,7 +56,7 @@ def test_a_line_has_the_five_likeliest_classes(files):
         def probabilities(self, images):
             return np.tile(np.array([0.05, 0.4, 0.1, 0.02, 0.3, 0.1, 0.03]), (len(images), 1))
 
-    (prediction,) = classify(Many(), files[:1], Reader((4, 4, 1), ground="light"), batch_size=2)
+    (prediction,) = classify(Many(reader=Reader((4, 4, 1), ground="light")), files[:1])
     top = [["class 1", 0.4], ["class 4", 0.3], ["class 2", 0.1], ["class 5", 0.1], ["class 0", 0.05]]
     assert prediction.line(Many.class_names) == {
         "image": files[0], "class": "class 1", "confidence": 0.4, "top": top, "inverted": True,
@@ -72,7 +70,7 @@ def test_files_are_opened_a_batch_at_a_time(files):
         opened.append(path)
         return Reader((4, 4, 1))(path)
 
-    predictions = classify(Brightness(), files, read, batch_size=4)
+    predictions = classify(Brightness(reader=read), files)
     assert not opened
     next(predictions)
     assert opened == files[:4]
@@ -84,10 +82,10 @@ def test_ten_thousand_files_need_the_memory_of_a_batch(tmp_path):
     """Held at once, their pixels would be 123 MB."""
     path = tmp_path / "a.png"
     Image.fromarray(np.full((64, 64, 3), 200, np.uint8)).save(path)
-    classifier = Brightness((64, 64, 3))
+    classifier = Brightness((64, 64, 3), batch_size=128)
     tracemalloc.start()
     found = 0
-    for prediction in classify(classifier, [str(path)] * 10_000, Reader((64, 64, 3)), batch_size=128):
+    for prediction in classify(classifier, [str(path)] * 10_000):
         found += prediction.probabilities.argmax() == 2
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
