@@ -33,7 +33,7 @@ def create(task_name: str, *, dispatch: str = "scanned", transform: str = "") ->
     params, model_state = steps.initialize(model, transform, images, seed=0)
     schedule = schedules.create(config.schedule, peak=config.optimizer.learning_rate, epochs=1, steps_per_epoch=1)
     with mock.patch.object(jax, "pmap", _jit_as_pmap if dispatch == "jit" else jax.pmap):
-        train = steps.make_train(model, transform, optimizer, schedule, steps_per_epoch=1, label_smoothing=0.0, seed=0)
+        train = steps.make_train(model, transform, optimizer, schedule, steps_per_epoch=1, seed=0)
     state = steps.replicate(TrainState.start(params, model_state, optimizer.init(params)))
     data = steps.place(Dataset(images, labels, tuple(map(str, range(task.classes)))))
     most = 1 if dispatch == "per_step" else config.train.steps_per_dispatch

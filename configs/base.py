@@ -67,6 +67,8 @@ def get_config() -> ConfigDict:
         False  # False: pairs of 1x1 convolutions, at the kernel's centre; True: the first is as large as the kernel
     )
 
+    config.objective = ConfigDict()  # what is learned from but labels alone: imgcls_jax/training/objectives.py
+
     config.optimizer = optimizer = ConfigDict()
     optimizer.name = "adam"  # adam | adamw | sgd | momentum | rmsprop | adagrad
     optimizer.learning_rate = 1e-3  # the schedule's peak

@@ -26,6 +26,7 @@ from imgcls_jax.run_folder import (
     REPORT,
     ROBUSTNESS,
     SHOWN,
+    TEACHER,
     TEST,
     WHERE,
     RunFolder,
@@ -75,13 +76,13 @@ def train(config: ConfigDict, workdir: Path) -> RunFolder:
 
 
 def _train(config: ConfigDict, run: RunFolder, splits: "Splits") -> None:
-    from imgcls_jax.evaluation import predict
+    from imgcls_jax.evaluation import predict, teacher
     from imgcls_jax.training import loop, recorder
 
     run.write_json(CONFIG, config.to_dict())
     run.write_json(ENVIRONMENT, backend.describe() | {"data_fingerprint": splits.report["fingerprint"]})
     run.write_json(DATA, splits.report)
-    loop.train(config, run, splits)
+    loop.train(config, run, teacher.taught(config, splits, run.path / TEACHER))
     if not (run.path / TEST).exists():
         predict.test(run, splits)
     _report(run, splits)
@@ -91,12 +92,13 @@ def _train(config: ConfigDict, run: RunFolder, splits: "Splits") -> None:
 def profile(config: ConfigDict, workdir: Path) -> None:
     """Traces a few steps of the config's training into `workdir`/profile, and prints what they cost."""
     from imgcls_jax import data, pretrained
+    from imgcls_jax.evaluation import teacher
     from imgcls_jax.training import profiling
 
     config = pretrained.resolve(config)
     backend.configure(cpu_devices=config.train.cpu_devices)
     folder = workdir / PROFILE
-    figures = profiling.profile(config, data.load(config.data), folder)
+    figures = profiling.profile(config, teacher.taught(config, data.load(config.data)), folder)
     log.info("%s", profiling.describe(figures, folder))
 
 

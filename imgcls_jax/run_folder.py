@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +21,7 @@ METRICS = "metrics.jsonl"  # a line an epoch
 TEST = "test.json"  # test figures and the run's summary
 PREDICTIONS = "predictions.npz"  # probabilities float32 [N, K] and labels int32 [N] of the test and validation sets
 REPORT = "report.html"  # written last: its presence marks the run as finished
+TEACHER = "teacher.npz"  # of distillation: the teacher's log probabilities of the training images
 CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
 PROFILE = "profile"  # the trace of --profile
@@ -69,6 +71,13 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
+
+
+def write_npz(path: Path, **arrays: np.ndarray) -> None:
+    """The same of a compressed NPZ file."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomically(path, buffer.getvalue())
 
 
 class RunFolder:

@@ -162,7 +162,10 @@ def test_it_trains_from_files_what_it_should_and_nothing_else(row, tmp_path, mon
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()
     run.write_json("config.json", config.to_dict())
-    run.write_json("data.json", {"class_names": data.train.class_names, "splits": {"train": {"shape": (32, 32, 3), "pixel_mean": 120.0}}})
+    run.write_json(
+        "data.json",
+        {"class_names": data.train.class_names, "splits": {"train": {"shape": (32, 32, 3), "pixel_mean": 120.0}}},
+    )
     loop.train(config, run, data)
     assert all(np.isfinite(line["train_loss"]) for line in run.history)
     kept = newest(run)

@@ -44,6 +44,73 @@ class RandomCrop(Op):
 
 
 @dataclasses.dataclass(frozen=True)
+class RandomResizedCrop(Op):
+    """A random box of the image, resized bilinearly to the image's size.
+
+    Its area is a share of the image's drawn uniformly between the two given, the ratio of its sides by its logarithm
+    from 3/4 to 4/3. As torchvision's RandomResizedCrop, but for a box that is too long for the image: it is cut off
+    there, instead of being drawn again.
+    """
+
+    signature = "random_resized_crop(low, high=1)"
+    random = True
+    low: float
+    high: float = 1.0
+
+    def __post_init__(self):
+        require(
+            _numbers(self.low, self.high) and 0 < self.low <= self.high <= 1,
+            f"give shares of the area above 0 and up to 1, the low one first, not {self.low!r} and {self.high!r}",
+        )
+
+    def __call__(self, images, keys):
+        height, width = images.shape[1:3]
+
+        def draw(key):
+            area, ratio, down, right = jax.random.uniform(key, (4,))
+            side = jnp.sqrt(self.low + (self.high - self.low) * area)
+            stretch = jnp.exp((ratio - 0.5) * jnp.log(4 / 3))  # of the width: the root of the sides' ratio
+            shares = jnp.minimum(jnp.stack([side / stretch, side * stretch]), 1)
+            return shares, (1 - shares) * jnp.stack([down, right])
+
+        shares, corners = jax.vmap(draw)(keys)
+        rows, columns = (
+            _sampled(length, shares[:, axis], corners[:, axis]) for axis, length in enumerate((height, width))
+        )
+        return jnp.einsum("bik,bklc,bjl->bijc", rows, images, columns)
+
+
+def _sampled(length: int, share, corner):
+    """[B, length, length]: how much of each pixel of a line the new ones take, linearly, from a part of it.
+
+    share and corner: of the part [B], its length and where it begins, as shares of the line.
+    """
+    pixels = jnp.arange(length)
+    places = length * corner[:, None] + (pixels + 0.5) * share[:, None] - 0.5
+    places = jnp.clip(places, 0, length - 1)
+    return jnp.maximum(1 - jnp.abs(places[..., None] - pixels), 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomGray(Op):
+    """Takes an image's colour, its channels kept, with a probability."""
+
+    signature = "random_gray(probability)"
+    random = True
+    probability: float
+
+    def __post_init__(self):
+        require(
+            _numbers(self.probability) and 0 <= self.probability <= 1,
+            f"give a probability from 0 to 1, not {self.probability!r}",
+        )
+
+    def __call__(self, images, keys):
+        drawn = jax.vmap(lambda key: jax.random.bernoulli(key, self.probability))(keys)
+        return jnp.where(drawn[:, None, None, None], gray(images), images)
+
+
+@dataclasses.dataclass(frozen=True)
 class Flip(Op):
     """Mirrors left and right with probability one half."""
 

@@ -17,13 +17,20 @@ class Dataset:
     images: np.ndarray
     labels: np.ndarray
     class_names: tuple[str, ...]
+    teacher: np.ndarray | None = None  # log probabilities float32 [N, K] that another model gives the images
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: np.ndarray) -> "Dataset":
         """The examples at `indices`, in that order."""
-        return dataclasses.replace(self, images=self.images[indices], labels=self.labels[indices])
+        teacher = None if self.teacher is None else self.teacher[indices]
+        return dataclasses.replace(self, images=self.images[indices], labels=self.labels[indices], teacher=teacher)
+
+    @property
+    def targets(self) -> dict[str, np.ndarray]:
+        """What is learned of each example: labels [N], and teacher [N, K] where there is one."""
+        return {"labels": self.labels} | ({} if self.teacher is None else {"teacher": self.teacher})
 
     @functools.cached_property
     def fingerprint(self) -> str:

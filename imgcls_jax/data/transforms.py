@@ -18,6 +18,8 @@ from imgcls_jax.data.augmentations import (
     Mix,
     Mixup,
     RandomCrop,
+    RandomGray,
+    RandomResizedCrop,
     Rotation,
 )
 from imgcls_jax.data.image_ops import Bgr, CenterCrop, Normalize, Op, Resize, Rgb
@@ -25,11 +27,13 @@ from imgcls_jax.errors import ConfigError
 
 OPS: Mapping[str, type[Op]] = {
     "random_crop": RandomCrop,
+    "random_resized_crop": RandomResizedCrop,
     "flip": Flip,
     "alternating_flip": AlternatingFlip,
     "rotation": Rotation,
     "affine": Affine,
     "color_jitter": ColorJitter,
+    "random_gray": RandomGray,
     "cutout": Cutout,
     "mixup": Mixup,
     "cutmix": Cutmix,

@@ -1,6 +1,5 @@
 """A run's best model on images."""
 
-import io
 import statistics
 from typing import Any
 
@@ -12,7 +11,7 @@ from imgcls_jax.checkpoints import Checkpoints, shapes
 from imgcls_jax.data import Splits
 from imgcls_jax.data.image_files import Reader
 from imgcls_jax.evaluation.scores import score, softmax
-from imgcls_jax.run_folder import CHECKPOINTS, PREDICTIONS, TEST, RunFolder, write_atomically
+from imgcls_jax.run_folder import CHECKPOINTS, PREDICTIONS, TEST, RunFolder, write_npz
 from imgcls_jax.training import adapt, phases, steps
 from imgcls_jax.training.setup import build_model, build_predict
 
@@ -83,9 +82,7 @@ def write(
             # To the resolution of float32 at 1: the many digits of the improbable would make the file six times as big.
             arrays[f"{prefix}probabilities"] = (np.round(probabilities * 2**24) / 2**24).astype(np.float32)
             arrays[f"{prefix}labels"] = labels
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    write_atomically(run.path / PREDICTIONS, buffer.getvalue())
+    write_npz(run.path / PREDICTIONS, **arrays)
 
 
 def _summary(run: RunFolder, predictor: Predictor) -> dict[str, Any]:

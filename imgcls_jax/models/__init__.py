@@ -16,6 +16,7 @@ from imgcls_jax.models.cnn import CNN
 from imgcls_jax.models.fast_cnn import FastCNN
 from imgcls_jax.models.hybrid import Hybrid
 from imgcls_jax.models.lstm import LSTMClassifier
+from imgcls_jax.models.simclr import SimCLR
 from imgcls_jax.models.vgg import VGG
 
 # A module, or a partial of one that fixes what makes the variant.
@@ -28,6 +29,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "hybrid": Hybrid,
     "resnet20": ResNet20,
     "se_resnet": SEResNet,
+    "simclr": SimCLR,
     **resnet.VARIANTS,
     **googlenet.VARIANTS,
     **efficientnet.VARIANTS,

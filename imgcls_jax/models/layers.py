@@ -56,7 +56,15 @@ def mean_over_devices(x):
         return x
 
 
-def _places(size: int):
+def all_devices(x):
+    """[B, ...] of every device one after another: the whole batch."""
+    try:
+        return lax.all_gather(x, AXIS, tiled=True)
+    except NameError:
+        return x
+
+
+def places(size: int):
     """int32 [size]: the places in the whole batch of this device's part of it."""
     try:
         return lax.axis_index(AXIS) * size + jnp.arange(size)
@@ -113,7 +121,7 @@ class Dropout(nn.Module):
             return x
         key, keep = self.make_rng("dropout"), 1 - self.rate
         kept = jax.vmap(lambda place: jax.random.bernoulli(jax.random.fold_in(key, place), keep, x.shape[1:]))
-        return jnp.where(kept(_places(len(x))), x / keep, 0)
+        return jnp.where(kept(places(len(x))), x / keep, 0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from imgcls_jax.data.transforms import Transform, parse
 from imgcls_jax.data.views import VIEWS, View
 from imgcls_jax.errors import ConfigError, choose
 from imgcls_jax.models import lora
-from imgcls_jax.training import adapt, features, optimizers, phases, schedules, steps
+from imgcls_jax.training import adapt, features, objectives, optimizers, phases, schedules, steps
 from imgcls_jax.training.adapt import EVERYTHING, Adaptation
 from imgcls_jax.training.schedules import Schedule
 from imgcls_jax.training.state import TrainState, start_average
@@ -48,8 +48,8 @@ class Setup:
         own = self.state
         return state.replace(opt_state=own.opt_state, rate_scale=own.rate_scale, phase_start=jnp.copy(state.step))
 
-    def place(self, state: TrainState, dataset: Dataset) -> tuple[tuple[jax.Array, jax.Array], float]:
-        """What `train` and `predict` read of a data set, on every device: its images, or their features; and labels.
+    def place(self, state: TrainState, dataset: Dataset) -> tuple[tuple[jax.Array, dict[str, jax.Array]], float]:
+        """What `train` and `predict` read of a data set, on every device: its images, or their features; and targets.
 
         Second, the seconds that the features take to compute, 0 without.
         """
@@ -58,7 +58,7 @@ class Setup:
         vectors, seconds = features.compute(
             self.config, self.embed, variables(state), self.adaptation.feature_paths, dataset
         )
-        return steps.replicate((vectors, dataset.labels)), seconds
+        return steps.replicate((vectors, dataset.targets)), seconds
 
 
 def variables(state: TrainState) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def _build(
         optimizer,
         schedule,
         steps_per_epoch=steps_per_epoch,
-        label_smoothing=settings.label_smoothing,
+        objective=objectives.create(config, model, train_transform),
         average=settings.average,
         adaptation=adaptation,
         method="head" if embed else "__call__",

@@ -27,7 +27,7 @@ from imgcls_jax.data.views import VIEWS, View
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.models.layers import AXIS, mean_over_devices
 from imgcls_jax.training.adapt import EVERYTHING, Adaptation
-from imgcls_jax.training.losses import cross_entropy
+from imgcls_jax.training.objectives import LABELS, Labels
 from imgcls_jax.training.schedules import Schedule
 from imgcls_jax.training.state import TrainState
 
@@ -83,7 +83,7 @@ def initialize(model: nn.Module, transform: Transform, images: np.ndarray, *, se
 class TrainSteps:
     """steps(state, data, indices, count) -> (state, metrics of each step): `count` steps in one dispatch.
 
-    data: images and labels as of `place`; indices: as of `split`, K batches of which the first `count` are taken. The
+    data: images and targets as of `place`; indices: as of `split`, K batches of which the first `count` are taken. The
     state given is donated.
     """
 
@@ -106,7 +106,7 @@ def make_train(
     schedule: Schedule,
     *,
     steps_per_epoch: int,
-    label_smoothing: float,
+    objective: Labels = LABELS,
     average: float = 0.0,
     adaptation: Adaptation = EVERYTHING,
     method: str = "__call__",
@@ -114,43 +114,44 @@ def make_train(
 ) -> TrainSteps:
     """The training steps; random numbers are keyed by `seed`, the step, and the place in the batch.
 
-    average: decay of the running average, where the state has one. adaptation: what trains. method: the model's, from
-    what `transform` gives to logits.
+    objective: what is learned from. average: decay of the running average, where the state has one. adaptation: what
+    trains. method: the model's, from what `transform` gives to logits.
     """
 
-    def step(root, state: TrainState, images, labels, index) -> tuple[TrainState, Metrics]:
+    def step(root, state: TrainState, images, targets_of_all, index) -> tuple[TrainState, Metrics]:
         # Random numbers are keyed by (seed, step, place in the global batch): the number of devices is not in them.
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(root, state.step))
         places = lax.axis_index(AXIS) * len(index) + jnp.arange(len(index))
         epoch = state.step // steps_per_epoch
 
-        def prepared(index, places):
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(augment_key, places)
-            return transform(images[index], keys, examples=index, epoch=epoch), labels[index], keys
+        def prepared(index, places, view=0):
+            key = jax.random.fold_in(augment_key, 2**32 - view) if view else augment_key
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(key, places)
+            target = jax.tree.map(lambda each: each[index], targets_of_all)
+            return transform(images[index], keys, examples=index, epoch=epoch), target, keys
 
-        x, y, keys = prepared(index, places)
-        targets = [(y, 1.0)]  # labels, and the share of the loss that each has
+        x, target, keys = prepared(index, places)
+        views = [x, *(prepared(index, places, view)[0] for view in range(1, objective.views))]
+        targets = [(target, 1.0)]  # and the share of the loss that each has
         if transform.mix:  # an example's partner is the one as far from the global batch's other end
             all_indices = lax.all_gather(index, AXIS, tiled=True)
             partners = len(all_indices) - 1 - places
-            others, other_labels, _ = prepared(all_indices[partners], partners)
-            x, share = transform.mix(x, others, jax.vmap(jax.random.fold_in, (0, None))(keys, len(transform.ops)))
-            targets = [(y, share), (other_labels, 1 - share)]
+            others, other_target, _ = prepared(all_indices[partners], partners)
+            views[0], share = transform.mix(
+                x, others, jax.vmap(jax.random.fold_in, (0, None))(keys, len(transform.ops))
+            )
+            targets = [(target, share), (other_target, 1 - share)]
 
         trainable, frozen = adaptation.split(state.params)
 
         def loss_fn(trainable):
             variables = {"params": adaptation.merge(trees.join(trainable, frozen)), **state.model_state}
-            logits, model_state = adaptation.apply(
-                model,
-                variables,
-                x,
-                train=True,
-                method=method,
-                mutable=list(state.model_state),
-                rngs={"dropout": dropout_key},
-            )
-            losses = sum(share * cross_entropy(logits, labels, smoothing=label_smoothing) for labels, share in targets)
+
+            def apply(inputs, method):
+                options = {"train": True, "mutable": list(state.model_state), "rngs": {"dropout": dropout_key}}
+                return adaptation.apply(model, variables, inputs, method=method, **options)
+
+            losses, logits, model_state = objective(apply, views, targets, method)
             return losses.mean(), (losses, logits, model_state)
 
         grads, (losses, logits, model_state) = jax.grad(loss_fn, has_aux=True)(trainable)
@@ -165,15 +166,17 @@ def make_train(
             keep = jnp.minimum(average, state.step / (10.0 + state.step))
             new = {"params": params, "model_state": model_state}
             state = state.replace(average=optax.incremental_update(new, state.average, 1 - keep))
-        return state, Metrics.gather_from_model_output(axis_name=AXIS, loss=losses, logits=logits, labels=y)
+        return state, Metrics.gather_from_model_output(
+            axis_name=AXIS, loss=losses, logits=logits, labels=target["labels"]
+        )
 
-    def dispatch(root, state: TrainState, images, labels, indices, count):
-        _, shapes = jax.eval_shape(step, root, state, images, labels, indices[0])
+    def dispatch(root, state: TrainState, images, targets, indices, count):
+        _, shapes = jax.eval_shape(step, root, state, images, targets, indices[0])
         stacked = jax.tree.map(lambda s: jnp.zeros((len(indices), *s.shape), s.dtype), shapes)
 
         def body(i, carry):
             state, stacked = carry
-            state, one = step(root, state, images, labels, indices[i])
+            state, one = step(root, state, images, targets, indices[i])
             return state, jax.tree.map(lambda all, new: all.at[i].set(new), stacked, one)
 
         return lax.fori_loop(0, count, body, (state, stacked))
@@ -237,9 +240,9 @@ def make_predict(
     return predict
 
 
-def place(dataset: Dataset) -> tuple[jax.Array, jax.Array]:
-    """Images uint8 [N, H, W, C] and labels int32 [N], whole on every device."""
-    return replicate((dataset.images, dataset.labels))
+def place(dataset: Dataset) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Images uint8 [N, H, W, C] and targets, as of `Dataset.targets`, whole on every device."""
+    return replicate((dataset.images, dataset.targets))
 
 
 def split(batches: np.ndarray, steps: int) -> np.ndarray:

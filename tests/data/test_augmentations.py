@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import ndimage
 
 from imgcls_jax.data import augmentations
@@ -14,7 +15,8 @@ from imgcls_jax.data.transforms import parse
 from imgcls_jax.errors import ConfigError
 
 EVERYTHING = (
-    "random_crop(2, reflect)|flip|rotation(10)|affine(10, .1, .9, 1.1, 5)|color_jitter(.3, .3, .3, .1)"
+    "random_crop(2, reflect)|random_resized_crop(.5)|random_gray(.5)"
+    "|flip|rotation(10)|affine(10, .1, .9, 1.1, 5)|color_jitter(.3, .3, .3, .1)"
     "|normalize(cifar10)|cutout(3)|mixup(.4)"
 )
 
@@ -205,3 +207,47 @@ def test_refusals_say_where(text, where, said):
     with pytest.raises(ConfigError) as refusal:
         parse(text)
     assert where in str(refusal.value) and said in str(refusal.value) and "random_crop(padding" in str(refusal.value)
+
+
+def test_random_resized_crop_is_pillows_of_the_same_box(monkeypatch):
+    images, drawn = images_of(5, 9, 12, 3), []
+    kept = augmentations._sampled
+    monkeypatch.setattr(augmentations, "_sampled", lambda *arguments: drawn.append(arguments[1:]) or kept(*arguments))
+    out = parse("random_resized_crop(.2, .9)")(images, keys_of(5))
+    (rows, down), (columns, right) = (np.asarray(each) for each in drawn)
+    for n, image in enumerate(images):
+        box = (12 * right[n], 9 * down[n], 12 * (right[n] + columns[n]), 9 * (down[n] + rows[n]))
+        for channel in range(3):
+            plane = Image.fromarray(image[..., channel].astype(np.float32) / 255)
+            expected = plane.transform((12, 9), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR)
+            np.testing.assert_allclose(out[n, ..., channel], np.asarray(expected), atol=1e-5)
+
+
+def test_random_resized_crop_draws_within_its_bounds(monkeypatch):
+    drawn = []
+    kept = augmentations._sampled
+    monkeypatch.setattr(augmentations, "_sampled", lambda *arguments: drawn.append(arguments[1:]) or kept(*arguments))
+    parse("random_resized_crop(.2, .5)")(images_of(2000, 4, 4, 1), keys_of(2000))
+    (rows, down), (columns, right) = (np.asarray(each) for each in drawn)
+    areas, ratios = rows * columns, columns / rows
+    assert 0.2 <= areas.min() < 0.21 and 0.49 < areas.max() <= 0.5 + 1e-6
+    assert 0.75 - 1e-6 <= ratios.min() < 0.76 and 1.32 < ratios.max() <= 4 / 3 + 1e-6
+    assert down.min() >= 0 and (down + rows).max() <= 1 + 1e-6 and right.std() > 0.1
+    whole = images_of(3, 6, 6, 3)
+    monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.array([1.0, 0.5, 0.3, 0.6]))
+    np.testing.assert_allclose(parse("random_resized_crop(.2)")(whole, keys_of(3)), whole / 255, atol=1e-6)
+
+
+def test_random_gray_takes_the_colour_of_a_share():
+    images = images_of(1000, 3, 3, 3)
+    out = run("random_gray(.3)", images)
+    plain = images / np.float32(255)
+    gray = np.repeat(plain @ np.array([[0.299], [0.587], [0.114]], np.float32), 3, -1)
+    taken = np.abs(out - gray).max((1, 2, 3)) < 1e-5
+    assert (np.abs(out - plain).max((1, 2, 3)) < 1e-6).sum() == (~taken).sum() and 0.25 < taken.mean() < 0.35
+
+
+@pytest.mark.parametrize("text", ["random_resized_crop(0)", "random_resized_crop(.5, .2)", "random_gray(2)"])
+def test_bad_shares_are_refused(text):
+    with pytest.raises(ConfigError, match="give"):
+        parse(text)

@@ -35,7 +35,7 @@ def create(name, **options):
 
 
 def test_every_model_stands_in_the_table():
-    assert set(PARAMETERS) | set(BACKBONES) | {"hybrid"} == set(models.MODELS)
+    assert set(PARAMETERS) | set(BACKBONES) | {"hybrid", "simclr"} == set(models.MODELS)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)

@@ -33,7 +33,7 @@ def train(config, path, data=DATA) -> RunFolder:
     run = RunFolder(path)
     path.mkdir(exist_ok=True)
     run.write_json("config.json", config.to_dict())
-    shape = {"train": {"shape": [8, 8, 3]}}
+    shape = {"train": {"shape": [8, 8, 3], "pixel_mean": 127.5}}
     run.write_json("data.json", {"class_names": ["a", "b", "c"], "splits": shape})
     loop.train(config, run, data)
     return run

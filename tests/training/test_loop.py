@@ -21,6 +21,7 @@ from imgcls_jax.errors import ConfigError, DataError, TrainingError
 from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
 from imgcls_jax.training import loop, optimizers, profiling, setup, steps
 from imgcls_jax.training.interrupt import Interrupted
+from imgcls_jax.training.objectives import Labels
 from imgcls_jax.training.state import TrainState
 
 
@@ -243,7 +244,7 @@ def test_devices_hold_the_same_state():
     params, model_state = steps.initialize(model, transform, DATA.train.images, seed=0)
     optimizer = optimizers.create(config.optimizer)
     step = steps.make_train(
-        model, transform, optimizer, lambda _: 1e-2, steps_per_epoch=10, label_smoothing=0.1, seed=0
+        model, transform, optimizer, lambda _: 1e-2, steps_per_epoch=10, objective=Labels(0.1), seed=0
     )
     state = TrainState.start(params, model_state, optimizer.init(params))
     batches = epoch_batches(210, 20, seed=0, epoch=0)
