@@ -3,6 +3,8 @@
 # make parity       compares the ported architectures with torchvision and Keras, in an environment of its own
 PYTHON ?= python3
 VENV ?= .venv
+# Files of tests run beside each other: that saves a third of the time on two cores.
+PARALLEL ?= -n 2 --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: quickstart test parity format clean
@@ -13,7 +15,7 @@ quickstart: $(VENV)/.cpu
 test: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest $(PARALLEL)
 
 parity: $(VENV)-parity/.installed
 	$(VENV)-parity/bin/python -m pytest tests/parity tests/pretrained

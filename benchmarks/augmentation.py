@@ -28,6 +28,7 @@ TRANSFORMS = {NONE: "", "usual": USUAL, "much": MUCH, "much, mixed": f"{MUCH}|cu
 ALONE = (
     "random_crop(4, zero)",
     "random_crop(4, reflect)",
+    "random_resized_crop(.2)",
     "flip",
     "alternating_flip",
     "rotation(15)",
@@ -35,6 +36,7 @@ ALONE = (
     "affine(10, .1, .9, 1.1, 5)",
     "color_jitter(.3, .3, .3)",
     "color_jitter(hue=.05)",
+    "random_gray(.2)",
     "cutout(8)",
     "mixup(.2)",
     "cutmix",

@@ -61,7 +61,7 @@ def caching(size: int, batches: int, *, rounds: int) -> Rates:
     data = examples(batches * batch)
     plain, once = built(config, data), built(config_of(size), data)
     images, vectors = steps.replicate(data.images), np.zeros((TRAIN, WIDTH), np.float32)
-    whole = steps.replicate((vectors, examples(TRAIN).labels))
+    whole = steps.replicate((vectors, examples(TRAIN).targets))
     variables = steps.replicate(setup.variables(plain.state))
     parts = {
         "training on images": (len(data), training(plain, steps.place(data), batches, batch)),
