@@ -280,18 +280,24 @@ def _figures(run: RunFolder) -> str:
 
 
 def compare(folders: list[str]) -> None:
-    """Prints one table of several finished runs; runs whose configs differ in nothing but the seed share a row."""
+    """Prints one table of several finished runs, and how they compare on the same test images.
+
+    Runs whose configs differ in nothing but the seed share a row.
+    """
     from imgcls_jax.reporting import compare
 
     runs = [RunFolder(folder) for folder in folders]
     if not runs:
         raise RunError("No run folders given: python launch.py --mode compare runs/NAME runs/OTHER.")
-    groups: dict[str, list[RunFolder]] = {}
+    alike: dict[str, list[RunFolder]] = {}
     for run in runs:
         config = run.config
         config.seed = 0
-        groups.setdefault(config.to_json_best_effort(), []).append(run)
-    print(compare.markdown(compare.summarize([(group[0].name, {}, group) for group in groups.values()])))
+        alike.setdefault(config.to_json_best_effort(), []).append(run)
+    names = [group[0].name for group in alike.values()]
+    labels = names if len(set(names)) == len(names) else [str(group[0].path) for group in alike.values()]
+    groups = [(label, {}, group) for label, group in zip(labels, alike.values(), strict=True)]
+    print(compare.markdown(compare.summarize(groups)), *compare.pairs(groups), sep="\n")
 
 
 def publish(folders: list[str]) -> None:

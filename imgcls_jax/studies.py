@@ -46,7 +46,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
             groups.append((label, row.get("reported", ConfigDict()).to_dict(), runs))
     if groups:
         rows = compare.summarize(groups)
-        compare.write(rows, workdir, title=config.title)
+        compare.write(rows, workdir, title=config.title, sentences=compare.pairs(groups))
         log.info("\n%s\n%s", compare.markdown(rows), workdir / "table.md")
     if failed:
         names = ", ".join(run.name for run in failed)

@@ -8,31 +8,50 @@ RESAMPLES = 10_000
 
 
 def compare(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
-    """first, second: bool [N], whether each example is right. Ready for JSON.
+    """Whether two systems differ, from whether each example is right: bool [N], or [S, N] for runs of S seeds.
 
-    difference: accuracy of the first less that of the second. only_first, only_second: examples that one alone gets
-    right. p: two-sided, of McNemar's exact test (1947) that such examples fall to either alike. low, high: the
-    difference's 95 % interval, by the bootstrap over examples.
+    Ready for JSON. difference: mean accuracy of the first less that of the second. low, high: its 95 % interval, by the
+    bootstrap over examples and, where there are several, seeds. p: two-sided that there is none; for one run each by
+    McNemar's exact test (1947), for several by the same bootstrap. only_first, only_second: examples that one run of
+    each alone gets right, the mean over all pairs of runs.
     """
     from scipy import stats
 
-    first, second = np.asarray(first, bool), np.asarray(second, bool)
-    if first.shape != second.shape or not len(first):
+    first, second = np.atleast_2d(np.asarray(first, bool)), np.atleast_2d(np.asarray(second, bool))
+    if first.shape[1:] != second.shape[1:] or not first.size:
         raise ValueError(f"Not the same examples: {first.shape} and {second.shape}.")
-    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    apart = only_first + only_second
-    # To draw examples anew is to draw how many of each of three kinds there are.
-    shares = np.array([only_first, only_second, len(first) - apart]) / len(first)
-    drawn = np.random.default_rng(0).multinomial(len(first), shares, RESAMPLES)
-    low, high = np.percentile(drawn[:, 0] - drawn[:, 1], [2.5, 97.5]) / len(first)
+    runs = len(first), len(second)
+    only_first = float((first[:, None] & ~second).sum(-1).mean())
+    only_second = float((~first[:, None] & second).sum(-1).mean())
+    drawn = _resampled(first, second)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    if runs == (1, 1):
+        apart = only_first + only_second
+        p = stats.binomtest(int(only_first), int(apart)).pvalue if apart else 1.0
+    else:
+        p = min(2 * (1 + min((drawn <= 0).sum(), (drawn >= 0).sum())) / (1 + RESAMPLES), 1.0)
     return {
-        "difference": (only_first - only_second) / len(first),
+        "difference": float(first.mean() - second.mean()),
         "low": float(low),
         "high": float(high),
         "only_first": only_first,
         "only_second": only_second,
-        "p": float(stats.binomtest(only_first, apart).pvalue) if apart else 1.0,
+        "p": float(p),
     }
+
+
+def _resampled(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The difference of the mean accuracies, of RESAMPLES draws of the examples and of each side's runs [RESAMPLES]."""
+    random = np.random.default_rng(0)
+    # Examples that the same runs get right are alike: to draw examples is to draw how many of each kind there are.
+    kinds, counts = np.unique(np.concatenate([first, second]), axis=1, return_counts=True)
+    shares = random.multinomial(counts.sum(), counts / counts.sum(), RESAMPLES) / counts.sum()
+
+    def accuracy(kinds: np.ndarray) -> np.ndarray:
+        runs = len(kinds)
+        return ((random.multinomial(runs, np.full(runs, 1 / runs), RESAMPLES) / runs) @ kinds * shares).sum(-1)
+
+    return accuracy(kinds[: len(first)]) - accuracy(kinds[len(first) :])
 
 
 def sentence(first: str, second: str, found: dict[str, Any], *, level: float = 0.05) -> str:

@@ -3,12 +3,16 @@
 import csv as csv_format
 import dataclasses
 import io
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from imgcls_jax.errors import RunError
+from imgcls_jax.evaluation import paired
 from imgcls_jax.evaluation.scores import train_test_gap
 from imgcls_jax.run_folder import WHERE, RunFolder, differing, flat_options, write_atomically
 
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 REPORTED = ("accuracy", "loss", "gap", "epochs", "seconds_per_epoch")
+MOST_PAIRED = 6  # systems of which every pair is compared
 UNKNOWN = "–"
 FREE = ("name", "seed", *WHERE)  # options that may differ between the runs of one row
 
@@ -45,6 +50,25 @@ def summarize(groups: Sequence[tuple[str, Mapping[str, float], Sequence[RunFolde
     configurations.
     """
     return [_row(label, reported, runs) for label, reported, runs in groups]
+
+
+def pairs(groups: Sequence[tuple[str, Mapping[str, float], Sequence[RunFolder]]]) -> list[str]:
+    """A sentence on each pair of systems with one test set, from the predictions of their runs (evaluation/paired.py).
+
+    Of more than MOST_PAIRED systems each is compared with the best alone.
+    """
+    right, prints = {}, {}
+    for label, _, runs in groups:
+        predictions = [run.predictions for run in runs]
+        right[label] = np.stack([probabilities.argmax(-1) == labels for probabilities, labels in predictions])
+        prints[label] = {run.data["splits"]["test"]["fingerprint"] for run in runs}
+    labels = sorted(right, key=lambda label: -right[label].mean())
+    both = list(itertools.combinations(labels, 2))  # those with the best stand first
+    return [
+        paired.sentence(one, other, paired.compare(right[one], right[other]))
+        for one, other in (both if len(labels) <= MOST_PAIRED else both[: len(labels) - 1])
+        if len(prints[one] | prints[other]) == 1
+    ]
 
 
 def margin(values: Sequence[float], *, confidence: float = 0.95) -> float | None:
@@ -111,8 +135,8 @@ def plot(rows: Sequence[Row]) -> "Figure":
     return figure
 
 
-def write(rows: Sequence[Row], folder: Path, title: str) -> None:
-    """Writes table.md, table.csv and table.png into the folder, which is made where it is not there."""
+def write(rows: Sequence[Row], folder: Path, title: str, sentences: Sequence[str] = ()) -> None:
+    """Writes table.md, with the sentences below the table, table.csv and table.png into the folder, which is made."""
     from imgcls_jax.reporting import plots
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +147,11 @@ def write(rows: Sequence[Row], folder: Path, title: str) -> None:
     )
     if any(row.reported for row in rows):
         note += " Reported figures are those of the report that the study repeats, on its own device."
-    text = f"# {title}\n\n{markdown(rows)}\n{note}\n\n![Test accuracy of each row](table.png)\n"
+    compared = ""
+    if sentences:
+        points = "".join(f"- {sentence}\n" for sentence in sentences)
+        compared = f"\n{points}\nBy the same test images: McNemar's test, or the bootstrap over images and seeds.\n"
+    text = f"# {title}\n\n{markdown(rows)}\n{note}\n{compared}\n![Test accuracy of each row](table.png)\n"
     write_atomically(folder / "table.md", text.encode())
     write_atomically(folder / "table.csv", csv(rows).encode())
     plots.save(plot(rows), folder / "table.png")

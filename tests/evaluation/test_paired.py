@@ -33,6 +33,25 @@ def test_the_interval_is_that_of_drawing_the_examples_anew():
     assert (found["low"], found["high"]) == pytest.approx((by_scipy.low, by_scipy.high), abs=0.004)
 
 
+def test_several_seeds_widen_the_interval_by_what_they_differ():
+    """Against a bootstrap by hand, which draws images and runs."""
+    random = np.random.default_rng(0)
+    hard = random.random(400)
+    first = np.stack([hard < share + 0.1 * random.random(400) for share in (0.70, 0.72, 0.80)])
+    second = np.stack([hard < share + 0.1 * random.random(400) for share in (0.66, 0.69)])
+    found = paired.compare(first, second)
+    drawn = []
+    for _ in range(3_000):
+        images = random.integers(400, size=400)
+        one, other = (each[random.integers(len(each), size=len(each))][:, images].mean() for each in (first, second))
+        drawn.append(one - other)
+    assert found["difference"] == pytest.approx(first.mean() - second.mean())
+    assert (found["low"], found["high"]) == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.006)
+    assert found["p"] == pytest.approx(2 * np.mean(np.array(drawn) <= 0), abs=0.02)
+    pairs = [(a & ~b).sum() for a in first for b in second]
+    assert found["only_first"] == pytest.approx(np.mean(pairs))
+
+
 def test_equal_answers_show_no_difference():
     found = paired.compare(*answers(0, 0, 7, 3))
     assert found["p"] == 1 and found["difference"] == found["low"] == found["high"] == 0

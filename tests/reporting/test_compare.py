@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from imgcls_jax.errors import RunError
+from imgcls_jax.evaluation import predict
 from imgcls_jax.reporting import compare
 from imgcls_jax.run_folder import TEST
 
@@ -158,3 +159,43 @@ def test_unfinished_and_missing_runs_are_refused(runs):
         compare.summarize([("row", {}, [])])
     with pytest.raises(ValueError, match="acuracy"):
         compare.summarize([("row", {"acuracy": 99}, runs("b", 0.9))])
+
+
+def answering(run, right: int):
+    """The run with predictions that are right on the first so many of its test images."""
+    probabilities, labels = run.predictions
+    guesses = np.where(np.arange(len(labels)) < right, labels, (labels + 1) % probabilities.shape[1])
+    predict.write(run, (np.eye(probabilities.shape[1])[guesses], labels), None)
+    return run
+
+
+def test_pairs_are_compared_on_the_same_images(runs, tmp_path):
+    groups = [
+        (name, {}, [answering(run, right) for run, right in zip(runs(name, *[0.5] * len(rights)), rights, strict=True)])
+        for name, rights in {"good": [28, 29], "same": [28], "poor": [9]}.items()
+    ]
+    sentences = compare.pairs(groups)
+    assert [sentence.split(":")[0] for sentence in sentences] == [
+        "Between good and same no difference is shown",
+        "Between good and poor, good is better",
+        "Between same and poor, same is better",
+    ]
+    assert sentences[2].endswith("same is better: by 63.33 points, p < .001.")  # 19 images against none
+    compare.write(compare.summarize(groups), tmp_path, title="Three", sentences=sentences)
+    assert all(f"- {sentence}\n" in (tmp_path / "table.md").read_text() for sentence in sentences)
+
+
+def test_other_test_images_are_not_compared(runs):
+    groups = [(name, {}, [answering(run, 20) for run in runs(name, 0.5)]) for name in ("one", "other")]
+    (run,) = groups[1][2]
+    report = run.data
+    report["splits"]["test"]["fingerprint"] = "another"
+    run.write_json("data.json", report)
+    assert compare.pairs(groups) == []
+
+
+def test_of_many_systems_each_is_compared_with_the_best(runs):
+    groups = [(f"s{n}", {}, [answering(run, 10 + n) for run in runs(f"s{n}", 0.5)]) for n in range(8)]
+    assert [sentence.replace(",", "").split()[1:4] for sentence in compare.pairs(groups)] == [
+        ["s7", "and", f"s{n}"] for n in reversed(range(7))
+    ]
