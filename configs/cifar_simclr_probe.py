@@ -3,7 +3,7 @@
     python launch.py --config configs/cifar_simclr.py
     python launch.py --config configs/cifar_simclr_probe.py
 
-Only the classifier trains, 650 parameters for ResNet-20. Our figures: README.md.
+Only the classifier trains, 650 parameters for ResNet-20. No figures of ours yet.
 """
 
 from ml_collections import ConfigDict
