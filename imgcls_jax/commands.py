@@ -222,22 +222,25 @@ def export(folders: list[str]) -> None:
     from imgcls_jax.evaluation import export
     from imgcls_jax.reporting import model_card
 
-    if not folders:
-        raise RunError("No run folder given: python launch.py --mode export runs/NAME.")
     backend.configure()
-    for run in map(RunFolder, folders):
-        run.test  # noqa: B018  an error where the run has not got that far, before anything is written
+    for run in _tested(folders, mode="export"):
         log.info("%s", model_card.write(run, export.write(run)))
+
+
+def _tested(folders: list[str], *, mode: str = "MODE") -> Iterator[RunFolder]:
+    """Each run. Raises RunError where there is none, or it has not got as far as its test figures."""
+    if not folders:
+        raise RunError(f"No run folder given: python launch.py --mode {mode} runs/NAME.")
+    for run in map(RunFolder, folders):
+        run.test  # noqa: B018  the error
+        yield run
 
 
 def _runs_with_data(folders: list[str]) -> Iterator[tuple[RunFolder, "Splits"]]:
     """Each run with the data that its config names. Raises RunError where that is no longer the run's."""
     from imgcls_jax import data
 
-    if not folders:
-        raise RunError("No run folder given: python launch.py --mode MODE runs/NAME.")
-    for run in map(RunFolder, folders):
-        run.test  # noqa: B018  an error where the run has not got that far, before data is read
+    for run in _tested(folders):
         splits = data.load(run.config.data)
         _check_data(run, splits)
         yield run, splits

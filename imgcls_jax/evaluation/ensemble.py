@@ -81,9 +81,9 @@ def weigh(rule: str, runs: Sequence[RunFolder]) -> np.ndarray:
 def _validation(runs: Sequence[RunFolder]) -> tuple[np.ndarray, np.ndarray]:
     found = []
     for run in runs:
-        if run.validation_predictions is None:
+        if (predictions := run.validation_predictions) is None:
             raise RunError(f"{run.path} has no predictions of its validation set: --mode report {run.path} adds them.")
-        found.append(run.validation_predictions)
+        found.append(predictions)
     prints = [run.data["splits"]["validation"]["fingerprint"] for run in runs]
     if len(set(prints)) > 1:
         other = next(run for run, each in zip(runs, prints, strict=True) if each != prints[0])

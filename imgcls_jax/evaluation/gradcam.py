@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from imgcls_jax.data.batches import filled_batches
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.image_ops import CenterCrop, Resize
 from imgcls_jax.data.transforms import Transform
@@ -74,9 +75,7 @@ def maps(predictor: Predictor, images: np.ndarray, classes: np.ndarray, *, metho
     def explained(variables, images, classes):
         return _onto_images(compute(model, variables, transform(images), classes), transform, images.shape)
 
-    size = min(BATCH, len(images))
-    count = -(-len(images) // size)
-    batches = np.resize(np.arange(len(images)), (count, size))  # the last one is filled up with the first images
+    batches = filled_batches(len(images), min(BATCH, len(images)))
     found = [explained(predictor.variables, images[batch], classes[batch]) for batch in batches]
     return np.concatenate(found)[: len(images)]
 

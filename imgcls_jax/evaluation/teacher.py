@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from imgcls_jax.data import Splits
+from imgcls_jax.data.batches import filled_batches
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.evaluation import classifiers
 from imgcls_jax.evaluation.calibration import log_probabilities
@@ -52,15 +53,12 @@ def taught(config: ConfigDict, data: Splits, file: Path | None = None) -> Splits
 
 
 def _probabilities(classifier: classifiers.Classifier, images: np.ndarray) -> np.ndarray:
-    """As `classifier.probabilities`, with a progress bar; every call has as many images, so that one is compiled."""
-    chunk = min(CHUNK, len(images))
-    starts = range(0, len(images), chunk)
-    indices = np.resize(np.arange(len(images)), (len(starts), chunk))  # begins anew where the images end
+    """As `classifier.probabilities`, with a progress bar."""
+    found = []
     with tqdm(total=len(images), desc=classifier.name, unit="image", disable=None) as bar:
-        found = []
-        for index in indices:
+        for index in filled_batches(len(images), min(CHUNK, len(images))):
             found.append(classifier.probabilities(images[index]))
-            bar.update(min(chunk, len(images) - bar.n))
+            bar.update(min(len(index), len(images) - bar.n))
     return np.concatenate(found)[: len(images)]
 
 

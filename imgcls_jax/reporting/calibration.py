@@ -68,18 +68,19 @@ def plot(found: Mapping[str, Any]) -> "Figure":
         axes.set_title(title, loc="left", fontsize=10.5, color=plots.INK, fontweight="bold")
         axes.text(0.03, 0.93, f"ECE {100 * each['ece']:.2f} %", fontsize=9.5, color=plots.INK, transform=axes.transAxes)
     trained.set_ylabel("Accuracy, %", fontsize=9.5, color=plots.INK)
-    curve.plot(
-        [100 * each["rejected"] for each in found["rejection"]],
-        [100 * each["accuracy"] for each in found["rejection"]],
-        "o-",
-        color=plots.BLUE,
-        linewidth=1.8,
-        markersize=4,
-    )
-    curve.set_title("Accuracy on what is left, %", loc="left", fontsize=10.5, color=plots.INK, fontweight="bold")
-    curve.set_xlabel("Most uncertain images left out, %", fontsize=9.5, color=plots.INK)
-    plots.plain(curve)
+    draw_rejection(curve, found["rejection"], plots.BLUE)
     return figure
+
+
+def draw_rejection(axes: Any, points: Sequence[Mapping[str, float]], colour: str, *, label: str | None = None) -> None:
+    """A rejection curve, as of evaluation/calibration.py, with title and axes."""
+    from imgcls_jax.reporting import plots
+
+    x, y = ([100 * point[key] for point in points] for key in ("rejected", "accuracy"))
+    axes.plot(x, y, "o-", color=colour, linewidth=1.8, markersize=4, label=label)
+    axes.set_title("Accuracy on what is left, %", loc="left", fontsize=10.5, color=plots.INK, fontweight="bold")
+    axes.set_xlabel("Most uncertain images left out, %", fontsize=9.5, color=plots.INK)
+    plots.plain(axes)
 
 
 def _diagram(axes: Any, bins: Sequence[Mapping[str, float]]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation import paired
 from imgcls_jax.evaluation.scores import train_test_gap
+from imgcls_jax.reporting.markdown import markdown_table
 from imgcls_jax.run_folder import WHERE, RunFolder, differing, flat_options, write_atomically
 
 if TYPE_CHECKING:
@@ -86,9 +87,8 @@ def margin(values: Sequence[float], *, confidence: float = 0.95) -> float | None
 def markdown(rows: Sequence[Row]) -> str:
     """The table in Markdown; columns of reported figures stand where any row has one."""
     columns = {title: cells for title, cells in _columns(rows).items() if set(cells) != {UNKNOWN}}
-    lines = [list(columns), ["---"] + ["---:"] * (len(columns) - 2) + ["---"]]
-    lines += [[cell.replace("|", r"\|") for cell in cells] for cells in zip(*columns.values(), strict=True)]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    escaped = [[cell.replace("|", r"\|") for cell in cells] for cells in zip(*columns.values(), strict=True)]
+    return markdown_table(list(columns), escaped, figures=range(1, len(columns) - 1))
 
 
 def csv(rows: Sequence[Row]) -> str:

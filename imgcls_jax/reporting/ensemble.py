@@ -10,6 +10,7 @@ from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.evaluation import calibration, paired
 from imgcls_jax.reporting import calibration as reliability
 from imgcls_jax.reporting import page, tables
+from imgcls_jax.reporting.markdown import markdown_table
 from imgcls_jax.run_folder import ENSEMBLE, REPORT, RunFolder, write_atomically
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def write(run: RunFolder, members: Sequence[RunFolder], test: Dataset) -> str:
             + f'<p class="note">{"<br>".join(map(escape, words[1:]))}</p>\n'
             + page.chart(run.path / "ensemble.png", "Accuracies, disagreement and rejection curves of the ensemble"),
         )
-        + page.section("Where the members disagree", _disagreements(run, members, test))
+        + page.section("Where the members disagree", _disagreements(run, found, members, test))
         + page.section("Classes", page.columns(tables.per_class(scores), tables.confused_pairs(scores)))
         + reliability.section(run)
     )
@@ -49,8 +50,7 @@ def write(run: RunFolder, members: Sequence[RunFolder], test: Dataset) -> str:
 
 def markdown(found: Mapping[str, Any]) -> str:
     """The members and, last, the ensemble; p is McNemar's, of the ensemble against the member."""
-    lines = [HEAD, ["---"] + ["---:"] * (len(HEAD) - 1), *_cells(found)]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return markdown_table(HEAD, _cells(found), figures=range(1, len(HEAD)))
 
 
 def sentences(found: Mapping[str, Any]) -> list[str]:
@@ -100,13 +100,8 @@ def plot(found: Mapping[str, Any]) -> "Figure":
     matrix.set_title("Two members differ on, %", **title)
 
     for key, colour in (("entropy", plots.BLUE), ("mutual_information", plots.ORANGE)):
-        points = found["rejection"][key]
-        x, y = ([100 * point[axis] for point in points] for axis in ("rejected", "accuracy"))
-        curve.plot(x, y, "o-", color=colour, linewidth=1.8, markersize=4, label=page.words(key))
-    curve.set_title("Accuracy on what is left, %", **title)
-    curve.set_xlabel("Most uncertain images left out, %", fontsize=9.5, color=plots.INK)
+        reliability.draw_rejection(curve, found["rejection"][key], colour, label=page.words(key))
     curve.legend(frameon=False, fontsize=9, labelcolor=plots.INK, loc="lower right")
-    plots.plain(curve)
     return figure
 
 
@@ -123,9 +118,9 @@ def _cells(found: Mapping[str, Any]) -> list[list[str]]:
     return [*rows, last]
 
 
-def _disagreements(run: RunFolder, members: Sequence[RunFolder], test: Dataset) -> str:
+def _disagreements(run: RunFolder, found: Mapping[str, Any], members: Sequence[RunFolder], test: Dataset) -> str:
     """The test images of which the members say the most different things, with what each says."""
-    weights = np.array([member["weight"] for member in run.read_json(ENSEMBLE)["members"]])
+    weights = np.array([member["weight"] for member in found["members"]])
     probabilities = np.stack([member.predictions[0] for member in members])
     informed = calibration.mutual_information(probabilities, weights)
     guesses, voted = probabilities.argmax(-1), run.predictions[0].argmax(-1)
@@ -133,24 +128,21 @@ def _disagreements(run: RunFolder, members: Sequence[RunFolder], test: Dataset) 
     shown = apart[np.argsort(-informed[apart], kind="stable")][:MOST_SHOWN]
     if not len(shown):
         return "<p>Nowhere: they say the same of every test image.</p>\n"
-    figures = []
-    for index in shown:
-        true = test.class_names[test.labels[index]]
+    names, captions = [test.class_names[label] for label in test.labels[shown]], []
+    for index, true in zip(shown, names, strict=True):
         says = "<br>".join(
             f"{number}: {escape(test.class_names[guess[index]])}, {100 * each[index].max():.0f} %"
             for number, (guess, each) in enumerate(zip(guesses, probabilities, strict=True), 1)
         )
         verdict = f'<span class="{"" if voted[index] == test.labels[index] else "wrong"}">'
-        figures.append(
-            f"<figure>{page.image(test.images[index], true, side=SIDE)}<figcaption>{escape(true)} &rarr; "
-            f'{verdict}{escape(test.class_names[voted[index]])}</span><br><span class="note">{says}</span></figcaption>'
-            "</figure>\n"
+        captions.append(
+            f"{escape(true)} &rarr; {verdict}{escape(test.class_names[voted[index]])}</span><br>"
+            f'<span class="note">{says}</span>'
         )
-    width = page.image_width(test.images.shape[1:], side=SIDE)
     return (
         f'<p class="note">True class &rarr; what the ensemble says, then what each member says: the {len(shown)} test '
         f"images of largest mutual information, of {len(apart):,} on which the members differ.</p>\n"
-        f'<div class="tiles" style="--image:{width}px">\n{"".join(figures)}</div>\n'
+        f"{page.tiles(test.images[shown], names, captions, side=SIDE)}"
     )
 
 

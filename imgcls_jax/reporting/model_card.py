@@ -4,7 +4,6 @@ Everything in it is read from the run's folder. The lines between the dashes are
 """
 
 import json
-from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import jax
 from imgcls_jax.data.views import VIEWS
 from imgcls_jax.evaluation.export import PLATFORMS, PROGRAM, WEIGHTS
 from imgcls_jax.reporting import calibration, page, robustness
+from imgcls_jax.reporting.markdown import markdown_table
 from imgcls_jax.run_folder import CALIBRATION, ROBUSTNESS, RunFolder, flat_options, write_atomically
 
 CARD = "README.md"
@@ -116,7 +116,7 @@ def _files(run: RunFolder, folder: Path) -> str:
         (f"`{name}`", f"{(folder / name).stat().st_size / 1e6:.2f} MB", what)
         for name, what in ((PROGRAM, program), (WEIGHTS, weights))
     ]
-    return _table(("File", "Size", "Content"), rows) + (
+    return markdown_table(("File", "Size", "Content"), rows) + (
         f"\nWritten by jax {jax.__version__} on {jax.default_backend()}, where the program's logits were compared with "
         "the run's. Later versions of jax read such a program for six months at least "
         "([what JAX guarantees](https://docs.jax.dev/en/latest/export/export.html#compatibility-guarantees)).\n"
@@ -145,7 +145,7 @@ def _details(run: RunFolder) -> str:
         "Commit": environment.get("commit") or "unknown",
         "Command": _code(environment.get("command", "unknown")),
     }
-    return _table(("", ""), rows.items())
+    return markdown_table(("", ""), rows.items())
 
 
 def _intended(run: RunFolder) -> str:
@@ -163,7 +163,7 @@ def _data(run: RunFolder, words: str, *splits: str) -> str:
         for split in splits
         if split in found
     ]
-    table = _table(("Split", "Images", "Fingerprint"), rows)
+    table = markdown_table(("Split", "Images", "Fingerprint"), rows)
     return f"{_text(_data_name(run))}, read by `{run.config.data.source}`. {words}\n\n{table}"
 
 
@@ -179,7 +179,7 @@ def _training(run: RunFolder) -> str:
         changes = "; ".join(f"{key} = {page.text(value)}" for key, value in flat_options(phase).items())
         rows.append((f"Phase {name}", _code(changes)))
     rows += [("Seed", config.seed), ("Seed of the splits", config.data.split_seed)]
-    return _table(("", ""), rows) + (
+    return markdown_table(("", ""), rows) + (
         f"\nThe weights are those of epoch {test['best_epoch']} of {test['epochs']}. Training took "
         f"{page.duration(test['train_seconds'])}.\n"
     )
@@ -203,11 +203,11 @@ def _results(run: RunFolder) -> str:
         (_text(pair["true"]), _text(pair["predicted"]), f"{pair['count']:,}") for pair in test["confused_pairs"][:5]
     ]
     parts = [
-        _table((f"On {test['examples']:,} test images", ""), figures.items()),
-        _table(("Class", "Precision, %", "Recall, %", "F1, %", "Test images"), classes, figures=True),
+        markdown_table((f"On {test['examples']:,} test images", ""), figures.items()),
+        markdown_table(("Class", "Precision, %", "Recall, %", "F1, %", "Test images"), classes, figures=range(1, 5)),
     ]
     if confused:
-        parts.append(_table(("True class", "Most often taken for", "Test images"), confused))
+        parts.append(markdown_table(("True class", "Most often taken for", "Test images"), confused))
     return "\n".join(parts)
 
 
@@ -216,7 +216,8 @@ def _calibration(run: RunFolder) -> str:
         return "Not measured: `python launch.py --mode report RUN` does.\n"
     found = run.read_json(CALIBRATION)
     note = "The program gives logits as trained: divide them by the temperature for the scaled probabilities."
-    return f"{calibration.sentence(found)} {note}\n\n{_table(calibration.HEAD, calibration.rows(found), figures=True)}"
+    table = markdown_table(calibration.HEAD, calibration.rows(found), figures=range(1, len(calibration.HEAD)))
+    return f"{calibration.sentence(found)} {note}\n\n{table}"
 
 
 def _robustness(run: RunFolder) -> str:
@@ -260,12 +261,6 @@ def _shape(run: RunFolder) -> str:
 def _size(run: RunFolder) -> str:
     """ "32x32x3" """
     return "x".join(map(str, run.data["splits"]["train"]["shape"]))
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]], *, figures: bool = False) -> str:
-    """A table in Markdown, of cells in Markdown. figures: all columns but the first are numbers."""
-    lines = [head, ["---", *["---:" if figures else "---"] * (len(head) - 1)], *rows]
-    return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
 
 
 def _text(words: str) -> str:

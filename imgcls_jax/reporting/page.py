@@ -87,6 +87,15 @@ def image(pixels: np.ndarray, description: str, *, side: int) -> str:
     return f'<img class="{"photo" if photo else "pixels"}" alt="{escape(description)}" src="{source}">'
 
 
+def tiles(images: Sequence[np.ndarray], descriptions: Sequence[str], captions: Sequence[str], *, side: int) -> str:
+    """Images of one shape beside and below each other, about `side` pixels long, each above its caption, in markup."""
+    figures = "".join(
+        f"<figure>{image(pixels, description, side=side)}<figcaption>{caption}</figcaption></figure>\n"
+        for pixels, description, caption in zip(images, descriptions, captions, strict=True)
+    )
+    return f'<div class="tiles" style="--image:{image_width(images[0].shape, side=side)}px">\n{figures}</div>\n'
+
+
 def image_width(shape: Sequence[int], *, side: int) -> int:
     """Width to show images [H, W, C] at, the longer side at about `side` pixels; small images grow by whole factors."""
     longest = max(shape[:2])

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from imgcls_jax.reporting import page
+from imgcls_jax.reporting.markdown import markdown_table
 from imgcls_jax.run_folder import ROBUSTNESS, RunFolder, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+HEAD = ["Corruption", "1", "2", "3", "4", "5", "Mean"]
 
 
 def write(run: RunFolder, found: Mapping[str, Any]) -> str:
@@ -32,12 +35,9 @@ def write(run: RunFolder, found: Mapping[str, Any]) -> str:
 
 def markdown(found: Mapping[str, Any]) -> str:
     """Accuracy in percent by corruption and severity."""
-    lines = ["| Corruption | 1 | 2 | 3 | 4 | 5 | Mean |", "| --- |" + " ---: |" * 6]
-    for name, values in found["corruptions"].items():
-        cells = [*values, sum(values) / len(values)]
-        lines.append(f"| {words(name)} | " + " | ".join(f"{100 * value:.2f}" for value in cells) + " |")
+    table = markdown_table(HEAD, _cells(found), figures=range(1, len(HEAD)))
     return (
-        "\n".join(lines) + f"\n\nTest accuracy in percent at five severities, on {found['examples']:,} images; clean "
+        f"{table}\nTest accuracy in percent at five severities, on {found['examples']:,} images; clean "
         f"{100 * found['clean']:.2f}, mean over everything corrupted {100 * found['mean']:.2f}.\n"
     )
 
@@ -47,16 +47,12 @@ def section(run: RunFolder) -> str:
     if not (run.path / ROBUSTNESS).exists():
         return ""
     found = run.read_json(ROBUSTNESS)
-    rows = [
-        [words(name), *(f"{100 * value:.2f}" for value in [*values, sum(values) / len(values)])]
-        for name, values in found["corruptions"].items()
-    ]
     note = (
         f"Accuracy in percent at severities 1 to 5, on {found['examples']:,} test images: clean "
         f"{page.percent(found['clean'])}, {page.percent(found['mean'])} on the mean of everything corrupted."
     )
     chart = page.chart(run.path / "robustness.png", "Accuracy against severity, a chart for each corruption")
-    table = page.table(["Corruption", "1", "2", "3", "4", "5", "Mean"], rows)
+    table = page.table(HEAD, _cells(found))
     return page.section("Robustness", f'<p class="note">{note}</p>{chart}{table}')
 
 
@@ -85,6 +81,13 @@ def plot(found: Mapping[str, Any]) -> "Figure":
     figure.supylabel("Test accuracy, %", fontsize=9.5, color=plots.INK)
     figure.supxlabel("Severity (dashed: clean images)", fontsize=9.5, color=plots.INK)
     return figure
+
+
+def _cells(found: Mapping[str, Any]) -> list[list[str]]:
+    return [
+        [words(name), *(f"{100 * value:.2f}" for value in [*values, sum(values) / len(values)])]
+        for name, values in found["corruptions"].items()
+    ]
 
 
 def words(name: str) -> str:

@@ -112,20 +112,18 @@ def _mistakes(test: Dataset, probabilities: np.ndarray, wrong: np.ndarray) -> st
     total = int((probabilities.argmax(axis=-1) != test.labels).sum())
     if not total:
         return "<p>None: every test image is classified correctly.</p>\n"
-    figures = []
+    descriptions, captions = [], []
     for index in wrong:
         true, predicted = test.class_names[test.labels[index]], test.class_names[probabilities[index].argmax()]
-        picture = page.image(test.images[index], f"{true}, taken for {predicted}", side=MISTAKE_SIDE)
-        figures.append(
-            f'<figure>{picture}<figcaption>{escape(true)} &rarr; <span class="wrong">{escape(predicted)}</span><br>'
-            f'<span class="note">{plots.percent(probabilities[index].max())}</span></figcaption></figure>\n'
+        descriptions.append(f"{true}, taken for {predicted}")
+        captions.append(
+            f'{escape(true)} &rarr; <span class="wrong">{escape(predicted)}</span><br>'
+            f'<span class="note">{plots.percent(probabilities[index].max())}</span>'
         )
     shown = f"all {total:,}" if len(wrong) == total else f"the {len(wrong)} most confident of {total:,}"
-    width = page.image_width(test.images.shape[1:], side=MISTAKE_SIDE)
     return (
         f'<p class="note">True class &rarr; predicted class, with the confidence: {shown} mistakes on {len(test):,} '
-        f"test images.</p>\n"
-        f'<div class="tiles" style="--image:{width}px">\n{"".join(figures)}</div>\n'
+        f"test images.</p>\n{page.tiles(test.images[wrong], descriptions, captions, side=MISTAKE_SIDE)}"
     )
 
 

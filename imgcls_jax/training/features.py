@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from imgcls_jax import trees
+from imgcls_jax.data.batches import filled_batches
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.training import steps
 
@@ -65,14 +66,13 @@ def spared(epochs: list[float], features: float) -> str:
 
 def _compute(embed, variables, images: np.ndarray, *, batch_size: int) -> tuple[np.ndarray, float]:
     parts, times = [], []
-    for start in tqdm(range(0, len(images), batch_size), "features", unit="batch", leave=False, disable=None):
+    batches = filled_batches(len(images), batch_size)
+    for index in tqdm(batches, "features", unit="batch", leave=False, disable=None):
         started = time.perf_counter()
-        part = images[start : start + batch_size]
-        filled = np.concatenate([part, np.repeat(images[:1], batch_size - len(part), axis=0)])
-        parts.append(embed(variables, steps.replicate(filled))[: len(part)])
+        parts.append(embed(variables, steps.replicate(images[index])))
         times.append(time.perf_counter() - started)
     rest = times[1:] or times  # the first one compiles
-    return np.concatenate(parts), sum(rest) / len(rest) * len(images) / batch_size
+    return np.concatenate(parts)[: len(images)], sum(rest) / len(rest) * len(images) / batch_size
 
 
 def _path(config: ConfigDict, variables: dict[str, Any], read: frozenset[str], data: Dataset) -> Path | None:

@@ -21,6 +21,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from imgcls_jax import trees
+from imgcls_jax.data.batches import filled_batches
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.transforms import Transform
 from imgcls_jax.data.views import VIEWS, View
@@ -212,7 +213,7 @@ def make_predict(
     """Returns predict(variables, images) -> logits float32 [N, K], for variables and uint8 images [N, H, W, C].
 
     The logits are the weighted mean over the `views` of an image; of another `method` of the model it gives what that
-    one does. The last batch is filled up with copies of the first image, whose logits are dropped.
+    one does. The last batch is filled up with the first images, whose logits there are dropped.
     """
 
     def dispatch(variables, images, indices, count):
@@ -228,14 +229,10 @@ def make_predict(
     mapped = jax.pmap(dispatch, axis_name=AXIS, in_axes=(None, None, 0, None))
 
     def predict(variables, images) -> np.ndarray:
-        size = len(images)
-        count = -(-size // batch_size)
-        indices = np.zeros(count * batch_size, np.int32)
-        indices[:size] = np.arange(size)
-        logits = np.asarray(
-            mapped(variables, images, split(indices.reshape(count, batch_size), count), np.int32(count))
-        )
-        return logits.swapaxes(0, 1).reshape(count * batch_size, *logits.shape[3:])[:size]
+        indices = filled_batches(len(images), batch_size)
+        count = len(indices)
+        logits = np.asarray(mapped(variables, images, split(indices, count), np.int32(count)))
+        return logits.swapaxes(0, 1).reshape(count * batch_size, *logits.shape[3:])[: len(images)]
 
     return predict
 
