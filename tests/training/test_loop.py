@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quadrants import quadrants
 
 from configs import base
 from imgcls_jax import pretrained, trees
 from imgcls_jax.checkpoints import Checkpoints, shapes
 from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import epoch_batches
-from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.transforms import parse
 from imgcls_jax.errors import ConfigError, DataError, TrainingError
 from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
@@ -23,17 +23,6 @@ from imgcls_jax.training import loop, optimizers, profiling, setup, steps
 from imgcls_jax.training.interrupt import Interrupted
 from imgcls_jax.training.objectives import Labels
 from imgcls_jax.training.state import TrainState
-
-
-def quadrants(count: int, seed: int) -> Dataset:
-    """8x8 images, noise with one brighter quadrant: the class."""
-    random = np.random.default_rng(seed)
-    labels = random.integers(0, 4, count).astype(np.int32)
-    images = random.integers(0, 150, (count, 8, 8, 1))
-    for image, label in zip(images, labels, strict=True):
-        image[label // 2 * 4 :, label % 2 * 4 :][:4, :4] += 55
-    return Dataset(images.astype(np.uint8), labels, ("a", "b", "c", "d"))
-
 
 DATA = Splits(train=quadrants(210, 0), validation=quadrants(60, 1), test=quadrants(60, 2), report={})
 

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from quadrants import quadrants
 from scipy import special
 
 from configs import base
 from imgcls_jax import models, pretrained, trees
 from imgcls_jax.data import Splits
-from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.transforms import parse
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.evaluation import predict, teacher
@@ -66,17 +66,8 @@ def test_divergence_is_scipys_and_nothing_for_equal_logits():
     np.testing.assert_allclose(divergence(jnp.asarray(taught), jnp.asarray(taught + 2), temperature=3.0), 0, atol=1e-5)
 
 
-def quadrants(count: int, seed: int) -> Dataset:
-    """8x8 images, noise with one brighter quadrant: the class."""
-    random = np.random.default_rng(seed)
-    labels = random.integers(0, 4, count).astype(np.int32)
-    images = random.integers(0, 120, (count, 8, 8, 1))
-    for image, label in zip(images, labels, strict=True):
-        image[label // 2 * 4 :, label % 2 * 4 :][:4, :4] += 120
-    return Dataset(images.astype(np.uint8), labels, ("a", "b", "c", "d"))
-
-
-DATA = Splits(train=quadrants(210, 0), validation=quadrants(60, 1), test=quadrants(60, 2), report={})
+CLEAR = {"noise": 120, "brighter": 120}
+DATA = Splits(*(quadrants(count, seed, **CLEAR) for seed, count in enumerate((210, 60, 60))), report={})
 
 
 def small_config(model, objective, **changes):
