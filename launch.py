@@ -3,7 +3,9 @@
   python launch.py --config configs/quickstart.py                     trains, tests and reports; run again, it resumes
   python launch.py --config configs/mnist_cnn.py --config.seed=1      any option of the config is changed like this
   python launch.py --config configs/studies/mnist_models.py           trains every row of a study, then compares them
+  python launch.py --config configs/studies/mnist_models.py --dry_run lists what it would train, and how long it takes
   python launch.py --mode publish runs/mnist_cnn                      copies a run's or a study's small files to results
+  python launch.py --mode reproduce results                           the table of every row of the reports, and ours
   python launch.py --mode compare runs/mnist_cnn runs/mnist_lstm      one table of several runs
   python launch.py --mode show_data --config configs/cifar_fast.py    a picture of images as the model sees them
   python launch.py --mode robustness runs/cifar_fast                  accuracy under noise, blur, fog, JPEG and so on
@@ -30,14 +32,15 @@ from imgcls_jax.errors import ConfigError, UserError
 FLAGS = flags.FLAGS
 CONFIG = config_flags.DEFINE_config_file("config", None, "The config file: configs/NAME.py or configs/studies/NAME.py.")
 # The modes that take run folders, with the flags that each takes.
-OF_FOLDERS = {"publish": (), "compare": (), "report": (), "robustness": ("limit",), "explain": ("method",)}
-OF_FOLDERS |= {"ensemble": ("weights", "workdir"), "predict": ("images",), "export": ()}
+OF_FOLDERS = {"publish": (), "compare": ("workdir",), "report": (), "robustness": ("limit",), "explain": ("method",)}
+OF_FOLDERS |= {"ensemble": ("weights", "workdir"), "predict": ("images",), "export": (), "reproduce": ()}
 MODE = flags.DEFINE_enum("mode", "train", ["train", "show_data", *OF_FOLDERS], "What to do.")
 flags.DEFINE_integer("limit", 0, "robustness: only so many of the test images; 0 takes all.", lower_bound=0)
 flags.DEFINE_string("method", "gradcam", "explain: gradcam, gradcam++ or saliency.")
 flags.DEFINE_string("weights", "equal", "ensemble: equal, fitted, greedy (on validation), or figures such as 2,1.")
 flags.DEFINE_multi_string("images", [], "predict: files, folders and globs of images; more may follow, without a flag.")
 PROFILE = flags.DEFINE_bool("profile", False, "Trace a few steps, print what they cost, and train nothing.")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "List what would be trained, with parameters and times, and do nothing.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, study or ensemble; runs/NAME if not given.")
 
 
@@ -51,7 +54,7 @@ def main(arguments: list[str]) -> int:
 
 
 def run(arguments: list[str]) -> int:
-    from imgcls_jax import backend, commands, studies
+    from imgcls_jax import backend, commands, dry_run, studies
     from imgcls_jax.training.interrupt import Interrupted
 
     if MODE.value in OF_FOLDERS:
@@ -71,7 +74,7 @@ def run(arguments: list[str]) -> int:
     kind = next((key for key in of_many if key in config), None)
     if look and kind:
         raise ConfigError(f"This looks at one config, not at a study or an ensemble: give one of its {kind}' configs.")
-    action = look or of_many.get(kind, commands.train)
+    action = dry_run.show if DRY_RUN.value else look or of_many.get(kind, commands.train)
     try:
         action(config, workdir)
     except Interrupted as stop:

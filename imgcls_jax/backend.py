@@ -4,6 +4,7 @@ import contextlib
 import importlib.metadata
 import os
 import platform
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,13 @@ def describe() -> dict[str, Any]:
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
         "commit": _commit(),
     }
+
+
+def peak_memory() -> int:
+    """Bytes: the most that was in use on the first device, where it counts them, as GPUs do; else by this process."""
+    figures = jax.devices()[0].memory_stats() or {}
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return figures.get("peak_bytes_in_use") or resident * (1 if sys.platform == "darwin" else 1024)
 
 
 def command_line() -> str:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 import signal
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,7 @@ from imgcls_jax.run_folder import (
     RunFolder,
     differing,
     flat_options,
+    runs_in,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ PUBLISHED = (
     *(ROBUSTNESS, "robustness.md", "robustness.csv", "robustness.png"),
     *(EXPLANATION, "explain.png"),
 )
+PUBLISHED_OF_STUDIES = ("table.md", "table.csv", "table.tex", "table.png", "cost.png", "curves.png")
 PUBLISHED_OF_ENSEMBLES = (ENSEMBLE, "ensemble.md", "ensemble.png", PREDICTIONS, CALIBRATION, "calibration.png", REPORT)
 
 
@@ -58,9 +61,7 @@ def train(config: ConfigDict, workdir: Path) -> RunFolder:
 
     config = pretrained.resolve(config)
     run = RunFolder(workdir)
-    _check_folder(run, config)
-    if run.finished:
-        log.info("%s is finished.\n%s", run.path, _figures(run))
+    if finished(config, run):
         return run
     backend.configure(cpu_devices=config.train.cpu_devices)
     if not run.begun:
@@ -73,6 +74,19 @@ def train(config: ConfigDict, workdir: Path) -> RunFolder:
         _train(config, run, splits)
     log.info("%s", _figures(run))
     return run
+
+
+def finished(config: ConfigDict, run: RunFolder) -> bool:
+    """Whether the folder has the finished run of `config`, whose figures are then shown.
+
+    Raises RunError where it holds the run of another config.
+    """
+    from imgcls_jax import pretrained
+
+    _check_folder(run, pretrained.resolve(config))
+    if run.finished:
+        log.info("%s is finished.\n%s", run.path, _figures(run))
+    return run.finished
 
 
 def _train(config: ConfigDict, run: RunFolder, splits: "Splits") -> None:
@@ -282,14 +296,15 @@ def _figures(run: RunFolder) -> str:
     )
 
 
-def compare(folders: list[str]) -> None:
-    """Prints one table of several finished runs, and how they compare on the same test images.
+def compare(folders: list[str], workdir: str | Path | None = None) -> None:
+    """Prints how finished runs compare on the same test images and what they cost, and writes it into `workdir`.
 
-    Runs whose configs differ in nothing but the seed share a row.
+    folders: runs, studies of runs, or globs of them. Runs whose configs differ in nothing but the seed share a row.
     """
+    from imgcls_jax.evaluation import cost
     from imgcls_jax.reporting import compare
 
-    runs = [RunFolder(folder) for folder in folders]
+    runs = runs_in(folders)
     if not runs:
         raise RunError("No run folders given: python launch.py --mode compare runs/NAME runs/OTHER.")
     alike: dict[str, list[RunFolder]] = {}
@@ -297,10 +312,23 @@ def compare(folders: list[str]) -> None:
         config = run.config
         config.seed = 0
         alike.setdefault(config.to_json_best_effort(), []).append(run)
-    names = [group[0].name for group in alike.values()]
+    names = [re.sub(r"-seed\d+$", "", group[0].name) for group in alike.values()]
     labels = names if len(set(names)) == len(names) else [str(group[0].path) for group in alike.values()]
     groups = [(label, {}, group) for label, group in zip(labels, alike.values(), strict=True)]
-    print(compare.markdown(compare.summarize(groups)), *compare.pairs(groups), sep="\n")
+    workdir = Path(workdir or "runs/comparison")
+    if (workdir / CONFIG).exists():
+        raise RunError(f"{workdir} holds a run. Give the comparison another --workdir.")
+    backend.configure()
+    print(compare.write(groups, workdir, title="Comparison", meter=cost.Meter()))
+    log.info("%s", workdir / "table.md")
+
+
+def reproduce(folders: list[str]) -> None:
+    """Writes the table of every row of the reports into the folder of the published results, and into README.md."""
+    from imgcls_jax.reporting import reproduction
+
+    folder = Path(*folders or ["results"])
+    log.info("%s\n%s", reproduction.write(folder, Path("README.md")), folder / reproduction.TABLE)
 
 
 def publish(folders: list[str]) -> None:
@@ -320,16 +348,14 @@ def publish(folders: list[str]) -> None:
 
 
 def _publish_runs(folder: Path, target: Path) -> None:
-    runs = [folder] if (folder / CONFIG).exists() else sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
-    if not runs:
-        raise RunError(f"{folder} is neither a run folder nor a study of runs.")
-    unfinished = [str(run) for run in runs if not RunFolder(run).finished]
+    runs = runs_in([folder])
+    unfinished = [str(run.path) for run in runs if not run.finished]
     if unfinished:
         raise RunError(f"Not finished: {', '.join(unfinished)}. Train them first; the same command resumes.")
     for run in runs:
-        _copy(run, target / run.relative_to(folder), PUBLISHED)
-    if runs != [folder]:
-        _copy(folder, target, ("table.md", "table.csv", "table.png"))
+        _copy(run.path, target / run.path.relative_to(folder), PUBLISHED)
+    if [run.path for run in runs] != [folder]:
+        _copy(folder, target, PUBLISHED_OF_STUDIES)
 
 
 def _copy(source: Path, target: Path, names: tuple[str, ...]) -> None:

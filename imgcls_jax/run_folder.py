@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import glob
 import io
 import json
 import os
@@ -169,3 +170,20 @@ class RunFolder:
             what = "a run folder: a folder that launch.py trained into" if self.path.is_dir() else "there"
             raise RunError(f"{file} is missing; {self.path} is not {what}, or its run has not got that far.")
         return file
+
+
+def runs_in(paths: Iterable[str | os.PathLike]) -> list[RunFolder]:
+    """The runs at the paths: run folders, folders of runs such as studies, and globs of both; each once, in order.
+
+    Raises RunError for a path at which there is none.
+    """
+    found: dict[Path, RunFolder] = {}
+    for path in paths:
+        folders = [Path(path)] if Path(path).exists() else [Path(match) for match in sorted(glob.glob(str(path)))]
+        configs = [
+            file for folder in folders for file in sorted(folder.glob(CONFIG)) or sorted(folder.glob(f"*/{CONFIG}"))
+        ]
+        if not configs:
+            raise RunError(f"{path} is neither a run folder nor a study of runs, nor are there any below it.")
+        found |= {file.parent: RunFolder(file.parent) for file in configs}
+    return list(found.values())

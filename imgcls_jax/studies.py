@@ -1,79 +1,175 @@
 """Studies: a named list of configs, each trained with several seeds, that end in one table."""
 
 import contextlib
+import dataclasses
+import difflib
+import itertools
 import logging
+import math
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from imgcls_jax import commands, console
+from imgcls_jax import backend, commands, console
 from imgcls_jax.errors import ConfigError, RunError, UserError
-from imgcls_jax.run_folder import RunFolder
+from imgcls_jax.run_folder import RunFolder, flat_options
 from imgcls_jax.training.interrupt import Interrupted
 
 log = logging.getLogger(__name__)
 
 
-def train(config: ConfigDict, workdir: Path) -> None:
-    """Trains every row of the study with every seed, in turn, and writes the comparison beside the run folders.
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """A run that a study consists of, or needs first."""
 
-    Each run lies in `workdir`/ROW-seedN, is a process of its own, and follows commands.train: what is finished is not
-    repeated, what was interrupted goes on. The runs that the study `needs` come first, as runs/NAME. Where runs fail
-    the others are trained all the same; then the table has the rows that are whole, and RunError names the runs that
-    failed.
+    row: str  # its row's label, "" for what is needed first
+    config: ConfigDict
+    folder: Path
+    reported: dict[str, float]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+
+def plan(config: ConfigDict, workdir: Path) -> list[Planned]:
+    """The runs of a study or an ensemble in their order: those that it needs, as runs/NAME, then each row with each
+    seed, as `workdir`/ROW-seedN.
+
+    With a `grid`, pairs of an option's path and its values, each row stands once for each combination of them. Raises
+    ConfigError where there are no seeds, or the grid names what is no option.
     """
-    from imgcls_jax.reporting import compare
-
+    needed = config.get("needs") or config.get("members") or {}
+    runs = [Planned("", one, Path("runs", name), {}) for name, one in needed.items()]
+    if "rows" not in config:
+        return runs
     if not config.seeds:
         raise ConfigError("config.seeds is empty: give at least one seed, as in --config.seeds=0,")
-    _train_needed(config.get("needs", {}), workdir)
-    total, number, groups, failed = len(config.rows) * len(config.seeds), 0, [], []
     for label, row in config.rows.items():
-        runs = []
-        for seed in config.seeds:
-            row_config = row.config.copy_and_resolve_references()
-            row_config.seed = seed
-            number += 1
-            log.info("\n%s: run %d of %d, %s with seed %d", workdir.name, number, total, label, seed)
-            folder = workdir / f"{label}-seed{seed}"
-            (runs if _train_apart(row_config, folder) else failed).append(RunFolder(folder))
-        if len(runs) == len(config.seeds):
-            groups.append((label, row.get("reported", ConfigDict()).to_dict(), runs))
-    if groups:
-        rows = compare.summarize(groups)
-        compare.write(rows, workdir, title=config.title, sentences=compare.pairs(groups))
-        log.info("\n%s\n%s", compare.markdown(rows), workdir / "table.md")
+        for suffix, changes in _combinations(config.get("grid", ())):
+            for seed in config.seeds:
+                one = row.config.copy_and_resolve_references()
+                _change(one, changes | {"seed": seed})
+                folder = workdir / f"{label}{suffix}-seed{seed}"
+                runs.append(Planned(label + suffix, one, folder, row.get("reported", ConfigDict()).to_dict()))
+    return runs
+
+
+def _combinations(grid: Sequence[tuple[str, Sequence[Any]]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """For each combination what it adds to a row's label, and its options."""
+    if not all(len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], Sequence) for pair in grid):
+        raise ConfigError(
+            f"config.grid is {grid!r}: give pairs of an option and its values, as in "
+            "--config.grid=\"(('optimizer.learning_rate', (.1, .01)),)\"."
+        )
+    for values in itertools.product(*(values for _, values in grid)):
+        options = dict(zip((path for path, _ in grid), values, strict=True))
+        texts = {path.split(".")[-1]: re.sub(r"[^\w.,+-]", "", str(value)) for path, value in options.items()}
+        yield "".join(f",{option}={text}" for option, text in texts.items()), options
+
+
+def _change(config: ConfigDict, options: Mapping[str, Any]) -> None:
+    known = flat_options(config)
+    for path in options:
+        if path not in known:
+            near = difflib.get_close_matches(path, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"config.grid names {path!r}, which is no option of the row's config.{hint}")
+    try:
+        config.update_from_flattened_dict(options)
+    except TypeError as error:
+        raise ConfigError(f"A value of config.grid is of the wrong type: {error}") from error
+
+
+def train(config: ConfigDict, workdir: Path) -> None:
+    """Trains the runs of the study's plan in turn, and writes the comparison beside the run folders.
+
+    Each run is a process of its own and follows commands.train: what is finished is not repeated, what was interrupted
+    goes on. Where runs fail the others are trained all the same; then the table has the rows that are whole, and
+    RunError names the runs that failed. After `budget` hours, if it is not 0, the run under way is saved and stopped.
+    """
+    deadline = time.monotonic() + 3600 * config.get("budget", 0.0) if config.get("budget") else math.inf
+    runs = plan(config, workdir)
+    done, failed, late = [], [], []
+    for number, run in enumerate(runs, 1):
+        log.info(
+            "\n%s: run %d of %d, %s",
+            workdir.name,
+            number,
+            len(runs),
+            run.name if run.row else f"{run.name}, which it needs",
+        )
+        outcome = _train_apart(run.config, run.folder, deadline)
+        {True: done, False: failed, None: late}[outcome].append(run)
+        if failed == [run] and not run.row:
+            raise RunError(f"{workdir.name} needs the run {run.name}, which failed with the error above.")
+    _compare(config, workdir, runs, done)
+    if late:
+        log.info(
+            "The budget of %g hours is spent: %d of %d runs are not finished: %s. The same command goes on.",
+            *(config.budget, len(late), len(runs), ", ".join(run.name for run in late)),
+        )
     if failed:
         names = ", ".join(run.name for run in failed)
         raise RunError(
-            f"{len(failed)} of {total} runs failed, with the errors above: {names}. The table has the other rows; the "
-            "same command tries these again."
+            f"{len(failed)} of {len(runs)} runs failed, with the errors above: {names}. The table has the other rows; "
+            "the same command tries these again."
         )
+
+
+def _compare(config: ConfigDict, workdir: Path, runs: Sequence[Planned], done: Sequence[Planned]) -> None:
+    """Writes the comparison of the rows of which every run is done."""
+    from imgcls_jax.evaluation import cost
+    from imgcls_jax.reporting import compare
+
+    rows: dict[str, list[Planned]] = {}
+    for run in runs:
+        if run.row:
+            rows.setdefault(run.row, []).append(run)
+    groups = [
+        (label, row[0].reported, [RunFolder(run.folder) for run in row])
+        for label, row in rows.items()
+        if all(run in done for run in row)
+    ]
+    if groups:
+        backend.configure()
+        text = compare.write(groups, workdir, title=config.title, meter=cost.Meter())
+        log.info("\n%s\n%s", text, workdir / "table.md")
 
 
 def ensemble(config: ConfigDict, workdir: Path) -> None:
     """Trains the ensemble's members that are missing, as runs/NAME, and lets them vote."""
-    _train_needed(config.members, workdir)
-    commands.ensemble([f"runs/{name}" for name in config.members], weights=config.weights, workdir=workdir)
+    members = plan(config, workdir)
+    for run in members:
+        log.info("\n%s: first of all %s, which it needs", workdir.name, run.name)
+        if not _train_apart(run.config, run.folder):
+            raise RunError(f"{workdir.name} needs the run {run.name}, which failed with the error above.")
+    commands.ensemble([str(run.folder) for run in members], weights=config.weights, workdir=workdir)
 
 
-def _train_needed(configs: ConfigDict, workdir: Path) -> None:
-    for name, config in configs.items():
-        log.info("\n%s: first of all %s, which it needs", workdir.name, name)
-        if not _train_apart(config, Path("runs", name)):
-            raise RunError(f"{workdir.name} needs the run {name}, which failed with the error above.")
-
-
-def _train_apart(config: ConfigDict, folder: Path) -> bool:
-    """Trains in a process of its own, since a backend is set up once a process; returns whether the run is finished.
+def _train_apart(config: ConfigDict, folder: Path, deadline: float = math.inf) -> bool | None:
+    """Trains in a process of its own, since a backend is set up once a process; returns whether the run is finished,
+    None where the deadline (of time.monotonic) came first.
 
     Raises Interrupted where a signal stopped it.
     """
+    try:
+        if commands.finished(config, RunFolder(folder)):
+            return True
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return False
+    if time.monotonic() >= deadline:
+        return None
     process = multiprocessing.get_context("spawn").Process(target=_run, args=(config, folder), name=folder.name)
     received = []
 
@@ -85,12 +181,19 @@ def _train_apart(config: ConfigDict, folder: Path) -> bool:
     process.start()
     before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        process.join()
+        while process.is_alive() and time.monotonic() < deadline:
+            process.join(min(deadline - time.monotonic(), 3600.0))
+        late = process.is_alive()
+        if late:
+            process.terminate()  # SIGTERM: it saves and stops
+            process.join()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     if received:
         raise Interrupted(received[-1])
+    if late:
+        return None
     if process.exitcode < 0:
         log.error("%s was ended by %s.", folder, signal.Signals(-process.exitcode).name)
     return process.exitcode == 0

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 # Each may import what stands before it, and its own neighbours.
 LAYERS = ["base", "data", "models", "pretrained", "training", "evaluation", "reporting", "commands"]
 BASE = {"errors", "run_folder", "trees", "backend", "checkpoints", "console"}
-COMMANDS = {"commands", "studies"}
+COMMANDS = {"commands", "studies", "dry_run"}
 CONFIGS = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.py"))
 
 
@@ -65,8 +65,8 @@ def load(path: Path) -> ConfigDict:
 @pytest.mark.parametrize("path", CONFIGS, ids=str)
 def test_every_config_names_things_that_there_are(path):
     config = load(path)
-    rows = [row.config for row in config.get("rows", {}).values()]
-    for one in rows or config.get("members", {}).values() or [config]:
+    rows = config.get("rows", {"": ConfigDict({"config": config})})
+    for one in config.get("members", {}).values() or [row.config for row in rows.values()]:
         assert one.data.source in SOURCES
         models.create(one.model, num_classes=10)
         optimizers.create(one.optimizer)

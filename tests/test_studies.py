@@ -1,6 +1,9 @@
 """A study as users run it: rows and seeds in turn, one table at the end, nothing done twice."""
 
+import ast
+import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+
+from imgcls_jax import studies
+from imgcls_jax.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
 STUDY = """
@@ -23,7 +29,7 @@ def row(width):
     return config
 
 def get_config():
-    config = ConfigDict({"name": "widths", "title": "Two widths", "seeds": (0, 1)})
+    config = ConfigDict({"name": "widths", "title": "Two widths", "seeds": (0, 1), "grid": (), "budget": 0.0})
     config.rows = ConfigDict({
         "narrow": {"config": row(8), "reported": {"accuracy": 91.5}},
         "wide": {"config": row(32)},
@@ -71,21 +77,86 @@ def test_every_row_has_its_seeds_and_the_table_stands_beside_them(study):
     ]  # fmt: skip
     table = (runs / "table.md").read_text()
     assert "Two widths" in table and "| narrow | 2 |" in table and "91.50" in table and "±" in table
-    assert (runs / "table.png").stat().st_size > 1000 and (runs / "table.csv").read_text().count("\n") == 3
-    assert "run 4 of 4, wide with seed 1" in printed and "| wide | 2 |" in printed
+    pictures = ("table.png", "cost.png", "curves.png")
+    assert all((runs / name).stat().st_size > 1000 for name in pictures) and (runs / "table.tex").exists()
+    with open(runs / "table.csv") as file:
+        narrow, wide = csv.DictReader(file)
+    for row in (narrow, wide):
+        assert min(float(row[key]) for key in ("multiply_adds", "latency", "images_per_second", "peak_memory")) > 0
+    assert float(narrow["multiply_adds"]) < float(wide["multiply_adds"])
+    assert "run 5 of 5, wide-seed1" in printed and "| wide | 2 |" in printed
 
 
 def test_what_the_study_needs_is_trained_before_its_rows(study):
     folder, printed = study
     assert (folder / "runs" / "first" / "report.html").exists()
-    assert printed.index("first of all first, which it needs") < printed.index("run 1 of 4")
+    assert printed.index("run 1 of 5, first, which it needs") < printed.index("run 2 of 5, narrow-seed0")
 
 
 def test_seeds_are_overridden_and_finished_runs_stay(study):
     folder, _ = study
     run = subprocess.run(command(folder, "--config.seeds=0,"), capture_output=True, **options(folder))
-    assert run.returncode == 0 and "run 2 of 2" in run.stderr and "is finished" in run.stderr
+    assert run.returncode == 0 and "run 3 of 3, wide-seed0" in run.stderr and "is finished" in run.stderr
     assert "±" not in (folder / "runs" / "widths" / "table.md").read_text().split("\n")[4]
+
+
+def test_a_dry_run_lists_what_would_be_trained(study):
+    folder, _ = study
+    before = sorted((folder / "runs").rglob("*"))
+    run = subprocess.run(command(folder, "--dry_run", "--config.seeds=0,7"), capture_output=True, **options(folder))
+    assert run.returncode == 0, run.stderr
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in run.stdout.splitlines() if "|" in line]
+    states = {row[0]: row[1] for row in cells[2:]}
+    assert states == {
+        "first": "finished",
+        **{f"{row}-seed0": "finished" for row in ("narrow", "wide")},
+        **{f"{row}-seed7": "new" for row in ("narrow", "wide")},
+    }
+    counts = {row[0]: int(row[2].replace(",", "")) for row in cells[2:]}
+    assert counts["narrow-seed7"] == counts["narrow-seed0"] < counts["wide-seed0"]  # measured and from the run
+    assert sorted((folder / "runs").rglob("*")) == before and "nothing was trained" in run.stdout
+
+
+def study_config(grid):
+    scope = {}
+    exec(STUDY, scope)
+    config = scope["get_config"]()
+    config.grid = grid
+    return config
+
+
+def test_a_grid_makes_a_row_of_each_combination(tmp_path):
+    grid = (("optimizer.learning_rate", (0.001, 0.002)), ("train.batch_size", (16, 32)))
+    first, *runs = studies.plan(study_config(grid), tmp_path)
+    assert (first.name, first.row, first.folder) == ("first", "", Path("runs/first"))
+    assert len(runs) == 2 * 4 * 2
+    run = next(run for run in runs if run.name == "narrow,learning_rate=0.002,batch_size=16-seed1")
+    assert run.row == "narrow,learning_rate=0.002,batch_size=16" and run.reported == {"accuracy": 91.5}
+    settings = run.config.optimizer.learning_rate, run.config.train.batch_size, run.config.seed, run.config.model.width
+    assert settings == (0.002, 16, 1, 8)
+
+
+@pytest.mark.parametrize(
+    ("grid", "words"),
+    [
+        ("(('optimizer.learning_rat', (.1,)),)", "Did you mean 'optimizer.learning_rate'?"),
+        ("(('train.epochs', ('many',)),)", "A value of config.grid is of the wrong type"),
+        ("('train.epochs', (1, 2))", "give pairs of an option and its values"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_refused(tmp_path, grid, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        studies.plan(study_config(ast.literal_eval(grid)), tmp_path)
+
+
+def test_a_budget_ends_a_study(tmp_path):
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "widths.py").write_text(STUDY.replace("epochs=3", "epochs=300_000"))
+    budget = f"--config.budget={5 / 3600}"
+    run = subprocess.run(command(tmp_path, budget), capture_output=True, timeout=120, **options(tmp_path))
+    assert run.returncode == 0, run.stderr
+    assert "hours is spent: 5 of 5 runs are not finished: first, narrow-seed0" in run.stderr
+    assert not (tmp_path / "runs" / "widths").exists()
 
 
 def test_a_study_is_published_whole(study):
@@ -96,7 +167,7 @@ def test_a_study_is_published_whole(study):
         **options(folder),
     )
     assert run.returncode == 0, run.stderr
-    assert {"table.md", "narrow-seed0", "wide-seed1"} <= {
+    assert {"table.md", "table.tex", "curves.png", "narrow-seed0", "wide-seed1"} <= {
         path.name for path in (folder / "results" / "widths").iterdir()
     }
     (folder / "runs" / "widths" / "wide-seed1" / "report.html").unlink()

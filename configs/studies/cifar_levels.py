@@ -8,13 +8,13 @@ The reported figure of D4a is of validation. No figures of ours yet: the weights
 from ml_collections import ConfigDict
 
 from configs import cifar_efficientnet_b0, cifar_resnet50_finetune, cifar_resnet50_frozen, cifar_resnet50_se
+from configs.studies import base
 
 
 def get_config() -> ConfigDict:
-    config = ConfigDict()
+    config = base.get_config()
     config.name = "cifar_levels"
     config.title = "Report D: levels of transfer on CIFAR-10"
-    config.seeds = (0,)
     config.rows = ConfigDict(
         {
             "d1_frozen": {"config": cifar_resnet50_frozen.get_config(), "reported": {"accuracy": 82.06}},

@@ -8,13 +8,13 @@ The table, beside the reported figures: results/cifar_progression/table.md.
 from ml_collections import ConfigDict
 
 from configs import cifar_cnn, cifar_resnet20, cifar_vgg10_base, cifar_vgg10_callbacks, cifar_vgg10_optimized
+from configs.studies import base
 
 
 def get_config() -> ConfigDict:
-    config = ConfigDict()
+    config = base.get_config()
     config.name = "cifar_progression"
     config.title = "Report E: from a small CNN to ResNet-20 on CIFAR-10"
-    config.seeds = (0,)
     config.rows = ConfigDict(
         {
             "1_cnn": {

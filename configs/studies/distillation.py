@@ -10,6 +10,7 @@ weight are Hinton et al.'s usual ones and were not tuned. No report has it. Our 
 from ml_collections import ConfigDict
 
 from configs import cifar_cnn, cifar_fast
+from configs.studies import base
 
 
 def row(objective: dict) -> ConfigDict:
@@ -20,7 +21,7 @@ def row(objective: dict) -> ConfigDict:
 
 
 def get_config() -> ConfigDict:
-    config = ConfigDict()
+    config = base.get_config()
     config.name = "distillation"
     config.title = "Report E's CNN taught by cifar_fast"
     config.seeds = (0, 1, 2)

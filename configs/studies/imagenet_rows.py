@@ -15,14 +15,13 @@ from configs import (
     cifar_hybrid_lora,
     mnist_resnet50_frozen,
 )
-from configs.studies import cifar_levels, lora_ablation
+from configs.studies import base, cifar_levels, lora_ablation
 
 
 def get_config() -> ConfigDict:
-    config = ConfigDict()
+    config = base.get_config()
     config.name = "imagenet_rows"
     config.title = "Rows of reports A, B, D and E that start from ImageNet weights"
-    config.seeds = (0,)
     small_batch = cifar_hybrid_lora.get_config()
     small_batch.train.batch_size = 64
     small_batch.optimizer.learning_rate = 1e-4

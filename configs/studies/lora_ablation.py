@@ -9,6 +9,7 @@ fourth. No figures of ours yet: the weights have to be fetched.
 from ml_collections import ConfigDict
 
 from configs import mnist_hybrid_lora
+from configs.studies import base
 
 FIRST = ("^resnet18/conv1/kernel", "^googlenet/conv1/.*kernel")
 MIDDLE = ("^resnet18/layer[23]_./conv[12]/kernel", "^googlenet/inception4./.*kernel")
@@ -21,10 +22,9 @@ def row(reported: float, **options) -> ConfigDict:
 
 
 def get_config() -> ConfigDict:
-    config = ConfigDict()
+    config = base.get_config()
     config.name = "lora_ablation"
     config.title = "Report A: ablations of the hybrid with LoRA on MNIST"
-    config.seeds = (0,)
     config.rows = ConfigDict(
         {
             "a1_base": row(98.56),

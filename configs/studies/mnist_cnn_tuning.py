@@ -8,6 +8,7 @@ The table, beside the reported figures: results/mnist_cnn_tuning/table.md.
 from ml_collections import ConfigDict
 
 from configs import mnist_cnn
+from configs.studies import base
 
 
 def _cnn(*, epochs: int = 10, filters: tuple[int, int, int] = (32, 64, 64)) -> ConfigDict:
@@ -18,7 +19,7 @@ def _cnn(*, epochs: int = 10, filters: tuple[int, int, int] = (32, 64, 64)) -> C
 
 
 def get_config() -> ConfigDict:
-    config = ConfigDict()
+    config = base.get_config()
     config.name = "mnist_cnn_tuning"
     config.title = "Report B: epochs and filters of the CNN on MNIST"
     config.seeds = (0, 1, 2)

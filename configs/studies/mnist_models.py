@@ -9,10 +9,11 @@ ImageNet weights and is not here yet.
 from ml_collections import ConfigDict
 
 from configs import mnist_attention, mnist_cnn, mnist_lstm
+from configs.studies import base
 
 
 def get_config() -> ConfigDict:
-    config = ConfigDict()
+    config = base.get_config()
     config.name = "mnist_models"
     config.title = "Report B: three models on MNIST"
     config.seeds = (0, 1, 2)

@@ -8,6 +8,7 @@ The report gives no figures for them. Five rows of 200 epochs are work for a GPU
 from ml_collections import ConfigDict
 
 from configs import cifar_se_resnet
+from configs.studies import base
 
 ROWS = {
     "as_reported": {},
@@ -19,11 +20,9 @@ ROWS = {
 
 
 def get_config() -> ConfigDict:
-    config = ConfigDict()
+    config = base.get_config()
     config.name = "se_resnet_ablations"
     config.title = "Ablations of report C's SE-ResNet on CIFAR-10"
-    config.seeds = (0,)
-    config.rows = ConfigDict()
     for label, options in ROWS.items():
         row = cifar_se_resnet.get_config()
         row.model.update(options)

@@ -9,6 +9,7 @@ other optimizers either: these are their usual ones. Eight rows of 200 epochs ar
 from ml_collections import ConfigDict
 
 from configs import cifar_se_resnet
+from configs.studies import base
 
 MOMENTUM = {"name": "momentum", "learning_rate": 0.1}
 OPTIMIZERS = {
@@ -29,10 +30,9 @@ def row(optimizer: dict, schedule: str) -> ConfigDict:
 
 
 def get_config() -> ConfigDict:
-    config = ConfigDict()
+    config = base.get_config()
     config.name = "se_resnet_optimizers"
     config.title = "Report C: optimizers and schedules for the SE-ResNet on CIFAR-10"
-    config.seeds = (0,)
     config.rows = ConfigDict({f"{name}_cosine": row(options, "cosine") for name, options in OPTIMIZERS.items()})
     for schedule in ("onecycle", "constant"):
         config.rows[f"sgd_{schedule}"] = row(MOMENTUM, schedule)

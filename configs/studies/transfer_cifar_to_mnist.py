@@ -12,6 +12,7 @@ fine-tuning of everything. All see 100, 1,000 or 59,000 training images, the sam
 from ml_collections import ConfigDict
 
 from configs import base, cifar_fast
+from configs.studies import base as study
 
 ALL = 59_000
 IMAGES = {  # epochs and batch size by the number of training images
@@ -55,12 +56,11 @@ def row(images: int, options: dict) -> ConfigDict:
 
 
 def get_config() -> ConfigDict:
-    config = ConfigDict()
+    config = study.get_config()
     config.name = "transfer_cifar_to_mnist"
     config.title = "From CIFAR-10 to MNIST: methods of transfer by the number of training images"
     config.seeds = (0, 1, 2)
     config.needs = ConfigDict({"cifar_fast": cifar_fast.get_config()})
-    config.rows = ConfigDict()
     for images in IMAGES:
         for number, (method, options) in enumerate(METHODS.items(), 1):
             config.rows[f"{images:05}_{number}_{method}"] = row(images, options)

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from imgcls_jax import trees
+from imgcls_jax import backend, trees
 from imgcls_jax.checkpoints import Checkpoints, shapes
 from imgcls_jax.data import Splits
 from imgcls_jax.data.image_files import Reader
@@ -99,5 +99,6 @@ def _summary(run: RunFolder, predictor: Predictor) -> dict[str, Any]:
         "parameters": predictor.parameters,
         "trainable": predictor.trainable,
         "train_seconds": sum(seconds),
+        "peak_memory": backend.peak_memory(),  # bytes; of the process that tested, which is the one that trained last
         "seconds_per_epoch": statistics.median(seconds),  # the first epoch's include compilation
     }

@@ -33,7 +33,6 @@ COLLECTIONS = ("params/", "batch_stats/", "whitening/")  # with which the names 
 def resolve(config: ConfigDict) -> ConfigDict:
     """The config of a run with what its pretrained weights bring: model options, and preprocessing unless it is given.
 
-    Warns of a transform other than the one that the weights were trained with.
     Raises ConfigError for weights that there are not, or that are another model's.
     """
     sources = parts(config.model)
@@ -48,21 +47,9 @@ def resolve(config: ConfigDict) -> ConfigDict:
             options = {key: value for key, value in weights.options.items() if key not in given}
             with config.model.unlocked():
                 config.model.update(options if own else {"options": {model: options}})
-    source = next(iter(sources.values()))
-    transform = preprocessing(source)
-    if transform is None:
-        log.warning(
-            "Nothing is known of the preprocessing of %s: data.transform should be what it was trained with.", source
-        )
-    elif not config.data.transform:
+    transform = preprocessing(next(iter(sources.values())))
+    if transform is not None and not config.data.transform:
         config.data.transform = transform
-    elif config.data.transform != transform:
-        log.warning(
-            "The weights %s were trained on images through %r; data.transform is %r.",
-            source,
-            transform,
-            config.data.transform,
-        )
     return config
 
 
@@ -98,8 +85,10 @@ def initialize(
     """Parameters and model state from `config.model.pretrained`, for a model that has those given.
 
     The classifier keeps the values given where the weights' classes are others: where they have no classifier of that
-    shape, or are those of a run of other classes than `class_names`. Raises as `load` does.
+    shape, or are those of a run of other classes than `class_names`. Warns of a transform other than the one that the
+    weights were trained with. Raises as `load` does.
     """
+    _compare_preprocessing(config)
     variables = {"params": params, **model_state}
     for model, source in parts(config.model).items():
         if model == config.model.name:
@@ -110,6 +99,20 @@ def initialize(
             own = fit(_without_classifier(arrays, model, own), model=model, expected=own, source=str(source))
             variables = {name: tree | {model: own[name]} if name in own else tree for name, tree in variables.items()}
     return variables.pop("params"), variables
+
+
+def _compare_preprocessing(config: ConfigDict) -> None:
+    source = next(iter(parts(config.model).values()))
+    transform = preprocessing(source)
+    if transform is None:
+        log.warning(
+            "Nothing is known of the preprocessing of %s: data.transform should be what it was trained with.", source
+        )
+    elif config.data.transform != transform:
+        log.warning(
+            "The weights %s were trained on images through %r; data.transform is %r.",
+            *(source, transform, config.data.transform),
+        )
 
 
 def _without_classifier(arrays: dict[str, np.ndarray], model: str, expected: Any) -> dict[str, np.ndarray]:

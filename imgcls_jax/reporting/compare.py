@@ -1,24 +1,24 @@
-"""Tables and a plot that compare systems by the finished runs of each, one run a seed."""
+"""Tables that compare systems by the finished runs of each, one run a seed."""
 
 import csv as csv_format
 import dataclasses
 import io
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imgcls_jax import backend
 from imgcls_jax.errors import RunError
-from imgcls_jax.evaluation import paired
+from imgcls_jax.evaluation import cost, paired
 from imgcls_jax.evaluation.scores import train_test_gap
-from imgcls_jax.reporting.markdown import markdown_table
+from imgcls_jax.reporting import page
+from imgcls_jax.reporting.plain_tables import latex_table, markdown_table
 from imgcls_jax.run_folder import WHERE, RunFolder, differing, flat_options, write_atomically
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+Groups = Sequence[tuple[str, Mapping[str, float], Sequence[RunFolder]]]  # label, reported figures, runs
 
 REPORTED = ("accuracy", "loss", "gap", "epochs", "seconds_per_epoch")
 MOST_PAIRED = 6  # systems of which every pair is compared
@@ -40,20 +40,26 @@ class Row:
     trainable: int  # of these, in the last phase
     seconds_per_epoch: float
     epochs: float  # run
-    device: str
+    train_seconds: float
+    peak_memory: float | None  # bytes, the largest of the runs; None for runs of versions that did not take it
+    device: str  # of training
+    multiply_adds: int | None  # of one image
+    latency: float | None  # seconds for one image
+    images_per_second: float | None  # in batches
     reported: Mapping[str, float]  # any of REPORTED; accuracy in percent
 
 
-def summarize(groups: Sequence[tuple[str, Mapping[str, float], Sequence[RunFolder]]]) -> list[Row]:
+def summarize(groups: Groups, meter: Callable[[RunFolder], cost.Cost] | None = None) -> list[Row]:
     """A row for each (label, reported, runs); the runs differ in their seed alone.
 
+    meter: measures what a run's model costs to use (evaluation/cost.py); without, that is not known.
     Raises RunError for a group without runs, an unfinished run, a seed that occurs twice, or runs of several
     configurations.
     """
-    return [_row(label, reported, runs) for label, reported, runs in groups]
+    return [_row(label, reported, runs, meter) for label, reported, runs in groups]
 
 
-def pairs(groups: Sequence[tuple[str, Mapping[str, float], Sequence[RunFolder]]]) -> list[str]:
+def pairs(groups: Groups) -> list[str]:
     """A sentence on each pair of systems with one test set, from the predictions of their runs (evaluation/paired.py).
 
     Of more than MOST_PAIRED systems each is compared with the best alone.
@@ -85,10 +91,23 @@ def margin(values: Sequence[float], *, confidence: float = 0.95) -> float | None
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The table in Markdown; columns of reported figures stand where any row has one."""
-    columns = {title: cells for title, cells in _columns(rows).items() if set(cells) != {UNKNOWN}}
-    escaped = [[cell.replace("|", r"\|") for cell in cells] for cells in zip(*columns.values(), strict=True)]
-    return markdown_table(list(columns), escaped, figures=range(1, len(columns) - 1))
+    """Two tables in Markdown, of the systems' figures and of their cost; columns stand where any row has a figure."""
+    escaped = [
+        {title: [cell.replace("|", r"\|") for cell in cells] for title, cells in columns.items()}
+        for columns in (_columns(rows), _costs(rows))
+    ]
+    return "\n".join(_table(columns, markdown_table) for columns in escaped)
+
+
+def latex(rows: Sequence[Row]) -> str:
+    """The same in LaTeX."""
+    return "\n".join(_table(columns, latex_table) for columns in (_columns(rows), _costs(rows)))
+
+
+def _table(columns: Mapping[str, list[str]], table: Callable[..., str]) -> str:
+    known = {title: cells for title, cells in columns.items() if set(cells) != {UNKNOWN}}
+    words = [number for number, title in enumerate(known) if title in ("System", "Device")]
+    return table(list(known), list(zip(*known.values(), strict=True)), figures={*range(len(known))} - {*words})
 
 
 def csv(rows: Sequence[Row]) -> str:
@@ -102,44 +121,32 @@ def csv(rows: Sequence[Row]) -> str:
     return file.getvalue()
 
 
-def plot(rows: Sequence[Row]) -> "Figure":
-    """Test accuracy of each row with its 95 % interval, and the reported accuracy as a hollow marker."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+def write(groups: Groups, folder: Path, *, title: str, meter: Callable[[RunFolder], cost.Cost] | None = None) -> str:
+    """Writes the comparison into the folder, which is made, and returns its tables and sentences.
 
-    from imgcls_jax.reporting import plots
+    table.md with everything, table.csv, table.tex; table.png, cost.png and curves.png. meter: as of `summarize`.
+    """
+    from imgcls_jax.reporting import compare_plots, plots
 
-    figure = Figure(figsize=(7.5, 1.15 + 0.42 * len(rows)), layout="constrained", facecolor="white")
-    axes = figure.subplots()
-    for y, row in enumerate(rows):
-        if row.accuracy_margin is not None:
-            low, high = row.accuracy - row.accuracy_margin, row.accuracy + row.accuracy_margin
-            axes.plot([low, high], [y, y], color=plots.BLUE, linewidth=2.2, alpha=0.55, solid_capstyle="butt")
-            axes.plot([low, high], [y, y], "|", color=plots.BLUE, markersize=9, markeredgewidth=1.6)
-    means = [row.accuracy for row in rows]
-    axes.plot(means, range(len(rows)), "o", color=plots.BLUE, markersize=7, label="mean, 95 % interval")
-    reported = [(row.reported["accuracy"], y) for y, row in enumerate(rows) if "accuracy" in row.reported]
-    if reported:
-        hollow = {"markerfacecolor": "none", "markeredgecolor": plots.ORANGE, "markeredgewidth": 1.8}
-        axes.plot(*zip(*reported, strict=True), "D", markersize=7, label="reported", linestyle="none", **hollow)
-
-    axes.set_yticks(range(len(rows)), [row.label.replace("$", r"\$") for row in rows])
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.margins(x=0.08)
-    axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.ticklabel_format(axis="x", useOffset=False)
-    axes.set_xlabel("Test accuracy, %", fontsize=9.5, color=plots.INK)
-    plots.plain(axes)
-    axes.grid(axis="x", color=plots.RULE, linewidth=0.9)
-    figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=9, labelcolor=plots.INK)
-    return figure
-
-
-def write(rows: Sequence[Row], folder: Path, title: str, sentences: Sequence[str] = ()) -> None:
-    """Writes table.md, with the sentences below the table, table.csv and table.png into the folder, which is made."""
-    from imgcls_jax.reporting import plots
-
+    rows, sentences = summarize(groups, meter), pairs(groups)
     folder.mkdir(parents=True, exist_ok=True)
+    points = "".join(f"- {sentence}\n" for sentence in sentences)
+    pictures = {
+        "table.png": ("Test accuracy of each row", compare_plots.accuracies(rows)),
+        "cost.png": ("Test accuracy against parameters and training time", compare_plots.costs(rows)),
+        "curves.png": ("Validation accuracy against the epoch", compare_plots.curves(groups)),
+    }
+    for name, (_, figure) in pictures.items():
+        plots.save(figure, folder / name)
+    shown = "".join(f"\n![{words}]({name})\n" for name, (words, _) in pictures.items())
+    text = f"# {title}\n\n{markdown(rows)}\n{_note(rows, paired=bool(points))}\n\n{points}{shown}"
+    write_atomically(folder / "table.csv", csv(rows).encode())
+    write_atomically(folder / "table.tex", latex(rows).encode())
+    write_atomically(folder / "table.md", text.encode())
+    return f"{markdown(rows)}\n{points}"
+
+
+def _note(rows: Sequence[Row], *, paired: bool) -> str:
     note = (
         "Means over the seeds; ± is half the 95 % interval of the mean (Student's t). Accuracy and loss are of the "
         "test set. The gap is the training accuracy of the kept epoch, as measured while training, less the test "
@@ -147,17 +154,19 @@ def write(rows: Sequence[Row], folder: Path, title: str, sentences: Sequence[str
     )
     if any(row.reported for row in rows):
         note += " Reported figures are those of the report that the study repeats, on its own device."
-    compared = ""
-    if sentences:
-        points = "".join(f"- {sentence}\n" for sentence in sentences)
-        compared = f"\n{points}\nBy the same test images: McNemar's test, or the bootstrap over images and seeds.\n"
-    text = f"# {title}\n\n{markdown(rows)}\n{note}\n{compared}\n![Test accuracy of each row](table.png)\n"
-    write_atomically(folder / "table.md", text.encode())
-    write_atomically(folder / "table.csv", csv(rows).encode())
-    plots.save(plot(rows), folder / "table.png")
+    if any(row.multiply_adds for row in rows):
+        note += (
+            " Multiply-adds are of one image, in convolutions and matrix products; latency (of one image) and images/s "
+            f"(in batches of {cost.BATCH}) were measured for this table, on {backend.describe()['device']}."
+        )
+    if paired:
+        note += (
+            " The pairs are compared on the same test images: McNemar's test, or the bootstrap over images and seeds."
+        )
+    return note
 
 
-def _row(label: str, reported: Mapping[str, float], runs: Sequence[RunFolder]) -> Row:
+def _row(label: str, reported: Mapping[str, float], runs: Sequence[RunFolder], meter) -> Row:
     if not runs:
         raise RunError(f"Row {label!r} has no run to summarize.")
     unknown = set(reported) - set(REPORTED)
@@ -170,6 +179,8 @@ def _row(label: str, reported: Mapping[str, float], runs: Sequence[RunFolder]) -
         return sum(test[key] for test in tests) / len(tests)
 
     accuracies = [100 * test["accuracy"] for test in tests]
+    memory = [test.get("peak_memory") for test in tests]
+    use = meter(runs[0]) if meter else None
     return Row(
         label=label,
         seeds=len(runs),
@@ -181,7 +192,12 @@ def _row(label: str, reported: Mapping[str, float], runs: Sequence[RunFolder]) -
         trainable=tests[0].get("trainable", tests[0]["parameters"]),
         seconds_per_epoch=mean("seconds_per_epoch"),
         epochs=mean("epochs"),
+        train_seconds=mean("train_seconds"),
+        peak_memory=None if None in memory else max(memory),
         device=", ".join(dict.fromkeys(str(run.environment.get("device", "")) for run in runs)),
+        multiply_adds=use and use.multiply_adds,
+        latency=use and use.latency,
+        images_per_second=use and use.images_per_second,
         reported=dict(reported),
     )
 
@@ -210,25 +226,41 @@ def _check_alike(label: str, runs: Sequence[RunFolder]) -> None:
 
 
 def _columns(rows: Sequence[Row]) -> dict[str, list[str]]:
-    def reported(key: str, form: str) -> list[str]:
-        return [format(row.reported[key], form) if key in row.reported else UNKNOWN for row in rows]
-
-    partly = any(row.trainable < row.parameters for row in rows)
     margins = ["" if row.accuracy_margin is None else f" ± {row.accuracy_margin:.2f}" for row in rows]
     return {
         "System": [row.label for row in rows],
         "Seeds": [str(row.seeds) for row in rows],
         "Accuracy, %": [f"{row.accuracy:.2f}{margin}" for row, margin in zip(rows, margins, strict=True)],
-        "Reported, %": reported("accuracy", ".2f"),
+        "Reported, %": _reported(rows, "accuracy", ".2f"),
         "Loss": [f"{row.loss:.4f}" for row in rows],
-        "Reported loss": reported("loss", "g"),
-        "Gap, pp": [UNKNOWN if row.gap is None else f"{row.gap:+.1f}" for row in rows],
-        "Reported gap": reported("gap", "+.1f"),
+        "Reported loss": _reported(rows, "loss", "g"),
+        "Gap, pp": [_if_known(row.gap, "+.1f") for row in rows],
+        "Reported gap": _reported(rows, "gap", "+.1f"),
+        "Epochs": [f"{row.epochs:.1f}".removesuffix(".0") for row in rows],
+        "Reported epochs": _reported(rows, "epochs", "g"),
+    }
+
+
+def _costs(rows: Sequence[Row]) -> dict[str, list[str]]:
+    partly = any(row.trainable < row.parameters for row in rows)
+    return {
+        "System": [row.label for row in rows],
         "Parameters": [f"{row.parameters:,}" for row in rows],
         "Trainable": [f"{row.trainable:,}" if partly else UNKNOWN for row in rows],
-        "Epochs": [f"{row.epochs:.1f}".removesuffix(".0") for row in rows],
-        "Reported epochs": reported("epochs", "g"),
+        "Multiply-adds, M": [_if_known(row.multiply_adds, ",.1f", scale=1e-6) for row in rows],
         "s/epoch": [f"{row.seconds_per_epoch:.2f}" for row in rows],
-        "Reported s/epoch": reported("seconds_per_epoch", "g"),
+        "Reported s/epoch": _reported(rows, "seconds_per_epoch", "g"),
+        "Training": [page.duration(row.train_seconds) for row in rows],
+        "Peak memory, MB": [_if_known(row.peak_memory, ",.0f", scale=1e-6) for row in rows],
+        "Latency, ms": [_if_known(row.latency, ",.2f", scale=1e3) for row in rows],
+        "Images/s": [_if_known(row.images_per_second, ",.0f") for row in rows],
         "Device": [row.device for row in rows],
     }
+
+
+def _reported(rows: Sequence[Row], key: str, form: str) -> list[str]:
+    return [_if_known(row.reported.get(key), form) for row in rows]
+
+
+def _if_known(value: float | None, form: str, *, scale: float = 1.0) -> str:
+    return UNKNOWN if value is None else format(value * scale, form)

@@ -10,7 +10,7 @@ from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.evaluation import calibration, paired
 from imgcls_jax.reporting import calibration as reliability
 from imgcls_jax.reporting import page, tables
-from imgcls_jax.reporting.markdown import markdown_table
+from imgcls_jax.reporting.plain_tables import markdown_table
 from imgcls_jax.run_folder import ENSEMBLE, REPORT, RunFolder, write_atomically
 
 if TYPE_CHECKING:

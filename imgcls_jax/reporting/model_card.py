@@ -12,7 +12,7 @@ import jax
 from imgcls_jax.data.views import VIEWS
 from imgcls_jax.evaluation.export import PLATFORMS, PROGRAM, WEIGHTS
 from imgcls_jax.reporting import calibration, page, robustness
-from imgcls_jax.reporting.markdown import markdown_table
+from imgcls_jax.reporting.plain_tables import markdown_table
 from imgcls_jax.run_folder import CALIBRATION, ROBUSTNESS, RunFolder, flat_options, write_atomically
 
 CARD = "README.md"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from imgcls_jax.reporting import page
-from imgcls_jax.reporting.markdown import markdown_table
+from imgcls_jax.reporting.plain_tables import markdown_table
 from imgcls_jax.run_folder import ROBUSTNESS, RunFolder, write_atomically
 
 if TYPE_CHECKING:

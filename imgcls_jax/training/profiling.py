@@ -1,17 +1,23 @@
-"""A look at a few training steps: a trace for TensorBoard or Perfetto, and how much of the device they use."""
+"""A look at a few training steps: a trace for TensorBoard or Perfetto, how much of the device they use, and how long
+the whole training would take."""
 
+import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
+from imgcls_jax import trees
 from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import epoch_batches
 from imgcls_jax.training import setup, steps
 
 STEPS = 5  # in the trace
 TIMED_STEPS = 20
+PROBED_BATCHES = 4  # for an estimate
 # Dense matrix products, FLOP/s, as NVIDIA publishes them: in bfloat16, and in TF32, which float32 convolutions use.
 PEAKS = {
     "H100": {"bfloat16": 989e12, "float32": 495e12},
@@ -19,6 +25,62 @@ PEAKS = {
     "A100": {"bfloat16": 312e12, "float32": 156e12},
     "V100": {"float32": 15.7e12},
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What a training would be."""
+
+    parameters: int
+    trainable: int  # in the last phase
+    epochs: int  # at most, where it may stop early
+    seconds: float  # of all its epochs, with validation
+
+
+def estimate(config: ConfigDict, data: Splits) -> Estimate:
+    """From a few steps of each phase, and a validation of some images; of distillation as from labels alone.
+
+    Data is the whole data set, of which a few images are looked at.
+    """
+    config = config.copy_and_resolve_references()
+    if "teacher" in config.objective:
+        config.objective = ConfigDict()
+    phases = setup.build(config, data)
+    few = data.train.take(np.arange(min(len(data.train), PROBED_BATCHES * config.train.batch_size)))
+    seen = data.validation.take(np.arange(min(len(data.validation), config.train.eval_batch_size)))
+    seconds = 0.0
+    for phase in phases:
+        state, size = steps.replicate(phase.state), phase.config.train.batch_size
+        (images, targets), (validation, _) = steps.place(few), steps.place(seen)
+        if phase.embed:
+            embed = lambda: phase.embed(setup.variables(state), images)  # noqa: B023, E731  called at once
+            seconds += _seconds(embed) / len(few) * (len(data.train) + len(data.validation))
+            images, validation = steps.replicate((embed(), phase.embed(setup.variables(state), validation)))
+        batches = epoch_batches(len(few), size, seed=config.seed, epoch=0)
+        indices = steps.split(batches, len(batches))
+
+        def step():
+            nonlocal state
+            state, metrics = phase.train(state, (images, targets), indices, len(batches))  # noqa: B023
+            return metrics
+
+        epoch = _seconds(step) / len(batches) * phase.steps_per_epoch
+        validating = _seconds(lambda: phase.predict(setup.variables(state), validation))  # noqa: B023
+        seconds += phase.config.train.epochs * (epoch + validating / len(seen) * len(data.validation))
+    return Estimate(
+        parameters=trees.count(phases[-1].state.params),
+        trainable=trees.count(phases[-1].adaptation.split(phases[-1].state.params)[0]),
+        epochs=sum(phase.config.train.epochs for phase in phases),
+        seconds=seconds,
+    )
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    """Of the second call; the first compiles."""
+    jax.block_until_ready(call())
+    started = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - started
 
 
 def profile(config: ConfigDict, data: Splits, folder: Path) -> dict[str, float | None]:

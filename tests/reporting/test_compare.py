@@ -7,7 +7,9 @@ from PIL import Image
 
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation import predict
-from imgcls_jax.reporting import compare
+from imgcls_jax.evaluation.cost import Cost
+from imgcls_jax.reporting import compare, compare_plots
+from imgcls_jax.reporting.plain_tables import latex_table
 from imgcls_jax.run_folder import TEST
 
 
@@ -15,9 +17,15 @@ from imgcls_jax.run_folder import TEST
 def runs(make_dataset, make_run):
     """runs("name", .99, .98): a finished run for each accuracy, seeds counted from 0."""
 
-    def make(name, *accuracies, **options):
+    def make(name, *accuracies, results=None, **options):
         return [
-            make_run(make_dataset(30), name=f"{name}_{seed}", seed=seed, results={"accuracy": accuracy}, **options)
+            make_run(
+                make_dataset(30),
+                name=f"{name}_{seed}",
+                seed=seed,
+                results={"accuracy": accuracy} | (results or {}),
+                **options,
+            )
             for seed, accuracy in enumerate(accuracies)
         ]
 
@@ -25,13 +33,27 @@ def runs(make_dataset, make_run):
 
 
 @pytest.fixture
-def rows(runs):
-    return compare.summarize(
-        [
-            ("CNN | small", {"accuracy": 99.03, "loss": 0.051}, runs("cnn", 0.991, 0.989, 0.9921)),
-            ("LSTM", {}, runs("lstm", 0.984, device="NVIDIA H100")),
-        ]
-    )
+def groups(runs):
+    return [
+        ("CNN | small", {"accuracy": 99.03, "loss": 0.051}, runs("cnn", 0.991, 0.989, 0.9921)),
+        ("LSTM", {}, runs("lstm", 0.984, device="NVIDIA H100", results={"peak_memory": 2.5e9})),
+    ]
+
+
+@pytest.fixture
+def rows(groups):
+    return compare.summarize(groups)
+
+
+def tables(markdown: str) -> list[dict[str, dict[str, str]]]:
+    """The Markdown's tables: a dict by column for each system."""
+    found = []
+    for text in markdown.strip().split("\n\n"):
+        lines = [line.replace(r"\|", "!").strip("|").split("|") for line in text.splitlines()]
+        head, rule, *rows = ([cell.strip() for cell in line] for line in lines)
+        assert {len(head)} == {len(row) for row in (rule, *rows)}
+        found.append({row[0]: dict(zip(head, row, strict=True)) for row in rows})
+    return found
 
 
 @pytest.mark.parametrize("n", [2, 3, 10])
@@ -63,21 +85,39 @@ def test_means_differ_where_runs_do(runs):
         run.write_json(TEST, run.test | changes)
     (row,) = compare.summarize([("pair", {}, pair)])
     assert row.epochs == 6.5 and row.loss == pytest.approx(0.2)
-    assert "| 6.5 |" in compare.markdown([row])
+    assert tables(compare.markdown([row]))[0]["pair"]["Epochs"] == "6.5"
 
 
 def test_markdown(rows):
-    head, rule, cnn, lstm = (
-        [cell.strip() for cell in line.replace(r"\|", "!").strip("|").split("|")]
-        for line in compare.markdown(rows).splitlines()
-    )
-    assert len(head) == len(rule) == len(cnn) == len(lstm)
-    cnn, lstm = dict(zip(head, cnn, strict=True)), dict(zip(head, lstm, strict=True))
-    assert cnn["System"] == "CNN ! small"
+    figures, costs = tables(compare.markdown(rows))
+    cnn, lstm = figures["CNN ! small"], figures["LSTM"]
     assert cnn["Accuracy, %"] == "99.07 ± 0.39" and lstm["Accuracy, %"] == "98.40"
     assert cnn["Reported, %"] == "99.03" and lstm["Reported, %"] == "–"
-    assert cnn["Reported loss"] == "0.051" and "Reported s/epoch" not in head
-    assert cnn["Parameters"] == "93,322"
+    assert cnn["Reported loss"] == "0.051" and "Reported s/epoch" not in costs["LSTM"]
+    assert costs["CNN ! small"]["Parameters"] == "93,322" and costs["CNN ! small"]["Training"] == "1 min 15 s"
+    assert costs["CNN ! small"]["Peak memory, MB"] == "–" and costs["LSTM"]["Peak memory, MB"] == "2,500"
+    assert "Latency, ms" not in costs["LSTM"]
+
+
+def test_what_a_model_costs_to_use_is_of_its_rows_first_run(groups):
+    measured = []
+
+    def meter(run):
+        measured.append(run.name)
+        return Cost(multiply_adds=len(measured) * 10**6, latency=2e-3, images_per_second=1234.5)
+
+    figures, costs = tables(compare.markdown(compare.summarize(groups, meter)))
+    assert measured == ["cnn_0", "lstm_0"]
+    assert [row["Multiply-adds, M"] for row in costs.values()] == ["1.0", "2.0"]
+    assert costs["LSTM"]["Latency, ms"] == "2.00" and costs["LSTM"]["Images/s"] == "1,234"
+
+
+def test_latex(rows):
+    first, second = compare.latex(rows).split("\n\n")
+    assert first.startswith("\\begin{tabular}{lrrrrrrr}\n\\toprule\nSystem & Seeds & Accuracy, \\% & Reported, \\%")
+    assert "CNN | small & 3 & 99.07 $\\pm$ 0.39 & 99.03" in first and "LSTM & 1 & 98.40 & -- &" in first
+    assert all(text.rstrip().endswith("\\bottomrule\n\\end{tabular}") for text in (first, second))
+    assert latex_table(["a_b"], [["5 & 6\\"]]).count("5 \\& 6\\textbackslash{} \\\\") == 1
 
 
 def test_gaps_and_epochs_stand_beside_the_reported(runs):
@@ -87,8 +127,7 @@ def test_gaps_and_epochs_stand_beside_the_reported(runs):
         [("over", {"gap": 17.8, "epochs": 10}, runs("over", 0.5, 0.7)), ("under", {}, runs("under", 0.9))]
     )
     assert [row.gap for row in rows] == pytest.approx([trained - 60, trained - 90])
-    head, _, over, under = (line.strip("| ").split(" | ") for line in compare.markdown(rows).splitlines())
-    over, under = dict(zip(head, over, strict=True)), dict(zip(head, under, strict=True))
+    over, under = tables(compare.markdown(rows))[0].values()
     assert (over["Gap, pp"], over["Reported gap"], over["Reported epochs"]) == ("+23.3", "+17.8", "10")
     assert (under["Gap, pp"], under["Reported gap"], under["Epochs"]) == ("-6.7", "–", "4")
 
@@ -110,7 +149,7 @@ def test_csv_is_unrounded_and_leaves_unknowns_empty(rows):
 
 
 def test_plot_shows_means_intervals_and_reported_values(rows):
-    figure = compare.plot(rows)
+    figure = compare_plots.accuracies(rows)
     (axes,) = figure.axes
     whiskers, _, means, reported = axes.lines
     assert list(whiskers.get_xdata()) == [
@@ -122,15 +161,36 @@ def test_plot_shows_means_intervals_and_reported_values(rows):
     assert reported.get_markerfacecolor() == "none"
 
 
-def test_write(rows, tmp_path):
-    compare.write(rows, tmp_path / "results" / "models", "Models on MNIST")
+def test_costs_are_drawn_with_their_intervals(rows):
+    left, right = compare_plots.costs(rows).axes
+    assert [list(container[0].get_xdata()) for container in left.containers] == [[93322], [93322]]
+    assert [list(container[0].get_xdata()) for container in right.containers] == [[75.0], [75.0]]
+    (low, high), *_ = left.containers[0][2][0].get_segments()
+    assert high[1] - low[1] == pytest.approx(2 * rows[0].accuracy_margin)
+
+
+def test_curves_are_means_over_seeds_some_of_which_stop_early(runs):
+    pair = runs("pair", 0.9, 0.9)
+    pair[1].write_history(pair[1].history[:2])
+    pair[0].write_history([line | {"validation_accuracy": 0.5} for line in pair[0].history])
+    (axes,) = compare_plots.curves([("pair", {}, pair)]).axes
+    (line,) = axes.lines
+    assert list(line.get_xdata()) == [1, 2, 3, 4]
+    assert list(line.get_ydata()) == pytest.approx([(50 + 48) / 2, (50 + 73) / 2, 50, 50])
+
+
+def test_write(groups, tmp_path):
     folder = tmp_path / "results" / "models"
-    text = (folder / "table.md").read_text()
-    assert text.startswith("# Models on MNIST\n\n| System |") and "(table.png)" in text
+    printed = compare.write(groups, folder, title="Models on MNIST")
+    rows, text = compare.summarize(groups), (folder / "table.md").read_text()
+    assert text.startswith(f"# Models on MNIST\n\n{compare.markdown(rows)}") and "(table.png)" in text
+    assert printed.startswith(compare.markdown(rows)) and "- Between" in printed
     assert (folder / "table.csv").read_text() == compare.csv(rows)
-    pixels = np.asarray(Image.open(folder / "table.png").convert("RGB"))
-    for border in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
-        assert border.min() > 245  # no label is cut
+    assert (folder / "table.tex").read_text() == compare.latex(rows)
+    for name in ("table.png", "cost.png", "curves.png"):
+        pixels = np.asarray(Image.open(folder / name).convert("RGB"))
+        for border in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
+            assert border.min() > 245  # no label is cut
 
 
 def test_runs_of_several_configurations_are_refused(runs):
@@ -181,7 +241,7 @@ def test_pairs_are_compared_on_the_same_images(runs, tmp_path):
         "Between same and poor, same is better",
     ]
     assert sentences[2].endswith("same is better: by 63.33 points, p < .001.")  # 19 images against none
-    compare.write(compare.summarize(groups), tmp_path, title="Three", sentences=sentences)
+    compare.write(groups, tmp_path, title="Three")
     assert all(f"- {sentence}\n" in (tmp_path / "table.md").read_text() for sentence in sentences)
 
 

@@ -1,0 +1,83 @@
+"""The reproduction table: that it is what its command writes, and says what its sources say."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+
+from imgcls_jax.errors import RunError
+from imgcls_jax.reporting import reproduction
+from tests.test_structure import load
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "results"
+
+
+@pytest.fixture(scope="module")
+def systems():
+    with open(RESULTS / reproduction.SYSTEMS, newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_the_tables_are_what_the_command_writes():
+    whole, short = reproduction.render(RESULTS)
+    again = "run: python launch.py --mode reproduce results"
+    assert (RESULTS / "README.md").read_text() == whole, again
+    between = (ROOT / "README.md").read_text().split(reproduction.BEGIN)[1].split(reproduction.END)[0]
+    assert between.strip() == short.strip(), again
+    assert (RESULTS / reproduction.PICTURE).exists()
+
+
+def test_every_row_names_a_config_and_a_run_or_what_it_waits_for(systems):
+    for system in systems:
+        assert (ROOT / "configs" / f"{system['config']}.py").exists(), system
+        path = RESULTS / system["ours"]
+        assert path.exists() or list(path.parent.glob(f"{path.name}-seed*")) or system["waits for"], system
+        assert system["row"][0] in reproduction.REPORTS
+
+
+def test_reported_figures_are_those_of_the_studies(systems):
+    checked = 0
+    for system in systems:
+        study, _, label = system["ours"].partition("/")
+        config = Path("configs/studies", f"{study}.py")
+        rows = load(config).rows if (ROOT / config).exists() else {}
+        if system["accuracy"] and label in rows:
+            assert float(system["accuracy"]) == rows[label].reported.accuracy, system
+            assert system["accuracy"] in system["reported"]
+            checked += 1
+    assert checked > 20
+
+
+def test_a_figure_is_its_runs_mean(tmp_path, make_run, make_dataset):
+    for seed, accuracy in enumerate((0.91, 0.93)):
+        make_run(make_dataset(9), name=f"study/a-seed{seed}", seed=seed, results={"accuracy": accuracy})
+    lines = [
+        "A1,one,91.5,91.5,study/a,cifar_fast,",
+        "A2,two,80,80,study/b,cifar_fast,a GPU",
+        "A3,three,,,page,cifar_fast,",
+    ]
+    (tmp_path / reproduction.SYSTEMS).write_text("\n".join([",".join(reproduction.COLUMNS), *lines]))
+    (tmp_path / "page").touch()
+    readme = tmp_path / "FRONT.md"
+    readme.write_text(f"before\n{reproduction.BEGIN}old\n{reproduction.END}after\n")
+    summary = reproduction.write(tmp_path, readme)
+    assert summary == "Of 3 rows 1 have a figure and 1 are shown; 1 wait: 1 for a GPU."
+    whole = (tmp_path / "README.md").read_text()
+    assert "| A1 | one | 91.5 | [92.00 ± 12.71](study/table.md) | 2 |" in whole
+    assert "| A2 | two | 80 | *waits for a GPU* |" in whole and "| [shown](page) |" in whole
+    text = readme.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text and "| A1 | one |" in text
+    assert (tmp_path / reproduction.PICTURE).stat().st_size > 1000
+    readme.write_text("no place")
+    with pytest.raises(RunError, match="has no place for the table"):
+        reproduction.write(tmp_path, readme)
+
+
+def test_other_folders_are_refused(tmp_path):
+    with pytest.raises(RunError, match=r"systems\.csv is missing"):
+        reproduction.render(tmp_path)
+    shutil.copy(RESULTS / "mnist_models" / "table.csv", tmp_path / reproduction.SYSTEMS)
+    with pytest.raises(RunError, match="has the columns"):
+        reproduction.render(tmp_path)
