@@ -85,6 +85,7 @@ def _train(config: ConfigDict, run: RunFolder, splits: "Splits") -> None:
     loop.train(config, run, teacher.taught(config, splits, run.path / TEACHER))
     if not (run.path / TEST).exists():
         predict.test(run, splits)
+    recorder.write_results(run)
     _report(run, splits)
     recorder.write_images(run, step=run.test["best_step"], names=("samples.png", "confusion.png"))
 
