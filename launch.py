@@ -11,6 +11,7 @@
   python launch.py --mode ensemble runs/cifar_fast runs/cifar_resnet20     lets runs vote
   python launch.py --mode predict runs/mnist_cnn --images *.png       a line of JSON for each of your own images
   python launch.py --mode report runs/cifar_fast                      writes a run's page and pictures anew
+  python launch.py --mode index runs                                  a page of all finished runs below a folder
   python launch.py --mode export runs/cifar_fast                      the model as files for JAX alone, and its card
 
 All options, with their defaults and meanings, stand in configs/base.py. A run lies in runs/NAME, a study in
@@ -31,7 +32,7 @@ FLAGS = flags.FLAGS
 CONFIG = config_flags.DEFINE_config_file("config", None, "The config file: configs/NAME.py or configs/studies/NAME.py.")
 # The modes that take run folders, with the flags that each takes.
 OF_FOLDERS = {"publish": (), "compare": (), "report": (), "robustness": ("limit",), "explain": ("method",)}
-OF_FOLDERS |= {"ensemble": ("weights", "workdir"), "predict": ("images",), "export": ()}
+OF_FOLDERS |= {"ensemble": ("weights", "workdir"), "predict": ("images",), "export": (), "index": ()}
 MODE = flags.DEFINE_enum("mode", "train", ["train", "show_data", *OF_FOLDERS], "What to do.")
 flags.DEFINE_integer("limit", 0, "robustness: only so many of the test images; 0 takes all.", lower_bound=0)
 flags.DEFINE_string("method", "gradcam", "explain: gradcam, gradcam++ or saliency.")

@@ -138,6 +138,16 @@ def _report(run: RunFolder, splits: "Splits") -> None:
     run_report.write(run, train=splits.train, test=splits.test)
 
 
+def index(folders: list[str]) -> None:
+    """Writes FOLDER/index.html, a page of all finished runs below the folder, for each of the folders."""
+    from imgcls_jax.reporting import index
+
+    if not folders:
+        raise RunError("No folder given: python launch.py --mode index runs.")
+    for folder in map(Path, folders):
+        log.info("%s", index.write(folder))
+
+
 def robustness(folders: list[str], limit: int = 0) -> None:
     """Evaluates finished runs on corrupted test images, and writes tables, plots and the pages anew.
 
