@@ -15,7 +15,7 @@ class Table(html.parser.HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.rows, self.links, self.pictures = [], [], []
+        self.rows, self.links, self.pictures, self.in_cell = [], [], [], False
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
@@ -24,14 +24,18 @@ class Table(html.parser.HTMLParser):
             self.rows.append([])
         elif tag in ("td", "th"):
             self.rows[-1].append("")
+            self.in_cell = True
         elif tag == "a":
             self.links.append(attributes["href"])
         elif tag == "img":
             self.pictures.append(attributes["src"])
 
+    def handle_endtag(self, tag):
+        self.in_cell &= tag not in ("td", "th")
+
     def handle_data(self, text):
-        if self.rows and self.rows[-1]:
-            self.rows[-1][-1] += text.strip()
+        if self.in_cell:
+            self.rows[-1][-1] += text
 
 
 @pytest.fixture
