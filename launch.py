@@ -2,8 +2,7 @@
 
   python launch.py --config configs/quickstart.py                     trains, tests and reports; run again, it resumes
   python launch.py --config configs/mnist_cnn.py --config.seed=1      any option of the config is changed like this
-  python launch.py --config configs/studies/mnist_models.py           trains every row of a study, then compares them
-  python launch.py --config configs/studies/mnist_models.py --dry_run lists what it would train, and how long it takes
+  python launch.py --config configs/studies/mnist_models.py           trains a study's rows and compares them; --dry_run lists them
   python launch.py --mode publish runs/mnist_cnn                      copies a run's or a study's small files to results
   python launch.py --mode reproduce results                           the table of every row of the reports, and ours
   python launch.py --mode compare runs/mnist_cnn runs/mnist_lstm      one table of several runs
@@ -13,6 +12,7 @@
   python launch.py --mode ensemble runs/cifar_fast runs/cifar_resnet20     lets runs vote
   python launch.py --mode predict runs/mnist_cnn --images *.png       a line of JSON for each of your own images
   python launch.py --mode report runs/cifar_fast                      writes a run's page and pictures anew
+  python launch.py --mode index runs                                  a page of all finished runs below a folder
   python launch.py --mode export runs/cifar_fast                      the model as files for JAX alone, and its card
 
 All options, with their defaults and meanings, stand in configs/base.py. A run lies in runs/NAME, a study in
@@ -33,7 +33,7 @@ FLAGS = flags.FLAGS
 CONFIG = config_flags.DEFINE_config_file("config", None, "The config file: configs/NAME.py or configs/studies/NAME.py.")
 # The modes that take run folders, with the flags that each takes.
 OF_FOLDERS = {"publish": (), "compare": ("workdir",), "report": (), "robustness": ("limit",), "explain": ("method",)}
-OF_FOLDERS |= {"ensemble": ("weights", "workdir"), "predict": ("images",), "export": (), "reproduce": ()}
+OF_FOLDERS |= {"ensemble": ("weights", "workdir"), "predict": ("images",), "export": (), "index": (), "reproduce": ()}
 MODE = flags.DEFINE_enum("mode", "train", ["train", "show_data", *OF_FOLDERS], "What to do.")
 flags.DEFINE_integer("limit", 0, "robustness: only so many of the test images; 0 takes all.", lower_bound=0)
 flags.DEFINE_string("method", "gradcam", "explain: gradcam, gradcam++ or saliency.")

@@ -99,6 +99,7 @@ def _train(config: ConfigDict, run: RunFolder, splits: "Splits") -> None:
     loop.train(config, run, teacher.taught(config, splits, run.path / TEACHER))
     if not (run.path / TEST).exists():
         predict.test(run, splits)
+    recorder.write_results(run)
     _report(run, splits)
     recorder.write_images(run, step=run.test["best_step"], names=("samples.png", "confusion.png"))
 
@@ -149,6 +150,16 @@ def _report(run: RunFolder, splits: "Splits") -> None:
         predict.add_validation(run, splits)
     calibration.write(run)
     run_report.write(run, train=splits.train, test=splits.test)
+
+
+def index(folders: list[str]) -> None:
+    """Writes FOLDER/index.html, a page of all finished runs below the folder, for each of the folders."""
+    from imgcls_jax.reporting import index
+
+    if not folders:
+        raise RunError("No folder given: python launch.py --mode index runs.")
+    for folder in map(Path, folders):
+        log.info("%s", index.write(folder))
 
 
 def robustness(folders: list[str], limit: int = 0) -> None:

@@ -198,7 +198,7 @@ def test_tensorboard_holds_scalars_texts_hparams_and_images(finished):
     losses = events.Tensors("train_loss")
     assert [event.step for event in losses] == [line["step"] for line in run.history]
     tags = set(events.Tags()["tensors"])
-    assert {"validation_accuracy", "learning_rate", "config", "samples", "confusion"} <= tags
+    assert {"validation_accuracy", "test_accuracy", "learning_rate", "config", "samples", "confusion"} <= tags
     assert events.PluginTagToContent("hparams")
 
 

@@ -40,7 +40,7 @@ def write(run: RunFolder, members: Sequence[RunFolder], test: Dataset) -> str:
             + page.chart(run.path / "ensemble.png", "Accuracies, disagreement and rejection curves of the ensemble"),
         )
         + page.section("Where the members disagree", _disagreements(run, found, members, test))
-        + page.section("Classes", page.columns(tables.per_class(scores), tables.confused_pairs(scores)))
+        + page.section("Classes", tables.classes(scores, run.predictions[0], test))
         + reliability.section(run)
     )
     title = f"{run.name}: {page.percent(scores['accuracy'])}"

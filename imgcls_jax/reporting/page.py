@@ -5,16 +5,19 @@ import io
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from imgcls_jax.run_folder import flat_options
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
-def page(title: str, body: str) -> str:
-    """A whole page around the markup `body`."""
-    css = Path(__file__).with_name("page.css").read_text()
+
+def page(title: str, body: str, *, styles: Sequence[str] = ("page.css",)) -> str:
+    """A whole page around the markup `body`, with style sheets that lie beside this file."""
+    css = "".join(Path(__file__).with_name(name).read_text() for name in styles)
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -32,7 +35,7 @@ def columns(*parts: str) -> str:
 
 
 def chart(path: Path, description: str, *, images: bool = False) -> str:
-    """The PNG at `path`; on a phone it keeps a readable width and scrolls in its own box.
+    """The PNG at `path`; on a phone its text keeps a readable size, and it scrolls in its own box.
 
     images: it shows some, and keeps its colours on a dark page.
     """
@@ -43,7 +46,7 @@ def chart(path: Path, description: str, *, images: bool = False) -> str:
     kind = "chart images" if images else "chart"
     return (
         f'<div class="scroll"><img class="{kind}" alt="{escape(description)}" width="{width}" height="{height}" '
-        f'style="min-width:min({width}px,30rem)" src="{_data_uri("png", path.read_bytes())}"></div>\n'
+        f'style="min-width:{round(0.7 * width)}px" src="{_data_uri("png", path.read_bytes())}"></div>\n'
     )
 
 
@@ -87,6 +90,15 @@ def image(pixels: np.ndarray, description: str, *, side: int) -> str:
     return f'<img class="{"photo" if photo else "pixels"}" alt="{escape(description)}" src="{source}">'
 
 
+def thumbnail(picture: "Image", width: int) -> str:
+    """The picture `width` pixels wide, as the source of an <img>."""
+    buffer = io.BytesIO()
+    small = picture.convert("RGB")
+    small.thumbnail((width, width))
+    small.save(buffer, format="jpeg", quality=70, optimize=True)
+    return _data_uri("jpeg", buffer.getvalue())
+
+
 def tiles(images: Sequence[np.ndarray], descriptions: Sequence[str], captions: Sequence[str], *, side: int) -> str:
     """Images of one shape beside and below each other, about `side` pixels long, each above its caption, in markup."""
     figures = "".join(
@@ -94,6 +106,24 @@ def tiles(images: Sequence[np.ndarray], descriptions: Sequence[str], captions: S
         for pixels, description, caption in zip(images, descriptions, captions, strict=True)
     )
     return f'<div class="tiles" style="--image:{image_width(images[0].shape, side=side)}px">\n{figures}</div>\n'
+
+
+def image_rows(
+    heads: Sequence[str], images: Sequence[np.ndarray], descriptions: Sequence[Sequence[str]], *, side: int
+) -> str:
+    """A table of rows of small images [n, H, W, C] of one shape, about `side` pixels long, behind heads in markup.
+
+    images: an array a row, some of which may be empty; descriptions: of each image.
+    """
+    rows = []
+    for head, pixels, texts in zip(heads, images, descriptions, strict=True):
+        shown = "".join(image(each, text, side=side) for each, text in zip(pixels, texts, strict=True))
+        rows.append(f"<tr><th>{head}</th><td><div>{shown}</div></td></tr>\n")
+    width, tall = image_width(images[0].shape[1:], side=side), " tall" if len(rows) > 24 else ""
+    return (
+        f'<div class="scroll{tall}"><table class="samples" style="--image:{width}px">'
+        f"<tbody>\n{''.join(rows)}</tbody></table></div>\n"
+    )
 
 
 def image_width(shape: Sequence[int], *, side: int) -> int:

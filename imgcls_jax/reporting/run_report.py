@@ -15,7 +15,7 @@ from imgcls_jax.reporting import calibration, explain, page, robustness, tables
 from imgcls_jax.run_folder import REPORT, RunFolder, write_atomically
 
 MOST_SAMPLES = 120  # sample images in all, and at most 8 of a class
-MISTAKE_SIDE, SAMPLE_SIDE = 96, 48  # pixels on the page that an image's longer side takes, about
+MISTAKE_SIDE, SAMPLE_SIDE = 96, tables.SIDE  # pixels on the page that an image's longer side takes, about
 
 
 def write(run: RunFolder, *, train: Dataset, test: Dataset) -> None:
@@ -54,7 +54,7 @@ def write(run: RunFolder, *, train: Dataset, test: Dataset) -> None:
         + page.section(
             "Training", page.chart(run.path / "curves.png", "Loss, accuracy and learning rate against the epoch")
         )
-        + page.section("Classes", page.columns(tables.per_class(scores), tables.confused_pairs(scores)))
+        + page.section("Classes", tables.classes(scores, probabilities, test))
         + page.section(
             "Confusion matrix",
             page.chart(run.path / "confusion.png", "Confusion matrix, rows true, columns predicted")
@@ -77,10 +77,11 @@ def _header(run: RunFolder) -> str:
     epochs = f"{scores['best_epoch']} of {scores['epochs']}"
     trainable = scores.get("trainable", scores["parameters"])
     trained = f", of which {trainable:,} were trained" if trainable < scores["parameters"] else ""
+    accuracy = f'<b class="number">{page.percent(scores["accuracy"])}</b>'
     summary = (
         f"<b>{escape(config.model.name)}</b> on <b>{escape(config.data.get('name') or config.data.source)}</b> "
-        f"classifies <b>{page.percent(scores['accuracy'])}</b> of {scores['examples']:,} test images correctly, with a "
-        f"loss of {scores['loss']:.4f}. It has {scores['parameters']:,} parameters{trained}, keeps the weights of "
+        f"classifies {accuracy} of {scores['examples']:,} test images correctly, with a loss of "
+        f"{scores['loss']:.4f}. It has {scores['parameters']:,} parameters{trained}, keeps the weights of "
         f"epoch {epochs}, and trained for {page.duration(scores['train_seconds'])} on {escape(str(device))}."
     )
     cards = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in _facts(run).items())
@@ -152,16 +153,11 @@ def _split_text(key: str, value: Any) -> str:
 
 
 def _samples(train: Dataset, indices: Sequence[np.ndarray]) -> str:
-    rows = []
-    for name, row in zip(train.class_names, indices, strict=True):
-        images = "".join(page.image(train.images[index], name, side=SAMPLE_SIDE) for index in row)
-        rows.append(f"<tr><th>{escape(name)}</th><td><div>{images}</div></td></tr>\n")
-    width = page.image_width(train.images.shape[1:], side=SAMPLE_SIDE)
-    tall = " tall" if len(rows) > 24 else ""
-    return (
-        f'<h3>Training images</h3>\n<div class="scroll{tall}"><table class="samples" style="--image:{width}px">'
-        f"<tbody>\n{''.join(rows)}</tbody></table></div>\n"
-    )
+    names = train.class_names
+    descriptions = [[name] * len(row) for name, row in zip(names, indices, strict=True)]
+    images = [train.images[row] for row in indices]
+    rows = page.image_rows([escape(name) for name in names], images, descriptions, side=SAMPLE_SIDE)
+    return f"<h3>Training images</h3>\n{rows}"
 
 
 def _environment(environment: Mapping[str, Any]) -> str:

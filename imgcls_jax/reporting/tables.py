@@ -4,7 +4,21 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+import numpy as np
+
+from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.reporting import page
+
+EXAMPLES = 6  # most images of a confused pair
+SIDE = 48  # pixels on the page that the longer side of an image in a row takes, about
+
+
+def classes(scores: Mapping[str, Any], probabilities: np.ndarray, test: Dataset) -> str:
+    """The tables of the classes and of the confused pairs, and test images of these pairs.
+
+    probabilities: [N, K], of the test set.
+    """
+    return page.columns(per_class(scores), confused_pairs(scores)) + confused_images(scores, probabilities, test)
 
 
 def per_class(scores: Mapping[str, Any]) -> str:
@@ -31,3 +45,26 @@ def confused_pairs(scores: Mapping[str, Any]) -> str:
     )
     head = '<tr><th>True class</th><th>Taken for</th><th class="number">Images</th></tr>'
     return f'<div class="scroll"><table><thead>{head}</thead>\n<tbody>\n{rows}</tbody></table></div>\n'
+
+
+def confused_images(scores: Mapping[str, Any], probabilities: np.ndarray, test: Dataset) -> str:
+    """A row of test images of each of the most confused pairs, the most confident first."""
+    from imgcls_jax.reporting import plots
+
+    if not scores["confused_pairs"]:
+        return ""
+    names, predicted, confidences = np.array(test.class_names), probabilities.argmax(-1), probabilities.max(-1)
+    heads, images, descriptions = [], [], []
+    for pair in scores["confused_pairs"]:
+        of_pair = (names[test.labels] == pair["true"]) & (names[predicted] == pair["predicted"])
+        found = np.flatnonzero(of_pair)
+        shown = found[np.argsort(-confidences[found], kind="stable")][:EXAMPLES]
+        heads.append(f'{escape(pair["true"])} &rarr; <span class="wrong">{escape(pair["predicted"])}</span>')
+        images.append(test.images[shown])
+        words = f"{pair['true']}, confused with {pair['predicted']}"
+        descriptions.append([f"{words}, {plots.percent(confidence)}" for confidence in confidences[shown]])
+    return (
+        '<h3>Images of the confused pairs</h3>\n<p class="note">True class &rarr; predicted class: the test images '
+        f"of each pair on which the confidence is highest, {EXAMPLES} at most.</p>\n"
+        + page.image_rows(heads, images, descriptions, side=SIDE)
+    )

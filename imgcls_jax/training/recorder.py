@@ -33,18 +33,22 @@ class Recorder:
 
     def epoch(self, line: dict[str, Any]) -> None:
         """Adds an epoch's line."""
+        tensorboard = self.tensorboard  # which has the lines before this one
         self.history.append(line)
         with open(self._run.path / METRICS, "a") as file:
             file.write(json.dumps(line) + "\n")
-        self._write_scalars(line)
+        _write_line(tensorboard, line)
+        tensorboard.flush()
 
-    def _write_scalars(self, line: dict[str, Any]) -> None:
-        self.tensorboard.write_scalars(line["step"], {key: line[key] for key in line if key not in ("step", "epoch")})
-        self.tensorboard.flush()
+    def results(self, test: dict[str, Any]) -> None:
+        """Adds figures of test.json, at the step whose weights they are of. The HPARAMS tab takes up all scalars."""
+        figures = {f"test_{key}": test[key] for key in ("accuracy", "loss")}
+        kept = {f"kept_{key}": test[key] for key in ("validation_accuracy", "validation_loss")}
+        self.tensorboard.write_scalars(test["best_step"], figures | kept)
 
     @property
     def tensorboard(self):
-        """CLU's writer of TensorBoard's files."""
+        """CLU's writer of TensorBoard's files; the first use writes them anew, with the lines of `history`."""
         if self._tensorboard is None:
             shutil.rmtree(self._run.path / TENSORBOARD, ignore_errors=True)
             self._tensorboard = _summary_writer(self._run)
@@ -53,13 +57,17 @@ class Recorder:
             self._tensorboard.write_hparams(
                 {key: value if isinstance(value, Plain) else str(value) for key, value in flat_options(config).items()}
             )
-            for line in self.history[:-1]:
-                self._write_scalars(line)
+            for line in self.history:
+                _write_line(self._tensorboard, line)
         return self._tensorboard
 
     def close(self) -> None:
         if self._tensorboard is not None:
             self._tensorboard.close()
+
+
+def _write_line(tensorboard, line: dict[str, Any]) -> None:
+    tensorboard.write_scalars(line["step"], {key: line[key] for key in line if key not in ("step", "epoch")})
 
 
 def _summary_writer(run: RunFolder):
@@ -70,6 +78,13 @@ def _summary_writer(run: RunFolder):
     if tensorflow := sys.modules.get("tensorflow"):
         tensorflow.config.set_visible_devices([], "GPU")  # they are JAX'
     return metric_writers.SummaryWriter(str(run.path / TENSORBOARD))
+
+
+def write_results(run: RunFolder) -> None:
+    """Writes a tested run's TensorBoard files anew, with its test figures; so does a second call after a kill."""
+    recorder = Recorder(run, history=run.history)
+    recorder.results(run.test)
+    recorder.close()
 
 
 def write_images(run: RunFolder, *, step: int, names: tuple[str, ...]) -> None:

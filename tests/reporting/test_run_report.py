@@ -37,6 +37,12 @@ class Reader(html.parser.HTMLParser):
             self.text += text
 
 
+def decode(markup: str) -> tuple[str, np.ndarray]:
+    """The format and the pixels of a picture in a page."""
+    kind, content = re.search(r'data:image/(\w+);base64,([^"]*)', markup).groups()
+    return kind, np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
+
+
 @pytest.fixture
 def written(make_dataset, make_run) -> tuple[RunFolder, str]:
     train, test = make_dataset(90), make_dataset(60)
@@ -96,6 +102,23 @@ def test_the_page_has_sample_images_of_each_class_and_the_mistakes(written, make
     assert sum("taken for" in alt for alt in images) == min(wrong, 24) > 0
 
 
+def test_confused_pairs_have_their_most_confident_images(make_dataset, make_run):
+    train, test = make_dataset(90), make_dataset(60)
+    test = dataclasses.replace(test, images=np.arange(60, dtype=np.uint8).repeat(16).reshape(60, 4, 4, 1))
+    run = make_run(test)
+    run_report.write(run, train=train, test=test)
+    probabilities, labels = run.predictions
+    pair = run.test["confused_pairs"][0]
+    names = np.array(test.class_names)
+    of_pair = (names[labels] == pair["true"]) & (names[probabilities.argmax(-1)] == pair["predicted"])
+    assert of_pair.sum() == pair["count"] > 1
+    expected = sorted(np.flatnonzero(of_pair), key=lambda index: -probabilities[index].max())[:6]
+    images = [attributes for tag, attributes in Reader((run.path / "report.html").read_text()).tags if tag == "img"]
+    alt = f"{pair['true']}, confused with {pair['predicted']}"
+    shown = [decode(attributes["src"])[1][0, 0] for attributes in images if attributes["alt"].startswith(alt)]
+    assert shown == expected
+
+
 def test_a_perfect_run_has_a_page(make_dataset, make_run):
     test = make_dataset(30)
     run = make_run(test, results={"confused_pairs": []})
@@ -151,10 +174,6 @@ def test_an_unfinished_run_is_refused(make_dataset, make_run):
 
 
 def test_an_image_keeps_its_pixels_and_a_photo_shrinks():
-    def decode(tag):
-        kind, content = re.search(r'src="data:image/(\w+);base64,([^"]*)"', tag).groups()
-        return kind, np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
-
     small = np.arange(64, dtype=np.uint8).reshape(8, 8, 1)
     kind, pixels = decode(page.image(small, "x", side=96))
     assert kind == "png"

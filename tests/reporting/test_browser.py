@@ -1,0 +1,162 @@
+"""The pages of runs and of folders of runs, in headless Chromium."""
+
+import shutil
+
+import pytest
+from PIL import Image
+
+from imgcls_jax.reporting import index, robustness, run_report
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+HOSTILE = '<img src=x onerror="document.title=1"> \'&amp;'  # no name of a folder may hold a slash
+SCRIPT = "</script><script>document.title=1</script>"
+PHONE = {"viewport": {"width": 390, "height": 844}}
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: requirements-dev.txt")
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the PATH")
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic"]
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium):
+    """visit(path, **context): the page of a file. Errors, messages and requests of others than files fail the test."""
+    contexts, complaints = [], []
+
+    def open_page(path, **options):
+        contexts.append(chromium.new_context(**options))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: request.url.startswith(("file:", "data:")) or complaints.append(request.url))
+        page.goto(path.resolve().as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not complaints
+
+
+@pytest.fixture
+def folder(tmp_path, make_dataset, make_run):
+    """Five runs, two of them of a study, one with hostile and long names, one with a picture."""
+    test = make_dataset(60)
+    hostile = {"data": {"name": HOSTILE}, "model": {"name": SCRIPT}}
+    make_run(test, name="middle", results={"accuracy": 0.9})
+    make_run(test, name="worst", results={"accuracy": 0.085}, changes={"model": {"name": "lstm"}})
+    make_run(test, name=HOSTILE, results={"accuracy": 0.7}, changes=hostile, device="many_words" * 30)
+    make_run(test, name="study/good-seed1", results={"accuracy": 0.98}, seed=1, device=HOSTILE)
+    best = make_run(test, name="study/best-seed0", results={"accuracy": 0.991})
+    for config in tmp_path.rglob("config.json"):
+        (config.parent / "report.html").write_text(f"<h1>{config.parent.parent.name}</h1>")
+    Image.new("RGB", (1600, 1100), "orange").save(best.path / "dashboard.png")
+    index.write(tmp_path)
+    return tmp_path
+
+
+def shown(page, key: str) -> list[str]:
+    """The texts of a column in the rows to be seen, from top to bottom."""
+    position = page.locator(f"th[data-key={key}]").evaluate("head => head.cellIndex")
+    return page.eval_on_selector_all(
+        ".runs tbody tr", "(rows, n) => rows.filter(row => !row.hidden).map(row => row.cells[n].textContent)", position
+    )
+
+
+def test_columns_sort_both_ways(folder, visit):
+    page = visit(folder / "index.html")
+    best_first = ["99.10 %", "98.00 %", "90.00 %", "70.00 %", "8.50 %"]
+    head = page.locator("th[data-key=accuracy]")
+    assert head.get_attribute("aria-sort") is None
+    head.get_by_role("button").click()
+    assert (shown(page, "accuracy"), head.get_attribute("aria-sort")) == (best_first, "descending")
+    head.get_by_role("button").press("Enter")
+    assert (shown(page, "accuracy"), head.get_attribute("aria-sort")) == (best_first[::-1], "ascending")
+    study = page.locator("th[data-key=study]")
+    for order in ("ascending", "descending"):  # what is unknown stays last
+        study.get_by_role("button").click()
+        assert study.get_attribute("aria-sort") == order and head.get_attribute("aria-sort") is None
+        assert shown(page, "study") == ["study"] * 2 + ["\N{EN DASH}"] * 3
+
+
+def test_rows_are_filtered_by_words_and_choices(folder, visit):
+    page = visit(folder / "index.html")
+    assert page.locator("output").text_content() == "5 of 5 runs"
+    page.get_by_label("Search").fill("SEED stu")
+    assert shown(page, "name") == ["best-seed0", "good-seed1"]
+    assert page.locator("output").text_content() == "2 of 5 runs"
+    page.get_by_label("Search").fill("")
+    page.get_by_label("Model").select_option("lstm")
+    assert shown(page, "name") == ["worst"]
+    page.get_by_label("Study").select_option("study")
+    assert shown(page, "name") == []
+    page.get_by_label("Model").select_option("all")
+    page.locator("th[data-key=accuracy] button").click()
+    assert shown(page, "accuracy") == ["99.10 %", "98.00 %"]
+
+
+def test_a_name_leads_to_the_page_of_its_run(folder, visit):
+    page = visit(folder / "index.html")
+    page.get_by_role("link", name="best-seed0").click()
+    assert page.locator("h1").text_content() == "study"
+    page.go_back()
+    page.get_by_role("link", name=HOSTILE).click()
+    assert page.locator("h1").text_content() == folder.name
+
+
+def test_names_from_outside_are_text(folder, visit):
+    page = visit(folder / "index.html")
+    assert page.title() == f"Runs: {folder.name}"
+    assert [HOSTILE] == [name for name in shown(page, "name") if "<" in name]
+    assert HOSTILE in shown(page, "data") and HOSTILE in shown(page, "device")
+    page.get_by_label("Model").select_option(SCRIPT)
+    assert shown(page, "accuracy") == ["70.00 %"]
+    assert page.locator("img").count() == 1  # the one thumbnail
+
+
+def test_without_javascript_the_index_is_a_plain_table(folder, visit):
+    page = visit(folder / "index.html", java_script_enabled=False)
+    assert page.locator(".runs tbody tr").count() == 5
+    assert not page.locator("form").is_visible() and page.locator("button").count() == 0
+
+
+def colours(page) -> list[list[int]]:
+    """The red, green and blue of the page's background and of its text."""
+    return page.evaluate(
+        "['backgroundColor', 'color'].map(key => getComputedStyle(document.body)[key].match(/\\d+/g).map(Number))"
+    )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_index_on_a_phone(scheme, folder, visit):
+    page = visit(folder / "index.html", color_scheme=scheme, **PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    background, ink = colours(page)
+    dark, light = (background, ink) if scheme == "dark" else (ink, background)
+    assert max(dark) < 70 and min(light) > 200
+    page.locator("th[data-key=accuracy] button").click()
+    assert shown(page, "accuracy")[0] == "99.10 %"
+
+
+def test_the_page_of_a_run_on_a_phone(make_dataset, make_run, visit):
+    names = ("automobile_" * 8, SCRIPT, HOSTILE)
+    train, test = make_dataset(90, class_names=names), make_dataset(60, class_names=names)
+    run = make_run(test, name="a_long_name_of_a_run_" * 5)
+    robustness.write(run, {"examples": 9, "clean": 0.9, "mean": 0.5, "corruptions": {"fog": [0.7, 0.6, 0.5, 0.4, 0.3]}})
+    run_report.write(run, train=train, test=test)
+
+    page = visit(run.path / "report.html", **PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.title().startswith("a_long_name") and page.locator("script").count() == 0
+    assert page.get_by_alt_text(HOSTILE, exact=True).count() == 8
+    assert min(colours(page)[0]) > 200
+    page = visit(run.path / "report.html", color_scheme="dark")
+    assert max(colours(page)[0]) < 70

@@ -1,0 +1,91 @@
+"""TensorBoard's files of a run, read by TensorBoard's own programs."""
+
+import json
+
+import pytest
+
+from imgcls_jax.run_folder import CONFIG, RunFolder
+from imgcls_jax.training import recorder
+
+pytestmark = pytest.mark.filterwarnings("ignore:html5lib's sanitizer:DeprecationWarning")  # TensorBoard's own copy
+
+CONFIGURED = {
+    "seed": 3,
+    "data": {"name": "digits", "path": None},
+    "model": {"filters": [32, 64]},
+    "optimizer": {"learning_rate": 0.25, "nesterov": True},
+}
+TESTED = {"accuracy": 0.875, "loss": 0.5, "best_step": 20, "validation_accuracy": 0.75, "validation_loss": 0.625}
+
+
+def line(epoch: int) -> dict:
+    return {"epoch": epoch, "step": 10 * epoch, "train_loss": 1 / epoch, "validation_accuracy": 0.125 * epoch}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> RunFolder:
+    """Of four epochs: killed in the third, resumed, then killed once more while its page was written."""
+    run = RunFolder(tmp_path_factory.mktemp("runs") / "small")
+    run.path.mkdir()
+    run.write_json(CONFIG, CONFIGURED)
+    run.write_json("test.json", TESTED)
+    first = recorder.Recorder(run, history=[])
+    for epoch in (1, 2, 3):
+        first.epoch(line(epoch))
+    resumed = recorder.Recorder(run, history=run.history[:2])
+    for epoch in (3, 4):
+        resumed.epoch(line(epoch))
+    resumed.close()
+    recorder.write_results(run)
+    recorder.write_results(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def hparams_tab(run):
+    """What the HPARAMS tab asks of TensorBoard's server: hparams_tab(path, request) gives the answer to it."""
+    from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+    from tensorboard.plugins.base_plugin import TBContext
+    from tensorboard.plugins.hparams.hparams_plugin import HParamsPlugin
+    from werkzeug.test import Client
+
+    events = EventMultiplexer().AddRunsFromDirectory(str(run.path)).Reload()
+    apps = HParamsPlugin(TBContext(data_provider=MultiplexerDataProvider(events, str(run.path)))).get_plugin_apps()
+    return lambda path, request: json.loads(Client(apps[path]).post("/", data=json.dumps(request)).data)
+
+
+def test_the_hparams_tab_shows_hyperparameters_with_the_final_figures(hparams_tab):
+    experiment = hparams_tab("/experiment", {"experimentName": "", "includeMetrics": True})
+    assert {metric["name"]["tag"] for metric in experiment["metricInfos"]} >= {"test_accuracy", "test_loss"}
+    columns = [{"hparam": info["name"]} for info in experiment["hparamInfos"]]
+    columns += [{"metric": info["name"]} for info in experiment["metricInfos"]]
+    request = {"startIndex": 0, "sliceSize": 9, "colParams": columns, "allowedStatuses": ["STATUS_UNKNOWN"]}
+    [row] = hparams_tab("/session_groups", request)["sessionGroups"]
+    assert row["hparams"] == {
+        "seed": 3.0,
+        "data.name": "digits",
+        "data.path": "None",
+        "model.filters": "[32, 64]",
+        "optimizer.learning_rate": 0.25,
+        "optimizer.nesterov": True,
+    }
+    figures = {metric["name"]["tag"]: (metric["trainingStep"], metric["value"]) for metric in row["metricValues"]}
+    assert figures == {
+        "test_accuracy": (20, 0.875),
+        "test_loss": (20, 0.5),
+        "kept_validation_accuracy": (20, 0.75),
+        "kept_validation_loss": (20, 0.625),
+        "validation_accuracy": (40, 0.5),
+        "train_loss": (40, 0.25),
+    }
+
+
+def test_a_resumed_run_shows_no_step_twice(run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run.path / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    steps = {tag: [event.step for event in events.Tensors(tag)] for tag in events.Tags()["tensors"]}
+    assert steps["train_loss"] == steps["validation_accuracy"] == [10, 20, 30, 40]
+    assert steps["test_accuracy"] == [20] and steps["config"] == [0]
+    assert [each["step"] for each in run.history] == [10, 20, 30, 40]
