@@ -2,7 +2,7 @@
 
   python launch.py --config configs/quickstart.py                     trains, tests and reports; run again, it resumes
   python launch.py --config configs/mnist_cnn.py --config.seed=1      any option of the config is changed like this
-  python launch.py --config configs/studies/mnist_models.py           trains a study's rows and compares them; --dry_run lists them
+  python launch.py --config configs/studies/mnist_models.py           trains a study's rows; --dry_run lists them
   python launch.py --mode publish runs/mnist_cnn                      copies a run's or a study's small files to results
   python launch.py --mode reproduce results                           the table of every row of the reports, and ours
   python launch.py --mode compare runs/mnist_cnn runs/mnist_lstm      one table of several runs
