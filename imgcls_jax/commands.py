@@ -56,7 +56,7 @@ def train(config: ConfigDict, workdir: Path) -> RunFolder:
     """
     from imgcls_jax import data, pretrained
 
-    config = pretrained.resolve(config)
+    config = _checked(config)
     run = RunFolder(workdir)
     _check_folder(run, config)
     if run.finished:
@@ -75,6 +75,15 @@ def train(config: ConfigDict, workdir: Path) -> RunFolder:
     return run
 
 
+def _checked(config: ConfigDict) -> ConfigDict:
+    """The config with what its pretrained weights bring. Raises ConfigError for options that cannot be."""
+    from imgcls_jax import pretrained
+    from imgcls_jax.training import options
+
+    options.check(config)
+    return pretrained.resolve(config)
+
+
 def _train(config: ConfigDict, run: RunFolder, splits: "Splits") -> None:
     from imgcls_jax.evaluation import predict, teacher
     from imgcls_jax.training import loop, recorder
@@ -91,11 +100,11 @@ def _train(config: ConfigDict, run: RunFolder, splits: "Splits") -> None:
 
 def profile(config: ConfigDict, workdir: Path) -> None:
     """Traces a few steps of the config's training into `workdir`/profile, and prints what they cost."""
-    from imgcls_jax import data, pretrained
+    from imgcls_jax import data
     from imgcls_jax.evaluation import teacher
     from imgcls_jax.training import profiling
 
-    config = pretrained.resolve(config)
+    config = _checked(config)
     backend.configure(cpu_devices=config.train.cpu_devices)
     folder = workdir / PROFILE
     figures = profiling.profile(config, teacher.taught(config, data.load(config.data)), folder)
@@ -104,11 +113,11 @@ def profile(config: ConfigDict, workdir: Path) -> None:
 
 def show_data(config: ConfigDict, workdir: Path) -> None:
     """Draws some training images as the model sees them, several draws of each, into `workdir`/show_data.png."""
-    from imgcls_jax import data, pretrained
+    from imgcls_jax import data
     from imgcls_jax.reporting import plots
     from imgcls_jax.training import preview
 
-    config = pretrained.resolve(config)
+    config = _checked(config)
     backend.configure()
     splits = data.load(config.data)
     log.info("%s", checks.summary(splits.report))

@@ -12,7 +12,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from imgcls_jax import commands, console
-from imgcls_jax.errors import ConfigError, RunError, UserError
+from imgcls_jax.errors import RunError, UserError
 from imgcls_jax.run_folder import RunFolder
 from imgcls_jax.training.interrupt import Interrupted
 
@@ -28,9 +28,9 @@ def train(config: ConfigDict, workdir: Path) -> None:
     failed.
     """
     from imgcls_jax.reporting import compare
+    from imgcls_jax.training import options
 
-    if not config.seeds:
-        raise ConfigError("config.seeds is empty: give at least one seed, as in --config.seeds=0,")
+    options.check_study(config)
     _train_needed(config.get("needs", {}), workdir)
     total, number, groups, failed = len(config.rows) * len(config.seeds), 0, [], []
     for label, row in config.rows.items():
@@ -58,6 +58,11 @@ def train(config: ConfigDict, workdir: Path) -> None:
 
 def ensemble(config: ConfigDict, workdir: Path) -> None:
     """Trains the ensemble's members that are missing, as runs/NAME, and lets them vote."""
+    from imgcls_jax.evaluation.ensemble import weights_of
+    from imgcls_jax.training import options
+
+    options.check_ensemble(config)
+    weights_of(config.weights, len(config.members))
     _train_needed(config.members, workdir)
     commands.ensemble([f"runs/{name}" for name in config.members], weights=config.weights, workdir=workdir)
 

@@ -115,7 +115,7 @@ def _path(config: ConfigDict, what: str, kind: str = "") -> Path:
     if not config.path:
         raise ConfigError(f"config.data.source={config.source} needs {what}: --config.data.path=PATH names it.")
     path = Path(config.path).expanduser().resolve()
-    if not path.exists():
+    if not os.path.exists(path):  # a name too long for the file system does not exist, for it
         raise DataError(f"There is no {path}. --config.data.path should name {what}.")
     if (kind == "folder" and not path.is_dir()) or (kind == "file" and not path.is_file()):
         raise DataError(f"{path} is not a {kind}. --config.data.path should name {what}.")

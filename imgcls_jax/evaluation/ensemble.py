@@ -61,19 +61,30 @@ def weigh(rule: str, runs: Sequence[RunFolder]) -> np.ndarray:
 
     Raises ConfigError for a rule that is none, RunError where there is no common validation set.
     """
-    if rule == "equal":
-        return np.full(len(runs), 1 / len(runs))
-    if rule in RULES:
+    weights = weights_of(rule, len(runs))
+    if weights is None:
         members, labels = _validation(runs)
         return {"fitted": fitted, "greedy": greedy}[rule](members, labels)
+    return weights
+
+
+def weights_of(rule: str, count: int) -> np.ndarray | None:
+    """The weights [M] of so many members where the rule says them without their predictions, otherwise None.
+
+    Raises ConfigError for a rule that is none.
+    """
+    if rule == "equal":
+        return np.full(count, 1 / count)
+    if rule in RULES:
+        return None
     try:
         weights = np.array([float(text) for text in rule.split(",")])
     except ValueError:
         weights = np.empty(0)
-    if len(weights) != len(runs) or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
+    if len(weights) != count or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
         raise ConfigError(
-            f"weights are {rule!r}: give {', '.join(RULES)}, or a figure of 0 or more for each of the {len(runs)} "
-            f"members, as in {','.join(['1'] * len(runs))}."
+            f"weights are {rule!r}: give {', '.join(RULES)}, or a figure of 0 or more for each of the {count} "
+            f"members, as in {','.join(['1'] * count)}."
         )
     return weights / weights.sum()
 
