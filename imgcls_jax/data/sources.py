@@ -141,7 +141,7 @@ def _datasets(splits: dict[str, readers.Split], class_names: tuple[str, ...]) ->
 def _numbered(splits: dict[str, readers.Split], path: Path) -> dict[str, Dataset]:
     """Data sets whose classes have no names but the numbers from 0 to the training set's highest label."""
     labels = splits["train"][1]
-    if labels.dtype.kind not in "iu" or labels.size == 0:
+    if labels.dtype.kind not in "iu" or labels.ndim != 1 or labels.size == 0:
         return _datasets(splits, ())  # checks.py says what is wrong with such labels
     classes, present = max(0, int(labels.max()) + 1), len(np.unique(labels))
     # A wrong label would pass for a class of its own; single classes without an example are let through.
