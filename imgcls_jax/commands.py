@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 import signal
 from collections.abc import Iterator, Sequence
@@ -238,10 +239,12 @@ def export(folders: list[str]) -> None:
 
 def _tested(folders: list[str], *, mode: str = "MODE") -> Iterator[RunFolder]:
     """Each run. Raises RunError where there is none, or it has not got as far as its test figures."""
+    from imgcls_jax.training import options
+
     if not folders:
         raise RunError(f"No run folder given: python launch.py --mode {mode} runs/NAME.")
     for run in map(RunFolder, folders):
-        run.test  # noqa: B018  the error
+        run.test, options.of_run(run)  # noqa: B018  the errors
         yield run
 
 
@@ -320,6 +323,8 @@ def publish(folders: list[str]) -> None:
     if not folders:
         raise RunError("No run folder given: python launch.py --mode publish runs/NAME.")
     for folder in map(Path, folders):
+        if not os.path.isdir(folder):  # a name too long for the file system is none, for it
+            raise RunError(f"There is no folder {folder}.")
         target = Path("results", folder.resolve().name)
         if (folder / ENSEMBLE).exists():
             _copy(folder, target, PUBLISHED_OF_ENSEMBLES)
@@ -335,6 +340,8 @@ def _publish_runs(folder: Path, target: Path) -> None:
     unfinished = [str(run) for run in runs if not RunFolder(run).finished]
     if unfinished:
         raise RunError(f"Not finished: {', '.join(unfinished)}. Train them first; the same command resumes.")
+    for run in runs:
+        RunFolder(run).test, RunFolder(run).predictions  # noqa: B018  the errors, before anything is copied
     for run in runs:
         _copy(run, target / run.relative_to(folder), PUBLISHED)
     if runs != [folder]:

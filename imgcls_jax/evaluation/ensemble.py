@@ -120,6 +120,9 @@ def check_alike(runs: Sequence[RunFolder]) -> None:
         ):
             if ours != theirs:
                 raise RunError(f"{run.path} has {what} other than {runs[0].path}: they cannot vote together.")
+        shape = run.data["splits"]["test"]["examples"], len(run.data["class_names"])
+        if run.predictions[0].shape != shape:
+            raise RunError(f"{run.path}: its predictions are {run.predictions[0].shape}, of its test set {shape}.")
 
 
 def vote(
@@ -179,6 +182,8 @@ class EnsemblePredictor:
 
     def __init__(self, run: RunFolder):
         members = run.read_json(ENSEMBLE)["members"]
+        if not any(member["weight"] > 0 for member in members):
+            raise RunError(f"{run.path / ENSEMBLE} names no member that counts: make the ensemble anew.")
         self.name = run.name
         self.weights = np.array([member["weight"] for member in members if member["weight"] > 0])
         self.members = [Predictor(RunFolder(Path(member["run"]))) for member in members if member["weight"] > 0]

@@ -236,7 +236,7 @@ MODEL_NAMES = {"projection": Whole(0, WIDTH.high), "logit_scale": POSITIVE}
 SECTIONS = ("model", "objective", "adapt.phases")  # which have further options
 # What the config of a finished run may lack: nothing but training asks for it, or it came with a later version.
 DISPENSABLE = (
-    *("adapt.", "pretrained.", "optimizer.", "schedule."),
+    *("adapt.feature", "adapt.last_layers", "pretrained.", "optimizer.", "schedule."),
     *("data.train", "model.max_parameters", "model.pretrained", "train.average", "train.cpu_devices", "train.views"),
 )
 
@@ -266,7 +266,8 @@ def of_run(run: RunFolder) -> ConfigDict:
     try:
         flat = flat_options(config)
         for option in OPTIONS:
-            if option not in flat and not option.startswith(DISPENSABLE):
+            absent = option.startswith("adapt.") and "adapt" not in config
+            if option not in flat and not absent and not option.startswith(DISPENSABLE):
                 raise ConfigError(f"{option} is missing.")
         _check(flat, "")
         _check_sections(config, "")
@@ -366,9 +367,9 @@ def check_ensemble(config: ConfigDict) -> None:
 
 def _check_flat(config: ConfigDict, kinds: Mapping[str, Any]) -> None:
     for option, kind in kinds.items():
-        if option not in config:
+        if option not in config and option != "name":
             raise ConfigError(f"{option} is missing: give config.{option}.")
-        _refuse(option, kind, config[option])
+        _refuse(option, kind, config.get(option))
 
 
 def _several(config: ConfigDict, section: str, *, least: int = 0) -> list[tuple[str, ConfigDict]]:

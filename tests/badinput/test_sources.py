@@ -105,6 +105,7 @@ HARMLESS = {
     "test.csv": ("missing", "without its last ten bytes"),
     "batches.meta.txt": ("half", "one byte", "noise", "zeros", "a page", "JSON", "list", "without its last ten bytes"),
     "array_record": ("too long",),
+    ".bin": ("zeros",),  # black images of the first class
     "json": ("too long",),
 }
 
