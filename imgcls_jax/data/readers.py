@@ -181,7 +181,15 @@ def _csv_fault(path: Path, columns: list[str]) -> str | None:
 
     start = 0
     with open(path, "rb") as file, contextlib.suppress(pandas.errors.ParserError):
-        for chunk in pandas.read_csv(file, header=None, skiprows=1, dtype=str, keep_default_na=False, chunksize=1000):
+        for chunk in pandas.read_csv(
+            file,
+            header=None,
+            skiprows=1,
+            dtype=str,
+            keep_default_na=False,
+            encoding_errors="replace",
+            chunksize=1000,
+        ):
             numbers = chunk.apply(pandas.to_numeric, errors="coerce").to_numpy(np.float64)
             whole = np.isfinite(numbers) & (numbers == np.round(numbers)) & (abs(numbers) < 2**15)
             wrong = np.argwhere(~whole)

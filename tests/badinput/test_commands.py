@@ -23,7 +23,7 @@ class NoWriter:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A small finished run, and one that an epoch was trained of."""
+    """A small finished run, its copy, and the ensemble of both."""
     folder = tmp_path_factory.mktemp("runs")
     small = {"data.source": "digits", "data.cache": "", "model.name": "attention", "data.train": 100, "train.epochs": 1}
     small |= {"train.batch_size": 20, "train.eval_batch_size": 100}
@@ -31,7 +31,7 @@ def finished(tmp_path_factory):
         patch.setattr(recorder, "_summary_writer", lambda run: NoWriter())
         patch.setattr(recorder, "write_images", lambda *args, **options: None)
         commands.train(changed(**small), folder / "whole")
-        commands.train(changed(**small, seed=1), folder / "other")
+    shutil.copytree(folder / "whole", folder / "other")
     commands.ensemble([str(folder / "whole"), str(folder / "other")], workdir=folder / "both")
     return folder
 
@@ -134,10 +134,14 @@ def spoilt(content: dict):
             yield from ((f"{key}.{inner}", content | {key: [each, *rest]}) for inner, each in spoilt(content[key][0]))
 
 
+def compare(run):
+    commands.compare([str(run.path)])
+
+
 READERS = {  # of each file
-    "config.json": [predict_module.Predictor, lambda run: commands.compare([str(run.path)])],
+    "config.json": [predict_module.Predictor, compare],
     "data.json": [predict_module.Predictor],
-    "test.json": [lambda run: commands.compare([str(run.path)]), commands._figures, run_report._header, run_report._facts],
+    "test.json": [compare, commands._figures, run_report._header, run_report._facts],
     "environment.json": [run_report._header, lambda run: run_report._environment(run.environment)],
 }
 
