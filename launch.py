@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from imgcls_jax import console
 from imgcls_jax.errors import ConfigError, UserError
@@ -63,12 +63,13 @@ def run(arguments: list[str]) -> int:
         return 0
     if arguments:
         raise ConfigError(f"{arguments[0]!r} is not understood: options begin with --, as in --config.seed=1.")
-    if CONFIG.value is None:
+    file = config_flags.get_config_filename(FLAGS["config"]) if CONFIG.value is not None else ""
+    if not isinstance(CONFIG.value, ConfigDict):
+        what = f"There is no config in {file}" if file else "--config is missing"
         known = ", ".join(sorted(path.stem for path in Path("configs").glob("*.py") if path.stem != "base"))
-        raise ConfigError(f"--config is missing: give --config configs/NAME.py. NAME may be: {known}.")
-    config, file = CONFIG.value, config_flags.get_config_filename(FLAGS["config"])
-    name = config.name or Path(file).stem
-    workdir = Path(WORKDIR.value or Path("runs", name))
+        raise ConfigError(f"{what}: give --config configs/NAME.py. NAME may be: {known}.")
+    config = CONFIG.value
+    workdir = Path(WORKDIR.value or Path("runs", str(config.get("name") or Path(file).stem)))
     look = commands.profile if PROFILE.value else commands.show_data if MODE.value == "show_data" else None
     of_many = {"rows": studies.train, "members": studies.ensemble}
     kind = next((key for key in of_many if key in config), None)
@@ -86,14 +87,5 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def parse_flags(argv: list[str]) -> list[str]:
-    """absl's parser, with an error of one line for what ml_collections refuses."""
-    try:
-        return app.parse_flags_with_usage(argv)
-    except (AttributeError, FileNotFoundError, KeyError, TypeError, ValueError, SyntaxError) as error:
-        print(f"error: {error}\nAll options stand in configs/base.py.", file=sys.stderr)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    app.run(main, flags_parser=console.parse_flags)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 import shutil
 import signal
@@ -59,7 +60,7 @@ def train(config: ConfigDict, workdir: Path) -> RunFolder:
     """
     from imgcls_jax import data, pretrained
 
-    config = pretrained.resolve(config)
+    config = checked(config)
     run = RunFolder(workdir)
     if finished(config, run):
         return run
@@ -76,14 +77,21 @@ def train(config: ConfigDict, workdir: Path) -> RunFolder:
     return run
 
 
+def checked(config: ConfigDict) -> ConfigDict:
+    """The config with what its pretrained weights bring. Raises ConfigError for options that cannot be."""
+    from imgcls_jax import pretrained
+    from imgcls_jax.training import options
+
+    options.check(config)
+    return pretrained.resolve(config)
+
+
 def finished(config: ConfigDict, run: RunFolder) -> bool:
-    """Whether the folder has the finished run of `config`, whose figures are then shown.
+    """Whether the folder has the finished run of the config, as `checked` gives it; its figures are then shown.
 
     Raises RunError where it holds the run of another config.
     """
-    from imgcls_jax import pretrained
-
-    _check_folder(run, pretrained.resolve(config))
+    _check_folder(run, config)
     if run.finished:
         log.info("%s is finished.\n%s", run.path, _figures(run))
     return run.finished
@@ -106,11 +114,11 @@ def _train(config: ConfigDict, run: RunFolder, splits: "Splits") -> None:
 
 def profile(config: ConfigDict, workdir: Path) -> None:
     """Traces a few steps of the config's training into `workdir`/profile, and prints what they cost."""
-    from imgcls_jax import data, pretrained
+    from imgcls_jax import data
     from imgcls_jax.evaluation import teacher
     from imgcls_jax.training import profiling
 
-    config = pretrained.resolve(config)
+    config = checked(config)
     backend.configure(cpu_devices=config.train.cpu_devices)
     folder = workdir / PROFILE
     figures = profiling.profile(config, teacher.taught(config, data.load(config.data)), folder)
@@ -119,11 +127,11 @@ def profile(config: ConfigDict, workdir: Path) -> None:
 
 def show_data(config: ConfigDict, workdir: Path) -> None:
     """Draws some training images as the model sees them, several draws of each, into `workdir`/show_data.png."""
-    from imgcls_jax import data, pretrained
+    from imgcls_jax import data
     from imgcls_jax.reporting import plots
     from imgcls_jax.training import preview
 
-    config = pretrained.resolve(config)
+    config = checked(config)
     backend.configure()
     splits = data.load(config.data)
     log.info("%s", checks.summary(splits.report))
@@ -254,10 +262,12 @@ def export(folders: list[str]) -> None:
 
 def _tested(folders: list[str], *, mode: str = "MODE") -> Iterator[RunFolder]:
     """Each run. Raises RunError where there is none, or it has not got as far as its test figures."""
+    from imgcls_jax.training import options
+
     if not folders:
         raise RunError(f"No run folder given: python launch.py --mode {mode} runs/NAME.")
     for run in map(RunFolder, folders):
-        run.test  # noqa: B018  the error
+        run.test, options.of_run(run)  # noqa: B018  the errors
         yield run
 
 
@@ -314,13 +324,14 @@ def compare(folders: list[str], workdir: str | Path | None = None) -> None:
     """
     from imgcls_jax.evaluation import cost
     from imgcls_jax.reporting import compare
+    from imgcls_jax.training import options
 
     runs = runs_in(folders)
     if not runs:
         raise RunError("No run folders given: python launch.py --mode compare runs/NAME runs/OTHER.")
     alike: dict[str, list[RunFolder]] = {}
     for run in runs:
-        config = run.config
+        config = options.of_run(run)
         config.seed = 0
         alike.setdefault(config.to_json_best_effort(), []).append(run)
     names = [re.sub(r"-seed\d+$", "", group[0].name) for group in alike.values()]
@@ -350,6 +361,8 @@ def publish(folders: list[str]) -> None:
     if not folders:
         raise RunError("No run folder given: python launch.py --mode publish runs/NAME.")
     for folder in map(Path, folders):
+        if not os.path.isdir(folder):  # a name too long for the file system is none, for it
+            raise RunError(f"There is no folder {folder}.")
         target = Path("results", folder.resolve().name)
         if (folder / ENSEMBLE).exists():
             _copy(folder, target, PUBLISHED_OF_ENSEMBLES)
@@ -363,6 +376,8 @@ def _publish_runs(folder: Path, target: Path) -> None:
     unfinished = [str(run.path) for run in runs if not run.finished]
     if unfinished:
         raise RunError(f"Not finished: {', '.join(unfinished)}. Train them first; the same command resumes.")
+    for run in runs:
+        run.test, run.predictions  # noqa: B018  the errors, before anything is copied
     for run in runs:
         _copy(run.path, target / run.path.relative_to(folder), PUBLISHED)
     if [run.path for run in runs] != [folder]:

@@ -1,7 +1,9 @@
-"""What a process of this package says on the terminal."""
+"""What a process of this package reads from the command line, and says on the terminal."""
 
 import logging
+import sys
 
+from absl import flags
 from absl import logging as absl_logging
 
 
@@ -12,3 +14,16 @@ def set_up() -> None:
     log.setLevel(logging.INFO)
     log.propagate = False
     absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax writes forty lines a checkpoint
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """absl's parser, with an error of one line for what it, or ml_collections, refuses."""
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, AttributeError, ImportError, KeyError, OSError, SyntaxError, TypeError, ValueError) as error:
+        said, cause = str(error), error.args[0] if error.args else None
+        if isinstance(cause, KeyError):  # of ml_collections, for an option that there is not
+            said = f"there is no option {cause.args[0]}"
+        said = " ".join(said.split())
+        print(f"error: {said}; python launch.py --help, and configs/base.py, have all options", file=sys.stderr)
+        sys.exit(2)

@@ -35,7 +35,7 @@ def show(config: ConfigDict, workdir: Path) -> None:
             folder = RunFolder(run.folder)
             kind = json.dumps(run.config.to_dict() | {"seed": 0}, sort_keys=True, default=str)
             try:
-                if commands.finished(run.config, folder):
+                if commands.finished(commands.checked(run.config), folder):
                     test = folder.test
                     counts = test["parameters"], test.get("trainable", test["parameters"]), test["epochs"]
                     state, left = "finished", 0.0

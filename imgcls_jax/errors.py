@@ -29,7 +29,7 @@ class TrainingError(UserError):
 
 def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
     """`table[name]`; for a name that is not in it, a ConfigError with the nearest and all the accepted names."""
-    if name in table:
+    if isinstance(name, str) and name in table:  # damaged files have anything in the place of a name
         return table[name]
     near = difflib.get_close_matches(str(name), table, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""

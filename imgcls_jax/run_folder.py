@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from imgcls_jax import run_files
 from imgcls_jax.errors import RunError
 
 CONFIG = "config.json"
@@ -103,7 +104,12 @@ class RunFolder:
 
     @property
     def config(self) -> ConfigDict:
-        return ConfigDict(self.read_json(CONFIG))
+        try:
+            content = self.read_json(CONFIG)
+            _ = [content[key] for key in ("seed", "data", "model")]  # an error of its own where one is missing
+            return ConfigDict(content)
+        except ValueError as error:  # of ml_collections
+            raise RunError(f"{self.path / CONFIG} is no config ({error}).") from error
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -120,21 +126,36 @@ class RunFolder:
     @property
     def history(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl: one dict an epoch, oldest first. A last line cut off by a kill is left out."""
-        return [json.loads(line) for line in self._file(METRICS).read_text().split("\n")[:-1]]
+        file = self._file(METRICS)
+        return [run_files.parse(file, line) for line in self._read(file).split("\n")[:-1]]
 
     @property
     def predictions(self) -> tuple[np.ndarray, np.ndarray]:
         """The test set's probabilities, float32 [N, K], and labels, int32 [N]."""
-        with np.load(self._file(PREDICTIONS), allow_pickle=False) as arrays:
-            return arrays["probabilities"], arrays["labels"]
+        if (found := self._predictions("")) is None:
+            raise RunError(f"{self.path / PREDICTIONS} has no probabilities and labels of the test set.")
+        return found
 
     @property
     def validation_predictions(self) -> tuple[np.ndarray, np.ndarray] | None:
         """The same of the validation set; None in folders of versions that did not keep them."""
-        with np.load(self._file(PREDICTIONS), allow_pickle=False) as arrays:
-            if "validation_labels" not in arrays:
-                return None
-            return arrays["validation_probabilities"], arrays["validation_labels"]
+        return self._predictions("validation_")
+
+    def _predictions(self, prefix: str) -> tuple[np.ndarray, np.ndarray] | None:
+        file = self._file(PREDICTIONS)
+        try:
+            with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+                if f"{prefix}labels" not in arrays:
+                    return None
+                probabilities, labels = arrays[f"{prefix}probabilities"], arrays[f"{prefix}labels"]
+        except Exception as error:  # a damaged file can raise nearly anything
+            raise RunError(f"{file} cannot be read ({' '.join(str(error).split())[:200]}).") from error
+        kinds = probabilities.dtype.kind, probabilities.ndim, labels.dtype.kind, labels.ndim
+        fit = kinds == ("f", 2, "i", 1) and 0 < len(labels) == len(probabilities)
+        fit = fit and 0 <= labels.min() and labels.max() < probabilities.shape[1] and np.isfinite(probabilities).all()
+        if not fit:
+            raise RunError(f"{file} is damaged: it should hold finite probabilities [N, K], and labels [N] below K.")
+        return probabilities, labels
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -142,8 +163,12 @@ class RunFolder:
 
         Raises RunError where another process has it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / LOCK, "a") as file:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = open(self.path / LOCK, "a")
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be a run's folder ({error}). Give another --workdir.") from error
+        with lock as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -153,10 +178,15 @@ class RunFolder:
             yield
 
     def read_json(self, name: str) -> Any:
+        file = self._file(name)
+        return run_files.parse(file, self._read(file))
+
+    @staticmethod
+    def _read(file: Path) -> str:
         try:
-            return json.loads(self._file(name).read_text())
-        except ValueError as error:
-            raise RunError(f"{self.path / name} is not valid JSON ({error}).") from error
+            return file.read_text()
+        except (OSError, ValueError) as error:
+            raise RunError(f"{file} cannot be read ({error}).") from error
 
     def write_json(self, name: str, content: Any) -> None:
         write_atomically(self.path / name, (json.dumps(content, indent=1) + "\n").encode())
@@ -166,8 +196,8 @@ class RunFolder:
 
     def _file(self, name: str) -> Path:
         file = self.path / name
-        if not file.exists():
-            what = "a run folder: a folder that launch.py trained into" if self.path.is_dir() else "there"
+        if not os.path.exists(file):  # a name too long for the file system does not exist, for it
+            what = "a run folder: a folder that launch.py trained into" if os.path.isdir(self.path) else "there"
             raise RunError(f"{file} is missing; {self.path} is not {what}, or its run has not got that far.")
         return file
 
@@ -179,7 +209,8 @@ def runs_in(paths: Iterable[str | os.PathLike]) -> list[RunFolder]:
     """
     found: dict[Path, RunFolder] = {}
     for path in paths:
-        folders = [Path(path)] if Path(path).exists() else [Path(match) for match in sorted(glob.glob(str(path)))]
+        # os.path: a name too long for the file system is none, for it
+        folders = [Path(path)] if os.path.exists(path) else [Path(match) for match in sorted(glob.glob(str(path)))]
         configs = [
             file for folder in folders for file in sorted(folder.glob(CONFIG)) or sorted(folder.glob(f"*/{CONFIG}"))
         ]

@@ -48,12 +48,13 @@ def plan(config: ConfigDict, workdir: Path) -> list[Planned]:
     With a `grid`, pairs of an option's path and its values, each row stands once for each combination of them. Raises
     ConfigError where there are no seeds, or the grid names what is no option.
     """
+    from imgcls_jax.training import options
+
+    (options.check_study if "rows" in config else options.check_ensemble)(config)
     needed = config.get("needs") or config.get("members") or {}
     runs = [Planned("", one, Path("runs", name), {}) for name, one in needed.items()]
     if "rows" not in config:
         return runs
-    if not config.seeds:
-        raise ConfigError("config.seeds is empty: give at least one seed, as in --config.seeds=0,")
     for label, row in config.rows.items():
         for suffix, changes in _combinations(config.get("grid", ())):
             for seed in config.seeds:
@@ -148,7 +149,10 @@ def _compare(config: ConfigDict, workdir: Path, runs: Sequence[Planned], done: S
 
 def ensemble(config: ConfigDict, workdir: Path) -> None:
     """Trains the ensemble's members that are missing, as runs/NAME, and lets them vote."""
+    from imgcls_jax.evaluation.ensemble import weights_of
+
     members = plan(config, workdir)
+    weights_of(config.weights, len(members))
     for run in members:
         log.info("\n%s: first of all %s, which it needs", workdir.name, run.name)
         if not _train_apart(run.config, run.folder):
@@ -163,7 +167,7 @@ def _train_apart(config: ConfigDict, folder: Path, deadline: float = math.inf) -
     Raises Interrupted where a signal stopped it.
     """
     try:
-        if commands.finished(config, RunFolder(folder)):
+        if commands.finished(commands.checked(config), RunFolder(folder)):
             return True
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

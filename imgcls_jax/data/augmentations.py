@@ -6,7 +6,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from imgcls_jax.data.image_ops import Op, require, require_positive
+from imgcls_jax.data.image_ops import Op, finite, require, require_positive
 from imgcls_jax.errors import choose
 
 PADDINGS = {"zero": "constant", "reflect": "reflect"}  # their names in jnp.pad
@@ -59,7 +59,7 @@ class RandomResizedCrop(Op):
 
     def __post_init__(self):
         require(
-            _numbers(self.low, self.high) and 0 < self.low <= self.high <= 1,
+            finite(self.low, self.high) and 0 < self.low <= self.high <= 1,
             f"give shares of the area above 0 and up to 1, the low one first, not {self.low!r} and {self.high!r}",
         )
 
@@ -101,7 +101,7 @@ class RandomGray(Op):
 
     def __post_init__(self):
         require(
-            _numbers(self.probability) and 0 <= self.probability <= 1,
+            finite(self.probability) and 0 <= self.probability <= 1,
             f"give a probability from 0 to 1, not {self.probability!r}",
         )
 
@@ -157,7 +157,7 @@ class Affine(Op):
 
     def __post_init__(self):
         choose("interpolation", self.interpolation, INTERPOLATIONS)
-        require(_numbers(self.degrees, self.translate, self.scale_low, self.scale_high, self.shear), "give numbers")
+        require(finite(self.degrees, self.translate, self.scale_low, self.scale_high, self.shear), "give numbers")
         require(0 <= self.degrees <= 180, f"degrees must be from 0 to 180, not {self.degrees}")
         require(0 <= self.translate <= 1, f"translate is a share of the side: 0 to 1, not {self.translate}")
         require(0 <= self.shear < 90, f"shear must be at least 0 and below 90, not {self.shear}")
@@ -247,7 +247,7 @@ class ColorJitter(Op):
 
     def __post_init__(self):
         amounts = (self.brightness, self.contrast, self.saturation, self.hue)
-        require(_numbers(*amounts) and min(amounts) >= 0, "amounts must be numbers of 0 or more")
+        require(finite(*amounts) and min(amounts) >= 0, "amounts must be numbers of 0 or more")
         require(self.hue <= 0.5, f"hue must be .5 at most, half the circle, not {self.hue}")
 
     def __call__(self, images, keys):
@@ -321,7 +321,7 @@ class Mix(Op):
     alpha: float = 1.0
 
     def __post_init__(self):
-        require(_numbers(self.alpha) and self.alpha > 0, f"alpha must be a number above 0, not {self.alpha!r}")
+        require(finite(self.alpha) and self.alpha > 0, f"alpha must be a number above 0, not {self.alpha!r}")
 
     def __call__(self, images, partners, keys):
         """images and partners float32 [B, H, W, C] -> the mixed images, and each image's own share in its label [B]."""
@@ -376,7 +376,3 @@ def _box(corner, size, height: int, width: int):
 
 def _blend(image, other, factor):
     return factor * image + (1 - factor) * other
-
-
-def _numbers(*values) -> bool:
-    return all(isinstance(value, int | float) for value in values)

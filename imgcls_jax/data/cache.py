@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.errors import DataError
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,10 @@ def cached(
 
 
 def _digest(key: Sequence, files: Iterable[Path]) -> str:
-    states = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    try:
+        states = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    except OSError as error:  # a link to nowhere, for example
+        raise DataError(f"{error.filename} cannot be read ({error.strerror}). Repair or remove it.") from error
     return hashlib.sha256(json.dumps([VERSION, list(key), states]).encode()).hexdigest()
 
 

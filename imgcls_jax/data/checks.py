@@ -116,7 +116,7 @@ def _count_missing(values: np.ndarray) -> int:
 
 def _refuse_images(name: str, images: np.ndarray) -> None:
     where = f"the {name} split"
-    if len(images) == 0:
+    if images.ndim == 0 or len(images) == 0:
         raise DataError(f"There is no image in {where}. Every split needs at least one example.")
     missing = _count_missing(images)
     if missing:

@@ -1,8 +1,7 @@
 """CIFAR-10's original files, in the python and the binary version, in a folder or still in their archive."""
 
-import codecs
 import io
-import pickle
+import math
 import tarfile
 import zlib
 from pathlib import Path
@@ -11,9 +10,11 @@ import numpy as np
 
 from imgcls_jax.data.readers import Split
 from imgcls_jax.errors import DataError
+from imgcls_jax.pickles import Damaged, Machine, Refused, expect
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE  # a channel after the other, each by rows
+LARGEST = 2**26  # bytes of a file that is taken for one of theirs
 FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin")
 ARCHIVES = ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz")
 # Of each version: the batches of the splits, and the file of the class names.
@@ -65,13 +66,24 @@ def read_cifar(files: list[Path]) -> tuple[dict[str, Split], tuple[str, ...]]:
             continue
         class_names = read_names(contents[meta], f"{meta} in {origin}")
         read = {}
+        every = {name: read_batch(contents[name], f"{name} in {origin}") for name in names if name != meta}
+        counts = {name: len(labels) for name, (_, labels) in every.items()}
+        if len(set(counts.values())) > 1:
+            raise DataError(
+                f"{origin}: the batches of CIFAR-10 hold as many images each, and here {_listed(counts)}. Download the "
+                "archive again."
+            )
         for split, batches in splits.items():
-            parts = [read_batch(contents[batch], f"{batch} in {origin}") for batch in batches]
+            parts = [every[batch] for batch in batches]
             flat = np.concatenate([images for images, _ in parts])
             images = np.ascontiguousarray(flat.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
             read[split] = (images, np.concatenate([labels for _, labels in parts]).astype(np.int32))
         return read, class_names
     raise DataError(f"{origin} holds no batch of CIFAR-10. Accepted are the archives {' and '.join(ARCHIVES)}.")
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
 def _archive_members(path: Path) -> dict[str, bytes]:
@@ -80,40 +92,66 @@ def _archive_members(path: Path) -> dict[str, bytes]:
     try:
         with tarfile.open(path, "r:*") as archive:
             members = ((member, Path(member.name).name) for member in archive if member.isfile())
-            return {name: archive.extractfile(member).read() for member, name in members if name in wanted}
+            found = {}
+            for member, name in members:
+                if name in wanted:
+                    if member.size > LARGEST:
+                        raise tarfile.TarError(f"{name} has {member.size:,} bytes, and CIFAR-10's have 31 million")
+                    found[name] = archive.extractfile(member).read()
+            return found
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+        reason = " ".join(str(error).split())
         raise DataError(
-            f"{path} cannot be read as an archive ({error}). It is damaged or only part of it is there: download it "
+            f"{path} cannot be read as an archive ({reason}). It is damaged or only part of it is there: download it "
             f"again, as {' or '.join(ARCHIVES)}."
         ) from error
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Reads pickles made of plain values and NumPy arrays, and refuses all that could run other code."""
+class _Batch(Machine):
+    """Pickles of plain values and NumPy arrays of bytes."""
 
-    RECONSTRUCT = np.empty(0).__reduce__()[0]  # NumPy's own, wherever this version of NumPy keeps it
-    ALLOWED = {
-        ("numpy.core.multiarray", "_reconstruct"): RECONSTRUCT,
-        ("numpy._core.multiarray", "_reconstruct"): RECONSTRUCT,
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-        ("_codecs", "encode"): codecs.encode,
-        **{("builtins", kind.__name__): kind for kind in (list, dict, tuple, set)},
-        **{("__builtin__", kind.__name__): kind for kind in (list, dict, tuple, set)},
-    }
+    kind = "file of CIFAR-10"
+    functions = (
+        *("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct", "numpy.ndarray", "numpy.dtype"),
+        "_codecs.encode",  # in the place of bytes, by Python 3 in an old version of the format
+    )
 
-    def find_class(self, module: str, name: str):
-        if (module, name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no file of CIFAR-10 needs")
-        return self.ALLOWED[module, name]
+    def call(self, function, arguments):
+        if function == "_codecs.encode":
+            return expect(arguments[0], str).encode("latin-1")
+        if function == "numpy.dtype":
+            return _Parts(np.uint8 if arguments[:1] in (("u1",), (b"u1",)) else np.void)
+        return _Parts()
+
+    def build(self, value, state):
+        """The state of an array: version, shape, type, whether by columns, content. A type's is of no use."""
+        if expect(value, _Parts).dtype is None:
+            _, value.shape, dtype, by_columns, content = expect(state, tuple)
+            if not all(type(side) is int and side >= 0 for side in expect(value.shape, tuple)):
+                raise Damaged(f"an array has the shape {value.shape}")
+            value.dtype, value.order = expect(dtype, _Parts).dtype, "F" if by_columns else "C"
+            value.content = content.encode("latin-1") if isinstance(content, str) else expect(content, bytes)
+
+
+class _Parts:
+    """Of an array, or the type of one, whose `content` is None."""
+
+    def __init__(self, dtype: type | None = None):
+        self.dtype, self.shape, self.order, self.content = dtype, (), "C", None
+
+    def array(self) -> np.ndarray | None:
+        """None where it is not of bytes, or not as large as it says."""
+        if self.content is None or self.dtype is not np.uint8 or math.prod(self.shape) != len(self.content):
+            return None
+        return np.frombuffer(self.content, np.uint8).reshape(self.shape, order=self.order)
 
 
 def _unpickle(content: bytes, where: str) -> dict:
-    """The dict in a pickle, its keys as text."""
+    """The dict in a pickle, its keys as text; arrays as `_Parts`."""
     try:
-        read = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
+        read = expect(_Batch().parse(io.BytesIO(content)), dict)
         return {key.decode() if isinstance(key, bytes) else key: value for key, value in read.items()}
-    except Exception as error:  # a damaged pickle can raise nearly anything
+    except (Refused, ValueError) as error:
         raise DataError(
             f"{where} is not a file of CIFAR-10's python version ({error}). Get the archive again from its official "
             "place; what is not from there should not be opened."
@@ -122,20 +160,22 @@ def _unpickle(content: bytes, where: str) -> dict:
 
 def _python_batch(content: bytes, where: str) -> Split:
     read = _unpickle(content, where)
-    images, labels = read.get("data"), np.array(read.get("labels", ()))
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape != (len(labels), PIXELS):
+    images, labels = read.get("data"), read.get("labels")
+    images = images.array() if isinstance(images, _Parts) else None
+    labels = labels if isinstance(labels, list) and all(type(label) is int and label >= 0 for label in labels) else []
+    if images is None or images.shape != (len(labels), PIXELS):
         raise DataError(
             f"{where} should hold 'data', uint8 of N x {PIXELS}, and 'labels', N class numbers; it holds "
             f"{', '.join(map(str, read)) or 'nothing'} with {len(labels)} labels. Download the archive again."
         )
-    return images, labels
+    return images, np.array(labels)
 
 
 def _python_names(content: bytes, where: str) -> tuple[str, ...]:
     names = _unpickle(content, where).get("label_names")
-    if not names:
-        raise DataError(f"{where} has no 'label_names'. Download the archive again.")
-    return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
+    if not isinstance(names, list) or not names:
+        raise DataError(f"{where} has no list 'label_names'. Download the archive again.")
+    return tuple(name.decode("latin-1") if isinstance(name, bytes) else str(name) for name in names)
 
 
 def _binary_batch(content: bytes, where: str) -> Split:

@@ -14,6 +14,7 @@ STATISTICS = {  # mean and standard deviation of each channel, images scaled to 
     "caffe": ((103.939 / 255, 116.779 / 255, 123.68 / 255), (1 / 255,) * 3),  # of BGR: 0 to 255 less the mean
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
+LARGEST = 10_000  # pixels of a side
 RESIZINGS = {"bilinear": "linear", "bicubic": "cubic"}  # their names in jax.image.resize
 
 
@@ -107,7 +108,7 @@ class Normalize(Op):
             require(std is None, "a named normalization takes no further argument")
             mean, std = choose("normalization", mean, STATISTICS)
         mean, std = (value if isinstance(value, tuple) else (value,) for value in (mean, std))
-        numbers = all(isinstance(value, int | float) for value in (*mean, *std))
+        numbers = finite(*mean, *std)
         require(
             numbers and len(mean) == len(std) and len(mean) in (1, 3),
             "give a name, or 1 or 3 means and as many standard deviations, as numbers",
@@ -132,4 +133,12 @@ def require(condition: bool, reason: str) -> None:
 
 
 def require_positive(name: str, value) -> None:
-    require(isinstance(value, int) and value > 0, f"{name} must be a whole number above 0, not {value!r}")
+    require(
+        isinstance(value, int) and 0 < value <= LARGEST,
+        f"{name} must be a whole number above 0 and up to {LARGEST:,}, not {value!r:.50}",
+    )
+
+
+def finite(*values) -> bool:
+    """Whether all are numbers that are finite in float32."""
+    return all(isinstance(value, int | float) and abs(value) < 3.4e38 for value in values)

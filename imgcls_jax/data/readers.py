@@ -1,7 +1,11 @@
 """Files of arrays: MNIST's idx, CSV and npz. Each reader gives arrays or refuses the file by name and place."""
 
+import contextlib
 import gzip
 import math
+import os
+import warnings
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -13,6 +17,7 @@ Split = tuple[np.ndarray, np.ndarray]  # images, labels
 
 IDX_PREFIXES = {"train": "train", "test": "t10k"}
 IDX_DIMENSIONS = {"images": 3, "labels": 1}
+DEFLATE_MOST = 1032  # bytes that one compressed byte can stand for
 
 
 def find_idx(folder: Path) -> dict[str, tuple[Path, Path]]:
@@ -55,29 +60,33 @@ def read_idx(images: Path, labels: Path) -> Split:
 def _read_idx_file(path: Path, kind: str) -> np.ndarray:
     """uint8 [N, H, W] for images, [N] for labels."""
     dimensions = IDX_DIMENSIONS[kind]
+    start, packed = 4 + 4 * dimensions, path.suffix == ".gz"
     try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            content = file.read()
+        room = os.path.getsize(path) * (DEFLATE_MOST if packed else 1)
+        with gzip.open(path) if packed else open(path, "rb") as file:
+            header = file.read(start)
+            magic, expected = header[:4], bytes((0, 0, 8, dimensions))
+            if magic != expected:
+                raise DataError(
+                    f"{path} is no idx file of {kind}: it starts with the bytes {magic.hex(' ')} where "
+                    f"{expected.hex(' ')} is expected. Copy or download it again; a file ending in .gz must be "
+                    "compressed, any other must not."
+                )
+            if len(header) < start:
+                raise DataError(f"{path} ends inside its header, after {len(header)} bytes. Copy or download it again.")
+            shape = np.frombuffer(header, ">u4", dimensions, offset=4).tolist()
+            size = math.prod(shape)
+            # What the header announces is not asked for where the file cannot hold it.
+            content = file.read(min(size, room) + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}). Copy or download it again.") from error
-    magic, expected = content[:4], bytes((0, 0, 8, dimensions))
-    if magic != expected:
-        raise DataError(
-            f"{path} is no idx file of {kind}: it starts with the bytes {magic.hex(' ')} where {expected.hex(' ')} is "
-            "expected. Copy or download it again; a file ending in .gz must be compressed, any other must not."
-        )
-    start = 4 + 4 * dimensions
-    if len(content) < start:
-        raise DataError(f"{path} ends inside its header, after {len(content)} bytes. Copy or download it again.")
-    shape = np.frombuffer(content, ">u4", dimensions, offset=4).tolist()
-    size = start + math.prod(shape)
     if len(content) != size:
-        state = "truncated" if len(content) < size else "too long"
+        state = "truncated: it holds" if len(content) < size else "too long: it holds more than"
         raise DataError(
-            f"{path} is {state}: it holds {len(content)} bytes, where its header announces {size} "
+            f"{path} is {state} {start + min(len(content), size)} bytes, where its header announces {start + size} "
             f"({' x '.join(map(str, shape))}). Copy or download it again."
         )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def find_csv(path: Path) -> dict[str, Path]:
@@ -107,11 +116,13 @@ def read_csv(path: Path) -> Split:
 
     columns = _csv_columns(path)
     try:
-        table = pandas.read_csv(path, header=None, skiprows=1, dtype=np.int16).to_numpy()
+        with warnings.catch_warnings(action="error", category=RuntimeWarning):  # NumPy's, for "inf" as an integer
+            table = pandas.read_csv(path, header=None, skiprows=1, dtype=np.int16).to_numpy()
     except pandas.errors.EmptyDataError as error:
         raise DataError(f"{path} has a header but no rows. Every row is one image.") from error
-    except (ValueError, OverflowError) as error:
-        raise DataError(_csv_fault(path, columns) or f"{path} cannot be read as integers ({error}).") from error
+    except (ValueError, OverflowError, RuntimeWarning) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(_csv_fault(path, columns) or f"{path} cannot be read as integers ({reason}).") from error
     label = columns.index("label")
     low = table < 0
     high = table > 255
@@ -139,7 +150,7 @@ def _csv_columns(path: Path) -> list[str]:
         header = file.readline().decode("utf-8-sig", "replace")
         columns = [name.strip().strip("\"'") for name in header.split(",")]
         if columns.count("label") != 1:
-            shown = ", ".join(columns[:3])
+            shown = ", ".join(repr(name)[:40] for name in columns[:3])
             raise DataError(
                 f"{path}, line 1: {columns.count('label')} of its {len(columns)} columns ({shown}, ...) are named "
                 "'label'. The first line must name the columns, separated by commas: 'label', and one for each pixel."
@@ -162,12 +173,23 @@ def _csv_columns(path: Path) -> list[str]:
 
 
 def _csv_fault(path: Path, columns: list[str]) -> str | None:
-    """Where and why the values of a CSV file are not all integers: its first such value."""
+    """Where and why the values of a CSV file are not all integers: its first such value.
+
+    None where a quotation mark keeps the lines from being told apart.
+    """
     import pandas
 
     start = 0
-    with pandas.read_csv(path, header=None, skiprows=1, dtype=str, keep_default_na=False, chunksize=1000) as chunks:
-        for chunk in chunks:
+    with open(path, "rb") as file, contextlib.suppress(pandas.errors.ParserError):
+        for chunk in pandas.read_csv(
+            file,
+            header=None,
+            skiprows=1,
+            dtype=str,
+            keep_default_na=False,
+            encoding_errors="replace",
+            chunksize=1000,
+        ):
             numbers = chunk.apply(pandas.to_numeric, errors="coerce").to_numpy(np.float64)
             whole = np.isfinite(numbers) & (numbers == np.round(numbers)) & (abs(numbers) < 2**15)
             wrong = np.argwhere(~whole)
@@ -182,6 +204,22 @@ def _csv_fault(path: Path, columns: list[str]) -> str | None:
     return None
 
 
+NPZ_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels", "images", "labels", "class_names")
+
+
+def _check_npz_sizes(path: Path) -> None:
+    """Raises ValueError where an array is to be larger than what is stored can be: NumPy would ask for its memory."""
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            with archive.open(entry) as file:
+                read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+                if not (header := read.get(np.lib.format.read_magic(file))):
+                    raise ValueError(f"{entry.filename} is of an unknown version")
+                shape, _, dtype = header(file)
+            if math.prod(shape) * dtype.itemsize > min(entry.file_size, entry.compress_size * DEFLATE_MOST):
+                raise ValueError(f"{entry.filename} announces {shape} {dtype}, which is not there")
+
+
 def read_npz(path: Path) -> tuple[dict[str, Split], tuple[str, ...] | None]:
     """The splits of an .npz file, their types as stored, and its class names, or None where it has none.
 
@@ -189,8 +227,10 @@ def read_npz(path: Path) -> tuple[dict[str, Split], tuple[str, ...] | None]:
     images and labels only. Images of one channel may come as [N, H, W].
     """
     try:
+        _check_npz_sizes(path)
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as content:
-            arrays = dict(content)
+            arrays = {name: content[name] for name in content.files if name in NPZ_ARRAYS}
+            others = [name for name in content.files if name not in NPZ_ARRAYS]
     except Exception as error:  # a damaged file can raise nearly anything
         raise DataError(
             f"{path} cannot be read as an .npz file of plain arrays ({error}). Write it by numpy.savez; arrays of "
@@ -203,8 +243,9 @@ def read_npz(path: Path) -> tuple[dict[str, Split], tuple[str, ...] | None]:
     missing = [name for name in needed if name not in arrays]
     if missing:
         raise DataError(
-            f"{path} has no array {' and no '.join(missing)}; it holds {', '.join(arrays) or 'none'}. Accepted are "
-            "train_images, train_labels, test_images and test_labels, or images and labels, and class_names if wanted."
+            f"{path} has no array {' and no '.join(missing)}; it holds {', '.join([*arrays, *others]) or 'none'}. "
+            "Accepted are train_images, train_labels, test_images and test_labels, or images and labels, and "
+            "class_names if wanted."
         )
     splits = {}
     for split, prefix in prefixes.items():

@@ -115,7 +115,7 @@ def _path(config: ConfigDict, what: str, kind: str = "") -> Path:
     if not config.path:
         raise ConfigError(f"config.data.source={config.source} needs {what}: --config.data.path=PATH names it.")
     path = Path(config.path).expanduser().resolve()
-    if not path.exists():
+    if not os.path.exists(path):  # a name too long for the file system does not exist, for it
         raise DataError(f"There is no {path}. --config.data.path should name {what}.")
     if (kind == "folder" and not path.is_dir()) or (kind == "file" and not path.is_file()):
         raise DataError(f"{path} is not a {kind}. --config.data.path should name {what}.")
@@ -141,7 +141,7 @@ def _datasets(splits: dict[str, readers.Split], class_names: tuple[str, ...]) ->
 def _numbered(splits: dict[str, readers.Split], path: Path) -> dict[str, Dataset]:
     """Data sets whose classes have no names but the numbers from 0 to the training set's highest label."""
     labels = splits["train"][1]
-    if labels.dtype.kind not in "iu" or labels.size == 0:
+    if labels.dtype.kind not in "iu" or labels.ndim != 1 or labels.size == 0:
         return _datasets(splits, ())  # checks.py says what is wrong with such labels
     classes, present = max(0, int(labels.max()) + 1), len(np.unique(labels))
     # A wrong label would pass for a class of its own; single classes without an example are let through.

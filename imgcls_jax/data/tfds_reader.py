@@ -3,6 +3,7 @@
 import difflib
 import io
 import logging
+import os
 import re
 import struct
 import threading
@@ -53,9 +54,10 @@ def prepare(name: str, folder: Path) -> Path:
         raise DataError(
             f"TFDS knows no data set {name!r}, and none is prepared in {folder / name}.{hint} {OTHER_SOURCES}"
         ) from error
-    except (ValueError, AssertionError) as error:  # an unknown version or configuration of a known data set
+    except Exception as error:  # an unknown version or configuration of a known data set, or half a folder of one
+        reason = " ".join(str(error).split())[:500]
         raise DataError(
-            f"TFDS cannot make {name!r}: {error} Give NAME, NAME:VERSION, NAME/CONFIG or NAME/CONFIG:VERSION as TFDS' "
+            f"TFDS cannot make {name!r}: {reason} Give NAME, NAME:VERSION, NAME/CONFIG or NAME/CONFIG:VERSION as TFDS' "
             "catalogue has them."
         ) from error
     if builder.is_prepared():  # under the name of its default configuration
@@ -108,10 +110,16 @@ def read_prepared(directory: Path) -> dict[str, Dataset]:
     """The train and test splits (test only where there is one) of a prepared data set with `image` and `label`."""
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder_from_directory(directory)
-    features = builder.info.features
+    try:
+        builder = tfds.builder_from_directory(directory)
+        features, splits = builder.info.features, builder.info.splits
+    except Exception as error:  # a damaged description can raise nearly anything
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(
+            f"The description of the data set in {directory} (dataset_info.json, features.json) is damaged "
+            f"({type(error).__name__}: {reason}). Remove that folder, and it is prepared anew, or copy it again."
+        ) from error
     features = dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}
-    splits = builder.info.splits
     image, label = features.get("image"), features.get("label")
     if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
         raise DataError(
@@ -129,9 +137,11 @@ def read_prepared(directory: Path) -> dict[str, Dataset]:
 def _read_split(builder, split: str, class_names: tuple[str, ...]) -> Dataset:
     mode = {1: "L", 3: "RGB"}.get(builder.info.features["image"].shape[-1])
     count = builder.info.splits[split].num_examples
-    images, labels = None, np.empty(count, np.int32)
-    read = 0
+    images, read = None, 0
     try:
+        if count > sum(os.path.getsize(path) for path in builder.info.splits[split].filepaths):
+            raise ValueError(f"its description has {count:,} examples, more than its files have bytes")
+        labels = np.empty(count, np.int32)
         for read, record in enumerate(_records(builder, split), start=1):
             image = _decode(record["image"], mode)
             if images is None:

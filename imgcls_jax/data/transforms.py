@@ -107,7 +107,7 @@ def parse(text: str) -> Transform:
 def _parse_op(fragment: str, where: str) -> Op:
     try:
         tree = ast.parse(fragment, mode="eval").body
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise _refusal(fragment, where, "it is not of the form name or name(argument, ...)") from error
     call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
     if not isinstance(call.func, ast.Name):
@@ -142,4 +142,5 @@ def _literal(node: ast.expr) -> str | float | tuple:
 
 def _refusal(fragment: str, where: str, reason: str) -> ConfigError:
     operations = ", ".join(op.signature for op in OPS.values())
+    fragment = fragment if len(fragment) <= 80 else f"{fragment[:77]}..."
     return ConfigError(f"config.data.transform: cannot use {fragment!r} ({where}): {reason}. Operations: {operations}.")

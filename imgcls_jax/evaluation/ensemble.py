@@ -61,19 +61,30 @@ def weigh(rule: str, runs: Sequence[RunFolder]) -> np.ndarray:
 
     Raises ConfigError for a rule that is none, RunError where there is no common validation set.
     """
-    if rule == "equal":
-        return np.full(len(runs), 1 / len(runs))
-    if rule in RULES:
+    weights = weights_of(rule, len(runs))
+    if weights is None:
         members, labels = _validation(runs)
         return {"fitted": fitted, "greedy": greedy}[rule](members, labels)
+    return weights
+
+
+def weights_of(rule: str, count: int) -> np.ndarray | None:
+    """The weights [M] of so many members where the rule says them without their predictions, otherwise None.
+
+    Raises ConfigError for a rule that is none.
+    """
+    if rule == "equal":
+        return np.full(count, 1 / count)
+    if rule in RULES:
+        return None
     try:
         weights = np.array([float(text) for text in rule.split(",")])
     except ValueError:
         weights = np.empty(0)
-    if len(weights) != len(runs) or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
+    if len(weights) != count or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
         raise ConfigError(
-            f"weights are {rule!r}: give {', '.join(RULES)}, or a figure of 0 or more for each of the {len(runs)} "
-            f"members, as in {','.join(['1'] * len(runs))}."
+            f"weights are {rule!r}: give {', '.join(RULES)}, or a figure of 0 or more for each of the {count} "
+            f"members, as in {','.join(['1'] * count)}."
         )
     return weights / weights.sum()
 
@@ -109,6 +120,9 @@ def check_alike(runs: Sequence[RunFolder]) -> None:
         ):
             if ours != theirs:
                 raise RunError(f"{run.path} has {what} other than {runs[0].path}: they cannot vote together.")
+        shape = run.data["splits"]["test"]["examples"], len(run.data["class_names"])
+        if run.predictions[0].shape != shape:
+            raise RunError(f"{run.path}: its predictions are {run.predictions[0].shape}, of its test set {shape}.")
 
 
 def vote(
@@ -168,6 +182,8 @@ class EnsemblePredictor:
 
     def __init__(self, run: RunFolder):
         members = run.read_json(ENSEMBLE)["members"]
+        if not any(member["weight"] > 0 for member in members):
+            raise RunError(f"{run.path / ENSEMBLE} names no member that counts: make the ensemble anew.")
         self.name = run.name
         self.weights = np.array([member["weight"] for member in members if member["weight"] > 0])
         self.members = [Predictor(RunFolder(Path(member["run"]))) for member in members if member["weight"] > 0]

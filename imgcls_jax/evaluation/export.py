@@ -105,12 +105,16 @@ class ExportedClassifier:
         program = (path / PROGRAM).read_bytes()
         if hashlib.sha256(program).hexdigest() != words.get("program_sha256"):
             raise RunError(f"{path / PROGRAM} is damaged, or of another export than {WEIGHTS}: export the run again.")
-        self.name = words["name"]
-        self.class_names = tuple(json.loads(words["class_names"]))
-        self.shape = tuple(json.loads(words["shape"]))
-        self.reader = Reader.of(json.loads(words["config"])["data"], json.loads(words["data"]))
+        try:
+            self.name, self.class_names = words["name"], tuple(json.loads(words["class_names"]))
+            self.shape = tuple(json.loads(words["shape"]))
+            self.reader = Reader.of(json.loads(words["config"])["data"], json.loads(words["data"]))
+            self._call = jax.jit(export.deserialize(bytearray(program)).call)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise RunError(
+                f"{path} holds no export, or one of another version ({type(error).__name__}: {error}): export again."
+            ) from error
         self.batch_size = BATCH
-        self._call = jax.jit(export.deserialize(bytearray(program)).call)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """images uint8 [N, H, W, C] -> logits float32 [N, K]."""

@@ -12,7 +12,7 @@ from imgcls_jax.data import Splits
 from imgcls_jax.data.image_files import Reader
 from imgcls_jax.evaluation.scores import score, softmax
 from imgcls_jax.run_folder import CHECKPOINTS, PREDICTIONS, TEST, RunFolder, write_npz
-from imgcls_jax.training import adapt, phases, steps
+from imgcls_jax.training import adapt, options, phases, steps
 from imgcls_jax.training.setup import build_model, build_predict
 
 
@@ -25,7 +25,7 @@ class Predictor:
     """
 
     def __init__(self, run: RunFolder):
-        config, data = run.config, run.data
+        config, data = options.of_run(run), run.data
         self.name = run.name
         self.class_names = tuple(data["class_names"])
         self.shape = tuple(data["splits"]["train"]["shape"])

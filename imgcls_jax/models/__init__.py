@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -37,26 +38,32 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
+def options(name: str) -> dict[str, Any]:
+    """The options of the model of that name, with their types. Raises ConfigError where there is no such model."""
+    constructor, fixed = (
+        choose("model", name, MODELS),
+        {"num_classes": None, "dtype": None, "parent": None, "name": None},
+    )
+    if isinstance(constructor, functools.partial):
+        constructor, fixed = constructor.func, fixed | constructor.keywords
+    return {field.name: field.type for field in dataclasses.fields(constructor) if field.name not in fixed}
+
+
 def create(config: ConfigDict, *, num_classes: int, dtype: jnp.dtype = jnp.float32) -> nn.Module:
     """The model of `config.model`: its `name` picks the constructor, its other keys are that model's options.
 
     `pretrained` says what the parameters start from, `max_parameters` how many there may be: these are no options.
     """
-    constructor = choose("model", config.name, MODELS)
-    options = {
+    known = options(config.name)
+    given = {
         key: value.to_dict() if isinstance(value, ConfigDict) else value
         for key, value in config.items()
         if key not in ("name", "pretrained", "max_parameters")
     }
-    ours = {"num_classes", "dtype", "parent", "name"}
-    module, fixed = constructor, {}
-    if isinstance(constructor, functools.partial):
-        module, fixed = constructor.func, constructor.keywords
-    known = {field.name for field in dataclasses.fields(module)} - ours - set(fixed)
-    for key in options:
+    for key in given:
         if key not in known:
             raise ConfigError(
                 f"The model {config.name!r} has no option {key!r} (config.model.{key}). "
                 f"Its options: {', '.join(sorted(known)) or 'none'}."
             )
-    return constructor(num_classes=num_classes, dtype=dtype, **options)
+    return MODELS[config.name](num_classes=num_classes, dtype=dtype, **given)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from flax import linen as nn
 
+from imgcls_jax.errors import ConfigError
 from imgcls_jax.models.layers import Classifier, Conv, Dropout, glorot, max_pool
 
 
@@ -21,6 +22,14 @@ class VGG(Classifier):
     hidden: int = 512
     dropout: float = 0.2
     dtype: jnp.dtype = jnp.float32
+
+    def __post_init__(self):
+        if len(self.blocks) != len(self.filters):
+            raise ConfigError(
+                f"config.model.blocks is {tuple(self.blocks)} and config.model.filters {tuple(self.filters)}: give as "
+                "many of one as of the other."
+            )
+        super().__post_init__()
 
     def setup(self):
         self.conv = [

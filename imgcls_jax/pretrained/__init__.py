@@ -222,9 +222,9 @@ def preprocessing(source: str | os.PathLike) -> str | None:
 
 def _path(source: str | os.PathLike) -> Path:
     path = Path(source).expanduser()
-    if path.is_file() or (path / CONFIG).is_file():
+    if os.path.isfile(path) or os.path.isfile(path / CONFIG):
         return path
-    if path.is_dir():
+    if os.path.isdir(path):
         raise DataError(f"{path} is a folder, but no run folder: it has no {CONFIG}.")
     near = difflib.get_close_matches(str(source), CATALOG, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -13,7 +13,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from imgcls_jax.errors import DataError
-from imgcls_jax.pretrained.torch_pickle import STORAGES, Damaged, Refused, Storage, Tensor, parse
+from imgcls_jax.pickles import Damaged, Refused
+from imgcls_jax.pretrained.torch_pickle import STORAGES, Storage, Tensor, parse
 
 ZIP_START = b"PK\x03\x04"
 LEGACY_START = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # the pickle of _LEGACY_MAGIC

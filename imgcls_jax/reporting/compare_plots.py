@@ -64,6 +64,7 @@ def costs(rows: Sequence[Row]) -> Figure:
     figure, (left, right) = _figure(len(rows), columns=2)
     for row, colour in zip(rows, _colours(len(rows)), strict=True):
         for axes, x in ((left, row.parameters), (right, row.train_seconds)):
+            x = max(x, 1e-3)  # the axes are logarithmic
             options = {"color": colour, "markersize": 7, "elinewidth": 1.6, "label": plots.short(row.label)}
             axes.errorbar(x, row.accuracy, yerr=row.accuracy_margin, fmt="o", **options)
     for axes, words in ((left, "Parameters"), (right, "Training time, s")):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.errors import choose
 from imgcls_jax.evaluation.gradcam import GROUPS, RIGHT, WRONG
 from imgcls_jax.reporting import page
 from imgcls_jax.run_folder import EXPLANATION, RunFolder
@@ -44,8 +45,9 @@ def section(run: RunFolder) -> str:
 
 def sentence(found: Mapping[str, Any]) -> str:
     """What the picture shows, and how its images were chosen."""
+    method = choose("method", found["method"], METHODS)
     return (
-        f"{METHODS[found['method']]}. Shown are the most confident, the middle and the least confident of the right "
+        f"{method}. Shown are the most confident, the middle and the least confident of the right "
         "and the wrong predictions on the test set: each image beside the map for the class predicted, with its "
         "confidence, and wrong ones beside that for the true class as well. Every map is on a scale of its own."
     )

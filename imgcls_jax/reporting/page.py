@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imgcls_jax.errors import RunError
 from imgcls_jax.run_folder import flat_options
 
 if TYPE_CHECKING:
@@ -41,8 +42,11 @@ def chart(path: Path, description: str, *, images: bool = False) -> str:
     """
     from PIL import Image
 
-    with Image.open(path) as picture:
-        width, height = picture.size
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: give the command again that draws it.") from error
     kind = "chart images" if images else "chart"
     return (
         f'<div class="scroll"><img class="{kind}" alt="{escape(description)}" width="{width}" height="{height}" '

@@ -96,8 +96,6 @@ def create(config: ConfigDict, model: nn.Module | None = None, transform: Transf
             'config.objective.teacher and the objective "distill" belong together: give the folder of a run or of an '
             "ensemble, as in --config.objective.teacher=runs/NAME."
         )
-    if options.get("temperature", 1) <= 0 or not 0 <= options.get("weight", 0) <= 1:
-        raise ConfigError(f"config.objective is {options}: give a temperature above 0, and a weight from 0 to 1.")
     if objective is SimCLR and ((transform and transform.mix) or (model and not hasattr(model, "project"))):
         raise ConfigError(
             'The objective "simclr" needs a projection and no mixing of images: --config.model.name=simclr with '

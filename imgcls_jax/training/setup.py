@@ -21,6 +21,7 @@ from imgcls_jax.errors import ConfigError, choose
 from imgcls_jax.models import lora
 from imgcls_jax.training import adapt, features, objectives, optimizers, phases, schedules, steps
 from imgcls_jax.training.adapt import EVERYTHING, Adaptation
+from imgcls_jax.training.options import check as check_options
 from imgcls_jax.training.schedules import Schedule
 from imgcls_jax.training.state import TrainState, start_average
 
@@ -88,6 +89,7 @@ def views(config: ConfigDict) -> Sequence[tuple[float, View]]:
 def build(config: ConfigDict, data: Splits) -> list[Setup]:
     """The setup of each phase, at least one; they start from the same parameters. Raises ConfigError for what cannot be
     trained."""
+    check_options(config)
     model, transform = build_model(config, num_classes=len(data.train.class_names))
     configs = phases.of(config)
     for phase in configs.values():
@@ -180,7 +182,6 @@ def _caches_features(
 
 def _check(config: ConfigDict, data: Splits) -> None:
     settings = config.train
-    choose("train.monitor", settings.monitor, {"accuracy": None, "loss": None})
     steps.check_batch_size("train.batch_size", settings.batch_size)
     steps.check_batch_size("train.eval_batch_size", settings.eval_batch_size)
     if settings.batch_size > len(data.train):
@@ -188,12 +189,9 @@ def _check(config: ConfigDict, data: Splits) -> None:
             f"train.batch_size is {settings.batch_size}, but only {len(data.train)} images are left for training: give "
             "at most that."
         )
-    for name, lowest in (("epochs", 1), ("steps_per_dispatch", 1), ("early_stopping", 0)):
-        if settings[name] < lowest:
-            raise ConfigError(f"train.{name} is {settings[name]}: give {lowest} or more.")
-    for name in ("label_smoothing", "average"):
-        if not 0 <= settings[name] < 1:
-            raise ConfigError(f"train.{name} is {settings[name]}: give at least 0 and below 1.")
+    count = settings.epochs * steps_in_epoch(len(data.train), settings.batch_size)
+    if count >= 2**31:
+        raise ConfigError(f"train.epochs is {settings.epochs}, {count:,} steps: give fewer, below 2**31 steps.")
 
 
 def _check_parameters(config: ConfigDict, count: int) -> None:

@@ -86,10 +86,9 @@ def test_optimizer_equals_its_formula(changes, expected):
     np.testing.assert_allclose(run(options(weight_decay=DECAY, **changes)), expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("changes", [{"name": "adm"}, {"learning_rate": -1.0}, {"momentum": 1.0}, {"clip_norm": -1.0}])
-def test_optimizer_refuses_what_cannot_be(changes):
-    with pytest.raises(ConfigError, match="Did you mean 'adam'|must be"):
-        optimizers.create(options(**changes))
+def test_there_is_no_optimizer_of_that_name():
+    with pytest.raises(ConfigError, match="Did you mean 'adam'"):
+        optimizers.create(options(name="adm"))
 
 
 def test_factors_on_the_rate_and_decay_of_kernels_alone():
