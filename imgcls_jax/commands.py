@@ -306,6 +306,7 @@ def compare(folders: list[str]) -> None:
         raise RunError("No run folders given: python launch.py --mode compare runs/NAME runs/OTHER.")
     alike: dict[str, list[RunFolder]] = {}
     for run in runs:
+        run.read_json(CONFIG)["seed"], run.read_json(CONFIG)["model"]  # noqa: B018  errors where they are missing
         config = run.config
         config.seed = 0
         alike.setdefault(config.to_json_best_effort(), []).append(run)

@@ -30,7 +30,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     from imgcls_jax.reporting import compare
     from imgcls_jax.training import options
 
-    options.check_study(config)
+    options.check_study(config, figures=compare.REPORTED)
     _train_needed(config.get("needs", {}), workdir)
     total, number, groups, failed = len(config.rows) * len(config.seeds), 0, [], []
     for label, row in config.rows.items():
