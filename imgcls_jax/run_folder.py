@@ -105,9 +105,7 @@ class RunFolder:
     @property
     def config(self) -> ConfigDict:
         try:
-            content = self.read_json(CONFIG)
-            _ = [content[key] for key in ("seed", "data", "model")]  # an error of its own where one is missing
-            return ConfigDict(content)
+            return ConfigDict(self.read_json(CONFIG))
         except ValueError as error:  # of ml_collections
             raise RunError(f"{self.path / CONFIG} is no config ({error}).") from error
 

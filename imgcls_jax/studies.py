@@ -46,15 +46,17 @@ def plan(config: ConfigDict, workdir: Path) -> list[Planned]:
     seed, as `workdir`/ROW-seedN.
 
     With a `grid`, pairs of an option's path and its values, each row stands once for each combination of them. Raises
-    ConfigError where there are no seeds, or the grid names what is no option.
+    ConfigError for what cannot be trained.
     """
+    from imgcls_jax.reporting import compare
     from imgcls_jax.training import options
 
-    (options.check_study if "rows" in config else options.check_ensemble)(config)
     needed = config.get("needs") or config.get("members") or {}
     runs = [Planned("", one, Path("runs", name), {}) for name, one in needed.items()]
     if "rows" not in config:
+        options.check_ensemble(config)
         return runs
+    options.check_study(config, figures=compare.REPORTED)
     for label, row in config.rows.items():
         for suffix, changes in _combinations(config.get("grid", ())):
             for seed in config.seeds:

@@ -270,4 +270,4 @@ def _text(words: str) -> str:
 
 def _code(words: str) -> str:
     """The same in a fixed width; tables take a bar for their own even there."""
-    return "`" + words.replace("|", "\\|") + "`"
+    return "`" + words.replace("`", "'").replace("|", "\\|") + "`"

@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from ml_collections import ConfigDict
@@ -343,8 +343,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def check_study(config: ConfigDict) -> None:
-    """As `check`, of all that a study trains."""
+def check_study(config: ConfigDict, *, figures: Iterable[str]) -> None:
+    """As `check`, of all that a study trains. figures: names of those that rows may have as reported."""
     _check_flat(config, {"name": OPTIONS["name"], "title": Text(), "seeds": Several(SEED, least=1)})
     _refuse("budget", Number(0), config.get("budget", 0.0))
     if len(set(config.seeds)) < len(config.seeds):
@@ -356,6 +356,7 @@ def check_study(config: ConfigDict) -> None:
             raise ConfigError(f"rows.{label} has no config: give its config.")
         check(row.config, at=f"rows.{label}.config.")
         for figure, value in (row.get("reported") or {}).items():
+            choose(f"figure (rows.{label}.reported)", figure, dict.fromkeys(figures))
             _refuse(f"rows.{label}.reported.{figure}", Number(-math.inf), value)
 
 

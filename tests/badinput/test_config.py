@@ -15,6 +15,7 @@ from trying import examples
 from configs import base, cifar_ensemble
 from configs.studies import mnist_models
 from imgcls_jax import commands, console, data, models, studies
+from imgcls_jax.reporting import compare
 from imgcls_jax.run_folder import flat_options
 from imgcls_jax.training import options, steps
 from imgcls_jax.training.options import OPTIONS
@@ -97,7 +98,7 @@ def test_every_option_of_the_base_config_has_its_line():
 
 def test_nothing_is_refused_that_there_is():
     options.check(base.get_config())
-    options.check_study(mnist_models.get_config())
+    options.check_study(mnist_models.get_config(), figures=compare.REPORTED)
     options.check_ensemble(cifar_ensemble.get_config())
     for name in models.MODELS:
         assert {*models.options(name).values()} <= {*options.MODEL_TYPES, options.Any}, name
@@ -264,6 +265,7 @@ STUDIES = [
     ({"rows": ConfigDict({"a": {"config": {"seed": 1}}})}, "rows.a.config.name is missing"),
     ({"rows.lstm.config.train.epochs": 0}, "rows.lstm.config.train.epochs is 0: give 1 or more"),
     ({"rows.lstm.reported.accuracy": "high"}, "rows.lstm.reported.accuracy"),
+    ({"rows.lstm.reported.accurac": 1.0}, "Did you mean 'accuracy'"),
     ({"needs": ConfigDict({"a": 3})}, "needs.a is 3"),
 ]
 ENSEMBLES = [
