@@ -223,7 +223,7 @@ def make_predict(
     adaptation: Adaptation = EVERYTHING,
     method: str = "__call__",
 ) -> Callable[[Any, jax.Array | Streamed], np.ndarray]:
-    """Returns predict(variables, images) -> logits float32 [N, K], for replicated variables, images as of `place_images`.
+    """Returns predict(variables, images) -> logits float32 [N, K], for variables and images as of `place_images`.
 
     The logits are the weighted mean over the `views` of an image; of another `method` of the model it gives what that
     one does. The last batch is filled up with the first images, whose logits there are dropped.
