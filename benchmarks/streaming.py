@@ -65,8 +65,11 @@ def train(folder: Path, images: int, budget: int) -> dict[str, Any]:
     started = time.perf_counter()
     with open(folder / "log", "w") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-        _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        finally:
+            process.kill()  # where it has not ended
     if process.returncode:
         raise RuntimeError(f"launch.py ended:\n{(folder / 'log').read_text()[-2000:]}")
     for file in (folder / "cache").iterdir():

@@ -43,8 +43,9 @@ class Streamed:
 
         def window(start: int) -> tuple[T, np.ndarray]:
             chosen = batches[start : start + steps]
-            images = np.empty((steps * size, *self.images.shape[1:]), np.uint8)  # of one size, that one program serves
-            images[: chosen.size] = self.images[chosen.reshape(-1)]
+            images = self.images[chosen.reshape(-1)]
+            if missing := steps * size - len(images):  # all windows have one size, so that one program serves
+                images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), np.uint8)])
             return place(images), np.arange(chosen.size, dtype=np.int32).reshape(chosen.shape)
 
         with ThreadPoolExecutor(1, "prefetch") as thread:
