@@ -29,6 +29,7 @@ CONTESTANTS: dict[str, Contestant] = {
     "ours": Contestant("ours"),
     "ours_per_step": Contestant("ours", options={"dispatch": "per_step"}),
     "ours_jit": Contestant("ours", options={"dispatch": "jit"}),
+    "ours_streamed": Contestant("ours", options={"budget": "4e6"}),
     "ours_2_devices": Contestant("ours", environment={"JAX_NUM_CPU_DEVICES": "2"}),
     "jax_naive": Contestant("jax_naive"),
     "keras": Contestant("keras_fit", packages=("keras", "tensorflow"), environment={"KERAS_BACKEND": "tensorflow"}),

@@ -1,6 +1,6 @@
 """This package's own training, as imgcls_jax/training/loop.py runs it."""
 
-import itertools
+import tempfile
 from unittest import mock
 
 import jax
@@ -13,16 +13,17 @@ from benchmarks.tasks import TASKS
 from configs import base
 from imgcls_jax import backend, models
 from imgcls_jax.data.batches import epoch_batches
+from imgcls_jax.data.cache import cached
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.transforms import parse
 from imgcls_jax.training import optimizers, schedules, steps
 from imgcls_jax.training.state import TrainState
 
 
-def create(task_name: str, *, dispatch: str = "scanned", transform: str = "") -> Run:
+def create(task_name: str, *, dispatch: str = "scanned", transform: str = "", budget: str = "") -> Run:
     """dispatch: scanned (the product's way) | per_step (one step a dispatch) | jit (scanned, jax.jit for jax.pmap).
 
-    transform: as config.data.transform has it.
+    transform: as config.data.transform has it. budget: bytes of images on a device, which then stream from a file.
     """
     backend.configure()
     task, config = TASKS[task_name], base.get_config()
@@ -35,23 +36,29 @@ def create(task_name: str, *, dispatch: str = "scanned", transform: str = "") ->
     with mock.patch.object(jax, "pmap", _jit_as_pmap if dispatch == "jit" else jax.pmap):
         train = steps.make_train(model, transform, optimizer, schedule, steps_per_epoch=1, seed=0)
     state = steps.replicate(TrainState.start(params, model_state, optimizer.init(params)))
-    data = steps.place(Dataset(images, labels, tuple(map(str, range(task.classes)))))
+    dataset = Dataset(images, labels, tuple(map(str, range(task.classes))))
+    data = steps.place(_on_disk(task_name, dataset), budget=float(budget)) if budget else steps.place(dataset)
     most = 1 if dispatch == "per_step" else config.train.steps_per_dispatch
-    batches = _epochs(len(labels), task.batch_size)
+    epoch, left, feed = 0, 0, None
 
     def run(count: int) -> None:
-        nonlocal state
-        for done in range(0, count, most):
-            chosen = np.stack(list(itertools.islice(batches, min(most, count - done))))
-            state, metrics = train(state, data, steps.split(chosen, most), len(chosen))
+        nonlocal state, epoch, left, feed
+        while count:
+            if not left:
+                batches = epoch_batches(len(labels), task.batch_size, seed=0, epoch=epoch)
+                epoch, left, feed = epoch + 1, len(batches), steps.Feed(data, batches, most=most)
+            taken = min(count, feed.ready())
+            state, metrics = train(state, *feed.take(taken))
             steps.fetch(metrics)
+            count, left = count - taken, left - taken
 
     return run
 
 
-def _epochs(examples: int, batch_size: int):
-    for epoch in itertools.count():
-        yield from epoch_batches(examples, batch_size, seed=0, epoch=epoch)
+def _on_disk(task_name: str, dataset: Dataset) -> Dataset:
+    """The same as the cache of decoded data gives it, in a file that stays in the folder of temporary files."""
+    folder = f"{tempfile.gettempdir()}/imgcls_jax_benchmarks"
+    return cached(folder, (task_name, dataset.fingerprint), [], lambda: {"train": dataset})["train"]
 
 
 def _jit_as_pmap(function, *, axis_name, in_axes, out_axes, donate_argnums):

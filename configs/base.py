@@ -22,6 +22,7 @@ def get_config() -> ConfigDict:
     data.split_seed = 0  # seed of these splits: kept apart from `seed`, so that runs of several seeds share them
     data.image_size = 0  # folder only: side to which every image is resized when read; 0 keeps what is there
     data.transform = ""  # image operations after scaling to [0, 1], such as "random_crop(4)|flip|normalize(cifar10)"
+    data.device_budget = 2_000_000_000  # most bytes of images on a device; where there are more, they stream from disk
     data.cache = "~/.cache/imgcls_jax/data"  # where decoded images are kept, with a checksum; "" keeps none
 
     config.model = model = ConfigDict()

@@ -36,10 +36,10 @@ PREDICTED = "predicted.png"  # of --mode predict: images of the user's with the 
 CALIBRATION = "calibration.json"  # calibration errors, and the temperature that lowers them
 EXPORT = "export"  # folder of --mode export: the model as files that need no imgcls_jax
 
-# Options that are no part of what a run is: where data, weights and features lie (their hashes are), and on how many
-# devices it is made.
+# Options that are no part of what a run is: where data, weights and features lie (their hashes are), how much of them
+# lies on the devices, and on how many devices it is made.
 WHERE = (
-    *("data.path", "data.cache", "pretrained.cache", "train.cpu_devices"),
+    *("data.path", "data.cache", "data.device_budget", "pretrained.cache", "train.cpu_devices"),
     *("adapt.feature_cache", "adapt.feature_folder", "adapt.feature_disk"),
 )
 

@@ -1,6 +1,7 @@
-"""From `config.data` to checked training, validation and test sets in memory: `load(config.data).train.images`."""
+"""From `config.data` to checked training, validation and test sets: `load(config.data).train.images`."""
 
 import dataclasses
+import math
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -26,10 +27,21 @@ class Splits:
         """One SHA-256 over the fingerprints of the three splits."""
         return checks.fingerprint({"train": self.train, "validation": self.validation, "test": self.test})
 
+    @property
+    def nbytes(self) -> int:
+        """Of the images of all three."""
+        return sum(dataset.images.nbytes for dataset in (self.train, self.validation, self.test))
+
+
+def device_budget(config: ConfigDict) -> float:
+    """`config.data.device_budget`, of that part of a run's config; no limit in runs of versions that had none."""
+    return config.get("device_budget", math.inf)
+
 
 def load(config: ConfigDict) -> Splits:
     """Reads the data that `config.data` names, checks it and splits it.
 
+    Images of more bytes than `config.device_budget` are left where the source has them: LazyImages, if on disk.
     The test set is the source's own, or `config.test` of its training set where it has none; the validation set is
     `config.validation` of what is then left for training, and the training set `config.train` of what is then left.
 
@@ -39,6 +51,8 @@ def load(config: ConfigDict) -> Splits:
     read = choose("data source", config.source, SOURCES)
     datasets = read(config)
     checks.refuse(datasets)
+    if sum(dataset.images.nbytes for dataset in datasets.values()) <= device_budget(config):
+        datasets = {name: dataset.in_memory() for name, dataset in datasets.items()}
     datasets = {name: _with_int32_labels(dataset) for name, dataset in datasets.items()}
     train, test = datasets["train"], datasets.get("test")
     if test is None:

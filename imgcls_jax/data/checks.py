@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.data.lazy_images import Images, parts
 from imgcls_jax.errors import DataError
 
 SHOWN = 5  # offending examples named in an error
@@ -95,14 +96,16 @@ def shape_text(shape: tuple[int, ...]) -> str:
 
 def _describe(dataset: Dataset) -> dict:
     images, labels = dataset.images, dataset.labels
+    figures = [(part.min(), part.max(), part.sum(dtype=np.int64)) for part in parts(images)]
+    lows, highs, sums = zip(*figures, strict=True)
     return {
         "examples": len(dataset),
         "shape": list(images.shape[1:]),
         "dtype": str(images.dtype),
         "missing": _count_missing(images),
-        "pixel_min": int(images.min()),
-        "pixel_max": int(images.max()),
-        "pixel_mean": float(images.mean(dtype=np.float64)),
+        "pixel_min": int(min(lows)),
+        "pixel_max": int(max(highs)),
+        "pixel_mean": int(sum(sums)) / images.nbytes,
         "label_min": int(labels.min()),
         "label_max": int(labels.max()),
         "class_counts": np.bincount(labels, minlength=len(dataset.class_names)).tolist(),
@@ -110,11 +113,11 @@ def _describe(dataset: Dataset) -> dict:
     }
 
 
-def _count_missing(values: np.ndarray) -> int:
+def _count_missing(values: Images) -> int:
     return int(np.isnan(values).sum()) if values.dtype.kind in "fc" else 0
 
 
-def _refuse_images(name: str, images: np.ndarray) -> None:
+def _refuse_images(name: str, images: Images) -> None:
     where = f"the {name} split"
     if images.ndim == 0 or len(images) == 0:
         raise DataError(f"There is no image in {where}. Every split needs at least one example.")

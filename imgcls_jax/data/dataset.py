@@ -1,20 +1,24 @@
-"""What every data source yields: images and labels in memory, with their class names."""
+"""What every data source yields: images and labels, with their class names."""
 
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
+
+from imgcls_jax.data.lazy_images import Images, LazyImages, parts
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """One split of a data set.
 
-    images: uint8 [N, H, W, C], C being 1 or 3; labels: int32 [N], each in [0, len(class_names)).
+    images: uint8 [N, H, W, C], C being 1 or 3, in memory or, where there are too many, LazyImages; labels: int32 [N],
+    each in [0, len(class_names)).
     """
 
-    images: np.ndarray
+    images: Images
     labels: np.ndarray
     class_names: tuple[str, ...]
     teacher: np.ndarray | None = None  # log probabilities float32 [N, K] that another model gives the images
@@ -25,7 +29,12 @@ class Dataset:
     def take(self, indices: np.ndarray) -> "Dataset":
         """The examples at `indices`, in that order."""
         teacher = None if self.teacher is None else self.teacher[indices]
-        return dataclasses.replace(self, images=self.images[indices], labels=self.labels[indices], teacher=teacher)
+        images = self.images.take(indices) if isinstance(self.images, LazyImages) else self.images[indices]
+        return dataclasses.replace(self, images=images, labels=self.labels[indices], teacher=teacher)
+
+    def in_memory(self) -> "Dataset":
+        """The same with all its images read."""
+        return dataclasses.replace(self, images=np.asarray(self.images))
 
     @property
     def targets(self) -> dict[str, np.ndarray]:
@@ -35,7 +44,12 @@ class Dataset:
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 over shape, images, labels and class names: equal for equal data, whatever its source."""
+        return self.fingerprint_of(parts(self.images, "verifying" if isinstance(self.images, LazyImages) else ""))
+
+    def fingerprint_of(self, images: Iterable[np.ndarray]) -> str:
+        """The fingerprint, of the images as they come, part by part."""
         digest = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
-        digest.update(np.ascontiguousarray(self.images))
+        for part in images:
+            digest.update(np.ascontiguousarray(part))
         digest.update(np.ascontiguousarray(self.labels, dtype="<i4"))
         return digest.hexdigest()

@@ -1,12 +1,14 @@
 """Folders of image files, a folder a class."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from imgcls_jax.data.checks import shape_text
 from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.data.lazy_images import LazyImages
 from imgcls_jax.errors import DataError
 
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # integers and floats, which Pillow would clip to 8 bits
@@ -56,28 +58,41 @@ def _visible(folder: Path, *, folders: bool) -> list[Path]:
 
 
 def read_folder(files: Files, *, image_size: int = 0) -> dict[str, Dataset]:
-    """Decodes what `find_images` found: one channel if all the images are grayscale, RGB otherwise.
+    """What `find_images` found: one channel if all the images are grayscale, RGB otherwise.
 
-    image_size: side to which every image is resized; with 0 all of them must have the same size.
+    Images are decoded when they are asked for, by as many threads as there are cores. image_size: side to which every
+    image is resized; with 0 all of them must have the same size, else decoding raises DataError.
     """
     every = [file for classes in files.values() for of_class in classes.values() for file in of_class]
     channels = 1 if all(_is_grayscale(file) for file in every) else 3
     first, shape = every[0], read_image(every[0], channels=channels, image_size=image_size).shape
-    datasets = {}
-    for split, classes in files.items():
-        count = sum(len(of_class) for of_class in classes.values())
-        images, labels = np.empty((count, *shape), np.uint8), np.empty(count, np.int32)
-        labelled = ((label, file) for label, of_class in enumerate(classes.values()) for file in of_class)
-        for i, (label, file) in enumerate(labelled):
-            image = read_image(file, channels=channels, image_size=image_size)
-            if image.shape != shape:
-                raise DataError(
-                    f"{file} is {shape_text(image.shape)}, {first} is {shape_text(shape)} (height x width x channels). "
-                    "All images need one shape: --config.data.image_size=N resizes each to N x N."
-                )
-            images[i], labels[i] = image, label
-        datasets[split] = Dataset(images, labels, tuple(classes))
-    return datasets
+
+    def decode(file: Path) -> np.ndarray:
+        image = read_image(file, channels=channels, image_size=image_size)
+        if image.shape != shape:
+            raise DataError(
+                f"{file} is {shape_text(image.shape)}, {first} is {shape_text(shape)} (height x width x channels). "
+                "All images need one shape: --config.data.image_size=N resizes each to N x N."
+            )
+        return image
+
+    def dataset(classes: dict[str, list[Path]]) -> Dataset:
+        of_split = [file for of_class in classes.values() for file in of_class]
+
+        def read(numbers: np.ndarray) -> np.ndarray:
+            images = np.empty((len(numbers), *shape), np.uint8)
+
+            def put(place: int) -> None:
+                images[place] = decode(of_split[numbers[place]])
+
+            with ThreadPoolExecutor(os.cpu_count()) as threads:
+                list(threads.map(put, range(len(numbers))))  # raises the first error
+            return images
+
+        labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(of_class) for of_class in classes.values()])
+        return Dataset(LazyImages(read, shape, np.arange(len(of_split))), labels, tuple(classes))
+
+    return {split: dataset(classes) for split, classes in files.items()}
 
 
 def read_image(path: str | os.PathLike, *, channels: int, image_size: int = 0) -> np.ndarray:

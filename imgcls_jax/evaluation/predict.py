@@ -8,8 +8,9 @@ import numpy as np
 
 from imgcls_jax import backend, trees
 from imgcls_jax.checkpoints import Checkpoints, shapes
-from imgcls_jax.data import Splits
+from imgcls_jax.data import Splits, device_budget
 from imgcls_jax.data.image_files import Reader
+from imgcls_jax.data.lazy_images import Images
 from imgcls_jax.evaluation.scores import score, softmax
 from imgcls_jax.run_folder import CHECKPOINTS, PREDICTIONS, TEST, RunFolder, write_npz
 from imgcls_jax.training import adapt, options, phases, steps
@@ -46,13 +47,14 @@ class Predictor:
         merged = jax.device_get(adaptation.merge(restored["params"]))
         self.variables = {"params": merged, **restored["model_state"]}
         self._placed = steps.replicate(self.variables)
-        self._predict = build_predict(config, self.model, self.transform)
+        self._predict, self._budget = build_predict(config, self.model, self.transform), device_budget(config.data)
 
-    def logits(self, images: np.ndarray) -> np.ndarray:
+    def logits(self, images: Images) -> np.ndarray:
         """images uint8 [N, H, W, C] -> logits float32 [N, K]."""
-        return self._predict(self._placed, steps.replicate(images))
+        budget = self._budget if images.nbytes > self._budget else None
+        return self._predict(self._placed, steps.place_images(images, budget=budget))
 
-    def probabilities(self, images: np.ndarray) -> np.ndarray:
+    def probabilities(self, images: Images) -> np.ndarray:
         """images uint8 [N, H, W, C] -> probabilities float64 [N, K]."""
         return softmax(self.logits(images))
 

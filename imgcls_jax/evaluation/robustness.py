@@ -118,7 +118,7 @@ def corrupt(images: np.ndarray, name: str, severity: int, *, seed: int = 0) -> n
     """uint8 [N, H, W, C] -> uint8, the same shape. severity: 1 to 5. Equal arguments give equal images."""
     apply, strengths = CORRUPTIONS[name]
     random = np.random.default_rng([seed, *name.encode(), severity])
-    out = np.empty_like(images)
+    out = np.empty(images.shape, np.uint8)
     for start in range(0, len(images), CHUNK):
         x = images[start : start + CHUNK].astype(np.float32) / 255
         out[start : start + CHUNK] = (apply(x, random, strengths[severity - 1]).clip(0, 1) * 255).round()

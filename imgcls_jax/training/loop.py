@@ -127,22 +127,22 @@ class _Training:
             batch_size=size,
         )
         most = min(self.settings.steps_per_dispatch, steps_per_epoch)
+        feed = steps.Feed(self.train_data, batches[progress.step_in_epoch :], most=most)
         while progress.step_in_epoch < steps_per_epoch:
             started = time.perf_counter()
-            count = min(max(int(SECONDS_PER_DISPATCH / self.pace), 1), most)
-            chosen = batches[progress.step_in_epoch : progress.step_in_epoch + count]
-            self.state, stacked = self.phase.train(self.state, self.train_data, steps.split(chosen, most), len(chosen))
-            losses, correct = _per_step(stacked, len(chosen))
+            count = min(max(int(SECONDS_PER_DISPATCH / self.pace), 1), feed.ready())
+            self.state, stacked = self.phase.train(self.state, *feed.take(count))
+            losses, correct = steps.per_step(stacked, count)
             self._check_finite(losses)
-            progress.step_in_epoch += len(chosen)
+            progress.step_in_epoch += count
             for loss in losses:  # one by one: the sum's rounding must not depend on how many steps a dispatch has
                 progress.loss_sum += float(loss) * size
             progress.correct += float(correct.sum())
             seconds = time.perf_counter() - started
             progress.seconds += seconds
-            self.pace = seconds / len(chosen)
+            self.pace = seconds / count
             seen = progress.step_in_epoch * size
-            bar.update(len(chosen), loss=progress.loss_sum / seen, accuracy=progress.correct / seen)
+            bar.update(count, loss=progress.loss_sum / seen, accuracy=progress.correct / seen)
             if interrupt.received and progress.step_in_epoch < steps_per_epoch:
                 bar.close()
                 self._save()
@@ -239,11 +239,3 @@ class _Training:
         self.checkpoints.save(
             int(training["step"]), model=model, training=training, progress=dataclasses.asdict(self.progress)
         )
-
-
-def _per_step(stacked: steps.Metrics, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean loss and number of correct examples, float64 [count] each, of a dispatch's metrics."""
-    stacked = steps.fetch(stacked)
-    loss, accuracy = stacked.loss, stacked.accuracy
-    losses = loss.total[:count].astype(np.float64) / loss.count[:count]
-    return losses, accuracy.total[:count].astype(np.float64)

@@ -169,6 +169,7 @@ OPTIONS = {
     "data.split_seed": SEED,
     "data.image_size": Whole(0, 10_000),
     "data.transform": Text(),
+    "data.device_budget": Bytes(0),
     "data.cache": Text(),
     "model.name": OneOf("model (model.name)", MODELS),
     "model.pretrained": Text(optional=True),
@@ -237,7 +238,15 @@ SECTIONS = ("model", "objective", "adapt.phases")  # which have further options
 # What the config of a finished run may lack: nothing but training asks for it, or it came with a later version.
 DISPENSABLE = (
     *("adapt.feature", "adapt.last_layers", "pretrained.", "optimizer.", "schedule."),
-    *("data.train", "model.max_parameters", "model.pretrained", "train.average", "train.cpu_devices", "train.views"),
+    *(
+        "data.train",
+        "data.device_budget",
+        "model.max_parameters",
+        "model.pretrained",
+        "train.average",
+        "train.cpu_devices",
+        "train.views",
+    ),
 )
 
 

@@ -93,15 +93,16 @@ def profile(config: ConfigDict, data: Splits, folder: Path) -> dict[str, float |
     size = config.train.batch_size
     batches = epoch_batches(len(data.train), size, seed=config.seed, epoch=0)[: max(STEPS, TIMED_STEPS)]
     state = steps.replicate(built.state)
-    indices, images = steps.split(batches, len(batches)), built.place(state, data.train)[0]
+    feed = steps.Feed(built.place(state, data.train)[0], batches, most=len(batches))
+    images, indices, count, rows = feed.take(feed.ready())  # streamed ones too: reading them is no part of the figures
     flops = built.train.flops(state, images, indices)
-    state, _ = built.train(state, images, indices, 1)  # compiles
+    state, _ = built.train(state, images, indices, 1, rows)  # compiles
     with jax.profiler.trace(str(folder), create_perfetto_trace=True):
-        state, metrics = built.train(state, images, indices, min(STEPS, len(batches)))
+        state, metrics = built.train(state, images, indices, min(STEPS, count), rows)
         jax.block_until_ready(metrics)
     started = time.perf_counter()
-    jax.block_until_ready(built.train(state, images, indices, len(batches)))
-    seconds = (time.perf_counter() - started) / len(batches)
+    jax.block_until_ready(built.train(state, images, indices, count, rows))
+    seconds = (time.perf_counter() - started) / count
     peak = _peak(config.train.precision)
     return {
         "flops_per_step": flops,

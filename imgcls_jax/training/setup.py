@@ -12,9 +12,10 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from imgcls_jax import models, pretrained, trees
-from imgcls_jax.data import Splits
+from imgcls_jax.data import Splits, device_budget
 from imgcls_jax.data.batches import steps_in_epoch
 from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.data.streaming import steps_in_window
 from imgcls_jax.data.transforms import Transform, parse
 from imgcls_jax.data.views import VIEWS, View
 from imgcls_jax.errors import ConfigError, choose
@@ -43,19 +44,20 @@ class Setup:
     state: TrainState
     adaptation: Adaptation
     embed: Callable[..., np.ndarray] | None  # where the features are computed once: variables, images -> vectors
+    budget: float | None  # bytes of a device for images, where not all fit there
 
     def begin(self, state: TrainState) -> TrainState:
         """The state with which the phase begins, from that with which the one before ended."""
         own = self.state
         return state.replace(opt_state=own.opt_state, rate_scale=own.rate_scale, phase_start=jnp.copy(state.step))
 
-    def place(self, state: TrainState, dataset: Dataset) -> tuple[tuple[jax.Array, dict[str, jax.Array]], float]:
-        """What `train` and `predict` read of a data set, on every device: its images, or their features; and targets.
+    def place(self, state: TrainState, dataset: Dataset) -> tuple[tuple[Any, dict[str, jax.Array]], float]:
+        """What `train` and `predict` read of a data set, as of `steps.place`: images or their features, and targets.
 
         Second, the seconds that the features take to compute, 0 without.
         """
         if self.embed is None:
-            return steps.place(dataset), 0.0
+            return steps.place(dataset, budget=self.budget), 0.0
         vectors, seconds = features.compute(
             self.config, self.embed, variables(state), self.adaptation.feature_paths, dataset
         )
@@ -138,7 +140,8 @@ def _build(
     )
     opt_state = optimizer.init(adaptation.split(params)[0])
     state = TrainState.start(params, model_state, opt_state, average=bool(settings.average))
-    return Setup(name, config, steps_per_epoch, schedule, train, predict, state, adaptation, embed)
+    budget = _budget(config, data)
+    return Setup(name, config, steps_per_epoch, schedule, train, predict, state, adaptation, embed, budget)
 
 
 def with_pretrained(state: TrainState, config: ConfigDict, *, class_names: Sequence[str]) -> TrainState:
@@ -180,6 +183,12 @@ def _caches_features(
     return True
 
 
+def _budget(config: ConfigDict, data: Splits) -> float | None:
+    """As in Setup."""
+    budget = device_budget(config.data)
+    return budget if data.nbytes > budget else None
+
+
 def _check(config: ConfigDict, data: Splits) -> None:
     settings = config.train
     steps.check_batch_size("train.batch_size", settings.batch_size)
@@ -192,6 +201,9 @@ def _check(config: ConfigDict, data: Splits) -> None:
     count = settings.epochs * steps_in_epoch(len(data.train), settings.batch_size)
     if count >= 2**31:
         raise ConfigError(f"train.epochs is {settings.epochs}, {count:,} steps: give fewer, below 2**31 steps.")
+    if (budget := _budget(config, data)) is not None:
+        for size in (settings.batch_size, settings.eval_batch_size):
+            steps_in_window(data.train.images.shape[1:], size, budget)  # an error where not even one fits
 
 
 def _check_parameters(config: ConfigDict, count: int) -> None:

@@ -1,9 +1,11 @@
 """The pure steps of training and prediction, and the one place that knows of devices.
 
-A dispatch runs up to K steps without the host: images lie on the device as uint8, each step gathers its batch by
-index, transforms it, and works on it. The number of steps is an argument, not part of the compiled program: the last
-dispatch of an epoch, or a resumed one, runs the same code and so gives the same bits. `jax.pmap` splits each batch over
-the devices; everything is averaged over them, so that their number changes nothing but rounding.
+A dispatch runs up to K steps without the host: images lie on the device as uint8, each step gathers its batch by row,
+transforms it, and works on it. An image's row is its index in the data set where all of it lies there; otherwise a
+window of the epoch does, and the row is its place in that (`Feed`). The number of steps is an argument, not part of the
+compiled program: the last dispatch of an epoch, or a resumed one, runs the same code and so gives the same bits.
+`jax.pmap` splits each batch over the devices; everything is averaged over them, so that their number changes nothing
+but rounding.
 """
 
 import dataclasses
@@ -23,6 +25,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from imgcls_jax import trees
 from imgcls_jax.data.batches import filled_batches
 from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.data.lazy_images import Images
+from imgcls_jax.data.streaming import Streamed
 from imgcls_jax.data.transforms import Transform
 from imgcls_jax.data.views import VIEWS, View
 from imgcls_jax.errors import ConfigError
@@ -80,23 +84,33 @@ def initialize(model: nn.Module, transform: Transform, images: np.ndarray, *, se
     return params, variables
 
 
+def per_step(stacked: Metrics, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean loss and number of correct examples, float64 [count] each, of a dispatch's metrics."""
+    stacked = fetch(stacked)
+    loss, accuracy = stacked.loss, stacked.accuracy
+    losses = loss.total[:count].astype(np.float64) / loss.count[:count]
+    return losses, accuracy.total[:count].astype(np.float64)
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainSteps:
     """steps(state, data, indices, count) -> (state, metrics of each step): `count` steps in one dispatch.
 
-    data: images and targets as of `place`; indices: as of `split`, K batches of which the first `count` are taken. The
-    state given is donated.
+    data: images on the devices, and targets as of `place`; indices: as of `split`, K batches of which the first `count`
+    are taken; rows: where their images lie, if that is not by index. The state given is donated.
     """
 
     mapped: Callable
     root: jax.Array  # an argument of the compiled program, which then serves every seed
 
-    def __call__(self, state: TrainState, data, indices: np.ndarray, count: int) -> tuple[TrainState, Metrics]:
-        return self.mapped(self.root, state, *data, indices, np.int32(count))
+    def __call__(
+        self, state: TrainState, data, indices: np.ndarray, count: int, rows: np.ndarray | None = None
+    ) -> tuple[TrainState, Metrics]:
+        return self.mapped(self.root, state, *data, indices if rows is None else rows, indices, np.int32(count))
 
     def flops(self, state: TrainState, data, indices: np.ndarray) -> float:
         """Floating point operations of one step on all devices, as XLA counts them in the program it is given."""
-        lowered = self.mapped.lower(self.root, state, *data, indices, np.int32(1))
+        lowered = self.mapped.lower(self.root, state, *data, indices, indices, np.int32(1))
         return lowered.cost_analysis()["flops"] * jax.device_count()
 
 
@@ -119,25 +133,25 @@ def make_train(
     trains. method: the model's, from what `transform` gives to logits.
     """
 
-    def step(root, state: TrainState, images, targets_of_all, index) -> tuple[TrainState, Metrics]:
+    def step(root, state: TrainState, images, targets_of_all, row, index) -> tuple[TrainState, Metrics]:
         # Random numbers are keyed by (seed, step, place in the global batch): the number of devices is not in them.
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(root, state.step))
         places = lax.axis_index(AXIS) * len(index) + jnp.arange(len(index))
         epoch = state.step // steps_per_epoch
 
-        def prepared(index, places, view=0):
+        def prepared(row, index, places, view=0):
             key = jax.random.fold_in(augment_key, 2**32 - view) if view else augment_key
             keys = jax.vmap(jax.random.fold_in, (None, 0))(key, places)
             target = jax.tree.map(lambda each: each[index], targets_of_all)
-            return transform(images[index], keys, examples=index, epoch=epoch), target, keys
+            return transform(images[row], keys, examples=index, epoch=epoch), target, keys
 
-        x, target, keys = prepared(index, places)
-        views = [x, *(prepared(index, places, view)[0] for view in range(1, objective.views))]
+        x, target, keys = prepared(row, index, places)
+        views = [x, *(prepared(row, index, places, view)[0] for view in range(1, objective.views))]
         targets = [(target, 1.0)]  # and the share of the loss that each has
         if transform.mix:  # an example's partner is the one as far from the global batch's other end
-            all_indices = lax.all_gather(index, AXIS, tiled=True)
+            all_rows, all_indices = (lax.all_gather(each, AXIS, tiled=True) for each in (row, index))
             partners = len(all_indices) - 1 - places
-            others, other_target, _ = prepared(all_indices[partners], partners)
+            others, other_target, _ = prepared(all_rows[partners], all_indices[partners], partners)
             views[0], share = transform.mix(
                 x, others, jax.vmap(jax.random.fold_in, (0, None))(keys, len(transform.ops))
             )
@@ -171,20 +185,19 @@ def make_train(
             axis_name=AXIS, loss=losses, logits=logits, labels=target["labels"]
         )
 
-    def dispatch(root, state: TrainState, images, targets, indices, count):
-        _, shapes = jax.eval_shape(step, root, state, images, targets, indices[0])
+    def dispatch(root, state: TrainState, images, targets, rows, indices, count):
+        _, shapes = jax.eval_shape(step, root, state, images, targets, rows[0], indices[0])
         stacked = jax.tree.map(lambda s: jnp.zeros((len(indices), *s.shape), s.dtype), shapes)
 
         def body(i, carry):
             state, stacked = carry
-            state, one = step(root, state, images, targets, indices[i])
+            state, one = step(root, state, images, targets, rows[i], indices[i])
             return state, jax.tree.map(lambda all, new: all.at[i].set(new), stacked, one)
 
         return lax.fori_loop(0, count, body, (state, stacked))
 
-    mapped = jax.pmap(
-        dispatch, axis_name=AXIS, in_axes=(None, None, None, None, 0, None), out_axes=(None, None), donate_argnums=1
-    )
+    in_axes = (None, None, None, None, 0, 0, None)
+    mapped = jax.pmap(dispatch, axis_name=AXIS, in_axes=in_axes, out_axes=(None, None), donate_argnums=1)
     return TrainSteps(mapped, jax.random.key(seed))
 
 
@@ -209,8 +222,8 @@ def make_predict(
     views: Sequence[tuple[float, View]] = VIEWS["none"],
     adaptation: Adaptation = EVERYTHING,
     method: str = "__call__",
-) -> Callable[[Any, np.ndarray], np.ndarray]:
-    """Returns predict(variables, images) -> logits float32 [N, K], for variables and uint8 images [N, H, W, C].
+) -> Callable[[Any, jax.Array | Streamed], np.ndarray]:
+    """Returns predict(variables, images) -> logits float32 [N, K], for variables and images as of `place_images`.
 
     The logits are the weighted mean over the `views` of an image; of another `method` of the model it gives what that
     one does. The last batch is filled up with the first images, whose logits there are dropped.
@@ -229,17 +242,57 @@ def make_predict(
     mapped = jax.pmap(dispatch, axis_name=AXIS, in_axes=(None, None, 0, None))
 
     def predict(variables, images) -> np.ndarray:
-        indices = filled_batches(len(images), batch_size)
-        count = len(indices)
-        logits = np.asarray(mapped(variables, images, split(indices, count), np.int32(count)))
-        return logits.swapaxes(0, 1).reshape(count * batch_size, *logits.shape[3:])[: len(images)]
+        indices, found = filled_batches(len(images), batch_size), []
+        most, windows = len(indices), [(images, indices)]
+        if isinstance(images, Streamed):
+            most = min(most, images.steps(batch_size))
+            windows = images.windows(indices, place=replicate, most=most)
+        for placed, rows in windows:
+            logits = np.asarray(mapped(variables, placed, split(rows, most), np.int32(len(rows))))
+            logits = logits.swapaxes(0, 1)[: len(rows)]
+            found.append(logits.reshape(len(rows) * batch_size, *logits.shape[3:]))
+        return np.concatenate(found)[: len(images)]
 
     return predict
 
 
-def place(dataset: Dataset) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Images uint8 [N, H, W, C] and targets, as of `Dataset.targets`, whole on every device."""
-    return replicate((dataset.images, dataset.targets))
+def place(dataset: Dataset, *, budget: float | None = None) -> tuple[jax.Array | Streamed, dict[str, jax.Array]]:
+    """Images uint8 [N, H, W, C], as of `place_images`, and targets, as of `Dataset.targets`, whole on every device."""
+    return place_images(dataset.images, budget=budget), replicate(dataset.targets)
+
+
+def place_images(images: Images, *, budget: float | None = None) -> jax.Array | Streamed:
+    """Images uint8 [N, H, W, C] whole on every device, or Streamed, if only `budget` bytes of them may lie there."""
+    return replicate(np.asarray(images)) if budget is None else Streamed(images, budget)
+
+
+class Feed:
+    """Gives an epoch's steps their images: `count = min(wanted, feed.ready())`, then `train(state, *feed.take(count))`.
+
+    data: as of `place`; batches: those left of the epoch, indices int32 [k, B]; most: steps of a dispatch at most.
+    """
+
+    def __init__(self, data: tuple[jax.Array | Streamed, Any], batches: np.ndarray, *, most: int):
+        images, self._targets = data
+        self._windows, self._streams = iter([(images, batches)]), isinstance(images, Streamed)
+        if self._streams:
+            self._windows = images.windows(batches, place=replicate, most=most)
+        self._batches, self._most = batches, most
+        self._images, self._rows = None, batches[:0]  # of the window on the devices: what is left of its rows
+
+    def ready(self) -> int:
+        """How many steps the next dispatch can have: those on the devices. Where none is left, waits for a window."""
+        if not len(self._rows):
+            self._images, self._rows = next(self._windows)
+        return min(len(self._rows), self._most)
+
+    def take(self, count: int) -> tuple[tuple[jax.Array, Any], np.ndarray, int, np.ndarray | None]:
+        """Data, indices, count and rows for the next `count` steps, as TrainSteps takes them."""
+        data, rows, indices = (self._images, self._targets), self._rows[:count], self._batches[:count]
+        self._rows, self._batches = self._rows[count:], self._batches[count:]
+        if not len(self._rows):
+            self._images = None  # so that its memory is free before the next window is looked for
+        return data, split(indices, self._most), count, split(rows, self._most) if self._streams else None
 
 
 def split(batches: np.ndarray, steps: int) -> np.ndarray:

@@ -100,11 +100,11 @@ def test_a_folder_that_cannot_be_written_only_warns(source, caplog):
 
 
 def test_no_partial_file_is_left_when_writing_fails(source, monkeypatch, caplog):
-    def full_disk(file, **arrays):
+    def full_disk(file, array, **options):
         file.write(b"half")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(np, "savez", full_disk)
+    monkeypatch.setattr(np.lib.format, "write_array", full_disk)
     with caplog.at_level(logging.WARNING):
         source.load()
     assert "No space left" in caplog.text and list(source.cache.iterdir()) == []

@@ -17,7 +17,7 @@ def colour(value, size=(4, 5)):
 
 
 def load(path, image_size=0):
-    return read_folder(find_images(path), image_size=image_size)
+    return {split: data.in_memory() for split, data in read_folder(find_images(path), image_size=image_size).items()}
 
 
 def test_classes_are_the_sorted_folders(tmp_path):
