@@ -3,6 +3,7 @@
   python launch.py --config configs/quickstart.py                     trains, tests and reports; run again, it resumes
   python launch.py --config configs/mnist_cnn.py --config.seed=1      any option of the config is changed like this
   python launch.py --config configs/studies/mnist_models.py           trains every row of a study, then compares them
+  python launch.py --config configs/mnist_cnn.py --coordinator=HOST:PORT --processes=2 --process=0   one of two
   python launch.py --mode publish runs/mnist_cnn                      copies a run's or a study's small files to results
   python launch.py --mode compare runs/mnist_cnn runs/mnist_lstm      one table of several runs
   python launch.py --mode show_data --config configs/cifar_fast.py    a picture of images as the model sees them
@@ -24,7 +25,7 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
-from imgcls_jax import console
+from imgcls_jax import console, processes
 from imgcls_jax.errors import ConfigError, UserError
 
 FLAGS = flags.FLAGS
@@ -38,6 +39,9 @@ flags.DEFINE_string("method", "gradcam", "explain: gradcam, gradcam++ or salienc
 flags.DEFINE_string("weights", "equal", "ensemble: equal, fitted, greedy (on validation), or figures such as 2,1.")
 flags.DEFINE_multi_string("images", [], "predict: files, folders and globs of images; more may follow, without a flag.")
 PROFILE = flags.DEFINE_bool("profile", False, "Trace a few steps, print what they cost, and train nothing.")
+flags.DEFINE_string("coordinator", None, "HOST:PORT of the first of several processes that train together.")
+flags.DEFINE_integer("processes", None, "How many processes train together.", lower_bound=1)
+flags.DEFINE_integer("process", None, "Which of them this is, from 0.", lower_bound=0)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, study or ensemble; runs/NAME if not given.")
 
 
@@ -47,13 +51,16 @@ def main(arguments: list[str]) -> int:
         return run(arguments[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return processes.leave(2)
 
 
 def run(arguments: list[str]) -> int:
     from imgcls_jax import backend, commands, studies
     from imgcls_jax.training.interrupt import Interrupted
 
+    together = [FLAGS[name].value for name in ("coordinator", "processes", "process")]
+    if any(together) and (MODE.value != "train" or PROFILE.value or {"rows", "members"} & {*(CONFIG.value or ())}):
+        raise ConfigError("Several processes (--coordinator) train one config together, and do nothing else.")
     if MODE.value in OF_FOLDERS:
         options = {name: FLAGS[name].value for name in OF_FOLDERS[MODE.value]}
         getattr(commands, MODE.value)(arguments, **options)
@@ -72,6 +79,7 @@ def run(arguments: list[str]) -> int:
     if look and kind:
         raise ConfigError(f"This looks at one config, not at a study or an ensemble: give one of its {kind}' configs.")
     action = look or of_many.get(kind, commands.train)
+    processes.join(*together)
     try:
         action(config, workdir)
     except Interrupted as stop:
@@ -79,18 +87,9 @@ def run(arguments: list[str]) -> int:
         return stop.exit_status
     except KeyboardInterrupt:
         print(f"Stopped. What was saved is kept; the same command resumes:\n  {backend.command_line()}")
-        return 128 + signal.SIGINT
+        return processes.leave(128 + signal.SIGINT)
     return 0
 
 
-def parse_flags(argv: list[str]) -> list[str]:
-    """absl's parser, with an error of one line for what ml_collections refuses."""
-    try:
-        return app.parse_flags_with_usage(argv)
-    except (AttributeError, FileNotFoundError, KeyError, TypeError, ValueError, SyntaxError) as error:
-        print(f"error: {error}\nAll options stand in configs/base.py.", file=sys.stderr)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    app.run(main, flags_parser=console.parse_flags)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from imgcls_jax import processes
 from imgcls_jax.run_folder import METRICS, TENSORBOARD, RunFolder, flat_options
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ class Recorder:
     def epoch(self, line: dict[str, Any]) -> None:
         """Adds an epoch's line."""
         self.history.append(line)
+        if not processes.first():
+            return
         with open(self._run.path / METRICS, "a") as file:
             file.write(json.dumps(line) + "\n")
         self._write_scalars(line)
@@ -95,7 +98,7 @@ class EpochProgress:
             unit="step",
             leave=False,
             file=sys.stderr,
-            disable=not sys.stderr.isatty(),
+            disable=not (sys.stderr.isatty() and processes.first()),
         )
 
     def update(self, steps: int, *, loss: float, accuracy: float) -> None:

@@ -3,7 +3,8 @@
 A dispatch runs up to K steps without the host: images lie on the device as uint8, each step gathers its batch by
 index, transforms it, and works on it. The number of steps is an argument, not part of the compiled program: the last
 dispatch of an epoch, or a resumed one, runs the same code and so gives the same bits. `jax.pmap` splits each batch over
-the devices; everything is averaged over them, so that their number changes nothing but rounding.
+the devices; everything is averaged over them, so that their number changes nothing but rounding. Of several processes
+each feeds its own devices their part of the batch.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ import optax
 from clu import metrics
 from flax import linen as nn
 from jax import lax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from imgcls_jax import trees
@@ -50,8 +52,8 @@ def check_batch_size(name: str, size: int) -> None:
 
 
 def replicate(tree: Any) -> Any:
-    """A copy of the tree on every device."""
-    mesh = Mesh(np.array(jax.devices()), (AXIS,))
+    """A copy of the tree on every device of this process."""
+    mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
@@ -78,6 +80,14 @@ def initialize(model: nn.Module, transform: Transform, images: np.ndarray, *, se
         ) from error
     params = variables.pop("params")
     return params, variables
+
+
+def per_step(stacked: Metrics, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean loss and number of correct examples, float64 [count] each, of a dispatch's metrics."""
+    stacked = fetch(stacked)
+    loss, accuracy = stacked.loss, stacked.accuracy
+    losses = loss.total[:count].astype(np.float64) / loss.count[:count]
+    return losses, accuracy.total[:count].astype(np.float64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,11 +219,13 @@ def make_predict(
     views: Sequence[tuple[float, View]] = VIEWS["none"],
     adaptation: Adaptation = EVERYTHING,
     method: str = "__call__",
+    together: bool = False,
 ) -> Callable[[Any, np.ndarray], np.ndarray]:
     """Returns predict(variables, images) -> logits float32 [N, K], for variables and uint8 images [N, H, W, C].
 
     The logits are the weighted mean over the `views` of an image; of another `method` of the model it gives what that
-    one does. The last batch is filled up with the first images, whose logits there are dropped.
+    one does. The last batch is filled up with the first images, whose logits there are dropped. together: whether
+    several processes share the work, so that all must call it; otherwise each has its own.
     """
 
     def dispatch(variables, images, indices, count):
@@ -226,25 +238,32 @@ def make_predict(
         everything = jnp.zeros((len(indices), *shape), jnp.float32)
         return lax.fori_loop(0, count, lambda i, out: out.at[i].set(logits(indices[i])), everything)
 
-    mapped = jax.pmap(dispatch, axis_name=AXIS, in_axes=(None, None, 0, None))
+    devices = None if together else jax.local_devices()  # None is all
+    mapped = jax.pmap(dispatch, axis_name=AXIS, in_axes=(None, None, 0, None), devices=devices)
 
     def predict(variables, images) -> np.ndarray:
         indices = filled_batches(len(images), batch_size)
         count = len(indices)
-        logits = np.asarray(mapped(variables, images, split(indices, count), np.int32(count)))
+        logits = mapped(variables, images, split(indices, count, together=together), np.int32(count))
+        logits = multihost_utils.process_allgather(logits, tiled=True) if together else np.asarray(logits)
         return logits.swapaxes(0, 1).reshape(count * batch_size, *logits.shape[3:])[: len(images)]
 
     return predict
 
 
 def place(dataset: Dataset) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Images uint8 [N, H, W, C] and targets, as of `Dataset.targets`, whole on every device."""
+    """Images uint8 [N, H, W, C] and targets, as of `Dataset.targets`, whole on every device of this process."""
     return replicate((dataset.images, dataset.targets))
 
 
-def split(batches: np.ndarray, steps: int) -> np.ndarray:
-    """Batches of indices int32 [k, B], k <= steps -> int32 [devices, steps, B / devices], padded with zeros."""
+def split(batches: np.ndarray, steps: int, *, together: bool = True) -> np.ndarray:
+    """Batches of indices int32 [k, B], k <= steps -> int32 [own devices, steps, B / devices], padded with zeros.
+
+    Of several processes that work `together` each gets its part of B, otherwise all of it.
+    """
     k, size = batches.shape
     padded = np.zeros((steps, size), np.int32)
     padded[:k] = batches
-    return padded.reshape(steps, jax.device_count(), -1).swapaxes(0, 1)
+    own = jax.local_device_count()
+    devices, start = (jax.device_count(), jax.process_index() * own) if together else (own, 0)
+    return padded.reshape(steps, devices, -1).swapaxes(0, 1)[start : start + own]
