@@ -20,6 +20,7 @@ from clu import metrics
 from flax import linen as nn
 from jax import lax
 from jax.experimental import multihost_utils
+from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from imgcls_jax import trees
@@ -166,7 +167,7 @@ def make_train(
             return losses.mean(), (losses, logits, model_state)
 
         grads, (losses, logits, model_state) = jax.grad(loss_fn, has_aux=True)(trainable)
-        grads, model_state = mean_over_devices((grads, model_state))
+        grads, model_state = _mean((grads, model_state))
         updates, opt_state = optimizer.update(grads, state.opt_state, trainable)
         rate = schedule(state.step - state.phase_start) * state.rate_scale
         trainable = jax.tree.map(lambda p, u: p - (rate * u).astype(p.dtype), trainable, updates)
@@ -196,6 +197,14 @@ def make_train(
         dispatch, axis_name=AXIS, in_axes=(None, None, None, None, 0, None), out_axes=(None, None), donate_argnums=1
     )
     return TrainSteps(mapped, jax.random.key(seed))
+
+
+def _mean(tree: Any) -> Any:
+    """`mean_over_devices`; between processes of one vector, since every sum over a network takes its time."""
+    if jax.process_count() == 1:
+        return mean_over_devices(tree)
+    vector, as_tree = ravel_pytree(tree)
+    return as_tree(mean_over_devices(vector))
 
 
 def mean_over_views(
