@@ -3,6 +3,7 @@
   python launch.py --config configs/quickstart.py                     trains, tests and reports; run again, it resumes
   python launch.py --config configs/mnist_cnn.py --config.seed=1      any option of the config is changed like this
   python launch.py --config configs/studies/mnist_models.py           trains a study's rows; --dry_run lists them
+  python launch.py --config configs/mnist_cnn.py --coordinator=HOST:PORT --processes=2 --process=0   one of two
   python launch.py --mode publish runs/mnist_cnn                      copies a run's or a study's small files to results
   python launch.py --mode reproduce results                           the table of every row of the reports, and ours
   python launch.py --mode compare runs/mnist_cnn runs/mnist_lstm      one table of several runs
@@ -26,7 +27,7 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from imgcls_jax import console
+from imgcls_jax import console, processes
 from imgcls_jax.errors import ConfigError, UserError
 
 FLAGS = flags.FLAGS
@@ -41,6 +42,9 @@ flags.DEFINE_string("weights", "equal", "ensemble: equal, fitted, greedy (on val
 flags.DEFINE_multi_string("images", [], "predict: files, folders and globs of images; more may follow, without a flag.")
 PROFILE = flags.DEFINE_bool("profile", False, "Trace a few steps, print what they cost, and train nothing.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "List what would be trained, with parameters and times, and do nothing.")
+flags.DEFINE_string("coordinator", None, "HOST:PORT of the first of several processes that train together.")
+flags.DEFINE_integer("processes", None, "How many processes train together.", lower_bound=1)
+flags.DEFINE_integer("process", None, "Which of them this is, from 0.", lower_bound=0)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, study or ensemble; runs/NAME if not given.")
 
 
@@ -50,13 +54,16 @@ def main(arguments: list[str]) -> int:
         return run(arguments[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return processes.leave(2)
 
 
 def run(arguments: list[str]) -> int:
     from imgcls_jax import backend, commands, dry_run, studies
     from imgcls_jax.training.interrupt import Interrupted
 
+    together = [FLAGS[name].value for name in ("coordinator", "processes", "process")]
+    if any(together) and (MODE.value != "train" or PROFILE.value or {"rows", "members"} & {*(CONFIG.value or ())}):
+        raise ConfigError("Several processes (--coordinator) train one config together, and do nothing else.")
     if MODE.value in OF_FOLDERS:
         options = {name: FLAGS[name].value for name in OF_FOLDERS[MODE.value]}
         getattr(commands, MODE.value)(arguments, **options)
@@ -76,6 +83,7 @@ def run(arguments: list[str]) -> int:
     if look and kind:
         raise ConfigError(f"This looks at one config, not at a study or an ensemble: give one of its {kind}' configs.")
     action = dry_run.show if DRY_RUN.value else look or of_many.get(kind, commands.train)
+    processes.join(*together)
     try:
         action(config, workdir)
     except Interrupted as stop:
@@ -83,7 +91,7 @@ def run(arguments: list[str]) -> int:
         return stop.exit_status
     except KeyboardInterrupt:
         print(f"Stopped. What was saved is kept; the same command resumes:\n  {backend.command_line()}")
-        return 128 + signal.SIGINT
+        return processes.leave(128 + signal.SIGINT)
     return 0
 
 

@@ -50,6 +50,7 @@ def describe() -> dict[str, Any]:
         "device": _cpu_name() if device.platform == "cpu" else device.device_kind,
         "platform": device.platform,
         "device_count": jax.device_count(),
+        "processes": jax.process_count(),
         "cpu_cores": os.cpu_count(),
         "python": platform.python_version(),
         "versions": {name: version for name in PACKAGES if (version := _version(name))},

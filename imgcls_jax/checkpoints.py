@@ -45,9 +45,15 @@ class Checkpoints:
                 if child.is_dir() and not any(child.iterdir()):  # Orbax would take an empty folder for a checkpoint
                     child.rmdir()
         self._best = _Best()
+        if not read_only:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        own = jax.process_index()
         self._manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
+                # Of several processes each has checkpoints of its own, or none: Orbax is not to wait for the others.
+                multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own}),
+                create=False,
                 # Of the newest two one may turn out damaged. Orbax' own ranking by metrics would need a file more.
                 preservation_policy=AnyPreservationPolicy([LatestN(2), self._best]),
                 cleanup_tmp_directories=not read_only,

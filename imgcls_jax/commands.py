@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
-from imgcls_jax import backend
+from imgcls_jax import backend, processes
 from imgcls_jax.data import checks
 from imgcls_jax.errors import DataError, RunError, choose
 from imgcls_jax.run_folder import (
@@ -62,18 +62,20 @@ def train(config: ConfigDict, workdir: Path) -> RunFolder:
 
     config = checked(config)
     run = RunFolder(workdir)
-    if finished(config, run):
-        return run
     backend.configure(cpu_devices=config.train.cpu_devices)
-    if not run.begun:
+    theirs, begun, over = processes.from_first(lambda: _look(run, config))
+    processes.check_same("config", config.to_json_best_effort(), theirs)
+    if over:
+        return run
+    if not begun:
         pretrained.fetch(config)  # first of all, since it is what may not be there
     splits = data.load(config.data)
-    if run.begun:
+    processes.check_same("data", splits.fingerprint, processes.from_first(lambda: splits.fingerprint))
+    if begun and processes.first():
         _check_data(run, splits)
     log.info("%s", checks.summary(splits.report))
     with run.locked():
         _train(config, run, splits)
-    log.info("%s", _figures(run))
     return run
 
 
@@ -97,19 +99,34 @@ def finished(config: ConfigDict, run: RunFolder) -> bool:
     return run.finished
 
 
+def _look(run: RunFolder, config: ConfigDict) -> tuple[str, bool, bool]:
+    """The config as JSON, and whether its run has begun and is finished."""
+    return config.to_json_best_effort(), run.begun, finished(config, run)
+
+
 def _train(config: ConfigDict, run: RunFolder, splits: "Splits") -> None:
     from imgcls_jax.evaluation import predict, teacher
     from imgcls_jax.training import loop, recorder
 
+    environment = backend.describe() | {"data_fingerprint": splits.report["fingerprint"]}
+    if processes.first() and run.begun and (before := run.environment["device_count"]) != environment["device_count"]:
+        log.info(
+            "The run was on %s so far and goes on on %d: its numbers will agree with those of either to rounding.",
+            f"{before} device{'s' * (before > 1)}",
+            environment["device_count"],
+        )
     run.write_json(CONFIG, config.to_dict())
-    run.write_json(ENVIRONMENT, backend.describe() | {"data_fingerprint": splits.report["fingerprint"]})
+    run.write_json(ENVIRONMENT, environment)
     run.write_json(DATA, splits.report)
     loop.train(config, run, teacher.taught(config, splits, run.path / TEACHER))
+    if not processes.first():
+        return
     if not (run.path / TEST).exists():
         predict.test(run, splits)
     recorder.write_results(run)
     _report(run, splits)
     recorder.write_images(run, step=run.test["best_step"], names=("samples.png", "confusion.png"))
+    log.info("%s", _figures(run))
 
 
 def profile(config: ConfigDict, workdir: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from imgcls_jax import run_files
+from imgcls_jax import processes, run_files
 from imgcls_jax.errors import RunError
 
 CONFIG = "config.json"
@@ -66,7 +66,9 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any], *, free: Iterabl
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that is either whole or not there, whenever the process is killed."""
+    """Writes a file that is either whole or not there, whenever the process is killed. Only the first process does."""
+    if not processes.first():
+        return
     partial = path.with_name(f".{path.name}.partial")
     with open(partial, "wb") as file:
         file.write(content)
@@ -159,8 +161,11 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Keeps other processes from training into this folder, which is made; the lock ends with its process.
 
-        Raises RunError where another process has it.
+        Raises RunError where another process has it. Of several processes of one training only the first asks for it.
         """
+        if not processes.first():
+            yield
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = open(self.path / LOCK, "a")

@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from imgcls_jax import processes
 from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import filled_batches
 from imgcls_jax.errors import ConfigError
@@ -31,10 +32,15 @@ def taught(config: ConfigDict, data: Splits, file: Path | None = None) -> Splits
     teacher = (config.get("objective") or {}).get("teacher")
     if not teacher:
         return data
+    return _with(data, processes.from_first(lambda: _log_probabilities(teacher, data, file)))
+
+
+def _log_probabilities(teacher: str, data: Splits, file: Path | None) -> np.ndarray:
+    """float32 [N, K] of the training images."""
     if file and file.exists():
         with np.load(file, allow_pickle=False) as arrays:
             if str(arrays["fingerprint"]) == data.train.fingerprint:
-                return _with(data, arrays["log_probabilities"])
+                return arrays["log_probabilities"]
     classifier = classifiers.load(teacher)
     for what, theirs, ours in (
         ("classes", classifier.class_names, data.train.class_names),
@@ -49,7 +55,7 @@ def taught(config: ConfigDict, data: Splits, file: Path | None = None) -> Splits
     found = log_probabilities(_probabilities(classifier, data.train.images)).astype(np.float32)
     if file:
         write_npz(file, log_probabilities=found, fingerprint=np.array(data.train.fingerprint))
-    return _with(data, found)
+    return found
 
 
 def _probabilities(classifier: classifiers.Classifier, images: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from imgcls_jax import trees
+from imgcls_jax import processes, trees
 from imgcls_jax.data.batches import filled_batches
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.training import steps
@@ -67,7 +67,7 @@ def spared(epochs: list[float], features: float) -> str:
 def _compute(embed, variables, images: np.ndarray, *, batch_size: int) -> tuple[np.ndarray, float]:
     parts, times = [], []
     batches = filled_batches(len(images), batch_size)
-    for index in tqdm(batches, "features", unit="batch", leave=False, disable=None):
+    for index in tqdm(batches, "features", unit="batch", leave=False, disable=None if processes.first() else True):
         started = time.perf_counter()
         parts.append(embed(variables, steps.replicate(images[index])))
         times.append(time.perf_counter() - started)

@@ -14,9 +14,9 @@ class Interrupted(Exception):
 
 
 class Interrupt:
-    """The signal that came, or None."""
+    """The signal that came, or 0."""
 
-    received: int | None = None
+    received: int = 0
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from imgcls_jax import trees
+from imgcls_jax import processes, trees
 from imgcls_jax.checkpoints import Checkpoints, shapes
 from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import epoch_batches
@@ -19,7 +19,7 @@ from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
 from imgcls_jax.training import features, recorder, setup, steps
 from imgcls_jax.training.interrupt import Interrupted, catch_signals
 from imgcls_jax.training.losses import cross_entropy
-from imgcls_jax.training.state import Progress, as_trees, from_trees
+from imgcls_jax.training.state import Progress, TrainState, as_trees, from_trees
 
 log = logging.getLogger(__name__)
 
@@ -40,28 +40,31 @@ def train(config: ConfigDict, run: RunFolder, data: Splits) -> None:
 
 
 class _Training:
-    """One call of `train`: what its epochs share."""
+    """One call of `train`: what its epochs share. Of several processes the first one alone has `checkpoints`."""
 
     def __init__(self, config: ConfigDict, run: RunFolder, data: Splits):
         self.config, self.settings, self.data = config, config.train, data
         self.phases = setup.build(config, data)
         self.epochs = sum(phase.config.train.epochs for phase in self.phases)  # at most
-        self.progress = Progress()
-        self.checkpoints = Checkpoints(run.path / CHECKPOINTS)
+        self.checkpoints = Checkpoints(run.path / CHECKPOINTS) if processes.first() else None
         self.pace = math.inf  # seconds that a step of the last dispatch took
-        history: list[dict[str, Any]] = []
-        state = self.phases[0].state
-        if restored := self.checkpoints.restore(self._expected):
-            step, model_tree, training_tree, progress = restored
-            self.progress = Progress(**progress)
-            state = from_trees(self.phase.state, model_tree, training_tree)
-            history = [line for line in run.history if line["epoch"] <= self.progress.epoch]
-            log.info("Resuming %s at step %d, epoch %d.", run.path, step, self.progress.epoch + 1)
-        elif config.model.get("pretrained"):
-            state = setup.with_pretrained(state, config, class_names=data.train.class_names)
+        state, self.progress, history = processes.from_first(lambda: self._beginning(run))
         self.state = steps.replicate(state)
         self._begin()
         self.recorder = recorder.Recorder(run, history=history)
+
+    def _beginning(self, run: RunFolder) -> tuple[TrainState, Progress, list[dict[str, Any]]]:
+        """The state to start from, what was done up to there, and the lines of the epochs done."""
+        state = self.phases[0].state
+        if restored := self.checkpoints.restore(self._expected):
+            step, model_tree, training_tree, saved = restored
+            progress = Progress(**saved)
+            state = from_trees(self.phases[progress.phase].state, model_tree, training_tree)
+            log.info("Resuming %s at step %d, epoch %d.", run.path, step, progress.epoch + 1)
+            return state, progress, [line for line in run.history if line["epoch"] <= progress.epoch]
+        if self.config.model.get("pretrained"):
+            state = setup.with_pretrained(state, self.config, class_names=self.data.train.class_names)
+        return state, Progress(), []
 
     @property
     def phase(self) -> setup.Setup:
@@ -111,7 +114,8 @@ class _Training:
         return self.progress.stopped or self.progress.phase_epochs >= self.phase.config.train.epochs
 
     def close(self) -> None:
-        self.checkpoints.close()
+        if self.checkpoints:
+            self.checkpoints.close()
         self.recorder.close()
 
     def _epoch(self, interrupt) -> None:
@@ -140,17 +144,18 @@ class _Training:
             progress.correct += float(correct.sum())
             seconds = time.perf_counter() - started
             progress.seconds += seconds
-            self.pace = seconds / count
+            self.pace = processes.highest(seconds / count)
             seen = progress.step_in_epoch * size
             bar.update(count, loss=progress.loss_sum / seen, accuracy=progress.correct / seen)
-            if interrupt.received and progress.step_in_epoch < steps_per_epoch:
+            asked = int(processes.highest(interrupt.received))
+            if asked and progress.step_in_epoch < steps_per_epoch:
                 bar.close()
                 self._save()
-                raise Interrupted(interrupt.received)
+                raise Interrupted(asked)
         bar.close()
         self._finish_epoch()
-        if interrupt.received:
-            raise Interrupted(interrupt.received)
+        if asked := int(processes.highest(interrupt.received)):
+            raise Interrupted(asked)
 
     def _finish_epoch(self) -> None:
         progress = self.progress
@@ -235,6 +240,8 @@ class _Training:
         return int(steps.fetch(self.state.step))
 
     def _save(self) -> None:
+        if not self.checkpoints:
+            return
         model, training = steps.fetch(as_trees(self.state))
         self.checkpoints.save(
             int(training["step"]), model=model, training=training, progress=dataclasses.asdict(self.progress)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from imgcls_jax import processes
 from imgcls_jax.run_folder import METRICS, TENSORBOARD, RunFolder, flat_options
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ class Recorder:
         """Adds an epoch's line."""
         tensorboard = self.tensorboard  # which has the lines before this one
         self.history.append(line)
+        if not processes.first():
+            return
         with open(self._run.path / METRICS, "a") as file:
             file.write(json.dumps(line) + "\n")
         _write_line(tensorboard, line)
@@ -110,7 +113,7 @@ class EpochProgress:
             unit="step",
             leave=False,
             file=sys.stderr,
-            disable=not sys.stderr.isatty(),
+            disable=not (sys.stderr.isatty() and processes.first()),
         )
 
     def update(self, steps: int, *, loss: float, accuracy: float) -> None:

@@ -76,11 +76,16 @@ def build_model(config: ConfigDict, *, num_classes: int) -> tuple[nn.Module, Tra
 
 
 def build_predict(
-    config: ConfigDict, model: nn.Module, transform: Transform, *, adaptation: Adaptation = EVERYTHING
+    config: ConfigDict,
+    model: nn.Module,
+    transform: Transform,
+    *,
+    adaptation: Adaptation = EVERYTHING,
+    together: bool = False,
 ) -> Callable[..., np.ndarray]:
     """As `steps.make_predict`, with the views of the config."""
     options = {"batch_size": config.train.eval_batch_size, "views": views(config), "adaptation": adaptation}
-    return steps.make_predict(model, transform, **options)
+    return steps.make_predict(model, transform, **options, together=together)
 
 
 def views(config: ConfigDict) -> Sequence[tuple[float, View]]:
@@ -123,9 +128,9 @@ def _build(
     if same_images and _caches_features(config, model, adaptation, train_transform, image, data):
         options = {"batch_size": settings.eval_batch_size, "adaptation": adaptation}
         embed = steps.make_predict(model, transform, method="encode", **options)
-        predict = steps.make_predict(model, _AsTheyAre(), method="head", **options)
+        predict = steps.make_predict(model, _AsTheyAre(), method="head", together=True, **options)
     else:
-        predict = build_predict(config, model, transform, adaptation=adaptation)
+        predict = build_predict(config, model, transform, adaptation=adaptation, together=True)
     train = steps.make_train(
         model,
         _AsTheyAre() if embed else train_transform,

@@ -5,7 +5,7 @@ transforms it, and works on it. An image's row is its index in the data set wher
 window of the epoch does, and the row is its place in that (`Feed`). The number of steps is an argument, not part of the
 compiled program: the last dispatch of an epoch, or a resumed one, runs the same code and so gives the same bits.
 `jax.pmap` splits each batch over the devices; everything is averaged over them, so that their number changes nothing
-but rounding.
+but rounding. Of several processes each feeds its own devices their part of the batch.
 """
 
 import dataclasses
@@ -20,6 +20,8 @@ import optax
 from clu import metrics
 from flax import linen as nn
 from jax import lax
+from jax.experimental import multihost_utils
+from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from imgcls_jax import trees
@@ -54,8 +56,8 @@ def check_batch_size(name: str, size: int) -> None:
 
 
 def replicate(tree: Any) -> Any:
-    """A copy of the tree on every device."""
-    mesh = Mesh(np.array(jax.devices()), (AXIS,))
+    """A copy of the tree on every device of this process."""
+    mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
@@ -170,7 +172,7 @@ def make_train(
             return losses.mean(), (losses, logits, model_state)
 
         grads, (losses, logits, model_state) = jax.grad(loss_fn, has_aux=True)(trainable)
-        grads, model_state = mean_over_devices((grads, model_state))
+        grads, model_state = _mean((grads, model_state))
         updates, opt_state = optimizer.update(grads, state.opt_state, trainable)
         rate = schedule(state.step - state.phase_start) * state.rate_scale
         trainable = jax.tree.map(lambda p, u: p - (rate * u).astype(p.dtype), trainable, updates)
@@ -201,6 +203,14 @@ def make_train(
     return TrainSteps(mapped, jax.random.key(seed))
 
 
+def _mean(tree: Any) -> Any:
+    """`mean_over_devices`; between processes of one vector, since every sum over a network takes its time."""
+    if jax.process_count() == 1:
+        return mean_over_devices(tree)
+    vector, as_tree = ravel_pytree(tree)
+    return as_tree(mean_over_devices(vector))
+
+
 def mean_over_views(
     model: nn.Module,
     variables: Any,
@@ -222,11 +232,13 @@ def make_predict(
     views: Sequence[tuple[float, View]] = VIEWS["none"],
     adaptation: Adaptation = EVERYTHING,
     method: str = "__call__",
+    together: bool = False,
 ) -> Callable[[Any, jax.Array | Streamed], np.ndarray]:
     """Returns predict(variables, images) -> logits float32 [N, K], for variables and images as of `place_images`.
 
     The logits are the weighted mean over the `views` of an image; of another `method` of the model it gives what that
-    one does. The last batch is filled up with the first images, whose logits there are dropped.
+    one does. The last batch is filled up with the first images, whose logits there are dropped. together: whether
+    several processes share the work, so that all must call it; otherwise each has its own.
     """
 
     def dispatch(variables, images, indices, count):
@@ -239,7 +251,8 @@ def make_predict(
         everything = jnp.zeros((len(indices), *shape), jnp.float32)
         return lax.fori_loop(0, count, lambda i, out: out.at[i].set(logits(indices[i])), everything)
 
-    mapped = jax.pmap(dispatch, axis_name=AXIS, in_axes=(None, None, 0, None))
+    devices = None if together else jax.local_devices()  # None is all
+    mapped = jax.pmap(dispatch, axis_name=AXIS, in_axes=(None, None, 0, None), devices=devices)
 
     def predict(variables, images) -> np.ndarray:
         indices, found = filled_batches(len(images), batch_size), []
@@ -248,7 +261,8 @@ def make_predict(
             most = min(most, images.steps(batch_size))
             windows = images.windows(indices, place=replicate, most=most)
         for placed, rows in windows:
-            logits = np.asarray(mapped(variables, placed, split(rows, most), np.int32(len(rows))))
+            logits = mapped(variables, placed, split(rows, most, together=together), np.int32(len(rows)))
+            logits = multihost_utils.process_allgather(logits, tiled=True) if together else np.asarray(logits)
             logits = logits.swapaxes(0, 1)[: len(rows)]
             found.append(logits.reshape(len(rows) * batch_size, *logits.shape[3:]))
         return np.concatenate(found)[: len(images)]
@@ -257,7 +271,7 @@ def make_predict(
 
 
 def place(dataset: Dataset, *, budget: float | None = None) -> tuple[jax.Array | Streamed, dict[str, jax.Array]]:
-    """Images uint8 [N, H, W, C], as of `place_images`, and targets, as of `Dataset.targets`, whole on every device."""
+    """Images uint8 [N, H, W, C], as of `place_images`, and targets, as of `Dataset.targets`, whole on each device."""
     return place_images(dataset.images, budget=budget), replicate(dataset.targets)
 
 
@@ -295,9 +309,14 @@ class Feed:
         return data, split(indices, self._most), count, split(rows, self._most) if self._streams else None
 
 
-def split(batches: np.ndarray, steps: int) -> np.ndarray:
-    """Batches of indices int32 [k, B], k <= steps -> int32 [devices, steps, B / devices], padded with zeros."""
+def split(batches: np.ndarray, steps: int, *, together: bool = True) -> np.ndarray:
+    """Batches of indices int32 [k, B], k <= steps -> int32 [own devices, steps, B / devices], padded with zeros.
+
+    Of several processes that work `together` each gets its part of B, otherwise all of it.
+    """
     k, size = batches.shape
     padded = np.zeros((steps, size), np.int32)
     padded[:k] = batches
-    return padded.reshape(steps, jax.device_count(), -1).swapaxes(0, 1)
+    own = jax.local_device_count()
+    devices, start = (jax.device_count(), jax.process_index() * own) if together else (own, 0)
+    return padded.reshape(steps, devices, -1).swapaxes(0, 1)[start : start + own]

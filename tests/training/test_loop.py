@@ -89,10 +89,10 @@ def test_interrupted_and_resumed_it_equals_the_uninterrupted_run(tmp_path, dispa
     left = iter(range(dispatches))
     split = steps.split
 
-    def interrupting(*args):
+    def interrupting(*args, **options):
         if next(left, None) == dispatches - 1:
             signal.raise_signal(signal.SIGTERM)
-        return split(*args)
+        return split(*args, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop.steps, "split", interrupting)
