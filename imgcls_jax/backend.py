@@ -5,11 +5,12 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import jax
+
+from imgcls_jax import console
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "clu", "ml-collections", "numpy", "imgcls_jax")
 
@@ -45,7 +46,7 @@ def describe() -> dict[str, Any]:
     """Devices, versions, commit and command of this process, JSON-ready."""
     device = jax.devices()[0]
     return {
-        "command": command_line(),
+        "command": console.command_line(),
         "device": _cpu_name() if device.platform == "cpu" else device.device_kind,
         "platform": device.platform,
         "device_count": jax.device_count(),
@@ -54,12 +55,6 @@ def describe() -> dict[str, Any]:
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
         "commit": _commit(),
     }
-
-
-def command_line() -> str:
-    """The command line as a user would type it: without the paths of this machine."""
-    program, *arguments = sys.argv
-    return " ".join(["python", os.path.basename(program), *arguments])
 
 
 def _version(package: str) -> str | None:

@@ -6,7 +6,7 @@ import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
@@ -62,11 +62,12 @@ def train(config: ConfigDict, workdir: Path) -> RunFolder:
     if run.finished:
         log.info("%s is finished.\n%s", run.path, _figures(run))
         return run
+    run.check_writable()
     backend.configure(cpu_devices=config.train.cpu_devices)
     if not run.begun:
         pretrained.fetch(config)  # first of all, since it is what may not be there
     splits = data.load(config.data)
-    if run.begun:
+    if run.begun and (run.path / DATA).exists():
         _check_data(run, splits)
     log.info("%s", checks.summary(splits.report))
     with run.locked():
@@ -83,10 +84,9 @@ def _train(config: ConfigDict, run: RunFolder, splits: "Splits") -> None:
     run.write_json(ENVIRONMENT, backend.describe() | {"data_fingerprint": splits.report["fingerprint"]})
     run.write_json(DATA, splits.report)
     loop.train(config, run, teacher.taught(config, splits, run.path / TEACHER))
-    if not (run.path / TEST).exists():
+    if not ((run.path / TEST).exists() and (run.path / PREDICTIONS).exists()):
         predict.test(run, splits)
-    _report(run, splits)
-    recorder.write_images(run, step=run.test["best_step"], names=("samples.png", "confusion.png"))
+    _report(run, splits, before_page=recorder.write_pictures)
 
 
 def profile(config: ConfigDict, workdir: Path) -> None:
@@ -127,14 +127,14 @@ def report(folders: list[str]) -> None:
         log.info("%s", run.path / REPORT)
 
 
-def _report(run: RunFolder, splits: "Splits") -> None:
+def _report(run: RunFolder, splits: "Splits", **options: Any) -> None:
     from imgcls_jax.evaluation import calibration, predict
     from imgcls_jax.reporting import run_report
 
     if run.validation_predictions is None:
         predict.add_validation(run, splits)
     calibration.write(run)
-    run_report.write(run, train=splits.train, test=splits.test)
+    run_report.write(run, train=splits.train, test=splits.test, **options)
 
 
 def robustness(folders: list[str], limit: int = 0) -> None:
@@ -261,6 +261,9 @@ def _check_folder(run: RunFolder, config: ConfigDict) -> None:
         if CONFIG not in files and files - {PROFILE, SHOWN}:
             raise RunError(f"{run.path} holds other files and no run. Give another --workdir, or empty it.")
         return  # what was refused, or failed, before its first checkpoint stands in nobody's way
+    if not (run.path / CONFIG).exists() and (run.path / DATA).exists():  # deleted, since it was damaged
+        log.warning("%s is missing: the run is taken for one of this config.", run.path / CONFIG)
+        return
     theirs, ours = flat_options(run.config), flat_options(ConfigDict(json.loads(json.dumps(config.to_dict()))))
     differs = [
         f"  {key}: {theirs.get(key, 'not set')!r} there, {ours.get(key, 'not set')!r} now"

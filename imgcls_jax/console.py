@@ -1,6 +1,8 @@
 """What a process of this package says on the terminal."""
 
 import logging
+import os
+import sys
 
 from absl import logging as absl_logging
 
@@ -12,3 +14,9 @@ def set_up() -> None:
     log.setLevel(logging.INFO)
     log.propagate = False
     absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax writes forty lines a checkpoint
+
+
+def command_line() -> str:
+    """The command line as a user would type it: without the paths of this machine."""
+    program, *arguments = sys.argv
+    return " ".join(["python", os.path.basename(program), *arguments])

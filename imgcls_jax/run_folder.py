@@ -1,18 +1,20 @@
 """The files of a run folder: their names, and how they are read and written, in one place."""
 
 import contextlib
+import errno
 import fcntl
 import io
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from imgcls_jax.errors import RunError
+from imgcls_jax.errors import RunError, UserError
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"  # versions, device, commit, data fingerprint, command
@@ -41,6 +43,8 @@ WHERE = (
     *("adapt.feature_cache", "adapt.feature_folder", "adapt.feature_disk"),
 )
 
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # system errors that are no fault of a program
+
 
 def flat_options(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested options by path: {"optimizer.name": "adam", ...}."""
@@ -63,14 +67,42 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any], *, free: Iterabl
     ]
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Within, what fails since there is no room at `path`, or no writing, fails with a RunError that says so."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # Orbax and TensorFlow have errors of their own, with the system's words in their text
+        chain = [error]
+        while cause := chain[-1].__cause__ or chain[-1].__context__:
+            chain.append(cause)
+        texts = " ".join(map(str, chain))
+        reason = next((words for words in map(os.strerror, UNWRITABLE) if words in texts), None)
+        if not reason:
+            raise
+        raise RunError(
+            f"{path} cannot be written: {reason}. Nothing that was saved is lost: where there is room again, the same "
+            "command goes on from there."
+        ) from error
+
+
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that is either whole or not there, whenever the process is killed."""
+    """Writes a file that is either whole or not there, whenever the process is killed.
+
+    Raises RunError where there is no room for it.
+    """
     partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with writing(path), open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)  # it would take room where there is none
+        raise
 
 
 def write_npz(path: Path, **arrays: np.ndarray) -> None:
@@ -98,7 +130,7 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        return (self.path / REPORT).exists()
+        return all((self.path / name).exists() for name in (TEST, PREDICTIONS, REPORT))
 
     @property
     def config(self) -> ConfigDict:
@@ -119,43 +151,62 @@ class RunFolder:
     @property
     def history(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl: one dict an epoch, oldest first. A last line cut off by a kill is left out."""
-        return [json.loads(line) for line in self._file(METRICS).read_text().split("\n")[:-1]]
+        text = self._file(METRICS).read_text(errors="replace")
+        try:
+            return [json.loads(line) for line in text.split("\n")[:-1]]
+        except ValueError as error:
+            raise self._damaged(METRICS, error) from error
 
     @property
     def predictions(self) -> tuple[np.ndarray, np.ndarray]:
         """The test set's probabilities, float32 [N, K], and labels, int32 [N]."""
-        with np.load(self._file(PREDICTIONS), allow_pickle=False) as arrays:
-            return arrays["probabilities"], arrays["labels"]
+        arrays = self._predictions()
+        return arrays["probabilities"], arrays["labels"]
 
     @property
     def validation_predictions(self) -> tuple[np.ndarray, np.ndarray] | None:
         """The same of the validation set; None in folders of versions that did not keep them."""
-        with np.load(self._file(PREDICTIONS), allow_pickle=False) as arrays:
-            if "validation_labels" not in arrays:
-                return None
-            return arrays["validation_probabilities"], arrays["validation_labels"]
+        arrays = self._predictions()
+        if "validation_labels" not in arrays:
+            return None
+        return arrays["validation_probabilities"], arrays["validation_labels"]
+
+    def check_writable(self) -> None:
+        """Raises RunError where the folder can neither be written into nor made."""
+        there = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise RunError(f"{self.path} cannot be a run folder: {there} is a file. Give another --workdir.")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise RunError(
+                f"{self.path} cannot be written: {there} is read-only for this user. Give another --workdir, or make "
+                "it writable."
+            )
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, patience: float = 0.0) -> Iterator[None]:
         """Keeps other processes from training into this folder, which is made; the lock ends with its process.
 
-        Raises RunError where another process has it.
+        patience: seconds to wait for another process to end. Raises RunError where it does not, and where there is no
+        room left to write.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / LOCK, "a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RunError(
-                    f"Another process is training into {self.path}. Wait until it is done, or give another --workdir."
-                ) from error
-            yield
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            with open(self.path / LOCK, "a") as file:
+                latest = time.monotonic() + patience
+                while not _lock(file):
+                    if time.monotonic() >= latest:
+                        raise RunError(
+                            f"Another process is training into {self.path}. Wait until it is done, or give another "
+                            "--workdir."
+                        )
+                    time.sleep(0.1)
+                yield
 
     def read_json(self, name: str) -> Any:
         try:
-            return json.loads(self._file(name).read_text())
+            return json.loads(self._file(name).read_bytes())
         except ValueError as error:
-            raise RunError(f"{self.path / name} is not valid JSON ({error}).") from error
+            raise self._damaged(name, error) from error
 
     def write_json(self, name: str, content: Any) -> None:
         write_atomically(self.path / name, (json.dumps(content, indent=1) + "\n").encode())
@@ -163,9 +214,31 @@ class RunFolder:
     def write_history(self, lines: Iterable[dict[str, Any]]) -> None:
         write_atomically(self.path / METRICS, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
+    def _predictions(self) -> dict[str, np.ndarray]:
+        file = self._file(PREDICTIONS)
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except Exception as error:  # a damaged file can raise nearly anything
+            raise self._damaged(PREDICTIONS, error) from error
+
+    def _damaged(self, name: str, error: Exception) -> RunError:
+        return RunError(
+            f"{self.path / name} is damaged ({error}). Delete it and {REPORT}, and the run's command writes both anew."
+        )
+
     def _file(self, name: str) -> Path:
         file = self.path / name
         if not file.exists():
             what = "a run folder: a folder that launch.py trained into" if self.path.is_dir() else "there"
             raise RunError(f"{file} is missing; {self.path} is not {what}, or its run has not got that far.")
         return file
+
+
+def _lock(file: IO) -> bool:
+    """Takes the lock on the file, unless another process has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False

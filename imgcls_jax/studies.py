@@ -18,6 +18,8 @@ from imgcls_jax.training.interrupt import Interrupted
 
 log = logging.getLogger(__name__)
 
+PATIENCE = 60.0  # seconds that a run may take to end once its study is gone
+
 
 def train(config: ConfigDict, workdir: Path) -> None:
     """Trains every row of the study with every seed, in turn, and writes the comparison beside the run folders.
@@ -27,6 +29,11 @@ def train(config: ConfigDict, workdir: Path) -> None:
     the others are trained all the same; then the table has the rows that are whole, and RunError names the runs that
     failed.
     """
+    with RunFolder(workdir).locked():
+        _train_rows(config, workdir)
+
+
+def _train_rows(config: ConfigDict, workdir: Path) -> None:
     from imgcls_jax.reporting import compare
 
     if not config.seeds:
@@ -102,6 +109,9 @@ def _run(config: ConfigDict, folder: Path) -> None:
     console.set_up()
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     try:
+        if folder.exists():
+            with RunFolder(folder).locked(patience=PATIENCE):
+                pass  # the run of a study that was just killed has saved, and ended
         commands.train(config, folder)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -49,19 +49,19 @@ class _Training:
         self.progress = Progress()
         self.checkpoints = Checkpoints(run.path / CHECKPOINTS)
         self.pace = math.inf  # seconds that a step of the last dispatch took
-        history: list[dict[str, Any]] = []
         state = self.phases[0].state
         if restored := self.checkpoints.restore(self._expected):
             step, model_tree, training_tree, progress = restored
+            if "history" not in progress:  # of an older version
+                progress["history"] = [line for line in run.history if line["epoch"] <= progress["epoch"]]
             self.progress = Progress(**progress)
             state = from_trees(self.phase.state, model_tree, training_tree)
-            history = [line for line in run.history if line["epoch"] <= self.progress.epoch]
             log.info("Resuming %s at step %d, epoch %d.", run.path, step, self.progress.epoch + 1)
         elif config.model.get("pretrained"):
             state = setup.with_pretrained(state, config, class_names=data.train.class_names)
         self.state = steps.replicate(state)
         self._begin()
-        self.recorder = recorder.Recorder(run, history=history)
+        self.recorder = recorder.Recorder(run, history=self.progress.history)
 
     @property
     def phase(self) -> setup.Setup:
