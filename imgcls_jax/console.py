@@ -13,7 +13,8 @@ def set_up() -> None:
     log.addHandler(logging.StreamHandler())
     log.setLevel(logging.INFO)
     log.propagate = False
-    absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax writes forty lines a checkpoint
+    # Orbax writes forty lines a checkpoint, and of an error, which it raises as well, the traceback of each thread.
+    absl_logging.set_verbosity(absl_logging.FATAL)
 
 
 def command_line() -> str:

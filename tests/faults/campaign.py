@@ -43,9 +43,9 @@ class Campaign:
     def kill_runs(self, count: int) -> None:
         """Kills runs, in chains of AIMS, until there are `count` kills."""
         lengths, expected = self.undisturbed()
-        with tqdm(total=count, desc="kills", unit="kill", disable=None) as bar:
+        with tqdm(total=count, desc="kills", unit="kill", mininterval=2) as bar:
             for number in range(count):
-                if bar.n >= count:
+                if len(self.kills) >= count:
                     break
                 run = self.folder / f"chain{number}"
                 found = self._without_loss(
@@ -54,7 +54,7 @@ class Campaign:
                 if found is not None:
                     self._without_loss(run.name, lambda run=run: _same(expected, outcome.of(run)))
                 self.kills += found or []
-                bar.update(max(len(found or []), 1))
+                bar.update(len(found or []))
 
     def kill_studies(self, count: int) -> None:
         """Kills so many studies, in chains of STUDY_AIMS."""
@@ -63,7 +63,7 @@ class Campaign:
         runs = [path.name for path in whole.iterdir() if path.is_dir()]
         lengths[STUDY_STAGES[0]] = 4.0  # about as long as a run takes
         expected = {"table.csv": outcome.of_table(whole)} | {name: outcome.of(whole / name) for name in runs}
-        for number in tqdm(range(count), desc="studies", unit="study", disable=None):
+        for number in tqdm(range(count), desc="studies", unit="study", mininterval=2):
             study = self.folder / f"study{number}"
             found = self._without_loss(
                 study.name, lambda study=study: kills.kill_study(study, STUDY_AIMS, draw=self.draw, lengths=lengths)
@@ -82,7 +82,7 @@ class Campaign:
         _, expected = self.undisturbed()
         begun = self.folder / "begun"
         faults.begin(begun)
-        for name, fault in tqdm(faults.FAULTS.items(), desc="faults", unit="fault", disable=None):
+        for name, fault in tqdm(faults.FAULTS.items(), desc="faults", unit="fault", mininterval=2):
             case = faults.Case(self.folder / name.replace(" ", "-"), self.folder / "whole", begun, expected)
             try:
                 self._without_loss(name, lambda fault=fault, case=case: fault(case))
@@ -105,6 +105,7 @@ class Campaign:
             raise
         except Exception as loss:  # whatever it is, the campaign goes on
             self.losses[name] = f"{type(loss).__name__}: {loss}"
+            tqdm.write(f"LOST: {name}: {self.losses[name]}")
             return None
 
     def figures(self) -> dict[str, Any]:

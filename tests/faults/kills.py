@@ -17,7 +17,7 @@ LAST_STEP = 1610  # of tests/faults/tiny.py: 10 epochs
 RUNS = 4  # of tests/faults/tiny_study.py
 # Seconds within which a kill falls after its stage was seen to begin; the others' are taken from an undisturbed run.
 LENGTHS = {"start-up": 3.0, "training": 0.2, "checkpointing": 0.05}
-PACE = 0.0005  # seconds between two looks
+PACE = 0.001  # seconds between two looks
 
 
 @dataclasses.dataclass(frozen=True)

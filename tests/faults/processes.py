@@ -28,6 +28,9 @@ FORKING.set_forkserver_preload(
     ]
 )
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in a shell's background, whose processes would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 class Launched:
     """One process of launch.py; what it prints goes into the file `output`."""
@@ -77,8 +80,9 @@ def _launch(
     compiled: the folder of compiled programs, if it is another.
     """
     with open(output, "wb") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+        cat = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file) if largest_file else None
+        for stream in (1, 2):  # through a process that is not bound by largest_file
+            os.dup2(cat.stdin.fileno() if cat else file.fileno(), stream)
     if largest_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     if clock:
@@ -88,4 +92,11 @@ def _launch(
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
     sys.argv = ["launch.py", *arguments]
-    runpy.run_path("launch.py", run_name="__main__")
+    try:
+        runpy.run_path("launch.py", run_name="__main__")
+    finally:
+        sys.stdout.flush()
+        if cat:
+            cat.stdin.close()
+            os.closerange(1, 3)
+            cat.wait()
