@@ -64,13 +64,15 @@ class Checkpoints:
         `progress` is JSON-ready; its "best_step" is the step to keep as the best.
         """
         self._best.step = progress["best_step"]
-        hashes = {"model": trees.digest(model), "training": trees.digest(training), "progress": _digest(progress)}
+        hashes = {"model": trees.digest(model), "training": trees.digest(training)}
         saved = self._manager.save(
             step,
             args=ocp.args.Composite(
                 model=ocp.args.StandardSave(model),
                 training=ocp.args.StandardSave(training),
-                progress=ocp.args.JsonSave({"progress": progress, "hashes": hashes}),
+                progress=ocp.args.JsonSave(
+                    {"progress": progress, "hashes": hashes, "progress_hash": _digest(progress)}
+                ),
             ),
         )
         if not saved:
@@ -143,7 +145,7 @@ class Checkpoints:
                 step, args=ocp.args.Composite(**arguments, progress=ocp.args.JsonRestore())
             )
             saved = restored["progress"]
-            if saved["hashes"].get("progress") not in (None, _digest(saved["progress"])):  # None: of older versions
+            if saved.get("progress_hash") not in (None, _digest(saved["progress"])):  # None: of an older version
                 raise ValueError("the SHA-256 of its progress is not the one saved with it")
             for name, tree in expected.items():
                 if tree is not None and jax.tree.map(np.shape, restored[name]) != jax.tree.map(np.shape, tree):

@@ -217,7 +217,7 @@ class RunFolder:
     def _predictions(self) -> dict[str, np.ndarray]:
         file = self._file(PREDICTIONS)
         try:
-            with np.load(file, allow_pickle=False) as arrays:
+            with open(file, "rb") as content, np.load(content, allow_pickle=False) as arrays:
                 return dict(arrays)
         except Exception as error:  # a damaged file can raise nearly anything
             raise self._damaged(PREDICTIONS, error) from error

@@ -381,9 +381,8 @@ def second_signal_while_it_saves(case):
 @fault
 def cache_of_compiled_programs_cut_off(case):
     """As a kill leaves it while JAX writes it."""
-    kept = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
-    damaged = kept.with_name(f"{kept.name}-damaged")
-    shutil.copytree(kept, damaged)
+    damaged = case.folder.with_name("damaged-programs")
+    shutil.copytree(os.environ["JAX_COMPILATION_CACHE_DIR"], damaged)
     for file in _files(damaged):
         _cut(file)
     case.resumes(compiled=damaged)
