@@ -54,8 +54,9 @@ def finished_runs(workdir: Path) -> int:
     return len(list(workdir.glob("*/report.html")))
 
 
-def study_stage(workdir: Path, printed: str = "") -> str:
-    return STUDY_STAGES[finished_runs(workdir) == RUNS]
+def study_stage(workdir: Path, printed: str) -> str:
+    """The same of a study, which goes through its runs before its table, though they are finished."""
+    return STUDY_STAGES[finished_runs(workdir) == RUNS and f"run {RUNS} of {RUNS}" in printed]
 
 
 def undisturbed(workdir: Path, config: str = "tiny") -> dict[str, float]:
@@ -98,7 +99,7 @@ def kill_study(workdir: Path, aims: Sequence[str], *, draw: random.Random, lengt
 
         def look() -> bool:
             begun = f"run {number} of {RUNS}" in process.printed
-            return begun if aim == STUDY_STAGES[0] else study_stage(workdir) == aim
+            return begun if aim == STUDY_STAGES[0] else study_stage(workdir, process.printed) == aim
 
         return look
 
