@@ -1,5 +1,6 @@
 # make quickstart   sets everything up and trains a first model, without a download of data
 # make test         sets everything up and runs ruff and pytest
+# make faults       kills training and breaks its files, again and again: a quarter of an hour or more
 # make parity       compares the ported architectures with torchvision and Keras, in an environment of its own
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +8,7 @@ VENV ?= .venv
 PARALLEL ?= -n 2 --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: quickstart test parity format clean
+.PHONY: quickstart test faults parity format clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python launch.py --config configs/quickstart.py
@@ -16,6 +17,9 @@ test: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/python -m pytest $(PARALLEL)
+
+faults: $(VENV)/.dev
+	$(VENV)/bin/python -m tests.faults.campaign
 
 parity: $(VENV)-parity/.installed
 	$(VENV)-parity/bin/python -m pytest tests/parity tests/pretrained

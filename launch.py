@@ -55,10 +55,13 @@ def main(arguments: list[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return processes.leave(2)
+    except KeyboardInterrupt:
+        print(f"Stopped. What was saved is kept; the same command resumes:\n  {console.command_line()}")
+        return processes.leave(128 + signal.SIGINT)
 
 
 def run(arguments: list[str]) -> int:
-    from imgcls_jax import backend, commands, dry_run, studies
+    from imgcls_jax import commands, dry_run, studies
     from imgcls_jax.training.interrupt import Interrupted
 
     together = [FLAGS[name].value for name in ("coordinator", "processes", "process")]
@@ -87,11 +90,8 @@ def run(arguments: list[str]) -> int:
     try:
         action(config, workdir)
     except Interrupted as stop:
-        print(f"Stopped by {stop}; everything is saved. The same command resumes:\n  {backend.command_line()}")
+        print(f"Stopped by {stop}; everything is saved. The same command resumes:\n  {console.command_line()}")
         return stop.exit_status
-    except KeyboardInterrupt:
-        print(f"Stopped. What was saved is kept; the same command resumes:\n  {backend.command_line()}")
-        return processes.leave(128 + signal.SIGINT)
     return 0
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import jax
 
+from imgcls_jax import console
+
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "clu", "ml-collections", "numpy", "imgcls_jax")
 
 # XLA's CPU backend has two habits that cost more than they gain here: its YNNPACK convolutions are slower for the
@@ -46,7 +48,7 @@ def describe() -> dict[str, Any]:
     """Devices, versions, commit and command of this process, JSON-ready."""
     device = jax.devices()[0]
     return {
-        "command": command_line(),
+        "command": console.command_line(),
         "device": _cpu_name() if device.platform == "cpu" else device.device_kind,
         "platform": device.platform,
         "device_count": jax.device_count(),
@@ -63,12 +65,6 @@ def peak_memory() -> int:
     figures = jax.devices()[0].memory_stats() or {}
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return figures.get("peak_bytes_in_use") or resident * (1 if sys.platform == "darwin" else 1024)
-
-
-def command_line() -> str:
-    """The command line as a user would type it: without the paths of this machine."""
-    program, *arguments = sys.argv
-    return " ".join(["python", os.path.basename(program), *arguments])
 
 
 def _version(package: str) -> str | None:

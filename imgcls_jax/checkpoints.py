@@ -1,10 +1,12 @@
 """Checkpoints of a run: Orbax behind three functions, and a hash that Orbax does not keep.
 
 A checkpoint holds two trees of NumPy arrays, `model` (what prediction needs) and `training` (the rest of the state),
-and the loop's progress with the SHA-256 of both trees. Orbax writes in the background and finishes with a rename, so
+and the loop's progress with the SHA-256 of all three. Orbax writes in the background and finishes with a rename, so
 that a killed process leaves whole checkpoints only; the hash finds what was damaged later.
 """
 
+import hashlib
+import json
 import logging
 import shutil
 from collections.abc import Callable
@@ -74,7 +76,9 @@ class Checkpoints:
             args=ocp.args.Composite(
                 model=ocp.args.StandardSave(model),
                 training=ocp.args.StandardSave(training),
-                progress=ocp.args.JsonSave({"progress": progress, "hashes": hashes}),
+                progress=ocp.args.JsonSave(
+                    {"progress": progress, "hashes": hashes, "progress_hash": _digest(progress)}
+                ),
             ),
         )
         if not saved:
@@ -86,17 +90,42 @@ class Checkpoints:
         """(step, model, training, progress) of the newest checkpoint that is whole, or None where there is none.
 
         expected: gives for the progress {"model": ..., "training": ...}, trees of the expected shapes. What is damaged
-        is deleted with a warning: training does that part again.
+        is put aside with a warning: training does that part again. Raises RunError where the best is damaged, since
+        that part is not done again.
         """
         for step in sorted(self._manager.all_steps(), reverse=True):
             begun = self._try(step, {})
             restored = begun and self._try(step, expected(begun["progress"]))
             if restored:
                 self._best.step = restored["progress"]["best_step"]
+                self._check_best(step)
                 return step, restored["model"], restored["training"], restored["progress"]
-            shutil.rmtree(self.folder / str(step))
-            self._manager.reload()
+            self._put_aside(step)
         return None
+
+    def _put_aside(self, step: int) -> None:
+        """What cannot be read here, someone may be able to read elsewhere: it is not deleted."""
+        aside = self.folder / f"damaged-{step}"
+        shutil.rmtree(aside, ignore_errors=True)
+        (self.folder / str(step)).rename(aside)
+        log.warning("It now lies in %s, which can be deleted; training does again what it held.", aside)
+        self._manager.reload()
+
+    def _check_best(self, newest: int) -> None:
+        best, steps = self._best.step, self._manager.all_steps()
+        if not 0 < best < newest:
+            return
+        if best not in steps:
+            log.warning(
+                "%s is missing, the best checkpoint: should none that follows be better, the newest is kept.",
+                self.folder / str(best),
+            )
+        elif not self._try(best, {"model": None}):
+            raise RunError(
+                f"{self.folder / str(best)}, the best checkpoint, is damaged; {newest}, the newest, is whole. Put it "
+                f"back from a copy; or delete {self.folder} to train again from the start, to the same result; or "
+                f"delete {self.folder / str(best)} to go on without it, which keeps the newest unless a better follows."
+            )
 
     def restore_best(self, model: Any = None) -> tuple[int, Any]:
         """(step, model) of the best checkpoint; where it is damaged, with a warning, of the newest that is whole.
@@ -122,6 +151,8 @@ class Checkpoints:
                 step, args=ocp.args.Composite(**arguments, progress=ocp.args.JsonRestore())
             )
             saved = restored["progress"]
+            if saved.get("progress_hash") not in (None, _digest(saved["progress"])):  # None: of an older version
+                raise ValueError("the SHA-256 of its progress is not the one saved with it")
             for name, tree in expected.items():
                 if tree is not None and jax.tree.map(np.shape, restored[name]) != jax.tree.map(np.shape, tree):
                     raise ValueError(f"its {name} arrays have other shapes than this model's")
@@ -130,8 +161,12 @@ class Checkpoints:
             return {"progress": saved["progress"]} | {name: restored[name] for name in expected}
         except Exception as error:  # whatever Orbax raises for a damaged one, another may be whole
             reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-            log.warning("Checkpoint %s is damaged (%s): trying the one before.", self.folder / str(step), reason)
+            log.warning("Checkpoint %s is damaged (%s).", self.folder / str(step), reason)
             return None
+
+
+def _digest(progress: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(progress, sort_keys=True).encode()).hexdigest()
 
 
 def shapes(tree: Any) -> Any:

@@ -2,13 +2,11 @@
 
 import json
 import logging
-import os
 import re
-import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
@@ -16,17 +14,13 @@ from imgcls_jax import backend, processes
 from imgcls_jax.data import checks
 from imgcls_jax.errors import DataError, RunError, choose
 from imgcls_jax.run_folder import (
-    CALIBRATION,
     CONFIG,
     DATA,
     ENSEMBLE,
     ENVIRONMENT,
-    EXPLANATION,
-    METRICS,
     PREDICTIONS,
     PROFILE,
     REPORT,
-    ROBUSTNESS,
     SHOWN,
     TEACHER,
     TEST,
@@ -41,16 +35,6 @@ if TYPE_CHECKING:
     from imgcls_jax.data import Splits
 
 log = logging.getLogger(__name__)
-
-# Files that are kept in results/, those of them that are there.
-PUBLISHED = (
-    *(CONFIG, ENVIRONMENT, DATA, METRICS, TEST, PREDICTIONS, REPORT, "dashboard.png"),
-    *(CALIBRATION, "calibration.png"),
-    *(ROBUSTNESS, "robustness.md", "robustness.csv", "robustness.png"),
-    *(EXPLANATION, "explain.png"),
-)
-PUBLISHED_OF_STUDIES = ("table.md", "table.csv", "table.tex", "table.png", "cost.png", "curves.png")
-PUBLISHED_OF_ENSEMBLES = (ENSEMBLE, "ensemble.md", "ensemble.png", PREDICTIONS, CALIBRATION, "calibration.png", REPORT)
 
 
 def train(config: ConfigDict, workdir: Path) -> RunFolder:
@@ -67,11 +51,13 @@ def train(config: ConfigDict, workdir: Path) -> RunFolder:
     processes.check_same("config", config.to_json_best_effort(), theirs)
     if over:
         return run
+    if processes.first():
+        run.check_writable()
     if not begun:
         pretrained.fetch(config)  # first of all, since it is what may not be there
     splits = data.load(config.data)
     processes.check_same("data", splits.fingerprint, processes.from_first(lambda: splits.fingerprint))
-    if begun and processes.first():
+    if begun and processes.first() and (run.path / DATA).exists():
         _check_data(run, splits)
     log.info("%s", checks.summary(splits.report))
     with run.locked():
@@ -121,11 +107,10 @@ def _train(config: ConfigDict, run: RunFolder, splits: "Splits") -> None:
     loop.train(config, run, teacher.taught(config, splits, run.path / TEACHER))
     if not processes.first():
         return
-    if not (run.path / TEST).exists():
+    if not ((run.path / TEST).exists() and (run.path / PREDICTIONS).exists()):
         predict.test(run, splits)
     recorder.write_results(run)
-    _report(run, splits)
-    recorder.write_images(run, step=run.test["best_step"], names=("samples.png", "confusion.png"))
+    _report(run, splits, before_page=recorder.write_pictures)
     log.info("%s", _figures(run))
 
 
@@ -167,14 +152,14 @@ def report(folders: list[str]) -> None:
         log.info("%s", run.path / REPORT)
 
 
-def _report(run: RunFolder, splits: "Splits") -> None:
+def _report(run: RunFolder, splits: "Splits", **options: Any) -> None:
     from imgcls_jax.evaluation import calibration, predict
     from imgcls_jax.reporting import run_report
 
     if run.validation_predictions is None:
         predict.add_validation(run, splits)
     calibration.write(run)
-    run_report.write(run, train=splits.train, test=splits.test)
+    run_report.write(run, train=splits.train, test=splits.test, **options)
 
 
 def index(folders: list[str]) -> None:
@@ -313,6 +298,9 @@ def _check_folder(run: RunFolder, config: ConfigDict) -> None:
         if CONFIG not in files and files - {PROFILE, SHOWN}:
             raise RunError(f"{run.path} holds other files and no run. Give another --workdir, or empty it.")
         return  # what was refused, or failed, before its first checkpoint stands in nobody's way
+    if not (run.path / CONFIG).exists() and (run.path / DATA).exists():  # deleted, since it was damaged
+        log.warning("%s is missing: the run is taken for one of this config.", run.path / CONFIG)
+        return
     theirs, ours = flat_options(run.config), flat_options(ConfigDict(json.loads(json.dumps(config.to_dict()))))
     differs = [
         f"  {key}: {theirs.get(key, 'not set')!r} there, {ours.get(key, 'not set')!r} now"
@@ -371,39 +359,10 @@ def reproduce(folders: list[str]) -> None:
 
 
 def publish(folders: list[str]) -> None:
-    """Copies the small files of finished runs, or of studies of them, to results/NAME; checkpoints stay.
+    """Copies the small files of finished runs, studies or ensembles to results/NAME; checkpoints stay."""
+    from imgcls_jax import publishing
 
-    Raises RunError where a folder is neither, or not finished.
-    """
     if not folders:
         raise RunError("No run folder given: python launch.py --mode publish runs/NAME.")
     for folder in map(Path, folders):
-        if not os.path.isdir(folder):  # a name too long for the file system is none, for it
-            raise RunError(f"There is no folder {folder}.")
-        target = Path("results", folder.resolve().name)
-        if (folder / ENSEMBLE).exists():
-            _copy(folder, target, PUBLISHED_OF_ENSEMBLES)
-        else:
-            _publish_runs(folder, target)
-        log.info("%s", target)
-
-
-def _publish_runs(folder: Path, target: Path) -> None:
-    runs = runs_in([folder])
-    unfinished = [str(run.path) for run in runs if not run.finished]
-    if unfinished:
-        raise RunError(f"Not finished: {', '.join(unfinished)}. Train them first; the same command resumes.")
-    for run in runs:
-        run.test, run.predictions  # noqa: B018  the errors, before anything is copied
-    for run in runs:
-        _copy(run.path, target / run.path.relative_to(folder), PUBLISHED)
-    if [run.path for run in runs] != [folder]:
-        _copy(folder, target, PUBLISHED_OF_STUDIES)
-
-
-def _copy(source: Path, target: Path, names: tuple[str, ...]) -> None:
-    """Copies those of the files that are there."""
-    target.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        if (source / name).exists():
-            shutil.copyfile(source / name, target / name)
+        log.info("%s", publishing.publish(folder))

@@ -1,6 +1,7 @@
 """What a process of this package reads from the command line, and says on the terminal."""
 
 import logging
+import os
 import sys
 
 from absl import flags
@@ -13,7 +14,8 @@ def set_up() -> None:
     log.addHandler(logging.StreamHandler())
     log.setLevel(logging.INFO)
     log.propagate = False
-    absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax writes forty lines a checkpoint
+    # Orbax writes forty lines a checkpoint, and of an error, which it raises as well, the traceback of each thread.
+    absl_logging.set_verbosity(absl_logging.FATAL)
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -27,3 +29,9 @@ def parse_flags(argv: list[str]) -> list[str]:
         said = " ".join(said.split())
         print(f"error: {said}; python launch.py --help, and configs/base.py, have all options", file=sys.stderr)
         sys.exit(2)
+
+
+def command_line() -> str:
+    """The command line as a user would type it: without the paths of this machine."""
+    program, *arguments = sys.argv
+    return " ".join(["python", os.path.basename(program), *arguments])

@@ -1,20 +1,22 @@
 """The files of a run folder: their names, and how they are read and written, in one place."""
 
 import contextlib
+import errno
 import fcntl
 import glob
 import io
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from imgcls_jax import processes, run_files
-from imgcls_jax.errors import RunError
+from imgcls_jax.errors import RunError, UserError
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"  # versions, device, commit, data fingerprint, command
@@ -43,6 +45,8 @@ WHERE = (
     *("adapt.feature_cache", "adapt.feature_folder", "adapt.feature_disk"),
 )
 
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # system errors that are no fault of a program
+
 
 def flat_options(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested options by path: {"optimizer.name": "adam", ...}."""
@@ -65,16 +69,44 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any], *, free: Iterabl
     ]
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Within, what fails since there is no room at `path`, or no writing, fails with a RunError that says so."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # Orbax and TensorFlow have errors of their own, with the system's words in their text
+        chain = [error]
+        while cause := chain[-1].__cause__ or chain[-1].__context__:
+            chain.append(cause)
+        texts = " ".join(map(str, chain))
+        reason = next((words for words in map(os.strerror, UNWRITABLE) if words in texts), None)
+        if not reason:
+            raise
+        raise RunError(
+            f"{path} cannot be written: {reason}. Nothing that was saved is lost: where there is room again, the same "
+            "command goes on from there."
+        ) from error
+
+
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that is either whole or not there, whenever the process is killed. Only the first process does."""
+    """Writes a file that is either whole or not there, whenever the process is killed. Only the first process does.
+
+    Raises RunError where there is no room for it.
+    """
     if not processes.first():
         return
     partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with writing(path), open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)  # it would take room where there is none
+        raise
 
 
 def write_npz(path: Path, **arrays: np.ndarray) -> None:
@@ -102,7 +134,7 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        return (self.path / REPORT).exists()
+        return all((self.path / name).exists() for name in (TEST, PREDICTIONS, REPORT))
 
     @property
     def config(self) -> ConfigDict:
@@ -149,7 +181,7 @@ class RunFolder:
                     return None
                 probabilities, labels = arrays[f"{prefix}probabilities"], arrays[f"{prefix}labels"]
         except Exception as error:  # a damaged file can raise nearly anything
-            raise RunError(f"{file} cannot be read ({' '.join(str(error).split())[:200]}).") from error
+            raise self._damaged(PREDICTIONS, error) from error
         kinds = probabilities.dtype.kind, probabilities.ndim, labels.dtype.kind, labels.ndim
         fit = kinds == ("f", 2, "i", 1) and 0 < len(labels) == len(probabilities)
         fit = fit and 0 <= labels.min() and labels.max() < probabilities.shape[1] and np.isfinite(probabilities).all()
@@ -157,28 +189,40 @@ class RunFolder:
             raise RunError(f"{file} is damaged: it should hold finite probabilities [N, K], and labels [N] below K.")
         return probabilities, labels
 
+    def check_writable(self) -> None:
+        """Raises RunError where the folder can neither be written into nor made."""
+        there = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise RunError(f"{self.path} cannot be a run folder: {there} is a file. Give another --workdir.")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise RunError(
+                f"{self.path} cannot be written: {there} is read-only for this user. Give another --workdir, or make "
+                "it writable."
+            )
+
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, patience: float = 0.0) -> Iterator[None]:
         """Keeps other processes from training into this folder, which is made; the lock ends with its process.
 
-        Raises RunError where another process has it. Of several processes of one training only the first asks for it.
+        patience: seconds to wait for another process to end. Raises RunError where it does not, and where there is no
+        room left to write. Of several processes of one training only the first asks for it.
         """
         if not processes.first():
             yield
             return
-        try:
+        self.check_writable()
+        with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = open(self.path / LOCK, "a")
-        except OSError as error:
-            raise RunError(f"{self.path} cannot be a run's folder ({error}). Give another --workdir.") from error
-        with lock as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RunError(
-                    f"Another process is training into {self.path}. Wait until it is done, or give another --workdir."
-                ) from error
-            yield
+            with open(self.path / LOCK, "a") as file:
+                latest = time.monotonic() + patience
+                while not _lock(file):
+                    if time.monotonic() >= latest:
+                        raise RunError(
+                            f"Another process is training into {self.path}. Wait until it is done, or give another "
+                            "--workdir."
+                        )
+                    time.sleep(0.1)
+                yield
 
     def read_json(self, name: str) -> Any:
         file = self._file(name)
@@ -196,6 +240,11 @@ class RunFolder:
 
     def write_history(self, lines: Iterable[dict[str, Any]]) -> None:
         write_atomically(self.path / METRICS, "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+    def _damaged(self, name: str, error: Exception) -> RunError:
+        return RunError(
+            f"{self.path / name} is damaged ({error}). Delete it and {REPORT}, and the run's command writes both anew."
+        )
 
     def _file(self, name: str) -> Path:
         file = self.path / name
@@ -221,3 +270,12 @@ def runs_in(paths: Iterable[str | os.PathLike]) -> list[RunFolder]:
             raise RunError(f"{path} is neither a run folder nor a study of runs, nor are there any below it.")
         found |= {file.parent: RunFolder(file.parent) for file in configs}
     return list(found.values())
+
+
+def _lock(file: IO) -> bool:
+    """Takes the lock on the file, unless another process has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False

@@ -26,6 +26,8 @@ from imgcls_jax.training.interrupt import Interrupted
 
 log = logging.getLogger(__name__)
 
+PATIENCE = 60.0  # seconds that a run may take to end once its study is gone
+
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
@@ -48,6 +50,11 @@ def plan(config: ConfigDict, workdir: Path) -> list[Planned]:
     With a `grid`, pairs of an option's path and its values, each row stands once for each combination of them. Raises
     ConfigError for what cannot be trained.
     """
+    with RunFolder(workdir).locked():
+        _train_rows(config, workdir)
+
+
+def _train_rows(config: ConfigDict, workdir: Path) -> None:
     from imgcls_jax.reporting import compare
     from imgcls_jax.training import options
 
@@ -100,17 +107,16 @@ def train(config: ConfigDict, workdir: Path) -> None:
     goes on. Where runs fail the others are trained all the same; then the table has the rows that are whole, and
     RunError names the runs that failed. After `budget` hours, if it is not 0, the run under way is saved and stopped.
     """
+    with RunFolder(workdir).locked():
+        _train_all(config, workdir, plan(config, workdir))
+
+
+def _train_all(config: ConfigDict, workdir: Path, runs: Sequence[Planned]) -> None:
     deadline = time.monotonic() + 3600 * config.get("budget", 0.0) if config.get("budget") else math.inf
-    runs = plan(config, workdir)
     done, failed, late = [], [], []
     for number, run in enumerate(runs, 1):
-        log.info(
-            "\n%s: run %d of %d, %s",
-            workdir.name,
-            number,
-            len(runs),
-            run.name if run.row else f"{run.name}, which it needs",
-        )
+        needed = "" if run.row else ", which it needs"
+        log.info("\n%s: run %d of %d, %s%s", workdir.name, number, len(runs), run.name, needed)
         outcome = _train_apart(run.config, run.folder, deadline)
         {True: done, False: failed, None: late}[outcome].append(run)
         if failed == [run] and not run.row:
@@ -211,6 +217,9 @@ def _run(config: ConfigDict, folder: Path) -> None:
     console.set_up()
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     try:
+        if folder.exists():
+            with RunFolder(folder).locked(patience=PATIENCE):
+                pass  # the run of a study that was just killed has saved, and ended
         commands.train(config, folder)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

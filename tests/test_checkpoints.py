@@ -1,6 +1,7 @@
 """Checkpoints as storage: what is kept, what is found damaged, what is refused."""
 
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -62,6 +63,22 @@ def test_the_newest_two_and_the_best_are_kept_and_come_back_to_the_bit(folder):
     assert step == 2 and np.array_equal(model["params"]["kernel"], 2 * MODEL["params"]["kernel"])
 
 
+def test_a_damaged_best_stops_training_and_a_missing_one_is_named(folder, caplog):
+    damage(folder, 2)
+    with pytest.raises(RunError, match="/2, the best checkpoint, is damaged; 5, the newest, is whole. Put it back"):
+        restore(folder)
+    shutil.rmtree(folder / "2")
+    with caplog.at_level(logging.WARNING):
+        assert restore(folder)[0] == 5
+    assert "/2 is missing, the best checkpoint" in caplog.text
+
+
+def test_progress_is_verified_too(folder):
+    file = folder / "5" / "progress" / "metadata"
+    file.write_text(file.read_text().replace('"epoch": 5', '"epoch": 6'))
+    assert restore(folder)[0] == 4
+
+
 def test_nothing_saved_is_nothing_restored(tmp_path):
     assert restore(tmp_path / "checkpoints") is None
 
@@ -70,7 +87,8 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning_and_its_step_can_be_save
     damage(folder, 5)
     with caplog.at_level(logging.WARNING):
         assert restore(folder)[0] == 4
-    assert "5 is damaged" in caplog.text
+    assert "5 is damaged" in caplog.text and "damaged-5, which can be deleted" in caplog.text
+    assert (folder / "damaged-5" / "model").is_dir()
     checkpoints = Checkpoints(folder)
     save(checkpoints, 5)
     checkpoints.close()

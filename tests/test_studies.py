@@ -156,7 +156,7 @@ def test_a_budget_ends_a_study(tmp_path):
     run = subprocess.run(command(tmp_path, budget), capture_output=True, timeout=120, **options(tmp_path))
     assert run.returncode == 0, run.stderr
     assert "hours is spent: 5 of 5 runs are not finished: first, narrow-seed0" in run.stderr
-    assert not (tmp_path / "runs" / "widths").exists()
+    assert not (tmp_path / "runs" / "widths" / "table.md").exists()
 
 
 def test_a_study_is_published_whole(study):

@@ -1,7 +1,7 @@
 """The page of a run: one HTML file that holds everything it shows, and the figures as files beside it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -18,11 +18,14 @@ MOST_SAMPLES = 120  # sample images in all, and at most 8 of a class
 MISTAKE_SIDE, SAMPLE_SIDE = 96, tables.SIDE  # pixels on the page that an image's longer side takes, about
 
 
-def write(run: RunFolder, *, train: Dataset, test: Dataset) -> None:
+def write(
+    run: RunFolder, *, train: Dataset, test: Dataset, before_page: Callable[[RunFolder], None] = lambda run: None
+) -> None:
     """Writes the page report.html into a tested run's folder, and its pictures, dashboard.png among them.
 
-    train: the training set; test: the test set in the order of the run's predictions. Raises RunError where the test
-    set is not the one that the run predicted.
+    train: the training set; test: the test set in the order of the run's predictions. before_page: called when the
+    pictures are there and the page, which marks a run as finished, is not. Raises RunError where the test set is not
+    the one that the run predicted.
     """
     from imgcls_jax.reporting import dashboard, plots
 
@@ -68,6 +71,7 @@ def write(run: RunFolder, *, train: Dataset, test: Dataset) -> None:
         + page.section("Environment", _environment(run.environment))
         + page.section("Configuration", _config(run.config.to_dict()))
     )
+    before_page(run)
     html = page.page(f"{run.name}: {page.percent(scores['accuracy'])}", body)
     write_atomically(run.path / REPORT, html.encode())
 

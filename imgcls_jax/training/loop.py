@@ -48,23 +48,24 @@ class _Training:
         self.epochs = sum(phase.config.train.epochs for phase in self.phases)  # at most
         self.checkpoints = Checkpoints(run.path / CHECKPOINTS) if processes.first() else None
         self.pace = math.inf  # seconds that a step of the last dispatch took
-        state, self.progress, history = processes.from_first(lambda: self._beginning(run))
+        state, self.progress = processes.from_first(lambda: self._beginning(run))
         self.state = steps.replicate(state)
         self._begin()
-        self.recorder = recorder.Recorder(run, history=history)
+        self.recorder = recorder.Recorder(run, history=self.progress.history)
 
-    def _beginning(self, run: RunFolder) -> tuple[TrainState, Progress, list[dict[str, Any]]]:
-        """The state to start from, what was done up to there, and the lines of the epochs done."""
+    def _beginning(self, run: RunFolder) -> tuple[TrainState, Progress]:
+        """The state to start from, and what was done up to there."""
         state = self.phases[0].state
         if restored := self.checkpoints.restore(self._expected):
             step, model_tree, training_tree, saved = restored
+            if "history" not in saved:  # of an older version
+                saved["history"] = [line for line in run.history if line["epoch"] <= saved["epoch"]]
             progress = Progress(**saved)
-            state = from_trees(self.phases[progress.phase].state, model_tree, training_tree)
             log.info("Resuming %s at step %d, epoch %d.", run.path, step, progress.epoch + 1)
-            return state, progress, [line for line in run.history if line["epoch"] <= progress.epoch]
+            return from_trees(self.phases[progress.phase].state, model_tree, training_tree), progress
         if self.config.model.get("pretrained"):
             state = setup.with_pretrained(state, self.config, class_names=self.data.train.class_names)
-        return state, Progress(), []
+        return state, Progress()
 
     @property
     def phase(self) -> setup.Setup:

@@ -16,27 +16,28 @@ from imgcls_jax.run_folder import METRICS, TENSORBOARD, RunFolder, flat_options
 
 log = logging.getLogger(__name__)
 
+PICTURES = ("samples.png", "confusion.png")  # of the run folder, for TensorBoard
 Plain = bool | int | float | str  # what TensorBoard takes as a hyperparameter
 
 
 class Recorder:
-    """Records a run's epochs. metrics.jsonl is the record; TensorBoard's files are written from the same lines.
+    """Records a run's epochs: their lines are added to `history`, metrics.jsonl and TensorBoard's files.
 
-    A resumed run starts from the lines of the epochs done, and TensorBoard's files are written anew from them: no step
-    stands there twice. CLU, and with it TensorFlow, is imported by the first line written.
+    A resumed run starts from the `history` of its checkpoint, and the files are written anew from it, whatever they
+    held: no step stands there twice. CLU, and with it TensorFlow, is imported by the first line written.
     """
 
     def __init__(self, run: RunFolder, *, history: list[dict[str, Any]]):
         self._run = run
-        self.history = list(history)
+        self.history = history
         run.write_history(self.history)
         self._tensorboard = None
 
     def epoch(self, line: dict[str, Any]) -> None:
         """Adds an epoch's line."""
-        tensorboard = self.tensorboard  # which has the lines before this one
+        tensorboard = self.tensorboard if processes.first() else None  # it has the lines before this one
         self.history.append(line)
-        if not processes.first():
+        if not tensorboard:
             return
         with open(self._run.path / METRICS, "a") as file:
             file.write(json.dumps(line) + "\n")
@@ -54,7 +55,7 @@ class Recorder:
         """CLU's writer of TensorBoard's files; the first use writes them anew, with the lines of `history`."""
         if self._tensorboard is None:
             shutil.rmtree(self._run.path / TENSORBOARD, ignore_errors=True)
-            self._tensorboard = _summary_writer(self._run)
+            self._tensorboard = _summary_writer(self._run.path / TENSORBOARD)
             config = self._run.config
             self._tensorboard.write_texts(0, {"config": f"```\n{config}\n```"})
             self._tensorboard.write_hparams(
@@ -73,14 +74,14 @@ def _write_line(tensorboard, line: dict[str, Any]) -> None:
     tensorboard.write_scalars(line["step"], {key: line[key] for key in line if key not in ("step", "epoch")})
 
 
-def _summary_writer(run: RunFolder):
+def _summary_writer(folder: Path):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # which would be announced on the terminal
     from clu import metric_writers
 
     if tensorflow := sys.modules.get("tensorflow"):
         tensorflow.config.set_visible_devices([], "GPU")  # they are JAX'
-    return metric_writers.SummaryWriter(str(run.path / TENSORBOARD))
+    return metric_writers.SummaryWriter(str(folder))
 
 
 def write_results(run: RunFolder) -> None:
@@ -90,15 +91,21 @@ def write_results(run: RunFolder) -> None:
     recorder.close()
 
 
-def write_images(run: RunFolder, *, step: int, names: tuple[str, ...]) -> None:
-    """Adds pictures of the run folder, PNG files, to its TensorBoard files."""
+def write_pictures(run: RunFolder) -> None:
+    """Adds pictures of a tested run to its TensorBoard files: as one file that is there once, whole, or not at all."""
     from PIL import Image
 
-    writer = _summary_writer(run)
-    for name in names:
+    folder = run.path / TENSORBOARD
+    partial = folder / ".pictures.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    writer = _summary_writer(partial)
+    for name in PICTURES:
         with Image.open(run.path / name) as image:
-            writer.write_images(step, {Path(name).stem: np.asarray(image.convert("RGB"))[None]})
+            writer.write_images(run.test["best_step"], {Path(name).stem: np.asarray(image.convert("RGB"))[None]})
     writer.close()
+    (written,) = partial.iterdir()
+    os.replace(written, folder / "events.out.tfevents.pictures")  # TensorBoard reads files whose name has "tfevents"
+    partial.rmdir()
 
 
 class EpochProgress:

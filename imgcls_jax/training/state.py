@@ -78,3 +78,4 @@ class Progress:
     stopped: bool = False  # the phase, by early stopping
     phase: int = 0  # which one is under way
     phase_epochs: int = 0  # done of it
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # the lines of metrics.jsonl

@@ -29,7 +29,7 @@ def finished(tmp_path_factory):
     small |= {"train.batch_size": 20, "train.eval_batch_size": 100}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recorder, "_summary_writer", lambda run: NoWriter())
-        patch.setattr(recorder, "write_images", lambda *args, **options: None)
+        patch.setattr(recorder, "write_pictures", lambda run: None)
         commands.train(changed(**small), folder / "whole")
     shutil.copytree(folder / "whole", folder / "other")
     commands.ensemble([str(folder / "whole"), str(folder / "other")], workdir=folder / "both")

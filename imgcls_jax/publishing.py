@@ -1,0 +1,67 @@
+"""What is kept of runs in results/: their small files."""
+
+import os
+import shutil
+from pathlib import Path
+
+from imgcls_jax.errors import RunError
+from imgcls_jax.run_folder import (
+    CALIBRATION,
+    CONFIG,
+    DATA,
+    ENSEMBLE,
+    ENVIRONMENT,
+    EXPLANATION,
+    METRICS,
+    PREDICTIONS,
+    REPORT,
+    ROBUSTNESS,
+    TEST,
+    runs_in,
+)
+
+# Files that are kept in results/, those of them that are there.
+PUBLISHED = (
+    *(CONFIG, ENVIRONMENT, DATA, METRICS, TEST, PREDICTIONS, REPORT, "dashboard.png"),
+    *(CALIBRATION, "calibration.png"),
+    *(ROBUSTNESS, "robustness.md", "robustness.csv", "robustness.png"),
+    *(EXPLANATION, "explain.png"),
+)
+PUBLISHED_OF_STUDIES = ("table.md", "table.csv", "table.tex", "table.png", "cost.png", "curves.png")
+PUBLISHED_OF_ENSEMBLES = (ENSEMBLE, "ensemble.md", "ensemble.png", PREDICTIONS, CALIBRATION, "calibration.png", REPORT)
+
+
+def publish(folder: Path) -> Path:
+    """Copies the small files of a finished run, of a study's runs or of an ensemble to results/NAME, which it returns.
+
+    Checkpoints stay. Raises RunError where the folder is none of them, or not finished.
+    """
+    if not os.path.isdir(folder):  # a name too long for the file system is none, for it
+        raise RunError(f"There is no folder {folder}.")
+    target = Path("results", folder.resolve().name)
+    if (folder / ENSEMBLE).exists():
+        _copy(folder, target, PUBLISHED_OF_ENSEMBLES)
+    else:
+        _publish_runs(folder, target)
+    return target
+
+
+def _publish_runs(folder: Path, target: Path) -> None:
+    runs = runs_in([folder])
+    unfinished = [str(run.path) for run in runs if not run.finished]
+    if unfinished:
+        raise RunError(f"Not finished: {', '.join(unfinished)}. Train them first; the same command resumes.")
+    for run in runs:
+        run.test, run.predictions  # noqa: B018  the errors, before anything is copied
+    for run in runs:
+        _copy(run.path, target / run.path.relative_to(folder), PUBLISHED)
+    if [run.path for run in runs] != [folder]:
+        _copy(folder, target, PUBLISHED_OF_STUDIES)
+
+
+def _copy(source: Path, target: Path, names: tuple[str, ...]) -> None:
+    """Copies those of the files that are there."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)
