@@ -33,4 +33,5 @@ def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
         return table[name]
     near = difflib.get_close_matches(str(name), table, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ConfigError(f"There is no {kind} named {name!r}.{hint} Choose from: {', '.join(sorted(table))}.")
+    text = repr(name) if isinstance(name, str) else " ".join(str(name).split())
+    raise ConfigError(f"There is no {kind} named {text}.{hint} Choose from: {', '.join(sorted(table))}.")

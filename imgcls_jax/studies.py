@@ -107,8 +107,9 @@ def train(config: ConfigDict, workdir: Path) -> None:
     goes on. Where runs fail the others are trained all the same; then the table has the rows that are whole, and
     RunError names the runs that failed. After `budget` hours, if it is not 0, the run under way is saved and stopped.
     """
+    runs = plan(config, workdir)
     with RunFolder(workdir).locked():
-        _train_all(config, workdir, plan(config, workdir))
+        _train_all(config, workdir, runs)
 
 
 def _train_all(config: ConfigDict, workdir: Path, runs: Sequence[Planned]) -> None:
