@@ -51,6 +51,8 @@ class Number:
 
     def __str__(self) -> str:
         low = f"above {self.low:,}" if self.open in ("low", "both") else f"{self.low:,}"
+        if self.low == -math.inf:
+            return "of either sign"
         if self.high == math.inf:
             return low if self.open else f"{low} or more"
         least = low if self.open in ("low", "both") else f"at least {low}"
@@ -356,7 +358,7 @@ def check_study(config: ConfigDict, *, figures: Iterable[str]) -> None:
         check(row.config, at=f"rows.{label}.config.")
         for figure, value in (row.get("reported") or {}).items():
             choose(f"figure (rows.{label}.reported)", figure, dict.fromkeys(figures))
-            _refuse(f"rows.{label}.reported.{figure}", Number(0), value)
+            _refuse(f"rows.{label}.reported.{figure}", Number(-math.inf), value)
 
 
 def check_ensemble(config: ConfigDict) -> None:
