@@ -51,6 +51,8 @@ class Number:
 
     def __str__(self) -> str:
         low = f"above {self.low:,}" if self.open in ("low", "both") else f"{self.low:,}"
+        if self.low == -math.inf:
+            return "of either sign"
         if self.high == math.inf:
             return low if self.open else f"{low} or more"
         least = low if self.open in ("low", "both") else f"at least {low}"

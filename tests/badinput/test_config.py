@@ -19,6 +19,7 @@ from imgcls_jax.reporting import compare
 from imgcls_jax.run_folder import flat_options
 from imgcls_jax.training import options, steps
 from imgcls_jax.training.options import OPTIONS
+from tests.test_structure import CONFIGS, load
 
 ROOT = Path(__file__).parents[2]
 NO_NUMBERS = ("abc", None, True, [], {"a": 1}, math.nan, math.inf, -math.inf, 10**400, b"1", object)
@@ -98,8 +99,14 @@ def test_every_option_of_the_base_config_has_its_line():
 
 def test_nothing_is_refused_that_there_is():
     options.check(base.get_config())
-    options.check_study(mnist_models.get_config(), figures=compare.REPORTED)
-    options.check_ensemble(cifar_ensemble.get_config())
+    for path in CONFIGS:
+        config = load(path)
+        if "rows" in config:
+            options.check_study(config, figures=compare.REPORTED)
+        elif "members" in config:
+            options.check_ensemble(config)
+        else:
+            options.check(config)
     for name in models.MODELS:
         assert {*models.options(name).values()} <= {*options.MODEL_TYPES, options.Any}, name
 
