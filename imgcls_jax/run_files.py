@@ -75,10 +75,16 @@ def parse(path: Path, text: str) -> Any:
     try:
         content = json.loads(text, object_hook=partial(_Record, path))
     except (ValueError, RecursionError) as error:
-        raise RunError(f"{path} is not valid JSON ({error}).") from error
+        raise damaged(path, error) from error
     if path.name in KINDS and (wrong := _wrong(content, KINDS[path.name])):
         raise RunError(f"{path} is damaged, or of another version of this program: {wrong}.")
     return content
+
+
+def damaged(path: Path, reason: object) -> RunError:
+    """What is said of a run's file that cannot be read."""
+    reason = " ".join(str(reason).split())[:200]
+    return RunError(f"{path} is damaged ({reason}). Delete it and report.html, and the run's command writes both anew.")
 
 
 def _wrong(value: Any, kind: Any, at: str = "it") -> str:

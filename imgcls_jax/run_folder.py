@@ -181,7 +181,7 @@ class RunFolder:
                     return None
                 probabilities, labels = arrays[f"{prefix}probabilities"], arrays[f"{prefix}labels"]
         except Exception as error:  # a damaged file can raise nearly anything
-            raise self._damaged(PREDICTIONS, error) from error
+            raise run_files.damaged(file, error) from error
         kinds = probabilities.dtype.kind, probabilities.ndim, labels.dtype.kind, labels.ndim
         fit = kinds == ("f", 2, "i", 1) and 0 < len(labels) == len(probabilities)
         fit = fit and 0 <= labels.min() and labels.max() < probabilities.shape[1] and np.isfinite(probabilities).all()
@@ -233,18 +233,13 @@ class RunFolder:
         try:
             return file.read_text()
         except (OSError, ValueError) as error:
-            raise RunError(f"{file} cannot be read ({error}).") from error
+            raise run_files.damaged(file, error) from error
 
     def write_json(self, name: str, content: Any) -> None:
         write_atomically(self.path / name, (json.dumps(content, indent=1) + "\n").encode())
 
     def write_history(self, lines: Iterable[dict[str, Any]]) -> None:
         write_atomically(self.path / METRICS, "".join(json.dumps(line) + "\n" for line in lines).encode())
-
-    def _damaged(self, name: str, error: Exception) -> RunError:
-        return RunError(
-            f"{self.path / name} is damaged ({error}). Delete it and {REPORT}, and the run's command writes both anew."
-        )
 
     def _file(self, name: str) -> Path:
         file = self.path / name

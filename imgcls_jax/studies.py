@@ -50,11 +50,6 @@ def plan(config: ConfigDict, workdir: Path) -> list[Planned]:
     With a `grid`, pairs of an option's path and its values, each row stands once for each combination of them. Raises
     ConfigError for what cannot be trained.
     """
-    with RunFolder(workdir).locked():
-        _train_rows(config, workdir)
-
-
-def _train_rows(config: ConfigDict, workdir: Path) -> None:
     from imgcls_jax.reporting import compare
     from imgcls_jax.training import options
 

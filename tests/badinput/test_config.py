@@ -99,8 +99,9 @@ def test_every_option_of_the_base_config_has_its_line():
 
 def test_nothing_is_refused_that_there_is():
     options.check(base.get_config())
-    for path in CONFIGS:
-        config = load(path)
+    for config in map(load, CONFIGS):
+        if config.get("rows") == ConfigDict():
+            continue  # what studies start from
         if "rows" in config:
             options.check_study(config, figures=compare.REPORTED)
         elif "members" in config:

@@ -10,7 +10,8 @@ from typing import Any
 
 from tests.faults.processes import FORKING
 
-TIMES = ("seconds", "images_per_second", "train_seconds", "seconds_per_epoch", "device")
+# What is measured anew each time.
+TIMES = ("seconds", "images_per_second", "train_seconds", "seconds_per_epoch", "device", "latency", "peak_memory")
 PICTURES = ("curves.png", "confusion.png", "samples.png", "mistakes.png", "calibration.png")
 
 

@@ -315,10 +315,12 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
         pretrained.resolve(config)
 
 
-def test_another_transform_than_the_weights_is_warned_of(caplog):
+def test_another_transform_than_the_weights_is_warned_of(caplog, monkeypatch):
     config = small_config(**{"model.name": "googlenet", "model.pretrained": "googlenet_v1"})
+    resolved = pretrained.resolve(config)
+    monkeypatch.setattr(pretrained, "_initialize", lambda config, model, source, variables, names: variables)
     with caplog.at_level(logging.WARNING):
-        resolved = pretrained.resolve(config)
+        pretrained.initialize(resolved, params={}, model_state={})
     assert "random_crop(1)" in caplog.text and resolved.data.transform == "random_crop(1)"
     assert resolved.model.transform_input is True and "transform_input" not in config.model
 

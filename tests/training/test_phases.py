@@ -78,7 +78,7 @@ def test_resumed_phases_give_the_same_bits(tmp_path, epochs, monkeypatch):
 class _Quiet:
     """No signal."""
 
-    received = None
+    received = 0
 
 
 def test_early_stopping_ends_a_phase_and_not_the_training(tmp_path, monkeypatch):
