@@ -325,7 +325,7 @@ def publish(folders: list[str]) -> None:
         raise RunError("No run folder given: python launch.py --mode publish runs/NAME.")
     for folder in map(Path, folders):
         if not os.path.isdir(folder):  # a name too long for the file system is none, for it
-            raise RunError(f"There is no folder {folder}.")
+            raise RunError(f"{folder} is neither a run folder nor a study of runs: there is no such folder.")
         target = Path("results", folder.resolve().name)
         if (folder / ENSEMBLE).exists():
             _copy(folder, target, PUBLISHED_OF_ENSEMBLES)
