@@ -37,7 +37,7 @@ def publish(folder: Path) -> Path:
     Checkpoints stay. Raises RunError where the folder is none of them, or not finished.
     """
     if not os.path.isdir(folder):  # a name too long for the file system is none, for it
-        raise RunError(f"There is no folder {folder}.")
+        raise RunError(f"{folder} is neither a run folder nor a study of runs: there is no such folder.")
     target = Path("results", folder.resolve().name)
     if (folder / ENSEMBLE).exists():
         _copy(folder, target, PUBLISHED_OF_ENSEMBLES)
