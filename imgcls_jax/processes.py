@@ -123,7 +123,7 @@ def _gone() -> str:
 
 def _end_with(kind: type, error: BaseException, trace) -> None:
     """The excepthook: of a connection that another process' end has broken it says that, of other errors all."""
-    if "Gloo" in str(error) or "NCCL" in str(error):
+    if any(connection in str(error) for connection in ("Gloo", "NCCL", "grpc_status")):
         print(_gone(), file=sys.stderr)
     else:
         traceback.print_exception(kind, error, trace)

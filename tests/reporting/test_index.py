@@ -115,7 +115,7 @@ def test_what_is_damaged_is_left_out_and_named(make, tmp_path, caplog):
     (tmp_path / "cut" / CONFIG).write_text(json.dumps({"seed": 1})[:-2])
     (tmp_path / "gone" / TEST).unlink()
     assert [row[1] for row in written(tmp_path).rows[1:]] == ["whole"]
-    assert "cut/config.json is not valid JSON" in caplog.text and "gone/test.json is missing" in caplog.text
+    assert "cut/config.json is damaged" in caplog.text and "gone/test.json is missing" in caplog.text
 
 
 def test_a_folder_without_finished_runs_is_refused(make, tmp_path):

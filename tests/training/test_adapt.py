@@ -83,7 +83,7 @@ def test_patterns_that_are_found_nowhere_are_refused_with_near_paths(option):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"adapt.trainable": ("(",)}, "no regular expression"),
+        ({"adapt.trainable": ("(",)}, "give a regular expression; that is none"),
         ({"adapt.frozen_statistics": "keep", "adapt.trainable": ("classifier",)}, "stored, update"),
         ({"adapt.lora.targets": ("conv",), "adapt.lora.rank": 0}, "rank is 0"),
     ],
