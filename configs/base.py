@@ -27,11 +27,9 @@ def get_config() -> ConfigDict:
 
     config.model = model = ConfigDict()
     model.name = "cnn"  # a name in imgcls_jax.models.MODELS; further keys are that model's own options
-    model.pretrained = placeholder(
-        str
-    )  # weights to start from: a name of `python -m imgcls_jax.pretrained list`, a file
-    # of torch, Keras or safetensors, or a run folder; their preprocessing is used where data.transform says nothing
-
+    # Weights to start from: a name of `python -m imgcls_jax.pretrained list`, a file of torch, Keras or safetensors, or
+    # a run folder. Their preprocessing is used where data.transform says nothing.
+    model.pretrained = placeholder(str)
     model.max_parameters = 0  # most trainable parameters; a model with more is refused; 0 for no limit
 
     config.pretrained = pretrained = ConfigDict()
@@ -46,9 +44,7 @@ def get_config() -> ConfigDict:
     train.monitor = "accuracy"  # accuracy | loss, on validation: picks the checkpoint, stops early, lowers the rate
     train.early_stopping = 0  # epochs without improvement after which training stops; 0 never
     train.steps_per_dispatch = 50  # most steps between two looks at progress, signals and loss: as many as take 2 s
-    train.average = (
-        0.0  # decay per step of a running average of the weights, which is what is validated and kept; 0 none
-    )
+    train.average = 0.0  # decay per step of an average of the weights, which is what is validated and kept; 0 none
     train.views = "none"  # none | flip | flip_shift: views of an image over whose logits validation and test average
     train.cpu_devices = 1  # virtual devices that a CPU is split into; 2 make recurrent networks faster
 
@@ -64,9 +60,7 @@ def get_config() -> ConfigDict:
     lora.targets = ()  # regular expressions of the kernels that get a trainable low-rank pair
     lora.rank = 4  # channels between the pair
     lora.alpha = 4.0  # what the pair adds is multiplied by alpha / rank
-    lora.full = (
-        False  # False: pairs of 1x1 convolutions, at the kernel's centre; True: the first is as large as the kernel
-    )
+    lora.full = False  # whether a pair's first kernel is as large as the one beside it; otherwise both are 1x1
 
     config.objective = ConfigDict()  # what is learned from but labels alone: imgcls_jax/training/objectives.py
 

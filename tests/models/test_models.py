@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +34,15 @@ BACKBONES = {
 
 def create(name, **options):
     return models.create(ConfigDict({"name": name, **options}), num_classes=10)
+
+
+def test_the_model_that_the_readme_adds():
+    code = Path("README.md").read_text().split("```python\n")[1].split("```")[0]
+    defined = {}
+    exec(code, defined)
+    model = defined["MLP"](num_classes=10)
+    params = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((2, 28, 28, 1)))["params"]
+    assert trees.count(params) == 784 * 256 + 256 * 128 + 128 * 10 + 256 + 128 + 10
 
 
 def test_every_model_stands_in_the_table():
