@@ -53,13 +53,13 @@ def plan(config: ConfigDict, workdir: Path) -> list[Planned]:
     from imgcls_jax.reporting import compare
     from imgcls_jax.training import options
 
+    if "rows" in config:
+        options.check_study(config, figures=compare.REPORTED)
+    else:
+        options.check_ensemble(config)
     needed = config.get("needs") or config.get("members") or {}
     runs = [Planned("", one, Path("runs", name), {}) for name, one in needed.items()]
-    if "rows" not in config:
-        options.check_ensemble(config)
-        return runs
-    options.check_study(config, figures=compare.REPORTED)
-    for label, row in config.rows.items():
+    for label, row in (config.get("rows") or {}).items():
         for suffix, changes in _combinations(config.get("grid", ())):
             for seed in config.seeds:
                 one = row.config.copy_and_resolve_references()
