@@ -45,6 +45,12 @@ WHERE = (
     *("adapt.feature_cache", "adapt.feature_folder", "adapt.feature_disk"),
 )
 
+# What versions did that did not have an option yet; where this says nothing it was off: 0, "" or ().
+BEFORE = {
+    **{"adapt.frozen_statistics": "stored", "adapt.lora.rank": 4, "adapt.lora.alpha": 4.0},
+    **{"optimizer.decay_vectors": True, "train.views": "none"},
+}
+
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # system errors that are no fault of a program
 
 
@@ -60,12 +66,13 @@ def flat_options(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def differing(one: Mapping[str, Any], other: Mapping[str, Any], *, free: Iterable[str]) -> list[str]:
     """The paths of the options, but for those `free`, in which two configs (as of `flat_options`) differ.
 
-    An option that one of them does not have, since it was made by another version, counts there as off: 0, "" or ().
+    An option that one of them does not have, since it was made by another version, counts there as BEFORE says.
     """
+    of = [BEFORE | config for config in (one, other)]
     return [
         key
         for key in sorted({*one, *other} - {*free})
-        if one.get(key) != other.get(key) and (one.get(key) or other.get(key))
+        if of[0].get(key) != of[1].get(key) and (of[0].get(key) or of[1].get(key))
     ]
 
 

@@ -8,8 +8,9 @@ import threading
 import numpy as np
 import pytest
 
+from configs import base
 from imgcls_jax.errors import RunError
-from imgcls_jax.run_folder import RunFolder, differing, writing
+from imgcls_jax.run_folder import BEFORE, RunFolder, differing, flat_options, writing
 
 HOLD = """
 import sys
@@ -70,7 +71,14 @@ def test_damaged_files_are_named_with_what_to_do(tmp_path):
             read()
 
 
-def test_options_of_another_version_count_as_off():
+def test_options_of_another_version_count_as_what_was_done_without_them():
     old, new = {"train.epochs": 3, "seed": 0}, {"train.epochs": 3, "seed": 1, "adapt.phases": "", "train.average": 0.0}
     assert differing(old, new, free=["seed"]) == [] and differing(new, old, free=[]) == ["seed"]
     assert differing(old, new | {"train.average": 0.9}, free=["seed"]) == ["train.average"]
+    assert differing(old, new | {"train.views": "none"}, free=["seed"]) == []
+    assert differing(new | {"train.views": "flip"}, old, free=["seed"]) == ["train.views"]
+
+
+def test_todays_defaults_are_what_was_done_before():
+    options = flat_options(base.get_config())
+    assert {key: options[key] for key in BEFORE} == BEFORE

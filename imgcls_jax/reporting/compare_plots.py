@@ -62,20 +62,27 @@ def differences(rows: Sequence[Row]) -> Figure:
 def costs(rows: Sequence[Row]) -> Figure:
     """Test accuracy with its 95 % interval against the parameters and against the seconds of training."""
     figure, (left, right) = _figure(len(rows), columns=2)
-    for row, colour in zip(rows, _colours(len(rows)), strict=True):
-        for axes, x in ((left, row.parameters), (right, row.train_seconds)):
-            x = max(x, 1e-3)  # the axes are logarithmic
-            options = {"color": colour, "markersize": 7, "elinewidth": 1.6, "label": plots.short(row.label)}
-            axes.errorbar(x, row.accuracy, yerr=row.accuracy_margin, fmt="o", **options)
-    for axes, words in ((left, "Parameters"), (right, "Training time, s")):
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.margins(x=0.12)
-        axes.set_xlabel(words, fontsize=9.5, color=plots.INK)
+    _price(left, rows, [row.parameters for row in rows], "Parameters", EngFormatter(sep=""))
+    _price(right, rows, [max(row.train_seconds, 1e-3) for row in rows], "Training time, s", "{x:g}")
     left.set_ylabel("Test accuracy, %", fontsize=9.5, color=plots.INK)
     return _with_legend(figure, left)
+
+
+def _price(axes, rows: Sequence[Row], prices: Sequence[float], words: str, form: str | EngFormatter) -> None:
+    """Each row's accuracy at its price; the axis is logarithmic where the highest price is twice the lowest or more."""
+    for row, price, colour in zip(rows, prices, _colours(len(rows)), strict=True):
+        options = {"color": colour, "markersize": 7, "elinewidth": 1.6, "label": plots.short(row.label)}
+        axes.errorbar(price, row.accuracy, yerr=row.accuracy_margin, fmt="o", **options)
+    times = max(prices) / min(prices)
+    if times < 2:
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+    else:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if times < 100 else (1,)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_formatter(form)
+    axes.margins(x=0.12)
+    axes.set_xlabel(words, fontsize=9.5, color=plots.INK)
 
 
 def curves(groups: Groups) -> Figure:
