@@ -1,5 +1,6 @@
 """What is kept of runs in results/: their small files."""
 
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -20,6 +21,8 @@ from imgcls_jax.run_folder import (
     runs_in,
 )
 
+log = logging.getLogger(__name__)
+
 # Files that are kept in results/, those of them that are there.
 PUBLISHED = (
     *(CONFIG, ENVIRONMENT, DATA, METRICS, TEST, PREDICTIONS, REPORT, "dashboard.png"),
@@ -34,7 +37,8 @@ PUBLISHED_OF_ENSEMBLES = (ENSEMBLE, "ensemble.md", "ensemble.png", PREDICTIONS, 
 def publish(folder: Path) -> Path:
     """Copies the small files of a finished run, of a study's runs or of an ensemble to results/NAME, which it returns.
 
-    Checkpoints stay. Raises RunError where the folder is none of them, or not finished.
+    Checkpoints stay. Runs of a study that are not finished are left out with a warning. Raises RunError where the
+    folder is none of them, or nothing of it is finished.
     """
     if not os.path.isdir(folder):  # a name too long for the file system is none, for it
         raise RunError(f"{folder} is neither a run folder nor a study of runs: there is no such folder.")
@@ -47,10 +51,13 @@ def publish(folder: Path) -> Path:
 
 
 def _publish_runs(folder: Path, target: Path) -> None:
-    runs = runs_in([folder])
-    unfinished = [str(run.path) for run in runs if not run.finished]
+    found = runs_in([folder])
+    runs = [run for run in found if run.finished]
+    unfinished = ", ".join(str(run.path) for run in found if not run.finished)
+    if not runs:
+        raise RunError(f"Not finished: {unfinished}. Train first; the same command resumes.")
     if unfinished:
-        raise RunError(f"Not finished: {', '.join(unfinished)}. Train them first; the same command resumes.")
+        log.warning("Left out, since not finished: %s. Train them, and publish again.", unfinished)
     for run in runs:
         run.test, run.predictions  # noqa: B018  the errors, before anything is copied
     for run in runs:

@@ -4,6 +4,7 @@ import ast
 import csv
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -159,21 +160,24 @@ def test_a_budget_ends_a_study(tmp_path):
     assert not (tmp_path / "runs" / "widths" / "table.md").exists()
 
 
-def test_a_study_is_published_whole(study):
-    folder, _ = study
-    run = subprocess.run(
-        [sys.executable, str(ROOT / "launch.py"), "--mode", "publish", "runs/widths"],
-        capture_output=True,
-        **options(folder),
-    )
-    assert run.returncode == 0, run.stderr
-    assert {"table.md", "table.tex", "curves.png", "narrow-seed0", "wide-seed1"} <= {
-        path.name for path in (folder / "results" / "widths").iterdir()
-    }
-    (folder / "runs" / "widths" / "wide-seed1" / "report.html").unlink()
-    run = subprocess.run(
-        [sys.executable, str(ROOT / "launch.py"), "--mode", "publish", "runs/widths"],
-        capture_output=True,
-        **options(folder),
-    )
-    assert run.returncode == 2 and "Not finished: runs/widths/wide-seed1" in run.stderr
+def test_what_is_finished_of_a_study_is_published(study, tmp_path):
+    shutil.copytree(study[0] / "runs", tmp_path / "runs")
+    published = tmp_path / "results" / "widths"
+    runs = sorted(path.parent for path in tmp_path.glob("runs/widths/*/test.json"))
+
+    def publish():
+        arguments = [sys.executable, str(ROOT / "launch.py"), "--mode", "publish", "runs/widths"]
+        return subprocess.run(arguments, capture_output=True, **options(tmp_path))
+
+    done = publish()
+    assert done.returncode == 0 and "Left out" not in done.stderr, done.stderr
+    assert {"table.md", "table.tex", "curves.png", *(run.name for run in runs)} <= {p.name for p in published.iterdir()}
+    shutil.rmtree(published)
+    (runs[-1] / "report.html").unlink()
+    done = publish()
+    assert done.returncode == 0 and "Left out, since not finished: runs/widths/wide-seed1. " in done.stderr
+    assert {path.name for path in published.iterdir() if path.is_dir()} == {run.name for run in runs[:-1]}
+    for run in runs[:-1]:
+        (run / "report.html").unlink()
+    done = publish()
+    assert done.returncode == 2 and "Not finished: runs/widths/narrow-seed0, " in done.stderr
