@@ -33,9 +33,12 @@ def of_table(folder: Path) -> list[dict[str, str]]:
 
 
 def _of(folder: Path) -> dict[str, Any]:
+    from absl import logging
+
     from imgcls_jax import trees
     from imgcls_jax.run_folder import RunFolder
 
+    logging.set_verbosity(logging.ERROR)  # Orbax warns of each folder that it only reads
     run = RunFolder(folder)
     history, arrays = run.history, [*run.predictions, *run.validation_predictions]
     newest, saved = _newest(folder)

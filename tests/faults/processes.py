@@ -57,6 +57,8 @@ class Launched:
         return self.output.read_text(errors="replace") if self.output.exists() else ""
 
     def send(self, number: int) -> None:
+        while self.code is None and not self.output.exists():
+            time.sleep(0.001)  # what is forked is not there yet
         if self.code is None:
             os.kill(self._process.pid, number)
 
@@ -79,21 +81,26 @@ def _launch(
     largest_file: bytes beyond which writing fails, as on a full disk. clock: it is set back by a day after a second.
     compiled: the folder of compiled programs, if it is another.
     """
-    with open(output, "wb") as file:
-        cat = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file) if largest_file else None
-        for stream in (1, 2):  # through a process that is not bound by largest_file
-            os.dup2(cat.stdin.fileno() if cat else file.fileno(), stream)
-    if largest_file:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-    if clock:
-        now, latest = time.time, time.time() + 1
-        time.time = lambda: now() - 86400 * (now() > latest)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(compiled or os.environ["JAX_COMPILATION_CACHE_DIR"])
-    os.chdir(ROOT)
-    sys.path.insert(0, str(ROOT))
-    sys.argv = ["launch.py", *arguments]
+    cat = None
     try:
+        with open(output, "wb") as file:
+            if largest_file:  # what is printed goes through a process that is not bound by it
+                cat = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file)
+            for stream in (1, 2):
+                os.dup2(cat.stdin.fileno() if cat else file.fileno(), stream)
+        if largest_file:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+        if clock:
+            now, latest = time.time, time.time() + 1
+            time.time = lambda: now() - 86400 * (now() > latest)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(compiled or os.environ["JAX_COMPILATION_CACHE_DIR"])
+        os.chdir(ROOT)
+        sys.path.insert(0, str(ROOT))
+        sys.argv = ["launch.py", *arguments]
         runpy.run_path("launch.py", run_name="__main__")
+    except KeyboardInterrupt:  # before launch.py catches it: Python itself would end like this
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
     finally:
         sys.stdout.flush()
         if cat:
