@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return processes.leave(2)
     except KeyboardInterrupt:
-        print(f"Stopped. What was saved is kept; the same command resumes:\n  {console.command_line()}")
+        print(f"Stopped. What was saved is kept. The same command resumes:\n  {console.command_line()}")
         return processes.leave(128 + signal.SIGINT)
 
 

@@ -130,7 +130,7 @@ def check_end(process: Launched, number: int, where: str) -> None:
     expected = (-number,) if number == signal.SIGKILL else (-number, 128 + number)
     if process.code not in expected:
         raise Loss(f"exit status {process.code} after {number.name} in {where}:\n{process.printed[-3000:]}")
-    if process.code == 128 + number and "he same command resumes" not in process.printed:
+    if process.code == 128 + number and "The same command resumes" not in process.printed:
         raise Loss(f"no word on resuming after {number.name} in {where}:\n{process.printed[-3000:]}")
 
 
