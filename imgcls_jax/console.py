@@ -16,6 +16,16 @@ def set_up() -> None:
     log.propagate = False
     # Orbax writes forty lines a checkpoint, and of an error, which it raises as well, the traceback of each thread.
     absl_logging.set_verbosity(absl_logging.FATAL)
+    sys.unraisablehook = _print_unraisable
+
+
+def _print_unraisable(unraisable) -> None:
+    """As Python does, without what TensorStore's threads say of each file when a checkpoint cannot be written.
+
+    By then Orbax has raised the error of the first file, and has closed the event loop to which they report.
+    """
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

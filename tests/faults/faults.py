@@ -61,11 +61,11 @@ class Case:
             raise Loss(f"{', '.join(differs)} are not those of an undisturbed run:\n{process.printed[-3000:]}")
 
     def told(self, says: str, **conditions) -> None:
-        """The command ends with one line of error that says so; threads of libraries may have had their say before."""
+        """The command ends with one line of error that says so, and with no traceback."""
         process = self.start(**conditions)
         code, lines = process.wait(), process.printed.splitlines()
         errors = [line for line in lines if line.startswith("error: ")]
-        if code != 2 or len(errors) != 1 or says not in errors[0] or 'launch.py", line' in process.printed:
+        if code != 2 or len(errors) != 1 or says not in errors[0] or "Traceback" in process.printed:
             raise Loss(f"exit status {code}, expected an error with {says!r}:\n{process.printed[-3000:]}")
 
     def newest(self) -> Path:
