@@ -1,7 +1,7 @@
 """Errors that the user can mend. launch.py prints their text without a traceback and exits with status 2."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -31,7 +31,12 @@ def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
     """`table[name]`; for a name that is not in it, a ConfigError with the nearest and all the accepted names."""
     if isinstance(name, str) and name in table:  # damaged files have anything in the place of a name
         return table[name]
-    near = difflib.get_close_matches(str(name), table, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
     text = repr(name) if isinstance(name, str) else " ".join(str(name).split())
+    hint = did_you_mean(str(name), table)
     raise ConfigError(f"There is no {kind} named {text}.{hint} Choose from: {', '.join(sorted(table))}.")
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """A question to put behind an error: the nearest of the names; "" where none is near."""
+    near = difflib.get_close_matches(name, names, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import difflib
 import itertools
 import logging
 import math
@@ -20,7 +19,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from imgcls_jax import backend, commands, console
-from imgcls_jax.errors import ConfigError, RunError, UserError
+from imgcls_jax.errors import ConfigError, RunError, UserError, did_you_mean
 from imgcls_jax.run_folder import RunFolder, flat_options
 from imgcls_jax.training.interrupt import Interrupted
 
@@ -86,8 +85,7 @@ def _change(config: ConfigDict, options: Mapping[str, Any]) -> None:
     known = flat_options(config)
     for path in options:
         if path not in known:
-            near = difflib.get_close_matches(path, known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(path, known)
             raise ConfigError(f"config.grid names {path!r}, which is no option of the row's config.{hint}")
     try:
         config.update_from_flattened_dict(options)
@@ -108,15 +106,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
 
 
 def _train_all(config: ConfigDict, workdir: Path, runs: Sequence[Planned]) -> None:
-    deadline = time.monotonic() + 3600 * config.get("budget", 0.0) if config.get("budget") else math.inf
-    done, failed, late = [], [], []
-    for number, run in enumerate(runs, 1):
-        needed = "" if run.row else ", which it needs"
-        log.info("\n%s: run %d of %d, %s%s", workdir.name, number, len(runs), run.name, needed)
-        outcome = _train_apart(run.config, run.folder, deadline)
-        {True: done, False: failed, None: late}[outcome].append(run)
-        if failed == [run] and not run.row:
-            raise RunError(f"{workdir.name} needs the run {run.name}, which failed with the error above.")
+    done, failed, late = _train_in_turn(runs, workdir, hours=config.get("budget", 0.0))
     _compare(config, workdir, runs, done)
     if late:
         log.info(
@@ -129,6 +119,25 @@ def _train_all(config: ConfigDict, workdir: Path, runs: Sequence[Planned]) -> No
             f"{len(failed)} of {len(runs)} runs failed, with the errors above: {names}. The table has the other rows; "
             "the same command tries these again."
         )
+
+
+def _train_in_turn(
+    runs: Sequence[Planned], workdir: Path, *, hours: float = 0.0
+) -> tuple[list[Planned], list[Planned], list[Planned]]:
+    """The runs that are finished, those that failed, and those for which the hours, if there is a limit, were too few.
+
+    Raises RunError where one failed that the others need.
+    """
+    deadline = time.monotonic() + 3600 * hours if hours else math.inf
+    done, failed, late = [], [], []
+    for number, run in enumerate(runs, 1):
+        needed = "" if run.row else ", which it needs"
+        log.info("\n%s: run %d of %d, %s%s", workdir.name, number, len(runs), run.name, needed)
+        outcome = _train_apart(run.config, run.folder, deadline)
+        {True: done, False: failed, None: late}[outcome].append(run)
+        if outcome is False and not run.row:
+            raise RunError(f"{workdir.name} needs the run {run.name}, which failed with the error above.")
+    return done, failed, late
 
 
 def _compare(config: ConfigDict, workdir: Path, runs: Sequence[Planned], done: Sequence[Planned]) -> None:
@@ -157,14 +166,11 @@ def ensemble(config: ConfigDict, workdir: Path) -> None:
 
     members = plan(config, workdir)
     weights_of(config.weights, len(members))
-    for run in members:
-        log.info("\n%s: first of all %s, which it needs", workdir.name, run.name)
-        if not _train_apart(run.config, run.folder):
-            raise RunError(f"{workdir.name} needs the run {run.name}, which failed with the error above.")
+    _train_in_turn(members, workdir)
     commands.ensemble([str(run.folder) for run in members], weights=config.weights, workdir=workdir)
 
 
-def _train_apart(config: ConfigDict, folder: Path, deadline: float = math.inf) -> bool | None:
+def _train_apart(config: ConfigDict, folder: Path, deadline: float) -> bool | None:
     """Trains in a process of its own, since a backend is set up once a process; returns whether the run is finished,
     None where the deadline (of time.monotonic) came first.
 

@@ -33,9 +33,13 @@ class Splits:
         return sum(dataset.images.nbytes for dataset in (self.train, self.validation, self.test))
 
 
-def device_budget(config: ConfigDict) -> float:
-    """`config.data.device_budget`, of that part of a run's config; no limit in runs of versions that had none."""
-    return config.get("device_budget", math.inf)
+def device_budget(config: ConfigDict, nbytes: int) -> float | None:
+    """`config.data.device_budget` where so many bytes of images are more, else None; config: that part of a run's.
+
+    Runs of versions that had no such option have no limit.
+    """
+    budget = config.get("device_budget", math.inf)
+    return budget if nbytes > budget else None
 
 
 def load(config: ConfigDict) -> Splits:
@@ -51,7 +55,7 @@ def load(config: ConfigDict) -> Splits:
     read = choose("data source", config.source, SOURCES)
     datasets = read(config)
     checks.refuse(datasets)
-    if sum(dataset.images.nbytes for dataset in datasets.values()) <= device_budget(config):
+    if device_budget(config, sum(dataset.images.nbytes for dataset in datasets.values())) is None:
         datasets = {name: dataset.in_memory() for name, dataset in datasets.items()}
     datasets = {name: _with_int32_labels(dataset) for name, dataset in datasets.items()}
     train, test = datasets["train"], datasets.get("test")

@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import math
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,13 +10,14 @@ import jax
 import numpy as np
 from jax.extend.core import Jaxpr, jaxprs_in_params
 
+from imgcls_jax import models
 from imgcls_jax.run_folder import RunFolder
 from imgcls_jax.training import steps
+from imgcls_jax.training.profiling import seconds_of
 from imgcls_jax.training.setup import build_model, views
 
 BATCH = 128  # images at once, where throughput is measured
 SECONDS = 0.5  # over which each time is taken, about
-MOST_CALLS = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +37,9 @@ class Meter:
 
     def __call__(self, run: RunFolder) -> Cost:
         config, data = run.config, run.data
-        model = {key: value for key, value in config.model.items() if key not in ("pretrained", "max_parameters")}
-        what = [model, config.data.transform, config.train.precision, config.train.get("views")]
+        what = [config.data.transform, config.train.precision, config.train.get("views")]
         shape, classes = tuple(data["splits"]["train"]["shape"]), len(data["class_names"])
-        key = json.dumps([*what, shape, classes], default=str)
+        key = json.dumps([models.architecture(config.model), *what, shape, classes], default=str)
         if key not in self._known:
             self._known[key] = measure(*build_model(config, num_classes=classes), shape=shape, views=views(config))
         return self._known[key]
@@ -60,20 +58,9 @@ def measure(model, transform, *, shape: tuple[int, int, int], views) -> Cost:
     variables, images = jax.device_put((variables, image))
     return Cost(
         multiply_adds=multiply_adds(logits, variables, jax.eval_shape(transform, images[:1])),
-        latency=_seconds(lambda one=images[:1]: predict(variables, one)),
-        images_per_second=BATCH / _seconds(lambda: predict(variables, images)),
+        latency=seconds_of(lambda one=images[:1]: predict(variables, one), over=SECONDS),
+        images_per_second=BATCH / seconds_of(lambda: predict(variables, images), over=SECONDS),
     )
-
-
-def _seconds(call: Callable[[], Any]) -> float:
-    """The median of some calls, after one that compiles."""
-    jax.block_until_ready(call())
-    taken: list[float] = []
-    while not taken or (sum(taken) < SECONDS and len(taken) < MOST_CALLS):
-        started = time.perf_counter()
-        jax.block_until_ready(call())
-        taken.append(time.perf_counter() - started)
-    return statistics.median(taken)
 
 
 def multiply_adds(function: Callable[..., Any], *arguments: Any) -> int:

@@ -47,12 +47,12 @@ class Predictor:
         merged = jax.device_get(adaptation.merge(restored["params"]))
         self.variables = {"params": merged, **restored["model_state"]}
         self._placed = steps.replicate(self.variables)
-        self._predict, self._budget = build_predict(config, self.model, self.transform), device_budget(config.data)
+        self._predict, self._data = build_predict(config, self.model, self.transform), config.data
 
     def logits(self, images: Images) -> np.ndarray:
         """images uint8 [N, H, W, C] -> logits float32 [N, K]."""
-        budget = self._budget if images.nbytes > self._budget else None
-        return self._predict(self._placed, steps.place_images(images, budget=budget))
+        placed = steps.place_images(images, budget=device_budget(self._data, images.nbytes))
+        return self._predict(self._placed, placed)
 
     def probabilities(self, images: Images) -> np.ndarray:
         """images uint8 [N, H, W, C] -> probabilities float64 [N, K]."""

@@ -49,17 +49,18 @@ def options(name: str) -> dict[str, Any]:
     return {field.name: field.type for field in dataclasses.fields(constructor) if field.name not in fixed}
 
 
-def create(config: ConfigDict, *, num_classes: int, dtype: jnp.dtype = jnp.float32) -> nn.Module:
-    """The model of `config.model`: its `name` picks the constructor, its other keys are that model's options.
+def architecture(config: ConfigDict) -> dict[str, Any]:
+    """The name and the options of `config.model` as plain values.
 
     `pretrained` says what the parameters start from, `max_parameters` how many there may be: these are no options.
     """
-    known = options(config.name)
-    given = {
-        key: value.to_dict() if isinstance(value, ConfigDict) else value
-        for key, value in config.items()
-        if key not in ("name", "pretrained", "max_parameters")
-    }
+    return {key: value for key, value in config.to_dict().items() if key not in ("pretrained", "max_parameters")}
+
+
+def create(config: ConfigDict, *, num_classes: int, dtype: jnp.dtype = jnp.float32) -> nn.Module:
+    """The model of `config.model`: its `name` picks the constructor, its options (`architecture`) are that model's."""
+    known, given = options(config.name), architecture(config)
+    del given["name"]
     for key in given:
         if key not in known:
             raise ConfigError(

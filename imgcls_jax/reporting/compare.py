@@ -48,6 +48,12 @@ class Row:
     images_per_second: float | None  # in batches
     reported: Mapping[str, float]  # any of REPORTED; accuracy in percent
 
+    @property
+    def accuracy_text(self) -> str:
+        """In percent, with its margin."""
+        margin = "" if self.accuracy_margin is None else f" ± {self.accuracy_margin:.2f}"
+        return f"{self.accuracy:.2f}{margin}"
+
 
 def summarize(groups: Groups, meter: Callable[[RunFolder], cost.Cost] | None = None) -> list[Row]:
     """A row for each (label, reported, runs); the runs differ in their seed alone.
@@ -226,11 +232,10 @@ def _check_alike(label: str, runs: Sequence[RunFolder]) -> None:
 
 
 def _columns(rows: Sequence[Row]) -> dict[str, list[str]]:
-    margins = ["" if row.accuracy_margin is None else f" ± {row.accuracy_margin:.2f}" for row in rows]
     return {
         "System": [row.label for row in rows],
         "Seeds": [str(row.seeds) for row in rows],
-        "Accuracy, %": [f"{row.accuracy:.2f}{margin}" for row, margin in zip(rows, margins, strict=True)],
+        "Accuracy, %": [row.accuracy_text for row in rows],
         "Reported, %": _reported(rows, "accuracy", ".2f"),
         "Loss": [f"{row.loss:.4f}" for row in rows],
         "Reported loss": _reported(rows, "loss", "g"),

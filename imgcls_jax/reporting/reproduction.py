@@ -93,9 +93,8 @@ def _line(folder: Path, system: dict[str, str], rows: dict[str, compare.Row], *,
     row, path = rows.get(system["row"]), folder / system["ours"]
     ours, rest = f"*waits for {system['waits for']}*", ("", "", "", "")
     if row:
-        margin = "" if row.accuracy_margin is None else f" ± {row.accuracy_margin:.2f}"
         target = path if path.exists() else path.parent / "table.md"
-        ours = f"[{row.accuracy:.2f}{margin}]({link}{target.relative_to(folder)})"
+        ours = f"[{row.accuracy_text}]({link}{target.relative_to(folder)})"
         rest = (str(row.seeds), f"{row.loss:.4f}", f"{row.epochs:.1f}".removesuffix(".0"), row.device)
     elif path.is_file():
         ours = f"[shown]({link}{system['ours']})"

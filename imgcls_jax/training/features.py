@@ -18,7 +18,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from imgcls_jax import processes, trees
+from imgcls_jax import models, processes, trees
 from imgcls_jax.data.batches import filled_batches
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.training import steps
@@ -82,7 +82,7 @@ def _path(config: ConfigDict, variables: dict[str, Any], read: frozenset[str], d
         return None
     params, state = trees.flatten(variables["params"]), {key: variables[key] for key in variables if key != "params"}
     used = steps.fetch({"params": {path: params[path] for path in sorted(read)}, **state})
-    model = {key: value for key, value in config.model.to_dict().items() if key not in ("pretrained", "max_parameters")}
+    model = models.architecture(config.model)
     words = [VERSION, jax.__version__, jax.default_backend(), config.train.precision, config.data.transform, model]
     key = hashlib.sha256(json.dumps([*words, trees.digest(used), data.fingerprint], default=str).encode()).hexdigest()
     return Path(settings.feature_folder).expanduser() / f"{config.model.name}-{key[:32]}.npz"

@@ -240,15 +240,8 @@ SECTIONS = ("model", "objective", "adapt.phases")  # which have further options
 # What the config of a finished run may lack: nothing but training asks for it, or it came with a later version.
 DISPENSABLE = (
     *("adapt.feature", "adapt.last_layers", "pretrained.", "optimizer.", "schedule."),
-    *(
-        "data.train",
-        "data.device_budget",
-        "model.max_parameters",
-        "model.pretrained",
-        "train.average",
-        "train.cpu_devices",
-        "train.views",
-    ),
+    *("data.train", "data.device_budget", "model.max_parameters", "model.pretrained"),
+    *("train.average", "train.cpu_devices", "train.views"),
 )
 
 

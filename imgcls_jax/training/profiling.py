@@ -2,6 +2,7 @@
 the whole training would take."""
 
 import dataclasses
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from imgcls_jax.training import setup, steps
 STEPS = 5  # in the trace
 TIMED_STEPS = 20
 PROBED_BATCHES = 4  # for an estimate
+MOST_CALLS = 50  # that are timed
 # Dense matrix products, FLOP/s, as NVIDIA publishes them: in bfloat16, and in TF32, which float32 convolutions use.
 PEAKS = {
     "H100": {"bfloat16": 989e12, "float32": 495e12},
@@ -48,13 +50,13 @@ def estimate(config: ConfigDict, data: Splits) -> Estimate:
     phases = setup.build(config, data)
     few = data.train.take(np.arange(min(len(data.train), PROBED_BATCHES * config.train.batch_size)))
     seen = data.validation.take(np.arange(min(len(data.validation), config.train.eval_batch_size)))
-    seconds = 0.0
+    total = 0.0
     for phase in phases:
         state, size = steps.replicate(phase.state), phase.config.train.batch_size
         (images, targets), (validation, _) = steps.place(few), steps.place(seen)
         if phase.embed:
             embed = lambda: phase.embed(setup.variables(state), images)  # noqa: B023, E731  called at once
-            seconds += _seconds(embed) / len(few) * (len(data.train) + len(data.validation))
+            total += seconds_of(embed) / len(few) * (len(data.train) + len(data.validation))
             images, validation = steps.replicate((embed(), phase.embed(setup.variables(state), validation)))
         batches = epoch_batches(len(few), size, seed=config.seed, epoch=0)
         indices = steps.split(batches, len(batches))
@@ -64,23 +66,26 @@ def estimate(config: ConfigDict, data: Splits) -> Estimate:
             state, metrics = phase.train(state, (images, targets), indices, len(batches))  # noqa: B023
             return metrics
 
-        epoch = _seconds(step) / len(batches) * phase.steps_per_epoch
-        validating = _seconds(lambda: phase.predict(setup.variables(state), validation))  # noqa: B023
-        seconds += phase.config.train.epochs * (epoch + validating / len(seen) * len(data.validation))
+        epoch = seconds_of(step) / len(batches) * phase.steps_per_epoch
+        validating = seconds_of(lambda: phase.predict(setup.variables(state), validation))  # noqa: B023
+        total += phase.config.train.epochs * (epoch + validating / len(seen) * len(data.validation))
     return Estimate(
         parameters=trees.count(phases[-1].state.params),
         trainable=trees.count(phases[-1].adaptation.split(phases[-1].state.params)[0]),
         epochs=sum(phase.config.train.epochs for phase in phases),
-        seconds=seconds,
+        seconds=total,
     )
 
 
-def _seconds(call: Callable[[], object]) -> float:
-    """Of the second call; the first compiles."""
+def seconds_of(call: Callable[[], object], *, over: float = 0.0) -> float:
+    """The median of some calls, which take about `over` seconds together, or of one; one before them compiles."""
     jax.block_until_ready(call())
-    started = time.perf_counter()
-    jax.block_until_ready(call())
-    return time.perf_counter() - started
+    taken: list[float] = []
+    while not taken or (sum(taken) < over and len(taken) < MOST_CALLS):
+        started = time.perf_counter()
+        jax.block_until_ready(call())
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
 
 
 def profile(config: ConfigDict, data: Splits, folder: Path) -> dict[str, float | None]:

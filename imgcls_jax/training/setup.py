@@ -145,7 +145,7 @@ def _build(
     )
     opt_state = optimizer.init(adaptation.split(params)[0])
     state = TrainState.start(params, model_state, opt_state, average=bool(settings.average))
-    budget = _budget(config, data)
+    budget = device_budget(config.data, data.nbytes)
     return Setup(name, config, steps_per_epoch, schedule, train, predict, state, adaptation, embed, budget)
 
 
@@ -188,12 +188,6 @@ def _caches_features(
     return True
 
 
-def _budget(config: ConfigDict, data: Splits) -> float | None:
-    """As in Setup."""
-    budget = device_budget(config.data)
-    return budget if data.nbytes > budget else None
-
-
 def _check(config: ConfigDict, data: Splits) -> None:
     settings = config.train
     steps.check_batch_size("train.batch_size", settings.batch_size)
@@ -206,7 +200,7 @@ def _check(config: ConfigDict, data: Splits) -> None:
     count = settings.epochs * steps_in_epoch(len(data.train), settings.batch_size)
     if count >= 2**31:
         raise ConfigError(f"train.epochs is {settings.epochs}, {count:,} steps: give fewer, below 2**31 steps.")
-    if (budget := _budget(config, data)) is not None:
+    if (budget := device_budget(config.data, data.nbytes)) is not None:
         for size in (settings.batch_size, settings.eval_batch_size):
             steps_in_window(data.train.images.shape[1:], size, budget)  # an error where not even one fits
 
