@@ -1,0 +1,22 @@
+"""Row C3 as far as a CPU holds it: the optimizers and schedules of se_resnet_optimizers, on fewer images and epochs.
+
+    python launch.py --config configs/studies/se_resnet_optimizers_small.py
+
+Eight rows of 6 epochs over 4,000 images, for which two CPU cores take an hour and a half. What is best for so few steps
+says little about the 200 epochs of the report.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.studies import se_resnet_optimizers
+
+
+def get_config() -> ConfigDict:
+    config = se_resnet_optimizers.get_config()
+    config.name = "se_resnet_optimizers_small"
+    config.title = "Optimizers and schedules for report C's SE-ResNet: 4,000 images of CIFAR-10, 6 epochs"
+    for row in config.rows.values():
+        row.config.data.train = 4_000
+        row.config.data.validation = 1_000
+        row.config.train.epochs = 6
+    return config
