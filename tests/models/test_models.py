@@ -109,6 +109,17 @@ def test_filters_are_configurable():
     assert variables["params"]["conv_2"]["kernel"].shape == (3, 3, 32, 32)
 
 
+def test_a_vgg_that_ends_in_a_pool():
+    """The same parameters; its maps are the others' largest values of 2x2 places."""
+    x = jnp.asarray(np.random.default_rng(0).random((2, 32, 32, 3)), jnp.float32)
+    ends, goes_on = create("vgg", last_pool=True), create("vgg")
+    variables = jax.jit(ends.init)(jax.random.key(0), x)
+    assert trees.count(variables["params"]) == 402_058
+    pooled, maps = (model.apply(variables, x, method="features") for model in (ends, goes_on))
+    assert maps.shape == (2, 4, 4, 128)
+    np.testing.assert_array_equal(pooled, np.asarray(maps).reshape(2, 2, 2, 2, 2, 128).max((2, 4)))
+
+
 def test_unknown_model_and_option_name_what_there_is():
     with pytest.raises(ConfigError, match="Did you mean 'cnn'.*attention, cnn, .*lstm"):
         create("cn")
