@@ -5,6 +5,9 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
 
+BEFORE = "before"
+CHECKOUT = "BENCHMARKED_CHECKOUT"  # in the environment of BEFORE's process: the checkout whose package it takes
+
 Run = Callable[[int], None]  # runs so many training steps on shuffled batches, and returns when they are done
 
 
@@ -27,6 +30,7 @@ class Contestant:
 
 CONTESTANTS: dict[str, Contestant] = {
     "ours": Contestant("ours"),
+    BEFORE: Contestant("ours"),
     "ours_per_step": Contestant("ours", options={"dispatch": "per_step"}),
     "ours_jit": Contestant("ours", options={"dispatch": "jit"}),
     "ours_streamed": Contestant("ours", options={"budget": "4e6"}),

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contestants import CONTESTANTS
+from benchmarks.contestants import BEFORE, CHECKOUT, CONTESTANTS
 
 ROOT = Path(__file__).parents[1]
 # What would change how a library computes is not taken over from the caller's environment.
@@ -24,7 +24,8 @@ class Worker:
 
     def __init__(self, task: str, contestant: str):
         self.name = f"{contestant} on {task}"
-        environment = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
+        left_out = NOT_INHERITED if contestant == BEFORE else (*NOT_INHERITED, CHECKOUT)
+        environment = {key: value for key, value in os.environ.items() if key not in left_out}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", task, contestant],
             cwd=ROOT,

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import datetime
 import json
+import os
 import platform
 import random
 import shlex
@@ -13,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contestants import CONTESTANTS
+from benchmarks.contestants import BEFORE, CHECKOUT, CONTESTANTS
 from benchmarks.processes import ROOT, Worker
 from benchmarks.tasks import TASKS
 
@@ -25,6 +26,9 @@ Rates = dict[str, list[float]]  # images/s of each contestant, round by round
 def main(arguments: list[str]) -> None:
     options = parse(arguments)
     names = available([*options.ours, *options.peers])
+    if options.before:
+        os.environ[CHECKOUT] = str(options.before.resolve())
+        names.append(BEFORE)
     results: dict[str, Rates] = {}
     versions: dict[str, str] = {}
     for task in options.models:
@@ -48,10 +52,11 @@ def main(arguments: list[str]) -> None:
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.train", description=__doc__)
     ours = [name for name in CONTESTANTS if name.startswith(OURS)]
-    peers = [name for name in CONTESTANTS if name not in ours]
+    peers = [name for name in CONTESTANTS if name not in (*ours, BEFORE)]
     parser.add_argument("--models", type=names_in(TASKS), default=list(TASKS), help=f"of {', '.join(TASKS)}")
     parser.add_argument("--peers", type=names_in(peers), default=peers, help=f"of {', '.join(peers)}; '' for none")
     parser.add_argument("--ours", type=names_in(ours), default=ours, help=f"of {', '.join(ours)}")
+    parser.add_argument("--before", type=Path, metavar="FOLDER", help="a checkout of another commit, measured too")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each contestant's training in each round")
     parser.add_argument("--output", type=Path, help="path of the results, without a suffix")

@@ -39,9 +39,9 @@ CALIBRATION = "calibration.json"  # calibration errors, and the temperature that
 EXPORT = "export"  # folder of --mode export: the model as files that need no imgcls_jax
 
 # Options that are no part of what a run is: where data, weights and features lie (their hashes are), how much of them
-# lies on the devices, and on how many devices it is made.
+# lies on the devices, on how many devices it is made, and in which order sums are taken.
 WHERE = (
-    *("data.path", "data.cache", "data.device_budget", "pretrained.cache", "train.cpu_devices"),
+    *("data.path", "data.cache", "data.device_budget", "pretrained.cache", "train.cpu_devices", "train.winograd"),
     *("adapt.feature_cache", "adapt.feature_folder", "adapt.feature_disk"),
 )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jax import export
+from jax import export, lax
 
 from imgcls_jax import trees
 from imgcls_jax.data.image_files import Reader
@@ -21,6 +21,7 @@ from imgcls_jax.data.views import View
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.evaluation.scores import softmax
+from imgcls_jax.models import cpu_kernels
 from imgcls_jax.pretrained import safetensors_format
 from imgcls_jax.run_folder import EXPORT, RunFolder, write_atomically
 from imgcls_jax.training.setup import views
@@ -73,8 +74,16 @@ def write(run: RunFolder) -> Path:
 
 
 def _program(predictor: Predictor, views: Sequence[tuple[float, View]]) -> bytes:
+    def forward(own: bool):
+        @cpu_kernels.use(own=own)
+        def apply(variables, images):
+            return mean_over_views(predictor.model, variables, predictor.transform(images), views=views)
+
+        return apply
+
     def logits(images):
-        return mean_over_views(predictor.model, predictor.variables, predictor.transform(images), views=views)
+        # Each platform has the layers that are fast there, on the same weights.
+        return lax.platform_dependent(predictor.variables, images, cpu=forward(True), default=forward(False))
 
     shape = export.symbolic_shape(", ".join(["b", *map(str, predictor.shape)]))
     exported = export.export(jax.jit(logits), platforms=PLATFORMS)(jax.ShapeDtypeStruct(shape, np.uint8))

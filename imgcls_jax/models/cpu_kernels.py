@@ -83,11 +83,17 @@ def convolve(x, w, strides, padding, *, lhs_dilation=None, rhs_dilation=None, pr
 
 
 def winograd_is_faster(x, w) -> bool:
-    """Whether it is for x [N, H, W, C] and w [3, 3, C, F], as `python -m benchmarks.layers` measures."""
-    (height, width), (channels, features) = x.shape[1:3], w.shape[2:]
-    covered = winograd.covered(height) * winograd.covered(width)
-    wide = min(channels, features) >= 32
-    return x.dtype == w.dtype == jnp.float32 and wide and covered <= 2 * height * width
+    """Whether it is for x [N, H, W, C] and w [3, 3, C, F], as `python -m benchmarks.layers` measures.
+
+    The transforms of the kernel have to be spread over many tiles, those of the tiles over many channels, and few of
+    the outputs of the tiles may be beyond the image. A batch of unknown size is taken to be small.
+    """
+    n, height, width, channels = x.shape
+    if not isinstance(n, int) or not x.dtype == w.dtype == jnp.float32:
+        return False
+    outputs = winograd.covered(height) * winograd.covered(width)
+    many_tiles = n * outputs // winograd.TILE**2 >= max(channels, w.shape[3])
+    return many_tiles and min(channels, w.shape[3]) >= 64 and outputs <= 1.3 * height * width
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))

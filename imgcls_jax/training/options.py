@@ -188,6 +188,7 @@ OPTIONS = {
     "train.average": BELOW_1,
     "train.views": OneOf("set of views (train.views)", VIEWS),
     "train.cpu_devices": Whole(1, 256),
+    "train.winograd": Flag(),
     "adapt.trainable": Several(Pattern()),
     "adapt.last_layers": Whole(0),
     "adapt.frozen_statistics": OneOf("adapt.frozen_statistics", STATISTICS),
@@ -241,7 +242,7 @@ SECTIONS = ("model", "objective", "adapt.phases")  # which have further options
 DISPENSABLE = (
     *("adapt.feature", "adapt.last_layers", "pretrained.", "optimizer.", "schedule."),
     *("data.train", "data.device_budget", "model.max_parameters", "model.pretrained"),
-    *("train.average", "train.cpu_devices", "train.views"),
+    *("train.average", "train.cpu_devices", "train.views", "train.winograd"),
 )
 
 

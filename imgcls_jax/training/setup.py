@@ -85,7 +85,8 @@ def build_predict(
 ) -> Callable[..., np.ndarray]:
     """As `steps.make_predict`, with the views of the config."""
     options = {"batch_size": config.train.eval_batch_size, "views": views(config), "adaptation": adaptation}
-    return steps.make_predict(model, transform, **options, together=together)
+    winograd = config.train.get("winograd", True)
+    return steps.make_predict(model, transform, **options, winograd=winograd, together=together)
 
 
 def views(config: ConfigDict) -> Sequence[tuple[float, View]]:
@@ -126,7 +127,8 @@ def _build(
     embed = None
     same_images = train_transform.ops == tuple(op for op in transform.ops if not op.random)  # in evaluation as here
     if same_images and _caches_features(config, model, adaptation, train_transform, image, data):
-        options = {"batch_size": settings.eval_batch_size, "adaptation": adaptation}
+        winograd = settings.get("winograd", True)
+        options = {"batch_size": settings.eval_batch_size, "adaptation": adaptation, "winograd": winograd}
         embed = steps.make_predict(model, transform, method="encode", **options)
         predict = steps.make_predict(model, _AsTheyAre(), method="head", together=True, **options)
     else:
@@ -141,6 +143,7 @@ def _build(
         average=settings.average,
         adaptation=adaptation,
         method="head" if embed else "__call__",
+        winograd=settings.get("winograd", True),
         seed=seed,
     )
     opt_state = optimizer.init(adaptation.split(params)[0])

@@ -32,6 +32,7 @@ from imgcls_jax.data.streaming import Streamed
 from imgcls_jax.data.transforms import Transform
 from imgcls_jax.data.views import VIEWS, View
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.models import cpu_kernels
 from imgcls_jax.models.layers import AXIS, mean_over_devices
 from imgcls_jax.training.adapt import EVERYTHING, Adaptation
 from imgcls_jax.training.objectives import LABELS, Labels
@@ -127,14 +128,16 @@ def make_train(
     average: float = 0.0,
     adaptation: Adaptation = EVERYTHING,
     method: str = "__call__",
+    winograd: bool = True,
     seed: int,
 ) -> TrainSteps:
     """The training steps; random numbers are keyed by `seed`, the step, and the place in the batch.
 
     objective: what is learned from. average: decay of the running average, where the state has one. adaptation: what
-    trains. method: the model's, from what `transform` gives to logits.
+    trains. method: the model's, from what `transform` gives to logits. winograd: as of `cpu_kernels.use`.
     """
 
+    @cpu_kernels.use(winograd=winograd)
     def step(root, state: TrainState, images, targets_of_all, row, index) -> tuple[TrainState, Metrics]:
         # Random numbers are keyed by (seed, step, place in the global batch): the number of devices is not in them.
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(root, state.step))
@@ -232,18 +235,21 @@ def make_predict(
     views: Sequence[tuple[float, View]] = VIEWS["none"],
     adaptation: Adaptation = EVERYTHING,
     method: str = "__call__",
+    winograd: bool = True,
     together: bool = False,
 ) -> Callable[[Any, jax.Array | Streamed], np.ndarray]:
     """Returns predict(variables, images) -> logits float32 [N, K], for variables and images as of `place_images`.
 
     The logits are the weighted mean over the `views` of an image; of another `method` of the model it gives what that
     one does. The last batch is filled up with the first images, whose logits there are dropped. together: whether
-    several processes share the work, so that all must call it; otherwise each has its own.
+    several processes share the work, so that all must call it; otherwise each has its own. winograd: as of
+    `cpu_kernels.use`.
     """
 
     def dispatch(variables, images, indices, count):
         merged = {**variables, "params": adaptation.merge(variables["params"])}
 
+        @cpu_kernels.use(winograd=winograd)
         def logits(index):
             return mean_over_views(model, merged, transform(images[index]), views=views, method=method)
 

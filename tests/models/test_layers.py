@@ -7,6 +7,7 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
+from imgcls_jax.models import cpu_kernels, winograd
 from imgcls_jax.models.layers import AXIS, LSTM, BatchNorm, Conv, Dropout, max_pool
 
 
@@ -57,6 +58,92 @@ def test_grouped_and_transposed_convolutions_are_left_to_xla(options):
     assert_same(ours.apply, theirs.apply, theirs.init(jax.random.key(0), x), x)
 
 
+DEPTHWISE = [
+    (3, 1, "SAME", (9, 8)),
+    (5, 2, "SAME", (9, 8)),
+    (7, 1, 3, (7, 7)),
+    (3, 2, 1, (8, 9)),
+    (3, 4, "VALID", (11, 12)),
+]
+
+
+@pytest.mark.parametrize("batch", [1, 6, 16])
+@pytest.mark.parametrize("kernel, strides, padding, size", DEPTHWISE)
+def test_depthwise_equals_flax(kernel, strides, padding, size, batch):
+    options = {"strides": strides, "padding": padding, "feature_group_count": 4}
+    ours, theirs = (conv(features=4, kernel_size=(kernel, kernel), **options) for conv in (Conv, nn.Conv))
+    x = normal(0, (batch, *size, 4))
+    assert_same(ours.apply, theirs.apply, theirs.init(jax.random.key(0), x), x)
+
+
+def test_depthwise_sums_bfloat16_in_float32():
+    options = {"features": 8, "kernel_size": (7, 7), "feature_group_count": 8, "use_bias": False}
+    half, whole = Conv(**options, dtype=jnp.bfloat16), nn.Conv(**options)
+    x = normal(0, (4, 9, 9, 8)).astype(jnp.bfloat16)
+    variables = jax.tree.map(lambda w: w.astype(jnp.bfloat16).astype(jnp.float32), whole.init(jax.random.key(0), x))
+    y, expected = half.apply(variables, x), whole.apply(variables, x.astype(jnp.float32))
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(y, expected.astype(jnp.bfloat16))
+
+
+def test_depthwise_is_exported_for_any_batch():
+    conv = Conv(features=3, kernel_size=(5, 5), strides=2, feature_group_count=3)
+    x = normal(0, (5, 9, 9, 3))
+    variables = conv.init(jax.random.key(0), x)
+    shape = jax.export.symbolic_shape("b, 9, 9, 3")
+    exported = jax.export.export(jax.jit(lambda x: conv.apply(variables, x)))(jax.ShapeDtypeStruct(shape, x.dtype))
+    assert "feature_group_count = 3" not in exported.mlir_module()  # in a form of our own
+    np.testing.assert_allclose(exported.call(x), conv.apply(variables, x), rtol=1e-5, atol=1e-5)
+
+
+def direct(x, w):
+    return lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=cpu_kernels.NHWC)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (7, 9), (1, 6), (13, 8)])
+def test_winograd_equals_direct_convolution(size):
+    assert_same(winograd.convolve, direct, normal(0, (2, *size, 3)), normal(1, (3, 3, 3, 5)))
+
+
+def test_winograd_error_is_a_small_multiple_of_the_direct_one():
+    """Against float64, relative to the output's deviation: what benchmarks/layers.py measures."""
+    x, w = normal(0, (2, 16, 16, 64)), normal(1, (3, 3, 64, 64))
+    with jax.enable_x64(True):
+        exact = np.asarray(direct(x.astype(jnp.float64), w.astype(jnp.float64)))
+    errors = [np.std(np.asarray(f(x, w)) - exact) / exact.std() for f in (winograd.convolve, direct)]
+    assert 1e-8 < errors[1] < errors[0] < 2e-6
+
+
+def test_winograd_is_taken_where_it_is_faster_unless_switched_off(monkeypatch):
+    calls = []
+    monkeypatch.setattr(winograd, "convolve", lambda x, w: calls.append(x.shape) or direct(x, w))
+    conv = Conv(features=64, kernel_size=(3, 3), padding=1)
+
+    def trace(shape, **options):
+        calls.clear()
+        with cpu_kernels.use(**options):
+            jax.eval_shape(lambda x: conv.init(jax.random.key(0), x), jax.ShapeDtypeStruct(shape, jnp.float32))
+        return bool(calls)
+
+    assert trace((16, 32, 32, 64))
+    assert not trace((16, 32, 32, 64), winograd=False)
+    assert not trace((16, 32, 32, 64), own=False)
+    assert not trace((16, 32, 32, 3))  # few channels
+    assert not trace((2, 9, 9, 64))  # few tiles, and these half empty
+    assert trace((16, 32, 32, 64))
+
+
+def test_winograd_does_not_depend_on_the_number_of_devices():
+    x, w = normal(0, (4, 8, 8, 3)), normal(1, (3, 3, 3, 5))
+
+    def loss(w, x):
+        return (winograd.convolve(x, w) ** 2).mean()
+
+    whole = jax.grad(loss)(w, x)
+    parts = jax.pmap(lambda x: lax.pmean(jax.grad(loss)(w, x), AXIS), axis_name=AXIS)(x.reshape(2, 2, 8, 8, 3))
+    np.testing.assert_allclose(parts[1], whole, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("size", [(8, 6), (7, 9)])
 @pytest.mark.parametrize("window", [(2, 2), (3, 2)])
 def test_max_pool_equals_flax_also_in_ties(size, window):
@@ -64,9 +151,15 @@ def test_max_pool_equals_flax_also_in_ties(size, window):
     assert_same(lambda x: max_pool(x, window), lambda x: nn.max_pool(x, window, window), x)
 
 
-def test_overlapping_max_pool_equals_flax():
-    x = normal(0, (2, 9, 9, 3))
-    assert_same(lambda x: max_pool(x, (3, 3), (2, 2), "SAME"), lambda x: nn.max_pool(x, (3, 3), (2, 2), "SAME"), x)
+@pytest.mark.parametrize(
+    "strides, padding", [(1, "SAME"), (2, "SAME"), (2, "VALID"), (2, ((1, 1), (1, 1))), (2, ((0, 1), (0, 0)))]
+)
+def test_overlapping_max_pool_equals_flax_also_in_ties(strides, padding):
+    x = jnp.round(normal(0, (2, 9, 10, 3)))
+    ours, theirs = (
+        lambda x, pool=pool: pool(x, (3, 3), (strides, strides), padding) for pool in (max_pool, nn.max_pool)
+    )
+    assert_same(ours, theirs, x)
 
 
 def test_lstm_equals_flax():
