@@ -21,7 +21,6 @@ runs/STUDY/ROW-seedN, unless --workdir says otherwise. predict takes published w
 """
 
 import signal
-import sys
 from pathlib import Path
 
 from absl import app, flags
@@ -53,10 +52,10 @@ def main(arguments: list[str]) -> int:
     try:
         return run(arguments[1:])
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        console.say(f"error: {error}", error=True)
         return processes.leave(2)
     except KeyboardInterrupt:
-        print(f"Stopped. What was saved is kept. The same command resumes:\n  {console.command_line()}")
+        console.say(f"Stopped. What was saved is kept. The same command resumes:\n  {console.command_line()}")
         return processes.leave(128 + signal.SIGINT)
 
 
@@ -90,7 +89,7 @@ def run(arguments: list[str]) -> int:
     try:
         action(config, workdir)
     except Interrupted as stop:
-        print(f"Stopped by {stop}; everything is saved. The same command resumes:\n  {console.command_line()}")
+        console.say(f"Stopped by {stop}; everything is saved. The same command resumes:\n  {console.command_line()}")
         return stop.exit_status
     return 0
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
-from imgcls_jax import backend, processes
+from imgcls_jax import backend, console, processes
 from imgcls_jax.data import checks
-from imgcls_jax.errors import DataError, RunError, choose
+from imgcls_jax.errors import DataError, RunError, choose, printable
 from imgcls_jax.run_folder import (
     CONFIG,
     DATA,
@@ -85,9 +85,9 @@ def finished(config: ConfigDict, run: RunFolder) -> bool:
     return run.finished
 
 
-def _look(run: RunFolder, config: ConfigDict) -> tuple[str, bool, bool]:
+def _look(run: RunFolder, config: ConfigDict) -> list[Any]:
     """The config as JSON, and whether its run has begun and is finished."""
-    return config.to_json_best_effort(), run.begun, finished(config, run)
+    return [config.to_json_best_effort(), run.begun, finished(config, run)]
 
 
 def _train(config: ConfigDict, run: RunFolder, splits: "Splits") -> None:
@@ -250,7 +250,7 @@ def predict(arguments: list[str], images: Sequence[str] = ()) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ends without a traceback where our lines go to head
     summary = Summary(classifier.class_names)
     predictions = classify(classifier, files)
-    for prediction in tqdm(predictions, total=len(files), desc=classifier.name, unit="image", disable=None):
+    for prediction in tqdm(predictions, total=len(files), desc=printable(classifier.name), unit="image", disable=None):
         tqdm.write(json.dumps(prediction.line(classifier.class_names)))  # print would tear the progress bar
         summary.add(prediction)
     published = arguments[0] in pretrained.CATALOG
@@ -285,7 +285,7 @@ def _runs_with_data(folders: list[str]) -> Iterator[tuple[RunFolder, "Splits"]]:
     from imgcls_jax import data
 
     for run in _tested(folders):
-        splits = data.load(run.config.data)
+        splits = data.load(run.config.data, keep=False)
         _check_data(run, splits)
         yield run, splits
 
@@ -353,7 +353,7 @@ def compare(folders: list[str], workdir: str | Path | None = None) -> None:
     if (workdir / CONFIG).exists():
         raise RunError(f"{workdir} holds a run. Give the comparison another --workdir.")
     backend.configure()
-    print(compare.write(groups, workdir, title="Comparison", meter=cost.Meter()))
+    console.say(compare.write(groups, workdir, title="Comparison", meter=cost.Meter()))
     log.info("%s", workdir / "table.md")
 
 

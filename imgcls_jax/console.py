@@ -7,11 +7,33 @@ import sys
 from absl import flags
 from absl import logging as absl_logging
 
+from imgcls_jax.errors import printable
+
+
+class _Formatter(logging.Formatter):
+    """Lines as they are, but for what a terminal would obey: names in them may come from anywhere."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), keep="\n\t")
+
+
+def handler() -> logging.Handler:
+    """Shows log lines on the terminal."""
+    shown = logging.StreamHandler()
+    shown.setFormatter(_Formatter())
+    return shown
+
+
+def say(*lines: object, error: bool = False) -> None:
+    """Prints lines, to stderr where they are an error's, without what a terminal would obey."""
+    for line in lines:
+        print(printable(line, keep="\n\t"), file=sys.stderr if error else sys.stdout, flush=True)
+
 
 def set_up() -> None:
-    """Shows what the package logs, as it is."""
+    """Shows what the package logs."""
     log = logging.getLogger("imgcls_jax")
-    log.addHandler(logging.StreamHandler())
+    log.addHandler(handler())
     log.setLevel(logging.INFO)
     log.propagate = False
     # Orbax writes forty lines a checkpoint, and of an error, which it raises as well, the traceback of each thread.
@@ -37,7 +59,7 @@ def parse_flags(argv: list[str]) -> list[str]:
         if isinstance(cause, KeyError):  # of ml_collections, for an option that there is not
             said = f"there is no option {cause.args[0]}"
         said = " ".join(said.split())
-        print(f"error: {said}; python launch.py --help, and configs/base.py, have all options", file=sys.stderr)
+        say(f"error: {said}; python launch.py --help, and configs/base.py, have all options", error=True)
         sys.exit(2)
 
 

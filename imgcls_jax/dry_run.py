@@ -50,8 +50,8 @@ def show(config: ConfigDict, workdir: Path) -> None:
                 continue
             total += left
             lines.append((run.name, state, *(f"{count:,}" for count in counts), page.duration(left) if left else ""))
-    print(markdown_table(HEAD, lines, figures=range(2, len(HEAD))), *problems, sep="\n")
-    print(f"{page.duration(total)} in all at this machine's present speed; nothing was trained.")
+    console.say(markdown_table(HEAD, lines, figures=range(2, len(HEAD))), *problems)
+    console.say(f"{page.duration(total)} in all at this machine's present speed; nothing was trained.")
 
 
 def _estimate(config: ConfigDict) -> Estimate:

@@ -2,9 +2,9 @@
 
 import logging
 import os
-import shutil
 from pathlib import Path
 
+from imgcls_jax import foreign
 from imgcls_jax.errors import RunError
 from imgcls_jax.run_folder import (
     CALIBRATION,
@@ -19,6 +19,7 @@ from imgcls_jax.run_folder import (
     ROBUSTNESS,
     TEST,
     runs_in,
+    write_atomically,
 )
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,9 @@ def publish(folder: Path) -> Path:
     if not os.path.isdir(folder):  # a name too long for the file system is none, for it
         raise RunError(f"{folder} is neither a run folder nor a study of runs: there is no such folder.")
     target = Path("results", folder.resolve().name)
+    if folder.resolve() == target.resolve():
+        raise RunError(f"{folder} is published already. Give the folder of a run, a study or an ensemble.")
+    foreign.check_plain(folder)
     if (folder / ENSEMBLE).exists():
         _copy(folder, target, PUBLISHED_OF_ENSEMBLES)
     else:
@@ -71,4 +75,5 @@ def _copy(source: Path, target: Path, names: tuple[str, ...]) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for name in names:
         if (source / name).exists():
-            shutil.copyfile(source / name, target / name)
+            with foreign.open_regular(source / name) as file:
+                write_atomically(target / name, file.read())

@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from imgcls_jax import processes, run_files
+from imgcls_jax import files, foreign, processes, run_files
 from imgcls_jax.errors import RunError, UserError
 
 CONFIG = "config.json"
@@ -104,16 +104,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     if not processes.first():
         return
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with writing(path), open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)  # it would take room where there is none
-        raise
+    with writing(path), files.replacing(path) as file:
+        file.write(content)
 
 
 def write_npz(path: Path, **arrays: np.ndarray) -> None:
@@ -128,6 +120,13 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
+        self._plain = False  # whether its files have been looked at
+
+    def check_plain(self) -> None:
+        """Raises RunError where there is anything in the folder but files, folders and links that stay in it."""
+        if not self._plain:
+            foreign.check_plain(self.path)
+            self._plain = True
 
     @property
     def name(self) -> str:
@@ -183,7 +182,7 @@ class RunFolder:
     def _predictions(self, prefix: str) -> tuple[np.ndarray, np.ndarray] | None:
         file = self._file(PREDICTIONS)
         try:
-            with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            with foreign.open_regular(file) as stream, np.load(stream, allow_pickle=False) as arrays:
                 if f"{prefix}labels" not in arrays:
                     return None
                 probabilities, labels = arrays[f"{prefix}probabilities"], arrays[f"{prefix}labels"]
@@ -220,7 +219,8 @@ class RunFolder:
         self.check_writable()
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            with open(self.path / LOCK, "a") as file:
+            self.check_plain()
+            with foreign.open_own(self.path / LOCK, "a") as file:
                 latest = time.monotonic() + patience
                 while not _lock(file):
                     if time.monotonic() >= latest:
@@ -238,7 +238,11 @@ class RunFolder:
     @staticmethod
     def _read(file: Path) -> str:
         try:
-            return file.read_text()
+            with foreign.open_regular(file) as stream:
+                content = stream.read(run_files.MOST_BYTES + 1)
+            if len(content) > run_files.MOST_BYTES:
+                raise ValueError(f"it has more than {run_files.MOST_BYTES:,} bytes")
+            return content.decode()
         except (OSError, ValueError) as error:
             raise run_files.damaged(file, error) from error
 
@@ -253,6 +257,7 @@ class RunFolder:
         if not os.path.exists(file):  # a name too long for the file system does not exist, for it
             what = "a run folder: a folder that launch.py trained into" if os.path.isdir(self.path) else "there"
             raise RunError(f"{file} is missing; {self.path} is not {what}, or its run has not got that far.")
+        self.check_plain()
         return file
 
 

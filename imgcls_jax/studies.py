@@ -180,7 +180,7 @@ def _train_apart(config: ConfigDict, folder: Path, deadline: float) -> bool | No
         if commands.finished(commands.checked(config), RunFolder(folder)):
             return True
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        console.say(f"error: {error}", error=True)
         return False
     if time.monotonic() >= deadline:
         return None
@@ -224,7 +224,7 @@ def _run(config: ConfigDict, folder: Path) -> None:
                 pass  # the run of a study that was just killed has saved, and ended
         commands.train(config, folder)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        console.say(f"error: {error}", error=True)
         sys.exit(2)
     except Interrupted as stop:
         sys.exit(stop.exit_status)

@@ -17,6 +17,7 @@ import logging
 import sys
 from pathlib import Path
 
+from imgcls_jax import console
 from imgcls_jax.errors import UserError
 from imgcls_jax.pretrained import download, packages
 from imgcls_jax.pretrained.catalog import CATALOG
@@ -27,16 +28,16 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     log = logging.getLogger("imgcls_jax")
     if not log.handlers:
-        log.addHandler(logging.StreamHandler())
+        log.addHandler(console.handler())
     log.setLevel(logging.INFO)
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax has much to say
     try:
         if options.command == "list":
-            print(table(options.cache))
+            console.say(table(options.cache))
         else:
             _write(options)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        console.say(f"error: {error}", error=True)
         return 2
     return 0
 
@@ -70,7 +71,8 @@ def _write(options: argparse.Namespace) -> None:
     do = {"convert": export.convert, "export": export.export}[options.command]
     target = Path(options.to)
     loaded = do(options.weights, target, model=options.model, cache=options.cache)
-    print(f"{target}: {loaded.model['name']}, {loaded.parameters:,} parameters, {target.stat().st_size / 1e6:.1f} MB")
+    size = target.stat().st_size / 1e6
+    console.say(f"{target}: {loaded.model['name']}, {loaded.parameters:,} parameters, {size:.1f} MB")
 
 
 def _parser() -> argparse.ArgumentParser:

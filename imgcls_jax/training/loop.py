@@ -19,7 +19,7 @@ from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
 from imgcls_jax.training import features, recorder, setup, steps
 from imgcls_jax.training.interrupt import Interrupted, catch_signals
 from imgcls_jax.training.losses import cross_entropy
-from imgcls_jax.training.state import Progress, TrainState, as_trees, from_trees
+from imgcls_jax.training.state import Progress, TrainState, as_plain, as_trees, from_leaves, from_trees
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +48,9 @@ class _Training:
         self.epochs = sum(phase.config.train.epochs for phase in self.phases)  # at most
         self.checkpoints = Checkpoints(run.path / CHECKPOINTS) if processes.first() else None
         self.pace = math.inf  # seconds that a step of the last dispatch took
-        state, self.progress = processes.from_first(lambda: self._beginning(run))
-        self.state = steps.replicate(state)
+        begun = processes.from_first(lambda: as_plain(*self._beginning(run)))
+        self.progress = Progress(**begun["progress"])
+        self.state = steps.replicate(from_leaves(self.phase.state, begun["leaves"]))
         self._begin()
         self.recorder = recorder.Recorder(run, history=self.progress.history)
 
@@ -244,6 +245,5 @@ class _Training:
         if not self.checkpoints:
             return
         model, training = steps.fetch(as_trees(self.state))
-        self.checkpoints.save(
-            int(training["step"]), model=model, training=training, progress=dataclasses.asdict(self.progress)
-        )
+        step, progress = int(training["step"]), dataclasses.asdict(self.progress)
+        self.checkpoints.save(step, model=model, training=training, progress=progress)

@@ -79,3 +79,13 @@ class Progress:
     phase: int = 0  # which one is under way
     phase_epochs: int = 0  # done of it
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # the lines of metrics.jsonl
+
+
+def as_plain(state: TrainState, progress: Progress) -> dict[str, Any]:
+    """Both as lists, dicts, numbers and arrays, which can be sent to other processes."""
+    return {"leaves": jax.tree.leaves(state), "progress": dataclasses.asdict(progress)}
+
+
+def from_leaves(state: TrainState, leaves: list[Any]) -> TrainState:
+    """A state like `state` with the leaves that `as_plain` gave."""
+    return jax.tree.unflatten(jax.tree.structure(state), leaves)
