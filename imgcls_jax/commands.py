@@ -85,9 +85,9 @@ def finished(config: ConfigDict, run: RunFolder) -> bool:
     return run.finished
 
 
-def _look(run: RunFolder, config: ConfigDict) -> list[Any]:
+def _look(run: RunFolder, config: ConfigDict) -> tuple[str, bool, bool]:
     """The config as JSON, and whether its run has begun and is finished."""
-    return [config.to_json_best_effort(), run.begun, finished(config, run)]
+    return config.to_json_best_effort(), run.begun, finished(config, run)
 
 
 def _train(config: ConfigDict, run: RunFolder, splits: "Splits") -> None:

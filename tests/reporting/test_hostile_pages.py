@@ -24,6 +24,7 @@ from tests.reporting.test_browser import chromium, visit  # noqa: F401  fixtures
 HOSTILE = (
     "'\"></title></style></script></pre></select>{{ 7*7 }}<script>document.title=1</script><img src=x onerror=alert(1)>"
 )
+KEY = HOSTILE.replace(".", "")  # which a config may have
 FILES = ("config.json", "environment.json", "data.json", "test.json", "calibration.json", "robustness.json")
 NAMES = (HOSTILE, f"javascript:alert(1)//{HOSTILE}", "plain")
 
@@ -53,7 +54,7 @@ def runs(make_dataset, make_run):
 def spoil(value, key: str = ""):
     """The content of a JSON file with hostile texts in the place of all texts, and as further names."""
     if isinstance(value, dict):
-        return {name: spoil(each, name) for name, each in value.items()} | ({HOSTILE: HOSTILE} if key else {})
+        return {name: spoil(each, name) for name, each in value.items()} | ({KEY: HOSTILE} if key else {})
     if isinstance(value, list):
         return [spoil(each, key) for each in value]
     return HOSTILE if isinstance(value, str) and key != "method" else value
@@ -61,7 +62,7 @@ def spoil(value, key: str = ""):
 
 def spoil_files(run: RunFolder) -> None:
     for name in ("config.json", "environment.json"):
-        run.write_json(name, spoil(json.loads((run.path / name).read_text())) | {"x": HOSTILE, HOSTILE: HOSTILE})
+        run.write_json(name, spoil(json.loads((run.path / name).read_text())) | {"x": HOSTILE, KEY: HOSTILE})
     report = run.read_json("data.json")
     run.write_json("data.json", report | {"fingerprint": HOSTILE, "more": {HOSTILE: [HOSTILE]}, HOSTILE: HOSTILE})
 

@@ -64,10 +64,14 @@ def test_a_state_and_its_progress_arrive(two):
     assert not UNPICKLED
 
 
-@pytest.mark.parametrize("value", [object(), print, (1, 2), {1, 2}])
+@pytest.mark.parametrize("value", [object(), print, [(1, 2)], {1, 2}])
 def test_what_is_no_data_is_not_sent(value, two):
     with pytest.raises(TypeError):
         processes.from_first(lambda: value)
+
+
+def test_a_tuple_arrives_as_a_list(two):
+    assert processes.from_first(lambda: ("a", True, 3)) == ["a", True, 3]
 
 
 def test_alone_it_is_what_it_is():
