@@ -19,7 +19,7 @@ from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
 from imgcls_jax.training import features, recorder, setup, steps
 from imgcls_jax.training.interrupt import Interrupted, catch_signals
 from imgcls_jax.training.losses import cross_entropy
-from imgcls_jax.training.state import Progress, TrainState, as_trees, from_trees
+from imgcls_jax.training.state import Progress, TrainState, as_trees, from_trees, has_phases
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +58,7 @@ class _Training:
         state = self.phases[0].state
         if restored := self.checkpoints.restore(self._expected):
             step, model_tree, training_tree, saved = restored
-            if "history" not in saved:  # of an older version
-                saved["history"] = [line for line in run.history if line["epoch"] <= saved["epoch"]]
-            progress = Progress(**saved)
+            progress = Progress.of_checkpoint(saved, run)
             log.info("Resuming %s at step %d, epoch %d.", run.path, step, progress.epoch + 1)
             return from_trees(self.phases[progress.phase].state, model_tree, training_tree), progress
         if self.config.model.get("pretrained"):
@@ -75,6 +73,8 @@ class _Training:
     def _expected(self, progress: dict[str, Any]) -> dict[str, Any]:
         """The trees of a checkpoint with this progress, as shapes."""
         model, training = as_trees(self.phases[progress.get("phase", 0)].state)
+        if not has_phases(progress):
+            del training["phase_start"]
         return {"model": shapes(model), "training": shapes(training)}
 
     def _begin(self) -> None:

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from imgcls_jax.run_folder import RunFolder
+
 
 class TrainState(struct.PyTreeNode):
     """The state on the device: all that a step reads and writes.
@@ -79,3 +81,16 @@ class Progress:
     phase: int = 0  # which one is under way
     phase_epochs: int = 0  # done of it
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # the lines of metrics.jsonl
+
+    @classmethod
+    def of_checkpoint(cls, saved: dict[str, Any], run: RunFolder) -> "Progress":
+        """What a checkpoint of the run saved, with what older versions did not save."""
+        if "history" not in saved:
+            lines = [line for line in run.history if line["epoch"] <= saved["epoch"]]
+            saved["history"] = [line | {"phase": line.get("phase", 1)} for line in lines]
+        return cls(**{"phase_epochs": saved["epoch"], **saved})
+
+
+def has_phases(saved: dict[str, Any]) -> bool:
+    """Whether a checkpoint's progress is of a version that had phases; before, the state had no `phase_start`."""
+    return "phase" in saved
