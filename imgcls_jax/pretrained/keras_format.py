@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from imgcls_jax import files
 from imgcls_jax.errors import DataError
 
 START = b"\x89HDF\r\n\x1a\n"
@@ -85,15 +86,13 @@ def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     for name, array in sorted(arrays.items(), key=lambda item: ORDER.index(item[0].rpartition("/")[2])):
         layer, _, weight = name.partition("/")
         layers.setdefault(layer, {})[f"{weight}:0"] = array
-    partial = path.with_name(f".{path.name}.partial")
-    with h5py.File(partial, "w") as file:
+    with files.replacing(path) as partial, h5py.File(partial, "w") as file:
         _set_names(file, "layer_names", list(layers))
         for layer, weights in layers.items():
             group = file.create_group(layer)
             _set_names(group, "weight_names", list(weights))
             for name, array in weights.items():
                 group[name] = array
-    os.replace(partial, path)
 
 
 def _set_names(group: Any, name: str, values: list[str]) -> None:

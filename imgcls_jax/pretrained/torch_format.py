@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from imgcls_jax import files
 from imgcls_jax.errors import DataError
 from imgcls_jax.pickles import Damaged, Refused
 from imgcls_jax.pretrained.torch_pickle import STORAGES, Storage, Tensor, parse
@@ -133,8 +134,7 @@ def _legacy_content(file: BinaryIO, storage: Storage) -> np.ndarray:
 def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes a state dict that torch.load(path, weights_only=True) reads, in the zip format."""
     names = {dtype: name for name, dtype in STORAGES.items()}
-    partial = path.with_name(f".{path.name}.partial")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+    with files.replacing(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
 
         def add(name: str, content: bytes | memoryview) -> None:
             archive.writestr(zipfile.ZipInfo(f"archive/{name}"), content)  # a ZipInfo without the time of day
@@ -148,7 +148,6 @@ def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         for i, array in enumerate(arrays.values()):
             add(f"data/{i}", np.ascontiguousarray(array).tobytes())
         add("version", b"3\n")
-    os.replace(partial, path)
 
 
 _NEW_DICT = b"ccollections\nOrderedDict\n)R"

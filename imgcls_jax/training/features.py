@@ -18,7 +18,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from imgcls_jax import models, processes, trees
+from imgcls_jax import files, models, processes, trees
 from imgcls_jax.data.batches import filled_batches
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.training import steps
@@ -36,6 +36,8 @@ def compute(
     embed: as of `steps.make_predict`. read: the paths of the parameters that the features depend on.
     """
     path = _path(config, variables, read, data)
+    if path:
+        files.sweep(path.parent)
     if path and path.exists():
         try:
             return _read(path)
@@ -101,13 +103,8 @@ def _write(path: Path, vectors: np.ndarray, seconds: float, *, most: int) -> Non
     if vectors.nbytes > most:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial")  # runs that start together may write the same key
-    try:
-        with open(partial, "wb") as file:
-            np.savez(file, vectors=vectors, seconds=seconds, digest=trees.digest(vectors))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with files.replacing(path) as file:
+        np.savez(file, vectors=vectors, seconds=seconds, digest=trees.digest(vectors))
     kept = sorted(path.parent.glob("*.npz"), key=lambda file: file.stat().st_mtime)
     while sum(file.stat().st_size for file in kept) > most and len(kept) > 1:
         kept.pop(0).unlink(missing_ok=True)

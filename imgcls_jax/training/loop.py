@@ -19,7 +19,7 @@ from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
 from imgcls_jax.training import features, recorder, setup, steps
 from imgcls_jax.training.interrupt import Interrupted, catch_signals
 from imgcls_jax.training.losses import cross_entropy
-from imgcls_jax.training.state import Progress, TrainState, as_trees, from_trees, has_phases
+from imgcls_jax.training.state import Progress, TrainState, as_trees, from_trees, trees_of_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class _Training:
     """One call of `train`: what its epochs share. Of several processes the first one alone has `checkpoints`."""
 
     def __init__(self, config: ConfigDict, run: RunFolder, data: Splits):
-        self.config, self.settings, self.data = config, config.train, data
+        self.config, self.settings, self.data, self.folder = config, config.train, data, run
         self.phases = setup.build(config, data)
         self.epochs = sum(phase.config.train.epochs for phase in self.phases)  # at most
         self.checkpoints = Checkpoints(run.path / CHECKPOINTS) if processes.first() else None
@@ -72,9 +72,7 @@ class _Training:
 
     def _expected(self, progress: dict[str, Any]) -> dict[str, Any]:
         """The trees of a checkpoint with this progress, as shapes."""
-        model, training = as_trees(self.phases[progress.get("phase", 0)].state)
-        if not has_phases(progress):
-            del training["phase_start"]
+        model, training = trees_of_checkpoint(self.phases[progress.get("phase", 0)].state, progress)
         return {"model": shapes(model), "training": shapes(training)}
 
     def _begin(self) -> None:
@@ -148,6 +146,7 @@ class _Training:
             self.pace = processes.highest(seconds / count)
             seen = progress.step_in_epoch * size
             bar.update(count, loss=progress.loss_sum / seen, accuracy=progress.correct / seen)
+            self.folder.check_there()
             asked = int(processes.highest(interrupt.received))
             if asked and progress.step_in_epoch < steps_per_epoch:
                 bar.close()

@@ -58,6 +58,15 @@ def as_trees(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
     return state.model, training
 
 
+def trees_of_checkpoint(state: TrainState, saved: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The same for a state like that of a checkpoint, of whose progress `saved` is: before there were phases it had no
+    `phase_start`."""
+    model, training = as_trees(state)
+    if "phase" not in saved:
+        del training["phase_start"]
+    return model, training
+
+
 def from_trees(state: TrainState, model: dict[str, Any], training: dict[str, Any]) -> TrainState:
     """A state like `state` with the content of the two trees of `as_trees`."""
     return state.replace(**training, **({"average": model} if state.average else model))
@@ -89,8 +98,3 @@ class Progress:
             lines = [line for line in run.history if line["epoch"] <= saved["epoch"]]
             saved["history"] = [line | {"phase": line.get("phase", 1)} for line in lines]
         return cls(**{"phase_epochs": saved["epoch"], **saved})
-
-
-def has_phases(saved: dict[str, Any]) -> bool:
-    """Whether a checkpoint's progress is of a version that had phases; before, the state had no `phase_start`."""
-    return "phase" in saved
