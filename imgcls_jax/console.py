@@ -2,12 +2,16 @@
 
 import logging
 import os
+import signal
 import sys
+import threading
 
 from absl import flags
 from absl import logging as absl_logging
 
 from imgcls_jax.errors import printable
+
+RESENT = 0.05  # seconds after which a Ctrl-C that a callback swallowed is sent again
 
 
 class _Formatter(logging.Formatter):
@@ -44,9 +48,14 @@ def set_up() -> None:
 def _print_unraisable(unraisable) -> None:
     """As Python does, without what TensorStore's threads say of each file when a checkpoint cannot be written.
 
-    By then Orbax has raised the error of the first file, and has closed the event loop to which they report.
+    By then Orbax has raised the error of the first file, and has closed the event loop to which they report. A Ctrl-C
+    that came in a callback, such as JAX' of the garbage collection, is lost to the program: it is sent once more.
     """
-    if str(unraisable.exc_value) != "Event loop is closed":
+    if isinstance(unraisable.exc_value, KeyboardInterrupt):
+        again = threading.Timer(RESENT, os.kill, (os.getpid(), signal.SIGINT))
+        again.daemon = True  # whoever ends by then has no need of it
+        again.start()
+    elif str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
 
 

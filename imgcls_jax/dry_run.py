@@ -9,7 +9,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from imgcls_jax import backend, commands, console, studies
+from imgcls_jax import backend, commands, console, resuming, studies
 from imgcls_jax.errors import UserError
 from imgcls_jax.reporting import page
 from imgcls_jax.reporting.plain_tables import markdown_table
@@ -35,7 +35,7 @@ def show(config: ConfigDict, workdir: Path) -> None:
             folder = RunFolder(run.folder)
             kind = json.dumps(run.config.to_dict() | {"seed": 0}, sort_keys=True, default=str)
             try:
-                if commands.finished(commands.checked(run.config), folder):
+                if resuming.finished(commands.checked(run.config), folder):
                     test = folder.test
                     counts = test["parameters"], test.get("trainable", test["parameters"]), test["epochs"]
                     state, left = "finished", 0.0

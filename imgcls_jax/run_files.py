@@ -112,11 +112,15 @@ KINDS: dict[str, Any] = {
 
 
 class _Record(dict):
-    """A dict of a file, which knows whose it is."""
+    """A dict of a file, which knows whose it is; a copy by `dataclasses.asdict` does not."""
 
-    def __init__(self, path: Path, content: Mapping[str, Any]):
-        super().__init__(content)
-        self.path = path
+    path: Path | None = None
+
+    @classmethod
+    def of(cls, path: Path, content: Mapping[str, Any]) -> "_Record":
+        record = cls(content)
+        record.path = path
+        return record
 
     def __missing__(self, key: str) -> Any:
         raise RunError(f"{self.path} has no {key!r}: it is damaged, or of another version of this program.")
@@ -125,7 +129,7 @@ class _Record(dict):
 def parse(path: Path, text: str) -> Any:
     """The JSON of a file of that name. Raises RunError where it is not valid, or not of that file's kind."""
     try:
-        content = json.loads(text, object_hook=partial(_Record, path))
+        content = json.loads(text, object_hook=partial(_Record.of, path))
     except (ValueError, RecursionError) as error:
         raise damaged(path, error) from error
     kind, agrees = KINDS.get(path.name), AGREEMENTS.get(path.name)

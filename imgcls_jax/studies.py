@@ -18,7 +18,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from imgcls_jax import backend, commands, console
+from imgcls_jax import backend, commands, console, resuming
 from imgcls_jax.errors import ConfigError, RunError, UserError, did_you_mean
 from imgcls_jax.run_folder import RunFolder, flat_options
 from imgcls_jax.training.interrupt import Interrupted
@@ -101,13 +101,14 @@ def train(config: ConfigDict, workdir: Path) -> None:
     RunError names the runs that failed. After `budget` hours, if it is not 0, the run under way is saved and stopped.
     """
     runs = plan(config, workdir)
-    with RunFolder(workdir).locked():
-        _train_all(config, workdir, runs)
+    study = RunFolder(workdir)
+    with study.locked():
+        _train_all(config, study, runs)
 
 
-def _train_all(config: ConfigDict, workdir: Path, runs: Sequence[Planned]) -> None:
-    done, failed, late = _train_in_turn(runs, workdir, hours=config.get("budget", 0.0))
-    _compare(config, workdir, runs, done)
+def _train_all(config: ConfigDict, study: RunFolder, runs: Sequence[Planned]) -> None:
+    done, failed, late = _train_in_turn(runs, study, hours=config.get("budget", 0.0))
+    _compare(config, study.path, runs, done)
     if late:
         log.info(
             "The budget of %g hours is spent: %d of %d runs are not finished: %s. The same command goes on.",
@@ -122,7 +123,7 @@ def _train_all(config: ConfigDict, workdir: Path, runs: Sequence[Planned]) -> No
 
 
 def _train_in_turn(
-    runs: Sequence[Planned], workdir: Path, *, hours: float = 0.0
+    runs: Sequence[Planned], study: RunFolder, *, hours: float = 0.0
 ) -> tuple[list[Planned], list[Planned], list[Planned]]:
     """The runs that are finished, those that failed, and those for which the hours, if there is a limit, were too few.
 
@@ -131,12 +132,13 @@ def _train_in_turn(
     deadline = time.monotonic() + 3600 * hours if hours else math.inf
     done, failed, late = [], [], []
     for number, run in enumerate(runs, 1):
+        study.check_there()  # or its runs would begin again where it was
         needed = "" if run.row else ", which it needs"
-        log.info("\n%s: run %d of %d, %s%s", workdir.name, number, len(runs), run.name, needed)
+        log.info("\n%s: run %d of %d, %s%s", study.name, number, len(runs), run.name, needed)
         outcome = _train_apart(run.config, run.folder, deadline)
         {True: done, False: failed, None: late}[outcome].append(run)
         if outcome is False and not run.row:
-            raise RunError(f"{workdir.name} needs the run {run.name}, which failed with the error above.")
+            raise RunError(f"{study.name} needs the run {run.name}, which failed with the error above.")
     return done, failed, late
 
 
@@ -166,7 +168,7 @@ def ensemble(config: ConfigDict, workdir: Path) -> None:
 
     members = plan(config, workdir)
     weights_of(config.weights, len(members))
-    _train_in_turn(members, workdir)
+    _train_in_turn(members, RunFolder(workdir))
     commands.ensemble([str(run.folder) for run in members], weights=config.weights, workdir=workdir)
 
 
@@ -177,7 +179,7 @@ def _train_apart(config: ConfigDict, folder: Path, deadline: float) -> bool | No
     Raises Interrupted where a signal stopped it.
     """
     try:
-        if commands.finished(commands.checked(config), RunFolder(folder)):
+        if resuming.finished(commands.checked(config), RunFolder(folder)):
             return True
     except UserError as error:
         console.say(f"error: {error}", error=True)
@@ -219,10 +221,8 @@ def _run(config: ConfigDict, folder: Path) -> None:
     console.set_up()
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     try:
-        if folder.exists():
-            with RunFolder(folder).locked(patience=PATIENCE):
-                pass  # the run of a study that was just killed has saved, and ended
-        commands.train(config, folder)
+        # The run of a study that was just killed may have to save first, and end.
+        commands.train(config, folder, patience=PATIENCE)
     except UserError as error:
         console.say(f"error: {error}", error=True)
         sys.exit(2)

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = ["base", "data", "models", "pretrained", "training", "evaluation", "reporting", "commands"]
 BASE = {"errors", "files", "run_files", "run_folder", "trees", "backend", "checkpoints", "console", "pickles"}
 BASE |= {"processes", "foreign"}
-COMMANDS = {"commands", "studies", "dry_run", "publishing"}
+COMMANDS = {"commands", "studies", "dry_run", "publishing", "resuming"}
 CONFIGS = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.py"))
 
 

@@ -39,6 +39,7 @@ def cached(
     if not folder:
         return read()
     path = Path(folder).expanduser() / f"{key[0]}-{_digest(key, sources)[:32]}.npz"
+    files.sweep(path.parent)
     if path.is_file():
         try:
             return _read(path)

@@ -36,6 +36,8 @@ def compute(
     embed: as of `steps.make_predict`. read: the paths of the parameters that the features depend on.
     """
     path = _path(config, variables, read, data)
+    if path:
+        files.sweep(path.parent)
     if path and path.exists():
         try:
             return _read(path)

@@ -19,7 +19,7 @@ from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
 from imgcls_jax.training import features, recorder, setup, steps
 from imgcls_jax.training.interrupt import Interrupted, catch_signals
 from imgcls_jax.training.losses import cross_entropy
-from imgcls_jax.training.state import Progress, TrainState, as_plain, as_trees, from_leaves, from_trees
+from imgcls_jax.training.state import Progress, TrainState, as_plain, as_trees, from_trees, trees_of_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +43,14 @@ class _Training:
     """One call of `train`: what its epochs share. Of several processes the first one alone has `checkpoints`."""
 
     def __init__(self, config: ConfigDict, run: RunFolder, data: Splits):
-        self.config, self.settings, self.data = config, config.train, data
+        self.config, self.settings, self.data, self.folder = config, config.train, data, run
         self.phases = setup.build(config, data)
         self.epochs = sum(phase.config.train.epochs for phase in self.phases)  # at most
         self.checkpoints = Checkpoints(run.path / CHECKPOINTS) if processes.first() else None
         self.pace = math.inf  # seconds that a step of the last dispatch took
         begun = processes.from_first(lambda: as_plain(*self._beginning(run)))
         self.progress = Progress(**begun["progress"])
-        self.state = steps.replicate(from_leaves(self.phase.state, begun["leaves"]))
+        self.state = steps.replicate(self.phase.state.with_leaves(begun["leaves"]))
         self._begin()
         self.recorder = recorder.Recorder(run, history=self.progress.history)
 
@@ -59,9 +59,7 @@ class _Training:
         state = self.phases[0].state
         if restored := self.checkpoints.restore(self._expected):
             step, model_tree, training_tree, saved = restored
-            if "history" not in saved:  # of an older version
-                saved["history"] = [line for line in run.history if line["epoch"] <= saved["epoch"]]
-            progress = Progress(**saved)
+            progress = Progress.of_checkpoint(saved, run)
             log.info("Resuming %s at step %d, epoch %d.", run.path, step, progress.epoch + 1)
             return from_trees(self.phases[progress.phase].state, model_tree, training_tree), progress
         if self.config.model.get("pretrained"):
@@ -75,7 +73,7 @@ class _Training:
 
     def _expected(self, progress: dict[str, Any]) -> dict[str, Any]:
         """The trees of a checkpoint with this progress, as shapes."""
-        model, training = as_trees(self.phases[progress.get("phase", 0)].state)
+        model, training = trees_of_checkpoint(self.phases[progress.get("phase", 0)].state, progress)
         return {"model": shapes(model), "training": shapes(training)}
 
     def _begin(self) -> None:
@@ -149,6 +147,7 @@ class _Training:
             self.pace = processes.highest(seconds / count)
             seen = progress.step_in_epoch * size
             bar.update(count, loss=progress.loss_sum / seen, accuracy=progress.correct / seen)
+            self.folder.check_there()
             asked = int(processes.highest(interrupt.received))
             if asked and progress.step_in_epoch < steps_per_epoch:
                 bar.close()

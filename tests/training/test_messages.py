@@ -11,7 +11,7 @@ import pytest
 from jax.experimental import multihost_utils
 
 from imgcls_jax import processes
-from imgcls_jax.training.state import Progress, TrainState, as_plain, from_leaves
+from imgcls_jax.training.state import Progress, TrainState, as_plain
 
 UNPICKLED: list[str] = []
 sys.addaudithook(lambda event, _: UNPICKLED.append(event) if event == "pickle.find_class" else None)
@@ -56,7 +56,7 @@ def test_a_state_and_its_progress_arrive(two):
     found = processes.from_first(lambda: as_plain(state, progress))
     restored = Progress(**found["progress"])
     assert str(restored) == str(progress)
-    other = from_leaves(jax.tree.map(jnp.zeros_like, state), found["leaves"])
+    other = jax.tree.map(jnp.zeros_like, state).with_leaves(found["leaves"])
     assert jax.tree.structure(other) == jax.tree.structure(state)
     for leaf, expected in zip(jax.tree.leaves(other), jax.tree.leaves(state), strict=True):
         np.testing.assert_array_equal(np.asarray(leaf), np.asarray(expected))
