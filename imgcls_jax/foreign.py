@@ -68,10 +68,10 @@ def _formats() -> frozenset[str]:
     return frozenset(Image.OPEN)
 
 
-def open_own(path: Path, mode: str) -> BinaryIO:
-    """A file of ours that stays open or is added to, such as a lock; made where it is not there. Follows no link."""
-    flags = {"a": os.O_WRONLY | os.O_APPEND, "r+": os.O_RDWR}[mode] | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.fdopen(os.open(path, flags | os.O_NONBLOCK, 0o666), f"{mode}b")
+def open_to_append(path: Path) -> BinaryIO:
+    """A file that is added to, or a lock, made where it is not there. Raises OSError for a link: it is not followed."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags, 0o666), "ab")
 
 
 def check_plain(folder: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from imgcls_jax.errors import DataError, printable
-from imgcls_jax.foreign import open_own
+from imgcls_jax.foreign import open_to_append
 from imgcls_jax.pretrained.catalog import Weights
 from imgcls_jax.pretrained.formats import describe
 
@@ -97,7 +97,7 @@ def _alone(target: Path) -> Iterator[None]:
     """Only one process at a time downloads a file; the others wait."""
     import fcntl  # which Windows does not have
 
-    with open_own(target.with_name(f".{target.name}.lock"), "a") as lock:
+    with open_to_append(target.with_name(f".{target.name}.lock")) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -134,7 +134,7 @@ def _receive(weights: Weights, partial: Path, start: int) -> None:
     response = _open(weights.url, start)
     if response is None:  # nothing comes after `start`: the file is whole, or another one; its hash will tell
         return
-    with response, open_own(partial, "a") as file:
+    with response, open_to_append(partial) as file:
         if response.status != http.client.PARTIAL_CONTENT:  # the server does not resume
             file.truncate(0)
             start = 0

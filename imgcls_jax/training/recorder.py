@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from imgcls_jax import processes
-from imgcls_jax.foreign import open_image, open_own
+from imgcls_jax.foreign import open_image, open_to_append
 from imgcls_jax.run_folder import METRICS, TENSORBOARD, RunFolder, flat_options
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Recorder:
         self.history.append(line)
         if not tensorboard:
             return
-        with open_own(self._run.path / METRICS, "a") as file:
+        with open_to_append(self._run.path / METRICS) as file:
             file.write((json.dumps(line) + "\n").encode())
         _write_line(tensorboard, line)
         tensorboard.flush()
