@@ -7,6 +7,7 @@ import subprocess
 import threading
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -202,3 +203,89 @@ def test_images_are_opened_in_one_place():
                 ]
                 assert not any(set("wax+") & set(mode) for mode in modes), f"{line}: use files.replacing"
             assert name.rpartition(".")[2] not in ("write_text", "write_bytes", "copyfile", "copy2", "copytree"), line
+
+
+def secret_h5(folder: Path) -> Path:
+    """A file of Keras' form, whose array is nobody's business."""
+    with h5py.File(folder / "secret.h5", "w") as file:
+        group = file.create_group("conv1")
+        group["kernel:0"] = np.arange(6, dtype="f4")
+    return folder / "secret.h5"
+
+
+def put(group, value) -> None:
+    group["kernel:0"] = value
+
+
+def compound(group, secret):
+    group["kernel:0"] = np.zeros(3, [("a", "f4"), ("b", "i4")])
+
+
+def virtual(group, secret):
+    layout = h5py.VirtualLayout((6,), "f4")
+    layout[:] = h5py.VirtualSource(str(secret), "/conv1/kernel:0", (6,))
+    group.create_virtual_dataset("kernel:0", layout)
+
+
+HDF5 = {
+    "an external link": lambda group, secret: put(group, h5py.ExternalLink(str(secret), "/conv1")),
+    "a link to a pipe": lambda group, secret: put(group, h5py.ExternalLink(pipe(secret), "/x")),
+    "a link to a device": lambda group, secret: put(group, h5py.ExternalLink("/dev/zero", "/x")),
+    "a soft link": lambda group, secret: put(group, h5py.SoftLink("/conv1/kernel:0")),
+    "external storage": lambda group, secret: group.create_dataset("kernel:0", (9,), "u1", external=[(secret, 0, 9)]),
+    "virtual": virtual,
+    "lists": lambda group, secret: group.create_dataset("kernel:0", (3,), h5py.vlen_dtype(np.float32)),
+    "compound": compound,
+    "references": lambda group, secret: group.create_dataset("kernel:0", (1,), h5py.ref_dtype),
+    "empty": lambda group, secret: put(group, h5py.Empty("f4")),
+    "a group": lambda group, secret: group.create_group("kernel:0"),
+    "nothing": lambda group, secret: None,
+}
+
+
+def pipe(secret: Path) -> str:
+    os.mkfifo(secret.with_name("pipe"))
+    return str(secret.with_name("pipe"))
+
+
+def keras_file(folder: Path, fill) -> Path:
+    with h5py.File(folder / "w.h5", "w") as file:
+        file.attrs["layer_names"] = [b"conv1"]
+        group = file.create_group("conv1")
+        group.attrs["weight_names"] = [b"kernel:0"]
+        fill(group)
+    with open(folder / "w.h5", "ab") as file:
+        file.write(bytes(100_000))  # so that its size is no reason to refuse it
+    return folder / "w.h5"
+
+
+@pytest.mark.parametrize("name", HDF5)
+def test_an_array_that_is_elsewhere_is_not_read(name, tmp_path):
+    secret = secret_h5(tmp_path)
+    path = keras_file(tmp_path, lambda group: HDF5[name](group, secret))
+    with pytest.raises(DataError, match="w.h5 is damaged or no Keras file"):
+        keras_format.read(path)
+
+
+@pytest.mark.parametrize("target", ["model_weights", "conv1"])
+def test_groups_are_not_reached_by_links_either(target, tmp_path):
+    secret = secret_h5(tmp_path)
+    path = keras_file(tmp_path, lambda group: put(group, np.zeros(3, "f4")))
+    assert keras_format.read(path)["conv1/conv1/kernel"].shape == (3,)
+    with h5py.File(path, "r+") as file:
+        if target in file:
+            del file[target]
+        file[target] = h5py.ExternalLink(str(secret), "/")
+    with pytest.raises(DataError, match=f"'{target}' is a link .ExternalLink., which is not followed"):
+        keras_format.read(path)
+
+
+def test_one_long_name_is_not_read_many_times_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(keras_format, "MOST_TEXT", 10_000_000)
+    names = np.array(["a" * 10_000] * 50, dtype=h5py.string_dtype())
+    path = keras_file(tmp_path, lambda group: group.file.attrs.__setitem__("layer_names", names))
+    with pytest.raises(DataError, match="has a name of more than"):
+        keras_format.read(path)
+    monkeypatch.setattr(keras_format, "MOST_TEXT", 100_000)
+    with pytest.raises(DataError, match="may hold more than 100,000 bytes"):
+        keras_format.read(path)

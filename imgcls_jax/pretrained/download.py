@@ -224,7 +224,7 @@ def _open(url: str, start: int) -> http.client.HTTPResponse | None:
         answer.close()
         if answer.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             return None
-        raise _Failed(f"the server answers {answer.code} {printable(answer.reason)[:100]}") from answer
+        raise _Failed(f"the server answers {answer.code} {_line(answer.reason)}") from answer
     if isinstance(answer, Exception):
         raise _Failed(_reason(answer)) from answer
     begin = re.match(r"bytes ([0-9]{1,18})-", answer.headers.get("Content-Range", ""))
@@ -238,4 +238,9 @@ def _reason(error: Exception) -> str:
     reason = getattr(error, "reason", None) or error
     if isinstance(reason, TimeoutError):
         return f"no byte in {PATIENCE:g} s"
-    return printable(reason)[:200] or type(reason).__name__
+    return _line(reason) or type(reason).__name__
+
+
+def _line(reason: object) -> str:
+    """What a server or a library says, in one short line that a terminal may show."""
+    return printable(" ".join(str(reason).split()))[:200]

@@ -47,6 +47,8 @@ def read(path: Path) -> dict[str, np.ndarray]:
                     if name in arrays:
                         raise ValueError(f"the layer {layer!r} has two weights named {_short(weight)!r}")
                     dataset = _member(group, weight, h5py.Dataset)
+                    if dataset.shape is None:
+                        raise ValueError(f"{name} is empty")
                     # What is larger than the file is stored elsewhere, compressed, or not at all.
                     room -= dataset.nbytes
                     if room < 0 or dataset.external or dataset.is_virtual or dataset.dtype.kind not in NUMBERS:
