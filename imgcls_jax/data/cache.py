@@ -34,7 +34,7 @@ def cached(
     """
     if not folder:
         return read()
-    path = Path(folder).expanduser() / f"{key[0]}-{_digest(key, sources)[:32]}.npz"
+    path = Path(os.path.expanduser(folder)) / f"{key[0]}-{_digest(key, sources)[:32]}.npz"
     files.sweep(path.parent)
     if path.exists():
         try:

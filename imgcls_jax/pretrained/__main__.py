@@ -13,6 +13,7 @@ Nothing in a file is ever executed. An exported .pth loads in PyTorch by
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def table(cache: str | None) -> str:
         )
         for row in rows
     ]
-    folder = Path(cache or download.CACHE).expanduser()
+    folder = Path(os.path.expanduser(cache or download.CACHE))
     note = f"Top-1 on ImageNet and parameters as published (Keras counts batch statistics). Cache: {folder}"
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", note])
 

@@ -8,7 +8,12 @@ LATEX = {character: f"\\{character}" for character in "%&_#$"} | {"±": r"$\pm$"
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]], *, figures: Container[int] = ()) -> str:
     """Of cells in Markdown. figures: the columns of numbers, which stand at the right, counted from 0."""
     rule = ["---:" if column in figures else "---" for column in range(len(head))]
-    return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in (head, rule, *rows))
+    return "".join(map(markdown_row, (head, rule, *rows)))
+
+
+def markdown_row(cells: Sequence[object]) -> str:
+    """A line of such a table."""
+    return "| " + " | ".join(map(str, cells)) + " |\n"
 
 
 def latex_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, figures: Container[int] = ()) -> str:
