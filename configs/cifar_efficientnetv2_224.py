@@ -9,11 +9,12 @@ cifar_efficientnetv2_96. No figure of ours yet: the weights have to be fetched.
 from ml_collections import ConfigDict
 
 from configs import cifar_efficientnetv2_96
+from configs.cifar_vgg10_optimized import MILD
 
 
 def get_config() -> ConfigDict:
     config = cifar_efficientnetv2_96.get_config()
-    config.data.transform = "random_crop(4)|flip|resize(224)|normalize(imagenet)"
+    config.data.transform = f"{MILD}|resize(224)|normalize(imagenet)"
 
     for phase in config.adapt.phases.values():
         phase.train.epochs = 40

@@ -32,6 +32,7 @@ from imgcls_jax.run_folder import (
 
 if TYPE_CHECKING:
     from imgcls_jax.data import Splits
+    from imgcls_jax.reporting.predictions import Summary
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ def checked(config: ConfigDict) -> ConfigDict:
 
 
 def _train(config: ConfigDict, run: RunFolder, splits: "Splits") -> None:
+    from imgcls_jax import pretrained
     from imgcls_jax.evaluation import predict, teacher
     from imgcls_jax.training import loop, recorder
 
@@ -90,6 +92,9 @@ def _train(config: ConfigDict, run: RunFolder, splits: "Splits") -> None:
             f"{before} device{'s' * (before > 1)}",
             environment["device_count"],
         )
+    if processes.first():
+        weights = run.environment.get("weights") if run.begun else pretrained.describe(config)
+        environment |= {"weights": weights} if weights else {}
     run.write_json(CONFIG, config.to_dict())
     run.write_json(ENVIRONMENT, environment)
     run.write_json(DATA, splits.report)
@@ -218,11 +223,13 @@ def explain(folders: list[str], method: str = "gradcam") -> None:
 def predict(arguments: list[str], images: Sequence[str] = ()) -> None:
     """Prints a line of JSON for each image, in their order; counts and a picture of some go to stderr and the run.
 
-    arguments: the folder of a run, an ensemble or an export, then further images. images: files, folders and globs.
-    Raises DataError at the end where images could not be read.
+    arguments: the folder of a run, an ensemble or an export, then further images; in place of the folder a name in the
+    catalogue of weights, and then no picture is drawn. images: files, folders and globs. Raises DataError at the end
+    where images could not be read.
     """
     from tqdm import tqdm
 
+    from imgcls_jax import pretrained
     from imgcls_jax.data import image_files
     from imgcls_jax.evaluation import classifiers
     from imgcls_jax.evaluation.images import classify
@@ -240,15 +247,19 @@ def predict(arguments: list[str], images: Sequence[str] = ()) -> None:
     for prediction in tqdm(predictions, total=len(files), desc=classifier.name, unit="image", disable=None):
         tqdm.write(json.dumps(prediction.line(classifier.class_names)))  # print would tear the progress bar
         summary.add(prediction)
-    run = RunFolder(arguments[0])
-    try:
-        with run.locked(patience=PATIENCE):
-            said = summary.write(run)
-    except RunError as error:  # of the picture alone: the lines are what was asked for
-        said = f"{summary.text()}\n{error}"
-    log.info("%s", said)
+    log.info("%s", summary.text() if arguments[0] in pretrained.CATALOG else _write_summary(summary, arguments[0]))
     if summary.unreadable:
         raise DataError(f"{summary.unreadable:,} of {summary.files:,} images could not be read; their lines say why.")
+
+
+def _write_summary(summary: "Summary", folder: str) -> str:
+    """Draws the picture of predictions into the folder, unless another command writes there; returns what to say."""
+    run = RunFolder(folder)
+    try:
+        with run.locked(patience=PATIENCE):
+            return summary.write(run)
+    except RunError as error:  # of the picture alone: the lines are what was asked for
+        return f"{summary.text()}\n{error}"
 
 
 def export(folders: list[str]) -> None:

@@ -1,13 +1,23 @@
-"""Report E's progression on CIFAR-10: a five-layer CNN, VGG-10 in three recipes, ResNet-20 (rows E1 to E5).
+"""Report E's progression on CIFAR-10: a five-layer CNN, VGG-10 in three recipes, ResNet-20 (rows E1 to E5), and the
+last two with the augmentation that the report names as a next step (E9).
 
     python launch.py --config configs/studies/cifar_progression.py
 
-The table, beside the reported figures: results/cifar_progression/table.md.
+Each with three seeds, hours on two CPU cores; --config.seeds="(0,)" trains one. The table, beside the reported figures:
+results/cifar_progression/table.md.
 """
 
 from ml_collections import ConfigDict
 
-from configs import cifar_cnn, cifar_resnet20, cifar_vgg10_base, cifar_vgg10_callbacks, cifar_vgg10_optimized
+from configs import (
+    cifar_cnn,
+    cifar_resnet20,
+    cifar_resnet20_crop_flip,
+    cifar_vgg10_base,
+    cifar_vgg10_callbacks,
+    cifar_vgg10_crop_flip,
+    cifar_vgg10_optimized,
+)
 from configs.studies import base
 
 
@@ -15,6 +25,7 @@ def get_config() -> ConfigDict:
     config = base.get_config()
     config.name = "cifar_progression"
     config.title = "Report E: from a small CNN to ResNet-20 on CIFAR-10"
+    config.seeds = (0, 1, 2)
     config.rows = ConfigDict(
         {
             "1_cnn": {
@@ -37,6 +48,8 @@ def get_config() -> ConfigDict:
                 "config": cifar_resnet20.get_config(),
                 "reported": {"accuracy": 87.7, "loss": 0.4, "gap": 3.1, "epochs": 114},
             },
+            "6_vgg10_crop_flip": {"config": cifar_vgg10_crop_flip.get_config()},
+            "7_resnet20_crop_flip": {"config": cifar_resnet20_crop_flip.get_config()},
         }
     )
     return config

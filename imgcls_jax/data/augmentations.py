@@ -11,6 +11,7 @@ from imgcls_jax.errors import choose
 
 PADDINGS = {"zero": "constant", "reflect": "reflect"}  # their names in jnp.pad
 INTERPOLATIONS = {"bilinear": True, "nearest": False}
+FILLS = {"zero": False, "nearest": True}  # whether what lies outside an image is its nearest pixel
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in gray
 
 
@@ -140,13 +141,17 @@ class AlternatingFlip(Op):
 
 @dataclasses.dataclass(frozen=True)
 class Affine(Op):
-    """Rotates, scales and shears about the centre, then shifts: each drawn uniformly, zeros come in from outside.
+    """Rotates, scales and shears about the centre, then shifts: each drawn uniformly.
 
     The angle is within +-degrees, the shear along rows within +-shear degrees, the scale between the two given, and the
-    shift within +-translate of the side, in whole pixels. As torchvision's RandomAffine.
+    shift within +-translate of the side, in whole pixels. As torchvision's RandomAffine. What comes in from outside is
+    zero, or the nearest pixel of the image, as in Keras' ImageDataGenerator.
     """
 
-    signature = "affine(degrees, translate=0, scale_low=1, scale_high=1, shear=0, interpolation=bilinear|nearest)"
+    signature = (
+        "affine(degrees, translate=0, scale_low=1, scale_high=1, shear=0, interpolation=bilinear|nearest, "
+        "fill=zero|nearest)"
+    )
     random = True
     degrees: float
     translate: float = 0.0
@@ -154,9 +159,11 @@ class Affine(Op):
     scale_high: float = 1.0
     shear: float = 0.0
     interpolation: str = "bilinear"
+    fill: str = "zero"
 
     def __post_init__(self):
         choose("interpolation", self.interpolation, INTERPOLATIONS)
+        choose("fill", self.fill, FILLS)
         require(finite(self.degrees, self.translate, self.scale_low, self.scale_high, self.shear), "give numbers")
         require(0 <= self.degrees <= 180, f"degrees must be from 0 to 180, not {self.degrees}")
         require(0 <= self.translate <= 1, f"translate is a share of the side: 0 to 1, not {self.translate}")
@@ -175,7 +182,8 @@ class Affine(Op):
             shift = jnp.round(self.translate * jnp.stack([down * height, right * width]))
             return jnp.deg2rad(self.degrees) * angle, jnp.deg2rad(self.shear) * shear, scale, shift
 
-        return warp(images, *jax.vmap(draw)(keys), smooth=INTERPOLATIONS[self.interpolation])
+        smooth, extend = INTERPOLATIONS[self.interpolation], FILLS[self.fill]
+        return warp(images, *jax.vmap(draw)(keys), smooth=smooth, extend=extend)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,10 +202,11 @@ class Rotation(Op):
         return Affine(self.degrees, interpolation=self.interpolation)(images, keys)
 
 
-def warp(images, angles, shears, scales, shifts, *, smooth: bool):
-    """Each image rotated clockwise, sheared and scaled about its centre, then shifted; zeros outside.
+def warp(images, angles, shears, scales, shifts, *, smooth: bool, extend: bool = False):
+    """Each image rotated clockwise, sheared and scaled about its centre, then shifted.
 
-    images float32 [B, H, W, C]; angles and shears in radians [B], scales [B], shifts [B, 2] in pixels down and right.
+    Outside are zeros, with `extend` the nearest pixels. images float32 [B, H, W, C]; angles and shears in radians [B],
+    scales [B], shifts [B, 2] in pixels down and right.
     """
     height, width, channels = images.shape[1:]
     rows, columns = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
@@ -215,6 +224,8 @@ def warp(images, angles, shears, scales, shifts, *, smooth: bool):
         flat = image.reshape(height * width, channels)
 
         def at(row, column):
+            if extend:
+                row, column = jnp.clip(row, 0, height - 1), jnp.clip(column, 0, width - 1)
             inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
             place = jnp.where(inside, row * width + column, 0).astype(jnp.int32)
             return jnp.where(inside[..., None], flat[place], 0)

@@ -1,5 +1,6 @@
 """Residual networks for small images: ResNet-20 (report E) and the SE-ResNet (report C)."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -7,10 +8,27 @@ from flax import linen as nn
 
 from imgcls_jax.errors import ConfigError, choose
 from imgcls_jax.models.blocks import SqueezeExcite
-from imgcls_jax.models.layers import BatchNorm, Classifier, Conv, Dropout
+from imgcls_jax.models.layers import BatchNorm, Classifier, Conv, Dropout, glorot
 
-he_normal = nn.initializers.he_normal()
 SE_PLACES = {"none": "no such block", "stem": "one after the stem", "blocks": "one in every residual block"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Defaults:
+    """What a library's layers do where nothing else is asked of them."""
+
+    kernel_init: nn.initializers.Initializer
+    dense_init: nn.initializers.Initializer
+    momentum: float  # of BatchNorm
+    epsilon: float
+    same: bool  # Keras' padding, which differs from the symmetric one where strides meet an even size
+
+    def padding(self, kernel: int) -> int | str:
+        return "SAME" if self.same else kernel // 2
+
+
+OURS = Defaults(nn.initializers.he_normal(), nn.initializers.lecun_normal(), 0.9, 1e-5, same=False)
+KERAS = Defaults(glorot, glorot, 0.99, 1e-3, same=True)
 
 
 class BasicBlock(nn.Module):
@@ -29,6 +47,7 @@ class BasicBlock(nn.Module):
     dropout: float = 0.0  # before the second convolution
     preact: bool = False
     use_bias: bool = False
+    defaults: Defaults = OURS
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -38,15 +57,16 @@ class BasicBlock(nn.Module):
                 self.filters,
                 (kernel, kernel),
                 strides=strides,
-                padding=kernel // 2,
+                padding=self.defaults.padding(kernel),
                 use_bias=self.use_bias,
-                kernel_init=he_normal,
+                kernel_init=self.defaults.kernel_init,
                 dtype=self.dtype,
                 name=name,
             )(x)
 
         def norm(x, name: str):
-            return BatchNorm(dtype=self.dtype, name=name)(x, train=train)
+            options = {"momentum": self.defaults.momentum, "epsilon": self.defaults.epsilon}
+            return BatchNorm(**options, dtype=self.dtype, name=name)(x, train=train)
 
         def squeeze_excite(x):
             return SqueezeExcite(self.squeezed, dtype=self.dtype, name="se")(x) if self.squeezed else x
@@ -72,6 +92,10 @@ class CifarResNet(Classifier):
     Stage i has blocks[i] blocks of width * 2^i channels; every stage but the first halves the map. Images
     [B, H, W, C] -> a map [B, H / 4, W / 4, 4 width] (of three stages) -> logits. The blocks are named layer1_0,
     layer1_1, ..., as in torchvision. `se` says where squeeze-and-excitation blocks are: a key of SE_PLACES.
+
+    With `keras_defaults` weights start as Glorot and Bengio have them, BatchNorm has a momentum of 0.99 and an epsilon
+    of 1e-3, and padding is Keras' `same`; otherwise convolutions start as He et al. have them, and momentum (0.9),
+    epsilon (1e-5) and padding are torch's.
     """
 
     num_classes: int
@@ -84,6 +108,7 @@ class CifarResNet(Classifier):
     dropout: float = 0.0
     preact: bool = False
     use_bias: bool = False
+    keras_defaults: bool = False
     dtype: jnp.dtype = jnp.float32
 
     def __post_init__(self):
@@ -109,11 +134,18 @@ class CifarResNet(Classifier):
         return max(filters // self.se_ratio, 1) if self.se == place else 0
 
     def setup(self):
+        defaults = KERAS if self.keras_defaults else OURS
+        norm = {"momentum": defaults.momentum, "epsilon": defaults.epsilon, "dtype": self.dtype}
         self.conv1 = Conv(
-            self.width, (3, 3), padding=1, use_bias=self.use_bias, kernel_init=he_normal, dtype=self.dtype
+            self.width,
+            (3, 3),
+            padding=defaults.padding(3),
+            use_bias=self.use_bias,
+            kernel_init=defaults.kernel_init,
+            dtype=self.dtype,
         )
         if not self.preact:
-            self.bn1 = BatchNorm(dtype=self.dtype)
+            self.bn1 = BatchNorm(**norm)
         if squeezed := self._squeezed(self.width, "stem"):
             self.se_stem = SqueezeExcite(squeezed, dtype=self.dtype)
         names = []
@@ -130,13 +162,14 @@ class CifarResNet(Classifier):
                     dropout=self.dropout,
                     preact=self.preact,
                     use_bias=self.use_bias,
+                    defaults=defaults,
                     dtype=self.dtype,
                 )
                 setattr(self, names[-1], block)
         self.block_names = names
         if self.preact:
-            self.bn_last = BatchNorm(dtype=self.dtype)
-        self.classifier = nn.Dense(self.num_classes, dtype=self.dtype)
+            self.bn_last = BatchNorm(**norm)
+        self.classifier = nn.Dense(self.num_classes, kernel_init=defaults.dense_init, dtype=self.dtype)
 
     def features(self, x, *, train: bool = False):
         x = self.conv1(x)

@@ -12,8 +12,9 @@ from imgcls_jax.models.layers import Classifier, Conv, Dropout, glorot, max_pool
 class VGG(Classifier):
     """Blocks of 3x3 convolutions with a 2x2 max pool between blocks, the mean over places, two dense layers; ReLU.
 
-    Dropout follows each pool and the hidden layer. The report gives ten layers and 403 K parameters; widths and depths
-    of the blocks are ours: with them and 32x32x3 images 402,058 parameters.
+    With `last_pool` the last block ends in a pool too, as in the report. Dropout follows each pool and the hidden
+    layer. The report gives ten layers and 403 K parameters; widths and depths of the blocks are ours: with them and
+    32x32x3 images 402,058 parameters, with the last pool or without.
     """
 
     num_classes: int
@@ -21,6 +22,7 @@ class VGG(Classifier):
     filters: Sequence[int] = (32, 48, 64, 128)
     hidden: int = 512
     dropout: float = 0.2
+    last_pool: bool = False
     dtype: jnp.dtype = jnp.float32
 
     def __post_init__(self):
@@ -46,10 +48,13 @@ class VGG(Classifier):
     def features(self, x, *, train: bool = False):
         for i, block in enumerate(self.conv):
             if i:
-                x = self.drop(max_pool(x, (2, 2)), train=train)
+                x = self._shrink(x, train=train)
             for conv in block:
                 x = nn.relu(conv(x))
-        return x
+        return self._shrink(x, train=train) if self.last_pool else x
+
+    def _shrink(self, x, *, train: bool):
+        return self.drop(max_pool(x, (2, 2)), train=train)
 
     def head(self, x, *, train: bool = False):
         x = nn.relu(self.dense(x))

@@ -33,7 +33,7 @@ def run(text, images, keys=None):
     return np.asarray(jax.jit(parse(text))(images, keys_of(len(images)) if keys is None else keys))
 
 
-def slow_warp(image, angle, shear, scale, shift, order):
+def slow_warp(image, angle, shear, scale, shift, order, mode):
     """By the forward matrix of torchvision's RandomAffine, in coordinates (right, down) from the centre."""
     matrix = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     inverse = np.linalg.inv(matrix @ np.array([[1, -np.tan(shear)], [0, 1]]))
@@ -44,20 +44,21 @@ def slow_warp(image, angle, shear, scale, shift, order):
             from_centre = np.array([right - (width - 1) / 2 - shift[1], down - (height - 1) / 2 - shift[0]])
             x, y = inverse @ from_centre
             places[:, down, right] = y + (height - 1) / 2, x + (width - 1) / 2
-    warped = [
-        ndimage.map_coordinates(image[..., c], places, order=order, mode="grid-constant") for c in range(channels)
-    ]
+    warped = [ndimage.map_coordinates(image[..., c], places, order=order, mode=mode) for c in range(channels)]
     return np.stack(warped, -1)
 
 
+@pytest.mark.parametrize("extend", [False, True])
 @pytest.mark.parametrize("smooth", [True, False])
-def test_warp(smooth):
+def test_warp(smooth, extend):
     images = images_of(4, 9, 12, 3).astype(np.float32) / 255
     angles, shears = np.array([0.0, 0.3, -2.0, 1.0]), np.array([0.0, 0.0, 0.2, -0.4])
     scales, shifts = np.array([1.0, 1.0, 1.2, 0.7]), np.array([[0, 0], [1, -2], [0, 3], [-2, 1]])
-    out = warp(jnp.asarray(images), *map(jnp.asarray, (angles, shears, scales, shifts)), smooth=smooth)
+    draws = map(jnp.asarray, (angles, shears, scales, shifts))
+    out = warp(jnp.asarray(images), *draws, smooth=smooth, extend=extend)
+    mode = "nearest" if extend else "grid-constant"
     for image, warped, *drawn in zip(images, out, angles, shears, scales, shifts, strict=True):
-        expected = slow_warp(image.astype(np.float64), *drawn, order=int(smooth))
+        expected = slow_warp(image.astype(np.float64), *drawn, order=int(smooth), mode=mode)
         wrong = np.abs(warped - expected).max(-1) > 1e-4
         assert wrong.mean() <= (0 if smooth else 0.02)  # the nearest pixel of a place right between two
     np.testing.assert_allclose(out[0], images[0], atol=1e-6)
@@ -65,7 +66,9 @@ def test_warp(smooth):
 
 def test_affine_draws_within_its_bounds(monkeypatch):
     drawn = []
-    monkeypatch.setattr(augmentations, "warp", lambda images, *draws, smooth: drawn.append((*draws, smooth)) or images)
+    monkeypatch.setattr(
+        augmentations, "warp", lambda images, *draws, smooth, **_: drawn.append((*draws, smooth)) or images
+    )
     images = images_of(2000, 10, 20, 1)
     parse("affine(30, .2, .8, 1.4, 10, nearest)")(images, keys_of(2000))
     angles, shears, scales, shifts, smooth = (np.asarray(each) for each in drawn[0])
@@ -84,6 +87,12 @@ def test_affine_draws_within_its_bounds(monkeypatch):
     angles, shears, scales, shifts, smooth = (np.asarray(each) for each in drawn[1])
     assert 44 < np.rad2deg(angles).max() <= 45 and not shears.any() and not shifts.any() and (scales == 1).all()
     assert smooth
+
+
+def test_what_affine_lets_in_from_outside():
+    images = np.full((50, 8, 8, 1), 200, np.uint8)
+    assert run("affine(15, .1, .9, 1.1)", images).min() == 0
+    np.testing.assert_allclose(run("affine(15, .1, .9, 1.1, fill=nearest)", images), 200 / 255, atol=1e-6)
 
 
 def test_turned_hue_equals_the_standard_librarys():
@@ -197,6 +206,7 @@ def test_an_image_depends_on_its_own_key_alone():
         ("affine(5, 2.0)", "operation 1, at character 1", "share of the side"),
         ("affine(5, 0, 1.2, .8)", "operation 1", "the low one first"),
         ("rotation(5, bicubic)", "operation 1", "bilinear, nearest"),
+        ("affine(5, fill=black)", "operation 1", "nearest, zero"),
         ("color_jitter(-.1)", "operation 1", "0 or more"),
         ("color_jitter(hue=.6)", "operation 1", "half the circle"),
         ("cutout(0)", "operation 1", "whole number above 0"),

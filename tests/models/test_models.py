@@ -28,6 +28,7 @@ BACKBONES = {
     "googlenet": (6_624_904, 14_560, (7, 7, 1024)),
     "efficientnet_b0": (5_288_548, 42_016, (7, 7, 1280)),
     "efficientnetv2_b0": (7_139_704, 60_608, (7, 7, 1280)),  # 5,919,312 with the statistics and without the head
+    "efficientnet_lite0": (4_652_008, 42_016, (7, 7, 1280)),
     "convnext_tiny": (28_589_128, 0, (7, 7, 768)),
 }
 
@@ -107,6 +108,17 @@ def test_filters_are_configurable():
     model = create("cnn", filters=(16, 32, 32))
     variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
     assert variables["params"]["conv_2"]["kernel"].shape == (3, 3, 32, 32)
+
+
+def test_a_vgg_that_ends_in_a_pool():
+    """The same parameters; its maps are the others' largest values of 2x2 places."""
+    x = jnp.asarray(np.random.default_rng(0).random((2, 32, 32, 3)), jnp.float32)
+    ends, goes_on = create("vgg", last_pool=True), create("vgg")
+    variables = jax.jit(ends.init)(jax.random.key(0), x)
+    assert trees.count(variables["params"]) == 402_058
+    pooled, maps = (model.apply(variables, x, method="features") for model in (ends, goes_on))
+    assert maps.shape == (2, 4, 4, 128)
+    np.testing.assert_array_equal(pooled, np.asarray(maps).reshape(2, 2, 2, 2, 2, 128).max((2, 4)))
 
 
 def test_unknown_model_and_option_name_what_there_is():
