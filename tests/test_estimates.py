@@ -44,8 +44,9 @@ class Here:
         return done
 
 
-def test_a_line_is_printed_as_soon_as_it_is_known_and_kinds_are_estimated_once(tmp_path, monkeypatch, capsys):
+def test_a_line_is_printed_as_soon_as_it_is_known_and_kinds_are_estimated_once(tmp_path, monkeypatch, capsys, caplog):
     printed, estimated = "", []
+    caplog.set_level("INFO", "imgcls_jax")  # which is as it was again at the end: a dry run is quiet
 
     def estimate(config):
         nonlocal printed

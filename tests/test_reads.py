@@ -88,7 +88,7 @@ def test_what_every_phase_says_for_itself_is_of_no_effect_in_the_config(tmp_path
 
 
 def test_options_of_a_model_that_its_code_does_not_ask_for_are_named(tmp_path, monkeypatch, caplog):
-    model = {"name": "se_resnet", "blocks": (1,), "width": 4, "se": "none", "se_ratio": 2, "dropout": 0.1}
+    model = {"name": "se_resnet", "blocks": (1, 1, 1), "width": 4, "se": "none", "se_ratio": 2, "dropout": 0.1}
     config, given = small.get_config(), [f"model.{key}" for key in model]
     config.model = ConfigDict(config.model.to_dict() | model)
     for key in ("filters", "hidden"):

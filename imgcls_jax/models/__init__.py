@@ -83,7 +83,8 @@ def read_options(config: ConfigDict, image: jax.ShapeDtypeStruct, *, num_classes
             read.add(name)
         return constructor.__getattribute__(module, name)
 
-    watched = type(constructor.__name__, (constructor,), {"__getattribute__": ask})
+    watched = type(constructor.__name__, (constructor,), {})
+    watched.__getattribute__ = ask  # afterwards: Flax wraps what a class is made with
     model = watched(num_classes=num_classes, **fixed, **given)
     keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
     jax.eval_shape(lambda x: model.init_with_output(keys, x, train=True)[0], image)
