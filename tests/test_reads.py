@@ -36,6 +36,7 @@ def named(options, given, tmp_path, monkeypatch, caplog) -> set[str]:
     def stop(training):
         raise Begun
 
+    caplog.set_level("INFO", "imgcls_jax")
     monkeypatch.setattr(loop._Training, "run", stop)
     config = small.get_config()
     with config.unlocked():

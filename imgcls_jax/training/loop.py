@@ -34,7 +34,7 @@ def train(config: ConfigDict, run: RunFolder, data: Splits) -> None:
     """
     training = _Training(config, run, data)
     for sentence in reads.unread(config) if not training.progress.history else ():
-        log.warning("%s", sentence)
+        log.info("%s", sentence)
     try:
         training.run()
     finally:
