@@ -3,15 +3,16 @@
 import contextlib
 import json
 import logging
+import os
 import re
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
-from imgcls_jax import backend, console, processes, resuming
+from imgcls_jax import backend, console, processes, reads, resuming
 from imgcls_jax.data import checks
 from imgcls_jax.errors import DataError, RunError, choose, printable
 from imgcls_jax.run_folder import (
@@ -38,15 +39,16 @@ log = logging.getLogger(__name__)
 PATIENCE = 10.0  # seconds that --mode predict waits for another command that writes into the run's folder
 
 
-def train(config: ConfigDict, workdir: Path, *, patience: float = 0.0) -> RunFolder:
+def train(config: ConfigDict, workdir: Path, given: Iterable[str] = (), *, patience: float = 0.0) -> RunFolder:
     """Trains, tests and reports the run of `config` in `workdir`; resumes it where it stopped, repeats nothing.
 
-    patience: seconds to wait for another process that writes there. Raises RunError where it does not end, and where
-    the folder holds a run of another config or of other data.
+    given: paths of the options that the command line set; those that nothing reads are named. patience: seconds to wait
+    for another process that writes there. Raises RunError where it does not end, and where the folder holds a run of
+    another config or of other data.
     """
     from imgcls_jax import data, pretrained
 
-    config = checked(config)
+    config = checked(reads.recorded(config, given))
     run = RunFolder(workdir)
     backend.configure(cpu_devices=config.train.cpu_devices)
     theirs, over = processes.from_first(lambda: (config.to_json_best_effort(), resuming.finished(config, run)))
@@ -106,27 +108,27 @@ def _train(config: ConfigDict, run: RunFolder, splits: "Splits") -> None:
     log.info("%s", resuming.figures(run))
 
 
-def profile(config: ConfigDict, workdir: Path) -> None:
+def profile(config: ConfigDict, workdir: Path, given: Iterable[str] = ()) -> None:
     """Traces a few steps of the config's training into `workdir`/profile, and prints what they cost."""
     from imgcls_jax import data
     from imgcls_jax.evaluation import teacher
     from imgcls_jax.training import profiling
 
-    config = checked(config)
+    config = checked(reads.recorded(config, given))
     backend.configure(cpu_devices=config.train.cpu_devices)
     folder = workdir / PROFILE
     with RunFolder(workdir).locked():
         figures = profiling.profile(config, teacher.taught(config, data.load(config.data)), folder)
-    log.info("%s", profiling.describe(figures, folder))
+    log.info("%s", "\n".join([profiling.describe(figures, folder), *reads.unread(config)]))
 
 
-def show_data(config: ConfigDict, workdir: Path) -> None:
+def show_data(config: ConfigDict, workdir: Path, given: Iterable[str] = ()) -> None:
     """Draws some training images as the model sees them, several draws of each, into `workdir`/show_data.png."""
     from imgcls_jax import data
     from imgcls_jax.reporting import plots
     from imgcls_jax.training import preview
 
-    config = checked(config)
+    config = checked(reads.recorded(config, given))
     backend.configure()
     splits = data.load(config.data)
     log.info("%s", checks.summary(splits.report))
@@ -134,7 +136,7 @@ def show_data(config: ConfigDict, workdir: Path) -> None:
     names = [splits.train.class_names[label] for label in splits.train.labels[shown.indices]]
     with RunFolder(workdir).locked():
         plots.save(plots.batch(splits.train.images[shown.indices], shown.images, names), workdir / SHOWN)
-    log.info("%s\n%s", shown.words, workdir / SHOWN)
+    log.info("%s", "\n".join([shown.words, str(workdir / SHOWN), *reads.unread(config)]))
 
 
 def report(folders: list[str]) -> None:
@@ -162,7 +164,7 @@ def index(folders: list[str]) -> None:
 
     if not folders:
         raise RunError("No folder given: python launch.py --mode index runs.")
-    for folder in map(Path, folders):
+    for folder in map(Path, map(os.path.expanduser, folders)):
         log.info("%s", index.write(folder))
 
 
@@ -245,16 +247,14 @@ def predict(arguments: list[str], images: Sequence[str] = ()) -> None:
     for prediction in tqdm(predictions, total=len(files), desc=printable(classifier.name), unit="image", disable=None):
         tqdm.write(json.dumps(prediction.line(classifier.class_names)))  # print would tear the progress bar
         summary.add(prediction)
-    if arguments[0] in pretrained.CATALOG:
-        said = summary.text()
-    else:
-        said = _write_summary(summary, RunFolder(arguments[0]))
-    log.info("%s", said)
+    log.info("%s", summary.text() if arguments[0] in pretrained.CATALOG else _write_summary(summary, arguments[0]))
     if summary.unreadable:
         raise DataError(f"{summary.unreadable:,} of {summary.files:,} images could not be read; their lines say why.")
 
 
-def _write_summary(summary: "Summary", run: RunFolder) -> str:
+def _write_summary(summary: "Summary", folder: str) -> str:
+    """Draws the picture of predictions into the folder, unless another command writes there; returns what to say."""
+    run = RunFolder(folder)
     try:
         with run.locked(patience=PATIENCE):
             return summary.write(run)
@@ -349,5 +349,5 @@ def publish(folders: list[str]) -> None:
 
     if not folders:
         raise RunError("No run folder given: python launch.py --mode publish runs/NAME.")
-    for folder in map(Path, folders):
+    for folder in map(Path, map(os.path.expanduser, folders)):
         log.info("%s", publishing.publish(folder))

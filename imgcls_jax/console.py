@@ -9,7 +9,7 @@ import threading
 from absl import flags
 from absl import logging as absl_logging
 
-from imgcls_jax.errors import printable
+from imgcls_jax.errors import UserError, printable
 
 RESENT = 0.05  # seconds after which a Ctrl-C that a callback swallowed is sent again
 
@@ -63,6 +63,9 @@ def parse_flags(argv: list[str]) -> list[str]:
     """absl's parser, with an error of one line for what it, or ml_collections, refuses."""
     try:
         return flags.FLAGS(argv)
+    except UserError as error:
+        say(f"error: {error}", error=True)
+        sys.exit(2)
     except (flags.Error, AttributeError, ImportError, KeyError, OSError, SyntaxError, TypeError, ValueError) as error:
         said, cause = str(error), error.args[0] if error.args else None
         if isinstance(cause, KeyError):  # of ml_collections, for an option that there is not

@@ -120,7 +120,7 @@ class RunFolder:
     """A run's folder: `RunFolder("runs/mnist_cnn").test["accuracy"]`."""
 
     def __init__(self, path: str | os.PathLike):
-        self.path = Path(path)
+        self.path = Path(os.path.expanduser(path))
         self._plain = False  # whether its files have been looked at
 
     def check_plain(self) -> None:
@@ -324,7 +324,7 @@ def runs_in(paths: Iterable[str | os.PathLike]) -> list[RunFolder]:
     Raises RunError for a path at which there is none.
     """
     found: dict[Path, RunFolder] = {}
-    for path in paths:
+    for path in map(os.path.expanduser, paths):
         # os.path: a name too long for the file system is none, for it
         folders = [Path(path)] if os.path.exists(path) else [Path(match) for match in sorted(glob.glob(str(path)))]
         configs = [

@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 # Each may import what stands before it, and its own neighbours.
 LAYERS = ["base", "data", "models", "pretrained", "training", "evaluation", "reporting", "commands"]
 BASE = {"errors", "files", "run_files", "run_folder", "trees", "backend", "checkpoints", "console", "pickles"}
-BASE |= {"processes", "foreign"}
-COMMANDS = {"commands", "studies", "dry_run", "publishing", "resuming"}
+BASE |= {"processes", "foreign", "reads"}
+COMMANDS = {"commands", "studies", "dry_run", "publishing", "resuming", "overrides"}
 CONFIGS = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.py"))
 
 

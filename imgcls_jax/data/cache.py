@@ -38,7 +38,7 @@ def cached(
     check_sources(sources)
     if not folder:
         return read()
-    path = Path(folder).expanduser() / f"{key[0]}-{_digest(key, sources)[:32]}.npz"
+    path = Path(os.path.expanduser(folder)) / f"{key[0]}-{_digest(key, sources)[:32]}.npz"
     files.sweep(path.parent)
     if path.is_file():
         try:

@@ -34,7 +34,7 @@ def tfds(config: ConfigDict) -> dict[str, Dataset]:
     if config.path:
         folder = _path(config, "the TFDS data folder", "folder")
     else:
-        folder = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser().resolve()
+        folder = Path(os.path.expanduser(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")).resolve()
     tfds_reader.check_name(config.name)
     directory = tfds_reader.find_prepared(config.name, folder)
     if directory is None and not config.get("keep", True):
@@ -121,7 +121,7 @@ def _path(config: ConfigDict, what: str, kind: str = "") -> Path:
     """`config.path` as it should be there: a "file", a "folder", or either."""
     if not config.path:
         raise ConfigError(f"config.data.source={config.source} needs {what}: --config.data.path=PATH names it.")
-    path = Path(config.path).expanduser().resolve()
+    path = Path(os.path.expanduser(config.path)).resolve()
     if not os.path.exists(path):  # a name too long for the file system does not exist, for it
         raise DataError(f"There is no {path}. --config.data.path should name {what}.")
     kinds = {"folder": path.is_dir(), "file": path.is_file()}

@@ -14,6 +14,7 @@ Nothing in a file is ever executed. An exported .pth loads in PyTorch by
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def table(cache: str | None) -> str:
     for name, model, *figures, status in rows:
         cells = [name.ljust(widths[0]), model.ljust(widths[1]), *map(str.rjust, figures, widths[2:]), status]
         lines.append("  ".join(cells))
-    folder = Path(cache or download.CACHE).expanduser()
+    folder = Path(os.path.expanduser(cache or download.CACHE))
     note = f"Top-1 on ImageNet and parameters as published (Keras counts batch statistics). Cache: {folder}"
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", note])
 

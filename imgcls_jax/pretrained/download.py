@@ -40,7 +40,7 @@ class _Cut(_Failed):
 
 def cached_path(weights: Weights, cache: str | os.PathLike | None = None) -> Path:
     """Where the file lies, or would lie, in the cache folder."""
-    return Path(cache or CACHE).expanduser() / weights.file_name
+    return Path(os.path.expanduser(cache or CACHE)) / weights.file_name
 
 
 def fetch(weights: Weights, cache: str | os.PathLike | None = None) -> Path:

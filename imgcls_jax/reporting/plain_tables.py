@@ -33,7 +33,12 @@ def code(text: object) -> Markdown:
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]], *, figures: Container[int] = ()) -> str:
     """Of cells of plain text or Markdown. figures: the columns of numbers, which are at the right, counted from 0."""
     rule = [Markdown("---:" if column in figures else "---") for column in range(len(head))]
-    return "".join("| " + " | ".join(map(escape, line)) + " |\n" for line in (head, rule, *rows))
+    return "".join(map(markdown_row, (head, rule, *rows)))
+
+
+def markdown_row(cells: Sequence[object]) -> str:
+    """A line of such a table."""
+    return "| " + " | ".join(map(escape, cells)) + " |\n"
 
 
 def latex_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, figures: Container[int] = ()) -> str:

@@ -87,7 +87,7 @@ def _path(config: ConfigDict, variables: dict[str, Any], read: frozenset[str], d
     model = models.architecture(config.model)
     words = [VERSION, jax.__version__, jax.default_backend(), config.train.precision, config.data.transform, model]
     key = hashlib.sha256(json.dumps([*words, trees.digest(used), data.fingerprint], default=str).encode()).hexdigest()
-    return Path(settings.feature_folder).expanduser() / f"{config.model.name}-{key[:32]}.npz"
+    return Path(os.path.expanduser(settings.feature_folder)) / f"{config.model.name}-{key[:32]}.npz"
 
 
 def _read(path: Path) -> tuple[np.ndarray, float]:

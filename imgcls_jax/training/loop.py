@@ -10,7 +10,7 @@ import numpy as np
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from imgcls_jax import processes, trees
+from imgcls_jax import processes, reads, trees
 from imgcls_jax.checkpoints import Checkpoints, shapes
 from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import epoch_batches
@@ -33,6 +33,8 @@ def train(config: ConfigDict, run: RunFolder, data: Splits) -> None:
     TrainingError where the loss is no longer finite.
     """
     training = _Training(config, run, data)
+    for sentence in reads.unread(config) if not training.progress.history else ():
+        log.info("%s", sentence)
     try:
         training.run()
     finally:
@@ -44,13 +46,14 @@ class _Training:
 
     def __init__(self, config: ConfigDict, run: RunFolder, data: Splits):
         self.config, self.settings, self.data, self.folder = config, config.train, data, run
+        self.monitor, self.most_steps = config.train.monitor, config.train.steps_per_dispatch
         self.phases = setup.build(config, data)
         self.epochs = sum(phase.config.train.epochs for phase in self.phases)  # at most
         self.checkpoints = Checkpoints(run.path / CHECKPOINTS) if processes.first() else None
         self.pace = math.inf  # seconds that a step of the last dispatch took
         begun = processes.from_first(lambda: as_plain(*self._beginning(run)))
         self.progress = Progress(**begun["progress"])
-        self.state = steps.replicate(self.phase.state.with_leaves(begun["leaves"]))
+        self.state = steps.replicate(self.phase.state.with_leaves(begun["leaves"]), to_donate=True)
         self._begin()
         self.recorder = recorder.Recorder(run, history=self.progress.history)
 
@@ -101,7 +104,7 @@ class _Training:
             progress.phase += 1
             progress.phase_epochs, progress.stale_epochs, progress.plateau_epochs = 0, 0, 0
             progress.stopped = False
-            self.state = steps.replicate(self.phase.begin(self.state))
+            self.state = steps.replicate(self.phase.begin(self.state), to_donate=True)
             self._begin()
 
     def run(self) -> None:
@@ -130,7 +133,7 @@ class _Training:
             done=progress.step_in_epoch,
             batch_size=size,
         )
-        most = min(self.settings.steps_per_dispatch, steps_per_epoch)
+        most = min(self.most_steps, steps_per_epoch)
         feed = steps.Feed(self.train_data, batches[progress.step_in_epoch :], most=most)
         while progress.step_in_epoch < steps_per_epoch:
             started = time.perf_counter()
@@ -162,7 +165,7 @@ class _Training:
         progress = self.progress
         loss, accuracy = self._validate()
         step, seen = self._step(), self.phase.steps_per_epoch * self.settings.batch_size
-        improved = self._decide(loss if self.settings.monitor == "loss" else -accuracy, step)
+        improved = self._decide(loss if self.monitor == "loss" else -accuracy, step)
         line = {
             "epoch": progress.epoch,
             "step": step,
@@ -180,9 +183,7 @@ class _Training:
         self.recorder.epoch(line)
         recorder.log_epoch(line, epochs=self.epochs, best=improved)
         if progress.stopped:
-            log.info(
-                "Stopped early: no better %s on validation for %d epochs.", self.settings.monitor, progress.stale_epochs
-            )
+            log.info("Stopped early: no better %s on validation for %d epochs.", self.monitor, progress.stale_epochs)
         if self._over():
             self._end()
         self._save()
@@ -197,17 +198,16 @@ class _Training:
             progress.best, progress.best_epoch, progress.best_step = figure, progress.epoch, step
         progress.stale_epochs = 0 if improved else progress.stale_epochs + 1
         progress.plateau_epochs = 0 if improved else progress.plateau_epochs + 1
-        progress.stopped = 0 < self.phase.config.train.early_stopping <= progress.stale_epochs
+        progress.stopped = 0 < self.phase.early_stopping <= progress.stale_epochs
         return improved
 
     def _lower_rate(self) -> None:
         """The plateau schedule: after `patience` epochs without improvement the rate falls by `factor`."""
-        schedule, peak = self.phase.config.schedule, self.phase.config.optimizer.learning_rate
-        if schedule.name != "plateau" or self.progress.plateau_epochs < schedule.patience:
+        plateau, peak = self.phase.plateau, self.phase.config.optimizer.learning_rate
+        if plateau is None or self.progress.plateau_epochs < plateau.patience:
             return
         self.progress.plateau_epochs = 0
-        lowest = schedule.min_rate / peak
-        scale = max(float(steps.fetch(self.state.rate_scale)) * schedule.factor, lowest)
+        scale = max(float(steps.fetch(self.state.rate_scale)) * plateau.factor, plateau.lowest)
         self.state = self.state.replace(rate_scale=steps.replicate(np.float32(scale)))
         log.info("The learning rate falls to %.2g.", scale * peak)
 
