@@ -234,25 +234,34 @@ def _depthwise_backward(strides, padding, residuals, g):
         return borders_of_g[:, *_shifted(windows, borders)] * taps[place]
 
     dx = _gradient_of_windows(x.shape[1:3], window, strides, padding, term).astype(x.dtype)
-    entries = _entries(_padded(x, padding), window, strides)
-    dw = jnp.stack([_sum_of_products(entry, g) for entry in entries])
+    dw = _depthwise_weight_gradient(_padded(x, padding), g, window, strides)
     return dx, dw.reshape(w.shape).astype(w.dtype)
 
 
 depthwise_convolve.defvjp(_depthwise_forward, _depthwise_backward)
 
 
-def _sum_of_products(a, b):
-    """The sums over all but the last axis of a * b [N, H, W, C]: [C].
+def _depthwise_weight_gradient(x, g, window, strides):
+    """For each place in a window the sums of x * g over all windows: padded x, g [N, H', W', C] -> [places, C].
 
-    XLA's own sum over the outer axes of a large array is not vectorized: examples are summed in one operation of up to
-    16 terms, what is left of them by a matrix product.
+    XLA's own sum over the outer axes of a large array is not vectorized: up to 16 examples are summed in one operation,
+    what is left of them by a matrix product. A loop over the places has this compiled once.
     """
-    count = max(divisor for divisor in range(1, 17) if len(a) % divisor == 0)
-    a, b = (array.reshape(-1, count, *array.shape[1:]).astype(_exact(array)) for array in (a, b))
-    terms = [a[:, i] * b[:, i] for i in range(count)]
-    partial = lax.optimization_barrier(sum(terms[1:], terms[0])).reshape(-1, a.shape[-1])
-    return jnp.ones(len(partial), partial.dtype) @ partial
+    count = max(divisor for divisor in range(1, 17) if len(g) % divisor == 0)
+    x, g = (array.reshape(-1, count, *array.shape[1:]).astype(_exact(array)) for array in (x, g))
+    groups, _, rows, columns, channels = g.shape
+    span = [(size - 1) * stride + 1 for size, stride in zip((rows, columns), strides, strict=True)]
+    ones = jnp.ones(groups * rows * columns, g.dtype)
+
+    def sums(place):
+        start = (0, 0, place // window[1], place % window[1], 0)
+        entries = lax.dynamic_slice(x, start, (groups, count, *span, channels))
+        entries = entries[:, :, :: strides[0], :: strides[1]]
+        terms = [entries[:, i] * g[:, i] for i in range(count)]
+        partial = lax.optimization_barrier(sum(terms[1:], terms[0]))
+        return ones @ partial.reshape(-1, channels)
+
+    return lax.map(sums, jnp.arange(window[0] * window[1]))
 
 
 def _exact(x):
