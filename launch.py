@@ -21,18 +21,20 @@ runs/STUDY/ROW-seedN, unless --workdir says otherwise. predict takes published w
 """
 
 import signal
-import sys
 from pathlib import Path
 
 from absl import app, flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
-from imgcls_jax import console, processes
+from imgcls_jax import console, overrides, processes
 from imgcls_jax.errors import ConfigError, UserError
 
 FLAGS = flags.FLAGS
-CONFIG = config_flags.DEFINE_config_file("config", None, "The config file: configs/NAME.py or configs/studies/NAME.py.")
-# The modes that take run folders, with the flags that each takes.
+CONFIG = overrides.define_config("config", "The config file: configs/NAME.py or configs/studies/NAME.py.")
+JOINING = ("coordinator", "processes", "process")
+# What there is to do with a config, and the modes that take run folders, with the flags that each takes.
+OF_CONFIG = {"train": ("config", "workdir", *JOINING)}
+OF_CONFIG |= dict.fromkeys(("show_data", "profile", "dry_run"), ("config", "workdir"))
 OF_FOLDERS = {"publish": (), "compare": ("workdir",), "report": (), "robustness": ("limit",), "explain": ("method",)}
 OF_FOLDERS |= {"ensemble": ("weights", "workdir"), "predict": ("images",), "export": (), "index": (), "reproduce": ()}
 MODE = flags.DEFINE_enum("mode", "train", ["train", "show_data", *OF_FOLDERS], "What to do.")
@@ -40,8 +42,8 @@ flags.DEFINE_integer("limit", 0, "robustness: only so many of the test images; 0
 flags.DEFINE_string("method", "gradcam", "explain: gradcam, gradcam++ or saliency.")
 flags.DEFINE_string("weights", "equal", "ensemble: equal, fitted, greedy (on validation), or figures such as 2,1.")
 flags.DEFINE_multi_string("images", [], "predict: files, folders and globs of images; more may follow, without a flag.")
-PROFILE = flags.DEFINE_bool("profile", False, "Trace a few steps, print what they cost, and train nothing.")
-DRY_RUN = flags.DEFINE_bool("dry_run", False, "List what would be trained, with parameters and times, and do nothing.")
+flags.DEFINE_bool("profile", False, "Trace a few steps, print what they cost, and train nothing.")
+flags.DEFINE_bool("dry_run", False, "List what would be trained, with parameters and times, and do nothing.")
 flags.DEFINE_string("coordinator", None, "HOST:PORT of the first of several processes that train together.")
 flags.DEFINE_integer("processes", None, "How many processes train together.", lower_bound=1)
 flags.DEFINE_integer("process", None, "Which of them this is, from 0.", lower_bound=0)
@@ -53,10 +55,10 @@ def main(arguments: list[str]) -> int:
     try:
         return run(arguments[1:])
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        console.say(f"error: {error}", error=True)
         return processes.leave(2)
     except KeyboardInterrupt:
-        print(f"Stopped. What was saved is kept. The same command resumes:\n  {console.command_line()}")
+        console.say(f"Stopped. What was saved is kept. The same command resumes:\n  {console.command_line()}")
         return processes.leave(128 + signal.SIGINT)
 
 
@@ -64,33 +66,30 @@ def run(arguments: list[str]) -> int:
     from imgcls_jax import commands, dry_run, studies
     from imgcls_jax.training.interrupt import Interrupted
 
-    together = [FLAGS[name].value for name in ("coordinator", "processes", "process")]
-    if any(together) and (MODE.value != "train" or PROFILE.value or {"rows", "members"} & {*(CONFIG.value or ())}):
+    doing = overrides.what_to_do(MODE.value, OF_CONFIG | OF_FOLDERS)
+    joining = [FLAGS[name].value for name in JOINING]
+    if any(joining) and {"rows", "members"} & {*(CONFIG.value or ())}:
         raise ConfigError("Several processes (--coordinator) train one config together, and do nothing else.")
-    if MODE.value in OF_FOLDERS:
-        options = {name: FLAGS[name].value for name in OF_FOLDERS[MODE.value]}
-        getattr(commands, MODE.value)(arguments, **options)
+    if doing in OF_FOLDERS:
+        getattr(commands, doing)(arguments, **{name: FLAGS[name].value for name in OF_FOLDERS[doing]})
         return 0
     if arguments:
         raise ConfigError(f"{arguments[0]!r} is not understood: options begin with --, as in --config.seed=1.")
-    file = config_flags.get_config_filename(FLAGS["config"]) if CONFIG.value is not None else ""
     if not isinstance(CONFIG.value, ConfigDict):
-        what = f"There is no config in {file}" if file else "--config is missing"
-        known = ", ".join(sorted(path.stem for path in Path("configs").glob("*.py") if path.stem != "base"))
-        raise ConfigError(f"{what}: give --config configs/NAME.py. NAME may be: {known}.")
+        raise ConfigError(overrides.no_config(Path(__file__).parent / "configs"))
     config = CONFIG.value
-    workdir = Path(WORKDIR.value or Path("runs", str(config.get("name") or Path(file).stem)))
-    look = commands.profile if PROFILE.value else commands.show_data if MODE.value == "show_data" else None
+    workdir, given = overrides.workdir(WORKDIR.value, config)
     of_many = {"rows": studies.train, "members": studies.ensemble}
     kind = next((key for key in of_many if key in config), None)
-    if look and kind:
+    actions = {"profile": commands.profile, "show_data": commands.show_data, "dry_run": dry_run.show}
+    if kind and doing in ("profile", "show_data"):
         raise ConfigError(f"This looks at one config, not at a study or an ensemble: give one of its {kind}' configs.")
-    action = dry_run.show if DRY_RUN.value else look or of_many.get(kind, commands.train)
-    processes.join(*together)
+    action = actions.get(doing) or of_many.get(kind, commands.train)
+    processes.join(*joining)
     try:
-        action(config, workdir)
+        action(config, workdir, given)
     except Interrupted as stop:
-        print(f"Stopped by {stop}; everything is saved. The same command resumes:\n  {console.command_line()}")
+        console.say(f"Stopped by {stop}; everything is saved. The same command resumes:\n  {console.command_line()}")
         return stop.exit_status
     return 0
 

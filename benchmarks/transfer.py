@@ -89,7 +89,7 @@ def freezing(size: int, *, rounds: int) -> tuple[Rates, dict[str, float]]:
 
 def training(each: setup.Setup, placed, batches: int, batch: int) -> Callable[[], None]:
     """run() takes `batches` steps over the examples in order."""
-    state = steps.replicate(jax.tree.map(np.array, each.state))  # a step takes the memory of the state that it is given
+    state = steps.replicate(each.state, to_donate=True)
     indices = steps.split(np.arange(batches * batch, dtype=np.int32).reshape(batches, batch), batches)
 
     def run() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from imgcls_jax import console
+from imgcls_jax.errors import ConfigError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "clu", "ml-collections", "numpy", "imgcls_jax")
 
@@ -42,6 +43,20 @@ def configure(*, cpu_devices: int = 1) -> None:
     default = Path("~/.cache/imgcls_jax/compiled").expanduser()
     jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(default)) or None)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    _check_devices()
+
+
+def _check_devices() -> None:
+    """Raises ConfigError where JAX has no device of the kind it was told to take."""
+    try:
+        jax.devices()
+    except (AssertionError, RuntimeError) as error:
+        asked = jax.config.jax_platforms
+        reason = " ".join(str(error).split()) or "there is none, or this jax was installed without it"
+        raise ConfigError(
+            f"JAX finds no device of JAX_PLATFORMS={asked}: {reason}. Unset JAX_PLATFORMS to take what there is; for "
+            "NVIDIA's GPUs install requirements.txt."
+        ) from error
 
 
 def describe() -> dict[str, Any]:

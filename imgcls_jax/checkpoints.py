@@ -18,7 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 
-from imgcls_jax import trees
+from imgcls_jax import foreign, trees
 from imgcls_jax.errors import RunError
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ class Checkpoints:
         self.folder = folder.resolve()
         if read_only and not self.folder.is_dir():
             raise RunError(f"{folder} is missing: this run has saved no checkpoint.")
+        foreign.check_plain(folder)
         if not read_only and self.folder.is_dir():
             for child in self.folder.iterdir():
                 if child.is_dir() and not any(child.iterdir()):  # Orbax would take an empty folder for a checkpoint

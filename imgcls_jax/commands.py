@@ -1,18 +1,20 @@
 """What launch.py's modes do: each function here is one of them."""
 
+import contextlib
 import json
 import logging
+import os
 import re
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
-from imgcls_jax import backend, processes
+from imgcls_jax import backend, console, processes, reads, resuming
 from imgcls_jax.data import checks
-from imgcls_jax.errors import DataError, RunError, choose
+from imgcls_jax.errors import DataError, RunError, choose, printable
 from imgcls_jax.run_folder import (
     CONFIG,
     DATA,
@@ -24,43 +26,47 @@ from imgcls_jax.run_folder import (
     SHOWN,
     TEACHER,
     TEST,
-    WHERE,
     RunFolder,
-    differing,
-    flat_options,
     runs_in,
 )
 
 if TYPE_CHECKING:
     from imgcls_jax.data import Splits
+    from imgcls_jax.reporting.predictions import Summary
 
 log = logging.getLogger(__name__)
 
+PATIENCE = 10.0  # seconds that --mode predict waits for another command that writes into the run's folder
 
-def train(config: ConfigDict, workdir: Path) -> RunFolder:
+
+def train(config: ConfigDict, workdir: Path, given: Iterable[str] = (), *, patience: float = 0.0) -> RunFolder:
     """Trains, tests and reports the run of `config` in `workdir`; resumes it where it stopped, repeats nothing.
 
-    Raises RunError where the folder holds a run of another config or of other data, or another process trains there.
+    given: paths of the options that the command line set; those that nothing reads are named. patience: seconds to wait
+    for another process that writes there. Raises RunError where it does not end, and where the folder holds a run of
+    another config or of other data.
     """
     from imgcls_jax import data, pretrained
 
-    config = checked(config)
+    config = checked(reads.recorded(config, given))
     run = RunFolder(workdir)
     backend.configure(cpu_devices=config.train.cpu_devices)
-    theirs, begun, over = processes.from_first(lambda: _look(run, config))
+    theirs, over = processes.from_first(lambda: (config.to_json_best_effort(), resuming.finished(config, run)))
     processes.check_same("config", config.to_json_best_effort(), theirs)
     if over:
         return run
-    if processes.first():
-        run.check_writable()
-    if not begun:
-        pretrained.fetch(config)  # first of all, since it is what may not be there
-    splits = data.load(config.data)
-    processes.check_same("data", splits.fingerprint, processes.from_first(lambda: splits.fingerprint))
-    if begun and processes.first() and (run.path / DATA).exists():
-        _check_data(run, splits)
-    log.info("%s", checks.summary(splits.report))
-    with run.locked():
+    with run.locked(patience=patience):
+        # Looked at again: until the lock was ours another process may have trained here.
+        begun, over = processes.from_first(lambda: (run.begun, resuming.finished(config, run)))
+        if over:
+            return run
+        if not begun:
+            pretrained.fetch(config)  # first of all, since it is what may not be there
+        splits = data.load(config.data)
+        processes.check_same("data", splits.fingerprint, processes.from_first(lambda: splits.fingerprint))
+        if begun and processes.first() and (run.path / DATA).exists():
+            resuming.check_data(run, splits)
+        log.info("%s", checks.summary(splits.report))
         _train(config, run, splits)
     return run
 
@@ -72,22 +78,6 @@ def checked(config: ConfigDict) -> ConfigDict:
 
     options.check(config)
     return pretrained.resolve(config)
-
-
-def finished(config: ConfigDict, run: RunFolder) -> bool:
-    """Whether the folder has the finished run of the config, as `checked` gives it; its figures are then shown.
-
-    Raises RunError where it holds the run of another config.
-    """
-    _check_folder(run, config)
-    if run.finished:
-        log.info("%s is finished.\n%s", run.path, _figures(run))
-    return run.finished
-
-
-def _look(run: RunFolder, config: ConfigDict) -> tuple[str, bool, bool]:
-    """The config as JSON, and whether its run has begun and is finished."""
-    return config.to_json_best_effort(), run.begun, finished(config, run)
 
 
 def _train(config: ConfigDict, run: RunFolder, splits: "Splits") -> None:
@@ -115,44 +105,46 @@ def _train(config: ConfigDict, run: RunFolder, splits: "Splits") -> None:
         predict.test(run, splits)
     recorder.write_results(run)
     _report(run, splits, before_page=recorder.write_pictures)
-    log.info("%s", _figures(run))
+    log.info("%s", resuming.figures(run))
 
 
-def profile(config: ConfigDict, workdir: Path) -> None:
+def profile(config: ConfigDict, workdir: Path, given: Iterable[str] = ()) -> None:
     """Traces a few steps of the config's training into `workdir`/profile, and prints what they cost."""
     from imgcls_jax import data
     from imgcls_jax.evaluation import teacher
     from imgcls_jax.training import profiling
 
-    config = checked(config)
+    config = checked(reads.recorded(config, given))
     backend.configure(cpu_devices=config.train.cpu_devices)
     folder = workdir / PROFILE
-    figures = profiling.profile(config, teacher.taught(config, data.load(config.data)), folder)
-    log.info("%s", profiling.describe(figures, folder))
+    with RunFolder(workdir).locked():
+        figures = profiling.profile(config, teacher.taught(config, data.load(config.data)), folder)
+    log.info("%s", "\n".join([profiling.describe(figures, folder), *reads.unread(config)]))
 
 
-def show_data(config: ConfigDict, workdir: Path) -> None:
+def show_data(config: ConfigDict, workdir: Path, given: Iterable[str] = ()) -> None:
     """Draws some training images as the model sees them, several draws of each, into `workdir`/show_data.png."""
     from imgcls_jax import data
     from imgcls_jax.reporting import plots
     from imgcls_jax.training import preview
 
-    config = checked(config)
+    config = checked(reads.recorded(config, given))
     backend.configure()
     splits = data.load(config.data)
     log.info("%s", checks.summary(splits.report))
     shown = preview.draw(config, splits.train)
-    workdir.mkdir(parents=True, exist_ok=True)
     names = [splits.train.class_names[label] for label in splits.train.labels[shown.indices]]
-    plots.save(plots.batch(splits.train.images[shown.indices], shown.images, names), workdir / SHOWN)
-    log.info("%s\n%s", shown.words, workdir / SHOWN)
+    with RunFolder(workdir).locked():
+        plots.save(plots.batch(splits.train.images[shown.indices], shown.images, names), workdir / SHOWN)
+    log.info("%s", "\n".join([shown.words, str(workdir / SHOWN), *reads.unread(config)]))
 
 
 def report(folders: list[str]) -> None:
     """Writes the pages of tested runs anew."""
     backend.configure()
-    for run, splits in _runs_with_data(folders):
-        _report(run, splits)
+    for run in _runs(folders, mode="report"):
+        with _locked_with_data(run) as splits:
+            _report(run, splits)
         log.info("%s", run.path / REPORT)
 
 
@@ -172,7 +164,7 @@ def index(folders: list[str]) -> None:
 
     if not folders:
         raise RunError("No folder given: python launch.py --mode index runs.")
-    for folder in map(Path, folders):
+    for folder in map(Path, map(os.path.expanduser, folders)):
         log.info("%s", index.write(folder))
 
 
@@ -185,9 +177,10 @@ def robustness(folders: list[str], limit: int = 0) -> None:
     from imgcls_jax.reporting import robustness as tables
 
     backend.configure()
-    for run, splits in _runs_with_data(folders):
-        table = tables.write(run, robustness.evaluate(run, splits.test, limit=limit))
-        _report(run, splits)
+    for run in _runs(folders, mode="robustness"):
+        with _locked_with_data(run) as splits:
+            table = tables.write(run, robustness.evaluate(run, splits.test, limit=limit))
+            _report(run, splits)
         log.info("\n%s\n%s\n%s", run.path, table, run.path / "robustness.png")
 
 
@@ -197,16 +190,16 @@ def ensemble(folders: list[str], *, weights: str = "equal", workdir: str | Path 
     from imgcls_jax.reporting import ensemble as pages
 
     members, run = [RunFolder(folder) for folder in folders], RunFolder(workdir or "runs/ensemble")
-    if (run.path / CONFIG).exists():
-        raise RunError(f"{run.path} holds a run. Give the ensemble another --workdir.")
-    voted, validation, found = ensemble.vote(members, weights)
-    _, splits = next(_runs_with_data(folders))
-    run.path.mkdir(parents=True, exist_ok=True)
-    predict.write(run, (voted, splits.test.labels), validation)
-    if validation is not None:
-        calibration.write(run)
-    run.write_json(ENSEMBLE, found)
-    table = pages.write(run, members, splits.test)
+    with run.locked():
+        if (run.path / CONFIG).exists():
+            raise RunError(f"{run.path} holds a run. Give the ensemble another --workdir.")
+        voted, validation, found = ensemble.vote(members, weights)
+        splits = _data_of(next(_runs(folders)))
+        predict.write(run, (voted, splits.test.labels), validation)
+        if validation is not None:
+            calibration.write(run)
+        run.write_json(ENSEMBLE, found)
+        table = pages.write(run, members, splits.test)
     log.info("%s\n%s\n%s", table, "\n".join(pages.sentences(found)), run.path / REPORT)
 
 
@@ -220,9 +213,10 @@ def explain(folders: list[str], method: str = "gradcam") -> None:
 
     backend.configure()
     choose("method (--method)", method, gradcam.METHODS)
-    for run, splits in _runs_with_data(folders):
-        explain.write(run, splits.test, *gradcam.explain(run, splits.test, method=method))
-        _report(run, splits)
+    for run in _runs(folders, mode="explain"):
+        with _locked_with_data(run) as splits:
+            explain.write(run, splits.test, *gradcam.explain(run, splits.test, method=method))
+            _report(run, splits)
         log.info("%s", run.path / "explain.png")
 
 
@@ -250,13 +244,22 @@ def predict(arguments: list[str], images: Sequence[str] = ()) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ends without a traceback where our lines go to head
     summary = Summary(classifier.class_names)
     predictions = classify(classifier, files)
-    for prediction in tqdm(predictions, total=len(files), desc=classifier.name, unit="image", disable=None):
+    for prediction in tqdm(predictions, total=len(files), desc=printable(classifier.name), unit="image", disable=None):
         tqdm.write(json.dumps(prediction.line(classifier.class_names)))  # print would tear the progress bar
         summary.add(prediction)
-    published = arguments[0] in pretrained.CATALOG
-    log.info("%s", summary.text() if published else summary.write(RunFolder(arguments[0])))
+    log.info("%s", summary.text() if arguments[0] in pretrained.CATALOG else _write_summary(summary, arguments[0]))
     if summary.unreadable:
         raise DataError(f"{summary.unreadable:,} of {summary.files:,} images could not be read; their lines say why.")
+
+
+def _write_summary(summary: "Summary", folder: str) -> str:
+    """Draws the picture of predictions into the folder, unless another command writes there; returns what to say."""
+    run = RunFolder(folder)
+    try:
+        with run.locked(patience=PATIENCE):
+            return summary.write(run)
+    except RunError as error:  # of the picture alone: the lines are what was asked for
+        return f"{summary.text()}\n{error}"
 
 
 def export(folders: list[str]) -> None:
@@ -265,68 +268,42 @@ def export(folders: list[str]) -> None:
     from imgcls_jax.reporting import model_card
 
     backend.configure()
-    for run in _tested(folders, mode="export"):
-        log.info("%s", model_card.write(run, export.write(run)))
+    for run in _runs(folders, mode="export"):
+        with run.locked():
+            _check_tested(run)
+            log.info("%s", model_card.write(run, export.write(run)))
 
 
-def _tested(folders: list[str], *, mode: str = "MODE") -> Iterator[RunFolder]:
+def _runs(folders: list[str], *, mode: str = "MODE") -> Iterator[RunFolder]:
     """Each run. Raises RunError where there is none, or it has not got as far as its test figures."""
-    from imgcls_jax.training import options
-
     if not folders:
         raise RunError(f"No run folder given: python launch.py --mode {mode} runs/NAME.")
     for run in map(RunFolder, folders):
-        run.test, options.of_run(run)  # noqa: B018  the errors
+        _check_tested(run)
         yield run
 
 
-def _runs_with_data(folders: list[str]) -> Iterator[tuple[RunFolder, "Splits"]]:
-    """Each run with the data that its config names. Raises RunError where that is no longer the run's."""
+def _check_tested(run: RunFolder) -> None:
+    from imgcls_jax.training import options
+
+    run.test, options.of_run(run)  # noqa: B018  the errors
+
+
+@contextlib.contextmanager
+def _locked_with_data(run: RunFolder) -> Iterator["Splits"]:
+    """The data of a run, which nobody else writes into meanwhile."""
+    with run.locked():
+        _check_tested(run)  # again: it may be another one since it was looked at without the lock
+        yield _data_of(run)
+
+
+def _data_of(run: RunFolder) -> "Splits":
+    """The data that the run's config names. Raises RunError where that is no longer the run's."""
     from imgcls_jax import data
 
-    for run in _tested(folders):
-        splits = data.load(run.config.data)
-        _check_data(run, splits)
-        yield run, splits
-
-
-def _check_data(run: RunFolder, splits: "Splits") -> None:
-    theirs, ours = run.data["fingerprint"], splits.report["fingerprint"]
-    if theirs != ours:
-        raise RunError(
-            f"{run.path} was made of other data (fingerprint {theirs[:12]}, now {ours[:12]}). Put its data back, or "
-            "train anew in another --workdir."
-        )
-
-
-def _check_folder(run: RunFolder, config: ConfigDict) -> None:
-    if not run.begun and not run.finished:
-        files = {child.name for child in run.path.iterdir() if child.name[0] != "."} if run.path.is_dir() else set()
-        if CONFIG not in files and files - {PROFILE, SHOWN}:
-            raise RunError(f"{run.path} holds other files and no run. Give another --workdir, or empty it.")
-        return  # what was refused, or failed, before its first checkpoint stands in nobody's way
-    if not (run.path / CONFIG).exists() and (run.path / DATA).exists():  # deleted, since it was damaged
-        log.warning("%s is missing: the run is taken for one of this config.", run.path / CONFIG)
-        return
-    theirs, ours = flat_options(run.config), flat_options(ConfigDict(json.loads(json.dumps(config.to_dict()))))
-    differs = [
-        f"  {key}: {theirs.get(key, 'not set')!r} there, {ours.get(key, 'not set')!r} now"
-        for key in differing(theirs, ours, free=WHERE)
-    ]
-    if differs:
-        raise RunError(
-            f"{run.path} holds the run of another config:\n" + "\n".join(differs) + "\nGive another --workdir or "
-            "--config.name to train this one, or delete the folder."
-        )
-
-
-def _figures(run: RunFolder) -> str:
-    test = run.test
-    return (
-        f"test accuracy {test['accuracy']:.2%}, test loss {test['loss']:.4f} (best epoch {test['best_epoch']} of "
-        f"{test['epochs']}, validation accuracy {test['validation_accuracy']:.2%}, {test['parameters']:,} parameters)\n"
-        f"report: {run.path / REPORT}"
-    )
+    splits = data.load(run.config.data, keep=False)
+    resuming.check_data(run, splits)
+    return splits
 
 
 def compare(folders: list[str], workdir: str | Path | None = None) -> None:
@@ -349,12 +326,13 @@ def compare(folders: list[str], workdir: str | Path | None = None) -> None:
     names = [re.sub(r"-seed\d+$", "", group[0].name) for group in alike.values()]
     labels = names if len(set(names)) == len(names) else [str(group[0].path) for group in alike.values()]
     groups = [(label, {}, group) for label, group in zip(labels, alike.values(), strict=True)]
-    workdir = Path(workdir or "runs/comparison")
-    if (workdir / CONFIG).exists():
-        raise RunError(f"{workdir} holds a run. Give the comparison another --workdir.")
+    folder = RunFolder(workdir or "runs/comparison")
     backend.configure()
-    print(compare.write(groups, workdir, title="Comparison", meter=cost.Meter()))
-    log.info("%s", workdir / "table.md")
+    with folder.locked():
+        if (folder.path / CONFIG).exists():
+            raise RunError(f"{folder.path} holds a run. Give the comparison another --workdir.")
+        console.say(compare.write(groups, folder.path, title="Comparison", meter=cost.Meter()))
+    log.info("%s", folder.path / "table.md")
 
 
 def reproduce(folders: list[str]) -> None:
@@ -371,5 +349,5 @@ def publish(folders: list[str]) -> None:
 
     if not folders:
         raise RunError("No run folder given: python launch.py --mode publish runs/NAME.")
-    for folder in map(Path, folders):
+    for folder in map(Path, map(os.path.expanduser, folders)):
         log.info("%s", publishing.publish(folder))

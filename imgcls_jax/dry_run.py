@@ -3,60 +3,80 @@
 import json
 import logging
 import multiprocessing
+import re
+import sys
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from imgcls_jax import backend, commands, console, studies
+from imgcls_jax import backend, commands, console, resuming, studies
 from imgcls_jax.errors import UserError
 from imgcls_jax.reporting import page
-from imgcls_jax.reporting.plain_tables import markdown_table
-from imgcls_jax.run_folder import METRICS, RunFolder
+from imgcls_jax.reporting.plain_tables import markdown_row, markdown_table
+from imgcls_jax.run_folder import METRICS, RunFolder, flat_options
+from imgcls_jax.training import profiling
 from imgcls_jax.training.profiling import Estimate
 
+# Options, of a run or of a phase of it, that change nothing of how long an epoch takes.
+TIMELESS = re.compile(
+    r"^(seed|name)$|(^|\.)(data\.(split_seed|cache)|train\.(epochs|monitor|early_stopping|label_smoothing)"
+    r"|optimizer\.(learning_rate|momentum|beta1|beta2|eps)|schedule\.\w+)$"
+)
 HEAD = ("Run", "State", "Parameters", "Trainable", "Epochs", "Time left")
 
 
-def show(config: ConfigDict, workdir: Path) -> None:
+def show(config: ConfigDict, workdir: Path, given: Iterable[str] = ()) -> None:
     """Prints the runs of a config, a study or an ensemble, how far they are, and about how long the rest would take.
 
     Times are at most, and come of a few steps, taken in a process of its own for each kind of run; runs that differ in
-    their seed alone are looked at once. Nothing is written into their folders.
+    nothing that a step's time depends on are looked at once. A run's line is printed as soon as it is known. Nothing is
+    written into their folders.
     """
     logging.getLogger("imgcls_jax").setLevel(logging.WARNING)  # the table says it all
     many = "rows" in config or "members" in config
     runs = studies.plan(config, workdir) if many else [studies.Planned("", config, workdir, {})]
     known: dict[str, Estimate] = {}
-    lines, total, problems = [], 0.0, []
+    total, problems = 0.0, []
+    console.say(markdown_table(HEAD, (), figures=range(2, len(HEAD))).rstrip("\n"))
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
         for run in tqdm(runs, desc="a few steps of each", unit="run", leave=False, disable=None):
             folder = RunFolder(run.folder)
-            kind = json.dumps(run.config.to_dict() | {"seed": 0}, sort_keys=True, default=str)
+            line = run.name, "cannot be trained", "", "", "", ""
             try:
-                if commands.finished(commands.checked(run.config), folder):
+                if resuming.finished(commands.checked(run.config), folder):
                     test = folder.test
                     counts = test["parameters"], test.get("trainable", test["parameters"]), test["epochs"]
                     state, left = "finished", 0.0
                 else:
+                    kind, epochs = _kind(run.config), sum(profiling.epochs_of(run.config))
                     found = known[kind] = known.get(kind) or pool.submit(_estimate, run.config).result()
-                    counts = found.parameters, found.trainable, found.epochs
+                    counts = found.parameters, found.trainable, epochs
                     done = len(folder.history) if (folder.path / METRICS).exists() else 0
-                    state, left = f"{done} epochs done" if done else "new", found.seconds * (1 - done / found.epochs)
+                    state, left = f"{done} epochs done" if done else "new", found.seconds(run.config)
+                    left *= 1 - done / epochs
+                total += left
+                line = run.name, state, *(f"{count:,}" for count in counts), page.duration(left) if left else ""
             except UserError as error:
                 problems.append(f"{run.name}: {error}")
-                lines.append((run.name, "cannot be trained", "", "", "", ""))
-                continue
-            total += left
-            lines.append((run.name, state, *(f"{count:,}" for count in counts), page.duration(left) if left else ""))
-    print(markdown_table(HEAD, lines, figures=range(2, len(HEAD))), *problems, sep="\n")
-    print(f"{page.duration(total)} in all at this machine's present speed; nothing was trained.")
+            tqdm.write(markdown_row(line), end="")
+            sys.stdout.flush()
+    console.say("", *problems)
+    console.say(f"{page.duration(total)} in all at this machine's present speed; nothing was trained.")
+
+
+def _kind(config: ConfigDict) -> str:
+    """What the time of a step and of an epoch depends on."""
+    options = flat_options(config)
+    return json.dumps(
+        {path: options[path] for path in options if not TIMELESS.search(path)}, sort_keys=True, default=str
+    )
 
 
 def _estimate(config: ConfigDict) -> Estimate:
     from imgcls_jax import data, pretrained
-    from imgcls_jax.training import profiling
 
     console.set_up()
     logging.getLogger("imgcls_jax").setLevel(logging.WARNING)

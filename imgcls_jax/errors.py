@@ -27,6 +27,17 @@ class TrainingError(UserError):
     """Training that cannot go on, such as a loss that is no longer finite."""
 
 
+def printable(text: object, *, keep: str = "") -> str:
+    r"""The text with escapes, such as \x1b, in place of what a terminal would obey, and of what is invisible.
+
+    keep: those of them that stay, such as line breaks.
+    """
+    return "".join(
+        character if character.isprintable() or character in keep else character.encode("unicode_escape").decode()
+        for character in str(text)
+    )
+
+
 def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
     """`table[name]`; for a name that is not in it, a ConfigError with the nearest and all the accepted names."""
     if isinstance(name, str) and name in table:  # damaged files have anything in the place of a name

@@ -2,15 +2,24 @@
 
 A pickle is a program for a small stack machine. The machine here knows the few instructions that plain data needs; what
 a pickle may name, and what its calls then give, says a subclass for one kind of file. Whatever else one names is
-refused. Its memory is bounded by the pickle's size.
+refused.
+
+Time and memory are bounded: by the number of instructions (MOST_INSTRUCTIONS), by the lengths of texts and numbers, and
+by `charge`, to which each call says how much it makes of what is there already. Values may contain each other many
+times over, so that walking through one can take forever: nothing here, and nothing that gets a value, may print,
+compare or hash one before it has found that it is plain.
 """
 
 import dataclasses
+import os
 import pickletools
 import warnings
 from typing import Any, BinaryIO, ClassVar
 
 from imgcls_jax.errors import DataError
+
+MOST_INSTRUCTIONS = 1_000_000  # CIFAR-10's batches have 50,000, a state dict of 10,000 tensors 400,000
+LARGEST_NUMBER = 2**80  # torch's files begin with one of 77 bits
 
 
 class Refused(DataError):
@@ -34,11 +43,13 @@ class Machine:
     kind: ClassVar[str]  # of file, in errors
     functions: ClassVar[tuple[str, ...]]  # that a pickle may name
     advice: ClassVar[str] = ""  # for a file that is refused
+    longest: ClassVar[int] = 2**16  # bytes of a text in it
 
     def __init__(self):
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.room = 0  # bytes and items that calls may still make
 
     def call(self, function: str, arguments: tuple) -> Any:
         """What one of the functions gives."""
@@ -57,6 +68,12 @@ class Machine:
     def build(self, value: Any, state: Any) -> None:
         """Sets the attributes of a value: those of a dict, such as torch's _metadata, are of no use here."""
         expect(value, dict)
+
+    def charge(self, amount: int) -> None:
+        """To be called before so many bytes or items are copied. Raises Damaged beyond what the pickle itself holds."""
+        self.room -= amount
+        if self.room < 0:
+            raise Damaged("it makes more of its content than the file holds")
 
     def refuse(self, what: str) -> None:
         raise Refused(
@@ -77,11 +94,21 @@ class Machine:
             raise Damaged(f"in its pickle, {reason[:200]}") from error
 
     def _run(self, stream: BinaryIO) -> Any:
-        for opcode, argument, _ in pickletools.genops(stream):
+        self.room = _bytes_left(stream)
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
             if opcode.name == "STOP":
                 return self.stack.pop()
+            if count == MOST_INSTRUCTIONS:
+                raise Damaged(f"there are more than {MOST_INSTRUCTIONS:,} instructions")
+            self._check_argument(argument)
             self._step(opcode.name, argument)
         raise Damaged("there is no end")
+
+    def _check_argument(self, argument: Any) -> None:
+        if isinstance(argument, str | bytes) and len(argument) > self.longest:
+            raise Damaged(f"a text has {len(argument):,} bytes")
+        if isinstance(argument, int) and abs(argument) >= LARGEST_NUMBER:
+            raise Damaged(f"a number has {argument.bit_length()} bits")
 
     def _step(self, opcode: str, argument: Any) -> None:
         stack = self.stack
@@ -144,6 +171,14 @@ class Machine:
         taken = self.stack[mark:]
         del self.stack[mark:]
         return taken
+
+
+def _bytes_left(stream: BinaryIO) -> int:
+    here = stream.tell()
+    stream.seek(0, os.SEEK_END)
+    end = stream.tell()
+    stream.seek(here)
+    return end - here
 
 
 def pairs(items: Any) -> list[tuple[Any, Any]]:

@@ -1,10 +1,11 @@
 """What is kept of runs in results/: their small files."""
 
+import contextlib
 import logging
 import os
-import shutil
 from pathlib import Path
 
+from imgcls_jax import foreign
 from imgcls_jax.errors import RunError
 from imgcls_jax.run_folder import (
     CALIBRATION,
@@ -18,7 +19,9 @@ from imgcls_jax.run_folder import (
     REPORT,
     ROBUSTNESS,
     TEST,
+    RunFolder,
     runs_in,
+    write_atomically,
 )
 
 log = logging.getLogger(__name__)
@@ -43,10 +46,14 @@ def publish(folder: Path) -> Path:
     if not os.path.isdir(folder):  # a name too long for the file system is none, for it
         raise RunError(f"{folder} is neither a run folder nor a study of runs: there is no such folder.")
     target = Path("results", folder.resolve().name)
-    if (folder / ENSEMBLE).exists():
-        _copy(folder, target, PUBLISHED_OF_ENSEMBLES)
-    else:
-        _publish_runs(folder, target)
+    if folder.resolve() == target.resolve():
+        raise RunError(f"{folder} is published already. Give the folder of a run, a study or an ensemble.")
+    foreign.check_plain(folder)
+    with RunFolder(folder).unchanged():
+        if (folder / ENSEMBLE).exists():
+            _copy(folder, target, PUBLISHED_OF_ENSEMBLES)
+        else:
+            _publish_runs(folder, target)
     return target
 
 
@@ -58,17 +65,22 @@ def _publish_runs(folder: Path, target: Path) -> None:
         raise RunError(f"Not finished: {unfinished}. Train first; the same command resumes.")
     if unfinished:
         log.warning("Left out, since not finished: %s. Train them, and publish again.", unfinished)
-    for run in runs:
-        run.test, run.predictions  # noqa: B018  the errors, before anything is copied
-    for run in runs:
-        _copy(run.path, target / run.path.relative_to(folder), PUBLISHED)
-    if [run.path for run in runs] != [folder]:
+    alone = [run.path for run in runs] == [folder]
+    with contextlib.ExitStack() as stack:
+        for run in runs:
+            if not alone:  # whose folder is another one
+                stack.enter_context(run.unchanged())
+            run.test, run.predictions  # noqa: B018  the errors, before anything is copied
+        for run in runs:
+            _copy(run.path, target / run.path.relative_to(folder), PUBLISHED)
+    if not alone:
         _copy(folder, target, PUBLISHED_OF_STUDIES)
 
 
 def _copy(source: Path, target: Path, names: tuple[str, ...]) -> None:
     """Copies those of the files that are there."""
-    target.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        if (source / name).exists():
-            shutil.copyfile(source / name, target / name)
+    with RunFolder(target).locked():
+        for name in names:
+            if (source / name).exists():
+                with foreign.open_regular(source / name) as file:
+                    write_atomically(target / name, file.read())

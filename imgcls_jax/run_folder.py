@@ -2,11 +2,11 @@
 
 import contextlib
 import errno
-import fcntl
 import glob
 import io
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from imgcls_jax import processes, run_files
+from imgcls_jax import files, foreign, processes, run_files
 from imgcls_jax.errors import RunError, UserError
 
 CONFIG = "config.json"
@@ -29,7 +29,7 @@ TEACHER = "teacher.npz"  # of distillation: the teacher's log probabilities of t
 CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
 PROFILE = "profile"  # the trace of --profile
-LOCK = ".lock"  # held by the process that trains into the folder
+LOCK = ".lock"  # held by the process that writes into the folder
 SHOWN = "show_data.png"  # of --mode show_data
 ROBUSTNESS = "robustness.json"  # accuracies under corruptions
 EXPLANATION = "explain.json"  # the predictions that explain.png explains
@@ -39,9 +39,10 @@ CALIBRATION = "calibration.json"  # calibration errors, and the temperature that
 EXPORT = "export"  # folder of --mode export: the model as files that need no imgcls_jax
 
 # Options that are no part of what a run is: where data, weights and features lie (their hashes are), how much of them
-# lies on the devices, on how many devices it is made, and in which order sums are taken.
+# lies on the devices or is evaluated at a time, on how many devices it is made, and in which order sums are taken.
 WHERE = (
     *("data.path", "data.cache", "data.device_budget", "pretrained.cache", "train.cpu_devices", "train.winograd"),
+    "train.eval_batch_size",
     *("adapt.feature_cache", "adapt.feature_folder", "adapt.feature_disk"),
 )
 
@@ -104,16 +105,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     if not processes.first():
         return
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with writing(path), open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)  # it would take room where there is none
-        raise
+    with writing(path), files.replacing(path) as file:
+        file.write(content)
 
 
 def write_npz(path: Path, **arrays: np.ndarray) -> None:
@@ -127,7 +120,14 @@ class RunFolder:
     """A run's folder: `RunFolder("runs/mnist_cnn").test["accuracy"]`."""
 
     def __init__(self, path: str | os.PathLike):
-        self.path = Path(path)
+        self.path = Path(os.path.expanduser(path))
+        self._plain = False  # whether its files have been looked at
+
+    def check_plain(self) -> None:
+        """Raises RunError where there is anything in the folder but files, folders and links that stay in it."""
+        if not self._plain:
+            foreign.check_plain(self.path)
+            self._plain = self.path.exists()
 
     @property
     def name(self) -> str:
@@ -183,7 +183,7 @@ class RunFolder:
     def _predictions(self, prefix: str) -> tuple[np.ndarray, np.ndarray] | None:
         file = self._file(PREDICTIONS)
         try:
-            with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            with foreign.open_regular(file) as stream, np.load(stream, allow_pickle=False) as arrays:
                 if f"{prefix}labels" not in arrays:
                     return None
                 probabilities, labels = arrays[f"{prefix}probabilities"], arrays[f"{prefix}labels"]
@@ -209,27 +209,84 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self, *, patience: float = 0.0) -> Iterator[None]:
-        """Keeps other processes from training into this folder, which is made; the lock ends with its process.
+        """Keeps other processes from writing into this folder, which is made; the lock ends with its process.
 
-        patience: seconds to wait for another process to end. Raises RunError where it does not, and where there is no
-        room left to write. Of several processes of one training only the first asks for it.
+        Whoever writes into a run folder has its lock, and decides under it what there is to do: before, another process
+        may have changed what is there. What killed processes have left half-written is swept away; a folder that was
+        made for this and got nothing goes again.
+
+        patience: seconds to wait for another process to end. Raises RunError where it does not, where there is no
+        room left to write, and where the folder is renamed or deleted meanwhile. Of several processes of one training
+        only the first asks for it.
         """
         if not processes.first():
             yield
             return
         self.check_writable()
-        with writing(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            with open(self.path / LOCK, "a") as file:
-                latest = time.monotonic() + patience
-                while not _lock(file):
-                    if time.monotonic() >= latest:
-                        raise RunError(
-                            f"Another process is training into {self.path}. Wait until it is done, or give another "
-                            "--workdir."
-                        )
-                    time.sleep(0.1)
+        made = not self.path.exists()
+        self.check_plain()
+        with writing(self.path), self._wait_for_lock(patience) as self._lock:
+            for folder in (self.path, self.path / EXPORT):
+                files.sweep(folder, files.ANY)
+            try:
                 yield
+            except Exception as error:  # whatever came of it
+                self.check_there(error)
+                raise
+            finally:
+                self._tidy(made)
+                self._lock = None
+
+    @contextlib.contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """As `locked`, for whoever reads several files: of a folder that cannot be written into nothing is locked."""
+        with self.locked() if os.access(self.path, os.W_OK | os.X_OK) else contextlib.nullcontext():
+            yield
+
+    _lock: IO | None = None
+
+    def _wait_for_lock(self, patience: float) -> IO:
+        latest = time.monotonic() + patience
+        while True:
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                number = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            except FileNotFoundError:
+                continue  # the folder went again
+            except OSError as error:
+                raise RunError(f"{self.path / LOCK} cannot be written: {error.strerror}.") from error
+            file = os.fdopen(number, "r+b")
+            if files.lock(file):
+                if files.is_at(file, self.path / LOCK):
+                    return file
+            elif time.monotonic() >= latest:
+                file.close()
+                raise RunError(
+                    f"Another process is training into {self.path}, or writing into it. Wait until it is done, or give "
+                    "another --workdir."
+                )
+            file.close()
+            time.sleep(0.05)
+
+    def check_there(self, cause: Exception | None = None) -> None:
+        """Raises RunError, from `cause`, where the folder was renamed or deleted since this process took its lock."""
+        if self._lock is None or files.is_at(self._lock, self.path / LOCK):
+            return
+        raise RunError(
+            f"{self.path} was renamed or deleted while this process wrote into it, which stopped. What was saved is in "
+            "the folder wherever it is now: with --workdir=FOLDER the same command goes on there."
+        ) from cause
+
+    def _tidy(self, made: bool) -> None:
+        """Removes a folder that was made and got nothing, and what was still written where a renamed folder was."""
+        with contextlib.suppress(OSError):
+            inside = {child.name for child in self.path.iterdir()}
+            if not files.is_at(self._lock, self.path / LOCK):
+                if inside <= {CHECKPOINTS, TENSORBOARD}:
+                    shutil.rmtree(self.path)
+            elif made and inside == {LOCK}:
+                (self.path / LOCK).unlink()
+                self.path.rmdir()
 
     def read_json(self, name: str) -> Any:
         file = self._file(name)
@@ -238,7 +295,11 @@ class RunFolder:
     @staticmethod
     def _read(file: Path) -> str:
         try:
-            return file.read_text()
+            with foreign.open_regular(file) as stream:
+                content = stream.read(run_files.MOST_BYTES + 1)
+            if len(content) > run_files.MOST_BYTES:
+                raise ValueError(f"it has more than {run_files.MOST_BYTES:,} bytes")
+            return content.decode()
         except (OSError, ValueError) as error:
             raise run_files.damaged(file, error) from error
 
@@ -253,6 +314,7 @@ class RunFolder:
         if not os.path.exists(file):  # a name too long for the file system does not exist, for it
             what = "a run folder: a folder that launch.py trained into" if os.path.isdir(self.path) else "there"
             raise RunError(f"{file} is missing; {self.path} is not {what}, or its run has not got that far.")
+        self.check_plain()
         return file
 
 
@@ -262,7 +324,7 @@ def runs_in(paths: Iterable[str | os.PathLike]) -> list[RunFolder]:
     Raises RunError for a path at which there is none.
     """
     found: dict[Path, RunFolder] = {}
-    for path in paths:
+    for path in map(os.path.expanduser, paths):
         # os.path: a name too long for the file system is none, for it
         folders = [Path(path)] if os.path.exists(path) else [Path(match) for match in sorted(glob.glob(str(path)))]
         configs = [
@@ -272,12 +334,3 @@ def runs_in(paths: Iterable[str | os.PathLike]) -> list[RunFolder]:
             raise RunError(f"{path} is neither a run folder nor a study of runs, nor are there any below it.")
         found |= {file.parent: RunFolder(file.parent) for file in configs}
     return list(found.values())
-
-
-def _lock(file: IO) -> bool:
-    """Takes the lock on the file, unless another process has it."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except BlockingIOError:
-        return False

@@ -12,13 +12,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from imgcls_jax import backend, commands, console
+from imgcls_jax import backend, commands, console, resuming
 from imgcls_jax.errors import ConfigError, RunError, UserError, did_you_mean
 from imgcls_jax.run_folder import RunFolder, flat_options
 from imgcls_jax.training.interrupt import Interrupted
@@ -36,13 +36,14 @@ class Planned:
     config: ConfigDict
     folder: Path
     reported: dict[str, float]
+    given: tuple[str, ...] = ()  # paths of the options that the command line, or a grid, set
 
     @property
     def name(self) -> str:
         return self.folder.name
 
 
-def plan(config: ConfigDict, workdir: Path) -> list[Planned]:
+def plan(config: ConfigDict, workdir: Path, given: Iterable[str] = ()) -> list[Planned]:
     """The runs of a study or an ensemble in their order: those that it needs, as runs/NAME, then each row with each
     seed, as `workdir`/ROW-seedN.
 
@@ -56,16 +57,24 @@ def plan(config: ConfigDict, workdir: Path) -> list[Planned]:
         options.check_study(config, figures=compare.REPORTED)
     else:
         options.check_ensemble(config)
-    needed = config.get("needs") or config.get("members") or {}
-    runs = [Planned("", one, Path("runs", name), {}) for name, one in needed.items()]
+    runs = [
+        Planned("", one, Path("runs", name), {}, _below(f"{section}.{name}.", given))
+        for section in ("needs", "members")
+        for name, one in (config.get(section) or {}).items()
+    ]
     for label, row in (config.get("rows") or {}).items():
         for suffix, changes in _combinations(config.get("grid", ())):
             for seed in config.seeds:
                 one = row.config.copy_and_resolve_references()
                 _change(one, changes | {"seed": seed})
                 folder = workdir / f"{label}{suffix}-seed{seed}"
-                runs.append(Planned(label + suffix, one, folder, row.get("reported", ConfigDict()).to_dict()))
+                own = (*_below(f"rows.{label}.config.", given), *changes)
+                runs.append(Planned(label + suffix, one, folder, row.get("reported", ConfigDict()).to_dict(), own))
     return runs
+
+
+def _below(prefix: str, paths: Iterable[str]) -> tuple[str, ...]:
+    return tuple(path.removeprefix(prefix) for path in paths if path.startswith(prefix))
 
 
 def _combinations(grid: Sequence[tuple[str, Sequence[Any]]]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -93,21 +102,22 @@ def _change(config: ConfigDict, options: Mapping[str, Any]) -> None:
         raise ConfigError(f"A value of config.grid is of the wrong type: {error}") from error
 
 
-def train(config: ConfigDict, workdir: Path) -> None:
+def train(config: ConfigDict, workdir: Path, given: Iterable[str] = ()) -> None:
     """Trains the runs of the study's plan in turn, and writes the comparison beside the run folders.
 
     Each run is a process of its own and follows commands.train: what is finished is not repeated, what was interrupted
     goes on. Where runs fail the others are trained all the same; then the table has the rows that are whole, and
     RunError names the runs that failed. After `budget` hours, if it is not 0, the run under way is saved and stopped.
     """
-    runs = plan(config, workdir)
-    with RunFolder(workdir).locked():
-        _train_all(config, workdir, runs)
+    runs = plan(config, workdir, given)
+    study = RunFolder(workdir)
+    with study.locked():
+        _train_all(config, study, runs)
 
 
-def _train_all(config: ConfigDict, workdir: Path, runs: Sequence[Planned]) -> None:
-    done, failed, late = _train_in_turn(runs, workdir, hours=config.get("budget", 0.0))
-    _compare(config, workdir, runs, done)
+def _train_all(config: ConfigDict, study: RunFolder, runs: Sequence[Planned]) -> None:
+    done, failed, late = _train_in_turn(runs, study, hours=config.get("budget", 0.0))
+    _compare(config, study.path, runs, done)
     if late:
         log.info(
             "The budget of %g hours is spent: %d of %d runs are not finished: %s. The same command goes on.",
@@ -122,7 +132,7 @@ def _train_all(config: ConfigDict, workdir: Path, runs: Sequence[Planned]) -> No
 
 
 def _train_in_turn(
-    runs: Sequence[Planned], workdir: Path, *, hours: float = 0.0
+    runs: Sequence[Planned], study: RunFolder, *, hours: float = 0.0
 ) -> tuple[list[Planned], list[Planned], list[Planned]]:
     """The runs that are finished, those that failed, and those for which the hours, if there is a limit, were too few.
 
@@ -131,12 +141,13 @@ def _train_in_turn(
     deadline = time.monotonic() + 3600 * hours if hours else math.inf
     done, failed, late = [], [], []
     for number, run in enumerate(runs, 1):
+        study.check_there()  # or its runs would begin again where it was
         needed = "" if run.row else ", which it needs"
-        log.info("\n%s: run %d of %d, %s%s", workdir.name, number, len(runs), run.name, needed)
-        outcome = _train_apart(run.config, run.folder, deadline)
+        log.info("\n%s: run %d of %d, %s%s", study.name, number, len(runs), run.name, needed)
+        outcome = _train_apart(run, deadline)
         {True: done, False: failed, None: late}[outcome].append(run)
         if outcome is False and not run.row:
-            raise RunError(f"{workdir.name} needs the run {run.name}, which failed with the error above.")
+            raise RunError(f"{study.name} needs the run {run.name}, which failed with the error above.")
     return done, failed, late
 
 
@@ -160,31 +171,31 @@ def _compare(config: ConfigDict, workdir: Path, runs: Sequence[Planned], done: S
         log.info("\n%s\n%s", text, workdir / "table.md")
 
 
-def ensemble(config: ConfigDict, workdir: Path) -> None:
+def ensemble(config: ConfigDict, workdir: Path, given: Iterable[str] = ()) -> None:
     """Trains the ensemble's members that are missing, as runs/NAME, and lets them vote."""
     from imgcls_jax.evaluation.ensemble import weights_of
 
-    members = plan(config, workdir)
+    members = plan(config, workdir, given)
     weights_of(config.weights, len(members))
-    _train_in_turn(members, workdir)
+    _train_in_turn(members, RunFolder(workdir))
     commands.ensemble([str(run.folder) for run in members], weights=config.weights, workdir=workdir)
 
 
-def _train_apart(config: ConfigDict, folder: Path, deadline: float) -> bool | None:
+def _train_apart(run: Planned, deadline: float) -> bool | None:
     """Trains in a process of its own, since a backend is set up once a process; returns whether the run is finished,
     None where the deadline (of time.monotonic) came first.
 
     Raises Interrupted where a signal stopped it.
     """
     try:
-        if commands.finished(commands.checked(config), RunFolder(folder)):
+        if resuming.finished(commands.checked(run.config), RunFolder(run.folder)):
             return True
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        console.say(f"error: {error}", error=True)
         return False
     if time.monotonic() >= deadline:
         return None
-    process = multiprocessing.get_context("spawn").Process(target=_run, args=(config, folder), name=folder.name)
+    process = multiprocessing.get_context("spawn").Process(target=_run, args=(run,), name=run.name)
     received = []
 
     def forward(number, frame):
@@ -209,22 +220,20 @@ def _train_apart(config: ConfigDict, folder: Path, deadline: float) -> bool | No
     if late:
         return None
     if process.exitcode < 0:
-        log.error("%s was ended by %s.", folder, signal.Signals(-process.exitcode).name)
+        log.error("%s was ended by %s.", run.folder, signal.Signals(-process.exitcode).name)
     return process.exitcode == 0
 
 
-def _run(config: ConfigDict, folder: Path) -> None:
+def _run(run: Planned) -> None:
     """The process of a run: a Ctrl-C reaches it through the study alone, and it ends with the study."""
     os.setpgrp()
     console.set_up()
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     try:
-        if folder.exists():
-            with RunFolder(folder).locked(patience=PATIENCE):
-                pass  # the run of a study that was just killed has saved, and ended
-        commands.train(config, folder)
+        # The run of a study that was just killed may have to save first, and end.
+        commands.train(run.config, run.folder, run.given, patience=PATIENCE)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        console.say(f"error: {error}", error=True)
         sys.exit(2)
     except Interrupted as stop:
         sys.exit(stop.exit_status)

@@ -14,8 +14,9 @@ from imgcls_jax.training import optimizers, schedules
 ROOT = Path(__file__).parents[1]
 # Each may import what stands before it, and its own neighbours.
 LAYERS = ["base", "data", "models", "pretrained", "training", "evaluation", "reporting", "commands"]
-BASE = {"errors", "run_folder", "trees", "backend", "checkpoints", "console", "pickles", "processes", "run_files"}
-COMMANDS = {"commands", "studies", "dry_run", "publishing"}
+BASE = {"errors", "files", "run_files", "run_folder", "trees", "backend", "checkpoints", "console", "pickles"}
+BASE |= {"processes", "foreign", "reads"}
+COMMANDS = {"commands", "studies", "dry_run", "publishing", "resuming", "overrides"}
 CONFIGS = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.py"))
 
 

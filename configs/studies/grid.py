@@ -6,8 +6,7 @@
 Without --dry_run it trains. Without a grid it is the config itself, with several seeds and a table.
 """
 
-import importlib
-from pathlib import Path
+import importlib.util
 
 from ml_collections import ConfigDict
 
@@ -15,7 +14,7 @@ from configs.studies import base
 
 
 def get_config(name: str = "quickstart") -> ConfigDict:
-    if not Path(f"configs/{name}.py").exists():
+    if importlib.util.find_spec(f"configs.{name}") is None:
         raise ValueError(f"There is no configs/{name}.py: give --config configs/studies/grid.py:NAME.")
     config = base.get_config()
     config.name = f"{name}_grid"

@@ -42,8 +42,11 @@ def device_budget(config: ConfigDict, nbytes: int) -> float | None:
     return budget if nbytes > budget else None
 
 
-def load(config: ConfigDict) -> Splits:
+def load(config: ConfigDict, *, keep: bool = True) -> Splits:
     """Reads the data that `config.data` names, checks it and splits it.
+
+    keep: whether what was decoded is kept in `config.cache`, and a TFDS data set prepared where it is not; without,
+    nothing is written: a config that comes from somebody else names places of its own.
 
     Images of more bytes than `config.device_budget` are left where the source has them: LazyImages, if on disk.
     The test set is the source's own, or `config.test` of its training set where it has none; the validation set is
@@ -53,6 +56,9 @@ def load(config: ConfigDict) -> Splits:
     fit the data.
     """
     read = choose("data source", config.source, SOURCES)
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.keep = keep
     datasets = read(config)
     checks.refuse(datasets)
     if device_budget(config, sum(dataset.images.nbytes for dataset in datasets.values())) is None:

@@ -14,9 +14,11 @@ from typing import IO
 
 import numpy as np
 
+from imgcls_jax import files
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.lazy_images import LazyImages, parts
 from imgcls_jax.errors import DataError
+from imgcls_jax.foreign import check_regular
 
 log = logging.getLogger(__name__)
 
@@ -24,22 +26,28 @@ VERSION = 1  # raised when a reader comes to give other images for the same file
 
 
 def cached(
-    folder: str, key: Sequence, files: Iterable[Path], read: Callable[[], dict[str, Dataset]]
+    folder: str, key: Sequence, sources: Iterable[Path], read: Callable[[], dict[str, Dataset]], *, keep: bool = True
 ) -> dict[str, Dataset]:
-    """`read()`, or what it gave before for the same `key` and files of the same path, size and modification time.
+    """`read()`, or what it gave before for the same `key` and sources of the same path, size and modification time.
 
     What is kept is given as LazyImages. A cached file that is damaged gives a warning and is read anew; a `folder` that
-    cannot be written gives a warning. With `folder` "" nothing is kept.
+    cannot be written gives a warning. With `folder` "" nothing is kept; without `keep` nothing that is not there yet.
+    Raises DataError where one of the sources is no file, but a pipe or a device.
     """
+    sources = list(sources)
+    check_sources(sources)
     if not folder:
         return read()
-    path = Path(folder).expanduser() / f"{key[0]}-{_digest(key, files)[:32]}.npz"
-    if path.exists():
+    path = Path(os.path.expanduser(folder)) / f"{key[0]}-{_digest(key, sources)[:32]}.npz"
+    files.sweep(path.parent)
+    if path.is_file():
         try:
             return _read(path)
         except Exception as error:  # a damaged file can raise nearly anything
             log.warning("The cached data %s is damaged (%s); it is decoded anew.", path, error)
     datasets = read()
+    if not keep:
+        return datasets
     try:
         _write(path, datasets)
     except OSError as error:
@@ -53,11 +61,18 @@ def cached(
     return _read(path)
 
 
-def _digest(key: Sequence, files: Iterable[Path]) -> str:
-    try:
-        states = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-    except OSError as error:  # a link to nowhere, for example
-        raise DataError(f"{error.filename} cannot be read ({error.strerror}). Repair or remove it.") from error
+def check_sources(sources: Iterable[Path]) -> None:
+    """Raises DataError where one of them is no file, but a pipe, which would be waited for, or a device."""
+    for file in sources:
+        try:
+            check_regular(file)
+        except OSError as error:  # a link to nowhere, for example
+            reason = error.strerror or error
+            raise DataError(f"{file} cannot be read ({reason}). Repair or remove it.") from error
+
+
+def _digest(key: Sequence, sources: Iterable[Path]) -> str:
+    states = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in sources]
     return hashlib.sha256(json.dumps([VERSION, list(key), states]).encode()).hexdigest()
 
 
@@ -109,23 +124,18 @@ def _in_place(path: Path, member: zipfile.ZipInfo) -> LazyImages:
 def _write(path: Path, datasets: dict[str, Dataset]) -> None:
     """An .npz file as numpy.savez has it, without all the images in memory."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial")  # runs that start together may write the same key
     arrays = {"splits": np.array(list(datasets)), "class_names": np.array(datasets["train"].class_names)}
-    try:
-        with zipfile.ZipFile(partial, "w") as archive:
-            for split, dataset in datasets.items():
-                with _member(archive, f"{split}_images") as file:
-                    form = {"descr": "|u1", "fortran_order": False, "shape": dataset.images.shape}
-                    np.lib.format.write_array_header_1_0(file, form)
-                    images = parts(dataset.images, f"decoding {split}")
-                    arrays[f"{split}_fingerprint"] = np.array(dataset.fingerprint_of(_copied(images, file)))
-                arrays[f"{split}_labels"] = dataset.labels
-            for name, array in arrays.items():
-                with _member(archive, name) as file:
-                    np.lib.format.write_array(file, array, allow_pickle=False)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with files.replacing(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+        for split, dataset in datasets.items():
+            with _member(archive, f"{split}_images") as file:
+                form = {"descr": "|u1", "fortran_order": False, "shape": dataset.images.shape}
+                np.lib.format.write_array_header_1_0(file, form)
+                images = parts(dataset.images, f"decoding {split}")
+                arrays[f"{split}_fingerprint"] = np.array(dataset.fingerprint_of(_copied(images, file)))
+            arrays[f"{split}_labels"] = dataset.labels
+        for name, array in arrays.items():
+            with _member(archive, name) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:

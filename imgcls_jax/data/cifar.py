@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from imgcls_jax.data.readers import Split
-from imgcls_jax.errors import DataError
+from imgcls_jax.errors import DataError, printable
 from imgcls_jax.pickles import Damaged, Machine, Refused, expect
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE  # a channel after the other, each by rows
 LARGEST = 2**26  # bytes of a file that is taken for one of theirs
+MOST_DIMENSIONS = 4  # of an array in one
+MOST_NAMES, LONGEST_NAME = 1000, 200  # of classes, and characters
 FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin")
 ARCHIVES = ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz")
 # Of each version: the batches of the splits, and the file of the class names.
@@ -111,6 +113,7 @@ class _Batch(Machine):
     """Pickles of plain values and NumPy arrays of bytes."""
 
     kind = "file of CIFAR-10"
+    longest = LARGEST
     functions = (
         *("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct", "numpy.ndarray", "numpy.dtype"),
         "_codecs.encode",  # in the place of bytes, by Python 3 in an old version of the format
@@ -118,7 +121,7 @@ class _Batch(Machine):
 
     def call(self, function, arguments):
         if function == "_codecs.encode":
-            return expect(arguments[0], str).encode("latin-1")
+            return self._bytes(expect(arguments[0], str))
         if function == "numpy.dtype":
             return _Parts(np.uint8 if arguments[:1] in (("u1",), (b"u1",)) else np.void)
         return _Parts()
@@ -126,11 +129,18 @@ class _Batch(Machine):
     def build(self, value, state):
         """The state of an array: version, shape, type, whether by columns, content. A type's is of no use."""
         if expect(value, _Parts).dtype is None:
-            _, value.shape, dtype, by_columns, content = expect(state, tuple)
-            if not all(type(side) is int and side >= 0 for side in expect(value.shape, tuple)):
-                raise Damaged(f"an array has the shape {value.shape}")
-            value.dtype, value.order = expect(dtype, _Parts).dtype, "F" if by_columns else "C"
-            value.content = content.encode("latin-1") if isinstance(content, str) else expect(content, bytes)
+            _, shape, dtype, by_columns, content = expect(state, tuple)
+            if len(expect(shape, tuple)) > MOST_DIMENSIONS:
+                raise Damaged(f"an array has {len(shape)} dimensions")
+            if not all(type(side) is int and 0 <= side <= LARGEST for side in shape):
+                raise Damaged(f"the sides of an array are no numbers from 0 to {LARGEST:,}")
+            value.shape, value.dtype = shape, expect(dtype, _Parts).dtype
+            value.order = "F" if by_columns is True else "C"
+            value.content = self._bytes(content) if isinstance(content, str) else expect(content, bytes)
+
+    def _bytes(self, text: str) -> bytes:
+        self.charge(len(text))
+        return text.encode("latin-1")
 
 
 class _Parts:
@@ -162,20 +172,24 @@ def _python_batch(content: bytes, where: str) -> Split:
     read = _unpickle(content, where)
     images, labels = read.get("data"), read.get("labels")
     images = images.array() if isinstance(images, _Parts) else None
-    labels = labels if isinstance(labels, list) and all(type(label) is int and label >= 0 for label in labels) else []
+    numbered = isinstance(labels, list) and all(type(label) is int and 0 <= label < 2**31 for label in labels)
+    labels = labels if numbered else []
     if images is None or images.shape != (len(labels), PIXELS):
+        names = ", ".join(printable(key)[:40] for key in list(read)[:8])
         raise DataError(
             f"{where} should hold 'data', uint8 of N x {PIXELS}, and 'labels', N class numbers; it holds "
-            f"{', '.join(map(str, read)) or 'nothing'} with {len(labels)} labels. Download the archive again."
+            f"{names or 'nothing'} with {len(labels)} labels. Download the archive again."
         )
     return images, np.array(labels)
 
 
 def _python_names(content: bytes, where: str) -> tuple[str, ...]:
     names = _unpickle(content, where).get("label_names")
-    if not isinstance(names, list) or not names:
+    if not isinstance(names, list) or not 0 < len(names) <= MOST_NAMES:
         raise DataError(f"{where} has no list 'label_names'. Download the archive again.")
-    return tuple(name.decode("latin-1") if isinstance(name, bytes) else str(name) for name in names)
+    if not all(isinstance(name, str | bytes) and len(name) <= LONGEST_NAME for name in names):
+        raise DataError(f"{where}: 'label_names' holds something else than names. Download the archive again.")
+    return tuple(name.decode("latin-1") if isinstance(name, bytes) else name for name in names)
 
 
 def _binary_batch(content: bytes, where: str) -> Split:

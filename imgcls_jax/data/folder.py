@@ -10,6 +10,7 @@ from imgcls_jax.data.checks import shape_text
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.lazy_images import LazyImages
 from imgcls_jax.errors import DataError
+from imgcls_jax.foreign import open_image
 
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # integers and floats, which Pillow would clip to 8 bits
 GRAYSCALE_MODES = ("1", "L", "LA", "La", *DEEP_MODES)  # Pillow's names of grayscale, without and with alpha
@@ -106,7 +107,7 @@ def read_image(path: str | os.PathLike, *, channels: int, image_size: int = 0) -
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             image = ImageOps.exif_transpose(image)
             if image.mode in DEEP_MODES:
                 image = Image.fromarray(_eight_bits(np.asarray(image), image.mode))
@@ -136,10 +137,8 @@ def _eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
 
 
 def _is_grayscale(path: Path) -> bool:
-    from PIL import Image
-
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return image.mode in GRAYSCALE_MODES
     except Exception:  # what cannot be read is refused by read_image, which says why
         return True

@@ -4,7 +4,7 @@ Each gives {"train": Dataset, "test": Dataset}, or only "train" where the source
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +34,17 @@ def tfds(config: ConfigDict) -> dict[str, Dataset]:
     if config.path:
         folder = _path(config, "the TFDS data folder", "folder")
     else:
-        folder = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser().resolve()
-    directory = tfds_reader.find_prepared(config.name, folder) or tfds_reader.prepare(config.name, folder)
-    files = sorted(path for path in directory.iterdir() if path.is_file())
-    return cached(config.cache, _key(config, directory), files, lambda: tfds_reader.read_prepared(directory))
+        folder = Path(os.path.expanduser(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")).resolve()
+    tfds_reader.check_name(config.name)
+    directory = tfds_reader.find_prepared(config.name, folder)
+    if directory is None and not config.get("keep", True):
+        raise DataError(
+            f"The TFDS data set {config.name!r} of this run is not prepared in {folder}; only training prepares it. "
+            f"$TFDS_DATA_DIR names the folder that has it."
+        )
+    directory = directory or tfds_reader.prepare(config.name, folder)
+    files = sorted(path for path in directory.iterdir() if not path.is_dir())
+    return _cached(config, directory, files, lambda: tfds_reader.read_prepared(directory))
 
 
 def idx(config: ConfigDict) -> dict[str, Dataset]:
@@ -49,7 +56,7 @@ def idx(config: ConfigDict) -> dict[str, Dataset]:
     def read() -> dict[str, Dataset]:
         return _numbered({split: readers.read_idx(*pair) for split, pair in pairs.items()}, path)
 
-    return cached(config.cache, _key(config, path), [file for pair in pairs.values() for file in pair], read)
+    return _cached(config, path, [file for pair in pairs.values() for file in pair], read)
 
 
 def cifar(config: ConfigDict) -> dict[str, Dataset]:
@@ -62,7 +69,7 @@ def cifar(config: ConfigDict) -> dict[str, Dataset]:
         splits, class_names = cifar_files.read_cifar(files)
         return _datasets(splits, class_names)
 
-    return cached(config.cache, _key(config, path), files, read)
+    return _cached(config, path, files, read)
 
 
 def csv(config: ConfigDict) -> dict[str, Dataset]:
@@ -74,7 +81,7 @@ def csv(config: ConfigDict) -> dict[str, Dataset]:
     def read() -> dict[str, Dataset]:
         return _numbered({split: readers.read_csv(file) for split, file in files.items()}, path)
 
-    return cached(config.cache, _key(config, path), files.values(), read)
+    return _cached(config, path, files.values(), read)
 
 
 def folder(config: ConfigDict) -> dict[str, Dataset]:
@@ -88,7 +95,7 @@ def folder(config: ConfigDict) -> dict[str, Dataset]:
     def read() -> dict[str, Dataset]:
         return image_folder.read_folder(files, image_size=config.image_size)
 
-    return cached(config.cache, _key(config, path), every, read)
+    return _cached(config, path, every, read)
 
 
 def npz(config: ConfigDict) -> dict[str, Dataset]:
@@ -114,16 +121,20 @@ def _path(config: ConfigDict, what: str, kind: str = "") -> Path:
     """`config.path` as it should be there: a "file", a "folder", or either."""
     if not config.path:
         raise ConfigError(f"config.data.source={config.source} needs {what}: --config.data.path=PATH names it.")
-    path = Path(config.path).expanduser().resolve()
+    path = Path(os.path.expanduser(config.path)).resolve()
     if not os.path.exists(path):  # a name too long for the file system does not exist, for it
         raise DataError(f"There is no {path}. --config.data.path should name {what}.")
-    if (kind == "folder" and not path.is_dir()) or (kind == "file" and not path.is_file()):
-        raise DataError(f"{path} is not a {kind}. --config.data.path should name {what}.")
+    kinds = {"folder": path.is_dir(), "file": path.is_file()}
+    if not kinds.get(kind, any(kinds.values())):
+        raise DataError(f"{path} is not a {kind or 'file or folder'}. --config.data.path should name {what}.")
     return path
 
 
-def _key(config: ConfigDict, path: Path) -> tuple:
-    return config.source, config.name, str(path), config.image_size
+def _cached(
+    config: ConfigDict, path: Path, files: Iterable[Path], read: Callable[[], dict[str, Dataset]]
+) -> dict[str, Dataset]:
+    key = config.source, config.name, str(path), config.image_size
+    return cached(config.cache, key, files, read, keep=config.get("keep", True))
 
 
 def _refuse_image_size(config: ConfigDict) -> None:

@@ -2,6 +2,7 @@
 
 import difflib
 import io
+import json
 import logging
 import os
 import re
@@ -14,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from imgcls_jax.data.cache import check_sources
 from imgcls_jax.data.checks import shape_text
 from imgcls_jax.data.dataset import Dataset
-from imgcls_jax.errors import DataError
+from imgcls_jax.errors import DataError, printable
+from imgcls_jax.foreign import open_image
 
 log = logging.getLogger(__name__)
 
@@ -28,15 +31,33 @@ OTHER_SOURCES = (
 )
 
 
+def check_name(name: str) -> None:
+    """Raises DataError for a name that is no data set's of TFDS.
+
+    Names with a prefix, as in "huggingface:NAME", would have TFDS ask that service; others could leave the data folder.
+    """
+    if not re.fullmatch(r"\w+(/\w[\w.+=-]*)*(:(\d+\.\d+\.\d+|[\d*.]+))?", name, re.ASCII):
+        raise DataError(
+            f"{name!r} is no name of a TFDS data set: give NAME, NAME:VERSION, NAME/CONFIG or NAME/CONFIG:VERSION as "
+            f"TFDS' catalogue has them, such as mnist or mnist:3.0.1. {OTHER_SOURCES}"
+        )
+
+
 def find_prepared(name: str, folder: Path) -> Path | None:
-    """The folder of the newest prepared version of `name` ("mnist", "mnist:3.0.1", "emnist/letters"), if any."""
+    """The folder of the newest prepared version of `name` ("mnist", "mnist:3.0.1", "emnist/letters"), if any.
+
+    Raises DataError where one of its files is none, but a pipe or a device.
+    """
     name, _, wanted = name.partition(":")
     versions = [
         info.parent
         for info in (folder / name).glob("*/dataset_info.json")
         if re.fullmatch(r"\d+\.\d+\.\d+", info.parent.name) and wanted in ("", info.parent.name)
     ]
-    return max(versions, key=lambda path: tuple(map(int, path.name.split("."))), default=None)
+    newest = max(versions, key=lambda path: tuple(map(int, path.name.split("."))), default=None)
+    if newest:
+        check_sources(path for path in newest.iterdir() if not path.is_dir())
+    return newest
 
 
 def prepare(name: str, folder: Path) -> Path:
@@ -111,6 +132,7 @@ def read_prepared(directory: Path) -> dict[str, Dataset]:
     import tensorflow_datasets as tfds
 
     try:
+        _check_features(directory)
         builder = tfds.builder_from_directory(directory)
         features, splits = builder.info.features, builder.info.splits
     except Exception as error:  # a damaged description can raise nearly anything
@@ -132,6 +154,20 @@ def read_prepared(directory: Path) -> dict[str, Dataset]:
         raise DataError(f"{directory} has no split 'train'; its splits are {', '.join(sorted(splits))}.")
     names = tuple(label.names)
     return {split: _read_split(builder, split, names) for split in ("train", "test") if split in splits}
+
+
+def _check_features(directory: Path) -> None:
+    """Raises ValueError where the description names a class that is not one of TFDS': TFDS would import its module."""
+    rest = [json.loads(path.read_bytes()) for path in directory.glob("features.json")]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, dict):
+            named = [value[key] for key in ("pythonClassName", "python_class_name", "type") if key in value]
+            if not all(str(name).startswith("tensorflow_datasets.core.features.") for name in named):
+                raise ValueError(f"it names {printable(named)[:100]} as the class of a feature")
+            rest.extend(value.values())
+        elif isinstance(value, list):
+            rest.extend(value)
 
 
 def _read_split(builder, split: str, class_names: tuple[str, ...]) -> Dataset:
@@ -194,8 +230,6 @@ def _tfrecords(path: Path) -> Iterator[bytes]:
 
 def _decode(encoded: bytes, mode: str | None) -> np.ndarray:
     """uint8 [H, W, C] of an encoded image; mode: Pillow's name of the channels, None for those it has."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(encoded)) as image:
+    with open_image(io.BytesIO(encoded)) as image:
         pixels = np.asarray(image if mode in (None, image.mode) else image.convert(mode))
     return pixels[..., None] if pixels.ndim == 2 else pixels

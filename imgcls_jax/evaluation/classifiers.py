@@ -37,6 +37,7 @@ def load(path: str | Path) -> Classifier:
     if str(path) in CATALOG:
         return PublishedClassifier(str(path))
     folder = RunFolder(path)
+    folder.check_plain()
     if (folder.path / ENSEMBLE).exists():
         return EnsemblePredictor(folder)
     if (folder.path / WEIGHTS).exists():

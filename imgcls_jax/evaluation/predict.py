@@ -1,5 +1,6 @@
 """A run's best model on images."""
 
+import math
 import statistics
 from typing import Any
 
@@ -11,10 +12,14 @@ from imgcls_jax.checkpoints import Checkpoints, shapes
 from imgcls_jax.data import Splits, device_budget
 from imgcls_jax.data.image_files import Reader
 from imgcls_jax.data.lazy_images import Images
+from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation.scores import score, softmax
-from imgcls_jax.run_folder import CHECKPOINTS, PREDICTIONS, TEST, RunFolder, write_npz
+from imgcls_jax.run_folder import CHECKPOINTS, CONFIG, PREDICTIONS, TEST, RunFolder, write_npz
 from imgcls_jax.training import adapt, options, phases, steps
 from imgcls_jax.training.setup import build_model, build_predict
+
+MOST_BATCH = 2**32  # bytes of a batch of images as the model sees them
+MOST_PIXELS = 2**24  # of such an image
 
 
 class Predictor:
@@ -36,6 +41,7 @@ class Predictor:
             lambda: steps.initialize(self.model, self.transform, np.zeros((1, *self.shape), np.uint8), seed=0)
         )
         image = jax.eval_shape(self.transform, jax.ShapeDtypeStruct((1, *self.shape), np.uint8))
+        _check_batch(run, self.batch_size, image.shape[1:])
         last = list(phases.of(config).values())[-1]
         adaptation, params = adapt.create(last, self.model, params, image, seed=0)
         self.trainable = trees.count(adaptation.split(params)[0])  # parameters that trained, in the last phase
@@ -57,6 +63,20 @@ class Predictor:
     def probabilities(self, images: Images) -> np.ndarray:
         """images uint8 [N, H, W, C] -> probabilities float64 [N, K]."""
         return softmax(self.logits(images))
+
+
+def _check_batch(run: RunFolder, batch_size: int, shape: tuple[int, ...]) -> None:
+    """Raises RunError where a batch of what the model sees would take more memory than any run has.
+
+    shape: [H, W, C] of an image after the transform.
+    """
+    size, pixels = 4 * batch_size * math.prod(shape), math.prod(shape[:2])
+    if size > MOST_BATCH or pixels > MOST_PIXELS:
+        raise RunError(
+            f"{run.path / CONFIG}: data.transform and train.eval_batch_size ask for batches of {batch_size:,} images "
+            f"of {shape[0]:,} x {shape[1]:,} pixels, {size / 2**30:,.1f} GiB. At most {MOST_BATCH / 2**30:.0f} GiB, of "
+            f"images of {MOST_PIXELS:,} pixels, are accepted: lower train.eval_batch_size there."
+        )
 
 
 def test(run: RunFolder, data: Splits) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from imgcls_jax import processes
+from imgcls_jax import foreign, processes
 from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import filled_batches
-from imgcls_jax.errors import ConfigError
+from imgcls_jax.errors import ConfigError, printable
 from imgcls_jax.evaluation import classifiers
 from imgcls_jax.evaluation.calibration import log_probabilities
 from imgcls_jax.run_folder import write_npz
@@ -38,7 +38,7 @@ def taught(config: ConfigDict, data: Splits, file: Path | None = None) -> Splits
 def _log_probabilities(teacher: str, data: Splits, file: Path | None) -> np.ndarray:
     """float32 [N, K] of the training images."""
     if file and file.exists():
-        with np.load(file, allow_pickle=False) as arrays:
+        with foreign.open_regular(file) as content, np.load(content, allow_pickle=False) as arrays:
             if str(arrays["fingerprint"]) == data.train.fingerprint:
                 return arrays["log_probabilities"]
     classifier = classifiers.load(teacher)
@@ -61,7 +61,7 @@ def _log_probabilities(teacher: str, data: Splits, file: Path | None) -> np.ndar
 def _probabilities(classifier: classifiers.Classifier, images: np.ndarray) -> np.ndarray:
     """As `classifier.probabilities`, with a progress bar."""
     found = []
-    with tqdm(total=len(images), desc=classifier.name, unit="image", disable=None) as bar:
+    with tqdm(total=len(images), desc=printable(classifier.name), unit="image", disable=None) as bar:
         for index in filled_batches(len(images), min(CHUNK, len(images))):
             found.append(classifier.probabilities(images[index]))
             bar.update(min(len(index), len(images) - bar.n))

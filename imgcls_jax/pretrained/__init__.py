@@ -181,7 +181,7 @@ def _initialize(config: ConfigDict, model: str, source: str, variables: Any, cla
 
 def _class_names(source: str) -> list[str] | None:
     """Those of a run, or of the file that one was exported to; None where they are not known."""
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     if path.is_dir():
         return RunFolder(path).data["class_names"]
     if not path.is_file() or formats.kind(path) != "safetensors":
@@ -259,7 +259,7 @@ def preprocessing(source: str | os.PathLike) -> str | None:
 
 
 def _path(source: str | os.PathLike) -> Path:
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     if os.path.isfile(path) or os.path.isfile(path / CONFIG):
         return path
     if os.path.isdir(path):

@@ -14,9 +14,11 @@ Nothing in a file is ever executed. An exported .pth loads in PyTorch by
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
+from imgcls_jax import console
 from imgcls_jax.errors import UserError
 from imgcls_jax.pretrained import download, packages
 from imgcls_jax.pretrained.catalog import CATALOG
@@ -27,16 +29,16 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     log = logging.getLogger("imgcls_jax")
     if not log.handlers:
-        log.addHandler(logging.StreamHandler())
+        log.addHandler(console.handler())
     log.setLevel(logging.INFO)
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax has much to say
     try:
         if options.command == "list":
-            print(table(options.cache))
+            console.say(table(options.cache))
         else:
             _write(options)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        console.say(f"error: {error}", error=True)
         return 2
     return 0
 
@@ -59,7 +61,7 @@ def table(cache: str | None) -> str:
     for name, model, *figures, status in rows:
         cells = [name.ljust(widths[0]), model.ljust(widths[1]), *map(str.rjust, figures, widths[2:]), status]
         lines.append("  ".join(cells))
-    folder = Path(cache or download.CACHE).expanduser()
+    folder = Path(os.path.expanduser(cache or download.CACHE))
     note = f"Top-1 on ImageNet and parameters as published (Keras counts batch statistics). Cache: {folder}"
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", note])
 
@@ -70,7 +72,8 @@ def _write(options: argparse.Namespace) -> None:
     do = {"convert": export.convert, "export": export.export}[options.command]
     target = Path(options.to)
     loaded = do(options.weights, target, model=options.model, cache=options.cache)
-    print(f"{target}: {loaded.model['name']}, {loaded.parameters:,} parameters, {target.stat().st_size / 1e6:.1f} MB")
+    size = target.stat().st_size / 1e6
+    console.say(f"{target}: {loaded.model['name']}, {loaded.parameters:,} parameters, {size:.1f} MB")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -47,6 +47,12 @@ class Weights:
         return (self.package.path if self.package else self.url).rpartition("/")[2]
 
     @property
+    def most_bytes(self) -> int:
+        """More than the file has: what a server sends beyond that is something else."""
+        known = max(1e6 * (self.megabytes or 0), 4 * self.parameters)
+        return int(1.25 * known) + 10_000_000 if known else 2**32
+
+    @property
     def hash(self) -> str:
         """In words, for messages."""
         if self.md5:

@@ -1,6 +1,7 @@
 """Weights of any source as one safetensors file, and back into the files that PyTorch and Keras read."""
 
 import dataclasses
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def export(source: str, target: Path, *, model: str | None = None, cache: str | 
 def _model_of(source: str) -> dict[str, Any] | None:
     if weights := pretrained.named(source):
         return {"name": weights.model}
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     if path.is_dir():
         options = RunFolder(path).config.model.to_dict()
         return {key: value for key, value in options.items() if key != "pretrained"}

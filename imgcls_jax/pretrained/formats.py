@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from imgcls_jax.errors import DataError
+from imgcls_jax.foreign import open_regular
 from imgcls_jax.pretrained import keras_format, safetensors_format, torch_format
 
 KINDS = "PyTorch (.pth, both formats), Keras (.h5), safetensors"
@@ -13,10 +14,10 @@ KINDS = "PyTorch (.pth, both formats), Keras (.h5), safetensors"
 def kind(path: Path) -> str:
     """ "torch", "keras" or "safetensors". Raises DataError for another file, with what it seems to be."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             head = file.read(512)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
     if head.startswith((torch_format.ZIP_START, torch_format.LEGACY_START)):
         return "torch"
     if head.startswith(keras_format.START):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from imgcls_jax.errors import DataError
+from imgcls_jax.foreign import check_regular
 from imgcls_jax.run_folder import write_atomically
 
 
@@ -36,6 +37,7 @@ def _naming_damage(path: Path) -> Iterator[None]:
     from safetensors import SafetensorError
 
     try:
+        check_regular(path)
         yield
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise DataError(

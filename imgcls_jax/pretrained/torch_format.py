@@ -3,7 +3,6 @@
 import io
 import mmap
 import os
-import pickle
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -12,8 +11,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from imgcls_jax import files
 from imgcls_jax.errors import DataError
-from imgcls_jax.pickles import Damaged, Refused
+from imgcls_jax.foreign import open_regular
+from imgcls_jax.pickles import Damaged, Refused, expect
 from imgcls_jax.pretrained.torch_pickle import STORAGES, Storage, Tensor, parse
 
 ZIP_START = b"PK\x03\x04"
@@ -29,7 +30,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     Memory: the file's size. Raises DataError for what is damaged or more than weights; nothing is ever executed.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             legacy = file.read(len(LEGACY_START)) == LEGACY_START
         value, contents = _read_legacy(path) if legacy else _read_zip(path)
         tensors = _state_dict(value)
@@ -81,19 +82,21 @@ def _read_zip(path: Path) -> tuple[Any, dict[Storage, bytes]]:
         if f"{folder}byteorder" in entries and archive.read(f"{folder}byteorder") != b"little":
             raise Damaged("it was written on a big-endian machine")
         value = parse(io.BytesIO(archive.read(pickles[0])))
-        contents = {}
+        contents, by_key = {}, {}
         for storage in _storages(value):
-            content = archive.read(f"{folder}data/{storage.key}")  # checks its CRC
+            if storage.key not in by_key:  # several types of entries may share one storage
+                by_key[storage.key] = archive.read(f"{folder}data/{storage.key}")  # checks its CRC
+            content = contents[storage] = by_key[storage.key]
             if len(content) != storage.size * storage.dtype.itemsize:
                 raise Damaged(f"storage {storage.key!r} has {len(content)} bytes for {storage.size} {storage.dtype}")
-            contents[storage] = content
         return value, contents
 
 
 def _read_legacy(path: Path) -> tuple[Any, dict[Storage, np.ndarray]]:
     with open(path, "rb") as file:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pickles:  # whose reads end where the file does
-            if (magic := parse(pickles)) != _LEGACY_MAGIC or (version := parse(pickles)) != _LEGACY_VERSION:
+            magic, version = expect(parse(pickles), int), expect(parse(pickles), int)
+            if (magic, version) != (_LEGACY_MAGIC, _LEGACY_VERSION):
                 raise Damaged(f"its version is {version if magic == _LEGACY_MAGIC else magic}")
             system, value, keys = parse(pickles), parse(pickles), parse(pickles)
             file.seek(pickles.tell())
@@ -104,7 +107,7 @@ def _read_legacy(path: Path) -> tuple[Any, dict[Storage, np.ndarray]]:
         known = {storage.key: storage for storage in _all_storages(value)}
         contents = {}
         for key in keys:
-            storage = known[key]
+            storage = known[expect(key, str)]
             contents[storage] = _legacy_content(file, storage)
         return value, contents
 
@@ -133,8 +136,7 @@ def _legacy_content(file: BinaryIO, storage: Storage) -> np.ndarray:
 def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes a state dict that torch.load(path, weights_only=True) reads, in the zip format."""
     names = {dtype: name for name, dtype in STORAGES.items()}
-    partial = path.with_name(f".{path.name}.partial")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+    with files.replacing(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
 
         def add(name: str, content: bytes | memoryview) -> None:
             archive.writestr(zipfile.ZipInfo(f"archive/{name}"), content)  # a ZipInfo without the time of day
@@ -148,7 +150,6 @@ def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         for i, array in enumerate(arrays.values()):
             add(f"data/{i}", np.ascontiguousarray(array).tobytes())
         add("version", b"3\n")
-    os.replace(partial, path)
 
 
 _NEW_DICT = b"ccollections\nOrderedDict\n)R"
@@ -163,4 +164,14 @@ def _pickled_tensor(name: str, array: np.ndarray, *, key: str, storage: str) -> 
 
 
 def _plain(value: str | int | bool | tuple[int, ...]) -> bytes:
-    return pickle.dumps(value, 2)[2:-1]  # without the instructions that begin and end a pickle
+    """The instructions that leave a plain value on the stack: BINUNICODE, NEWTRUE, TUPLE, BININT or LONG1."""
+    if isinstance(value, str):
+        content = value.encode()
+        return b"X" + struct.pack("<I", len(content)) + content
+    if isinstance(value, bool):
+        return b"\x88" if value else b"\x89"
+    if isinstance(value, tuple):
+        return b"".join([b"(", *map(_plain, value), b"t"])
+    if -(2**31) <= value < 2**31:
+        return b"J" + struct.pack("<i", value)
+    return b"\x8a\x08" + struct.pack("<q", value)

@@ -86,7 +86,11 @@ class _StateDict(Machine):
 
     def call(self, function, arguments):
         if function == _ORDERED_DICT:  # Python 2 gives the items as an argument
-            return dict(pairs(*(expect(items, list) for items in arguments)) if arguments else ())
+            items = [] if not arguments else expect(arguments[0], list)
+            if len(arguments) > 1:
+                raise Damaged(f"{function} has {len(arguments)} arguments")
+            self.charge(len(items))
+            return dict(pairs(items))
         if len(arguments) not in _REBUILD[function]:
             raise Damaged(f"{function} has {len(arguments)} arguments")
         if function.endswith("_parameter"):
@@ -102,10 +106,10 @@ class _StateDict(Machine):
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> Tensor:
     """Checked against the storage's size: no tensor is larger than what is stored."""
-    storage = expect(storage, Storage)
-    shape, strides = (tuple(map(_natural, expect(sides, tuple))) for sides in (shape, strides))
+    storage, shape, strides = expect(storage, Storage), expect(shape, tuple), expect(strides, tuple)
     if len(shape) != len(strides) or len(shape) > MAX_DIMENSIONS:
         raise Damaged(f"a tensor has {len(shape)} dimensions and {len(strides)} strides")
+    shape, strides = tuple(map(_natural, shape)), tuple(map(_natural, strides))
     tensor = Tensor(storage, _natural(offset), shape, strides)
     entries = math.prod(shape)
     last = tensor.offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))

@@ -1,8 +1,9 @@
 """What a run's calibration looks like: the figures of evaluation/calibration.py as a chart, a table and a sentence."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
 
 from imgcls_jax.evaluation.calibration import BINS
 from imgcls_jax.reporting import page
@@ -36,20 +37,17 @@ def sentence(found: Mapping[str, Any]) -> str:
     )
 
 
-def section(run: RunFolder) -> str:
+def section(run: RunFolder) -> Markup:
     """The section of calibration.json, with its picture; nothing where it is not there."""
     if not (run.path / CALIBRATION).exists():
-        return ""
+        return Markup()
     from imgcls_jax.reporting import plots
 
     found = run.read_json(CALIBRATION)
     plots.save(plot(found), run.path / "calibration.png")
     chart = page.chart(run.path / "calibration.png", "Accuracy against confidence; accuracy against the share left out")
-    note = (
-        f'<p>{escape(sentence(found))}</p>{chart}<p class="note">Blue: deeper for more images of that '
-        "confidence; red: confidence above accuracy; orange: accuracy above confidence.</p>"
-    )
-    return page.section("Calibration", note + page.table(HEAD, rows(found)))
+    body = page.macros("tables.html").calibration(sentence(found), chart, page.table(HEAD, rows(found)))
+    return page.section("Calibration", body)
 
 
 def plot(found: Mapping[str, Any]) -> "Figure":

@@ -1,8 +1,6 @@
 """Tables that compare systems by the finished runs of each, one run a seed."""
 
-import csv as csv_format
 import dataclasses
-import io
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +13,7 @@ from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation import cost, paired
 from imgcls_jax.evaluation.scores import train_test_gap
 from imgcls_jax.reporting import page
-from imgcls_jax.reporting.plain_tables import latex_table, markdown_table
+from imgcls_jax.reporting.plain_tables import csv_table, escape, latex_table, markdown_table
 from imgcls_jax.run_folder import WHERE, RunFolder, differing, flat_options, write_atomically
 
 Groups = Sequence[tuple[str, Mapping[str, float], Sequence[RunFolder]]]  # label, reported figures, runs
@@ -66,7 +64,7 @@ def summarize(groups: Groups, meter: Callable[[RunFolder], cost.Cost] | None = N
 
 
 def pairs(groups: Groups) -> list[str]:
-    """A sentence on each pair of systems with one test set, from the predictions of their runs (evaluation/paired.py).
+    """A sentence, in Markdown, on each pair of systems with one test set, by evaluation/paired.py.
 
     Of more than MOST_PAIRED systems each is compared with the best alone.
     """
@@ -78,7 +76,7 @@ def pairs(groups: Groups) -> list[str]:
     labels = sorted(right, key=lambda label: -right[label].mean())
     both = list(itertools.combinations(labels, 2))  # those with the best stand first
     return [
-        paired.sentence(one, other, paired.compare(right[one], right[other]))
+        paired.sentence(escape(one), escape(other), paired.compare(right[one], right[other]))
         for one, other in (both if len(labels) <= MOST_PAIRED else both[: len(labels) - 1])
         if len(prints[one] | prints[other]) == 1
     ]
@@ -97,12 +95,8 @@ def margin(values: Sequence[float], *, confidence: float = 0.95) -> float | None
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Two tables in Markdown, of the systems' figures and of their cost; columns stand where any row has a figure."""
-    escaped = [
-        {title: [cell.replace("|", r"\|") for cell in cells] for title, cells in columns.items()}
-        for columns in (_columns(rows), _costs(rows))
-    ]
-    return "\n".join(_table(columns, markdown_table) for columns in escaped)
+    """Two tables in Markdown, of the systems' figures and of their cost; a column is there where a row has a figure."""
+    return "\n".join(_table(columns, markdown_table) for columns in (_columns(rows), _costs(rows)))
 
 
 def latex(rows: Sequence[Row]) -> str:
@@ -119,12 +113,9 @@ def _table(columns: Mapping[str, list[str]], table: Callable[..., str]) -> str:
 def csv(rows: Sequence[Row]) -> str:
     """The table in CSV, unrounded; what is not known stays empty."""
     fields = [field.name for field in dataclasses.fields(Row) if field.name != "reported"]
-    file = io.StringIO()
-    writer = csv_format.writer(file, lineterminator="\n")
-    writer.writerow(fields + [f"reported_{key}" for key in REPORTED])
-    for row in rows:
-        writer.writerow([getattr(row, field) for field in fields] + [row.reported.get(key) for key in REPORTED])
-    return file.getvalue()
+    head = fields + [f"reported_{key}" for key in REPORTED]
+    lines = ([getattr(row, field) for field in fields] + [row.reported.get(key) for key in REPORTED] for row in rows)
+    return csv_table([head, *lines])
 
 
 def write(groups: Groups, folder: Path, *, title: str, meter: Callable[[RunFolder], cost.Cost] | None = None) -> str:
@@ -145,7 +136,7 @@ def write(groups: Groups, folder: Path, *, title: str, meter: Callable[[RunFolde
     for name, (_, figure) in pictures.items():
         plots.save(figure, folder / name)
     shown = "".join(f"\n![{words}]({name})\n" for name, (words, _) in pictures.items())
-    text = f"# {title}\n\n{markdown(rows)}\n{_note(rows, paired=bool(points))}\n\n{points}{shown}"
+    text = f"# {escape(title)}\n\n{markdown(rows)}\n{_note(rows, paired=bool(points))}\n\n{points}{shown}"
     write_atomically(folder / "table.csv", csv(rows).encode())
     write_atomically(folder / "table.tex", latex(rows).encode())
     write_atomically(folder / "table.md", text.encode())
@@ -163,7 +154,7 @@ def _note(rows: Sequence[Row], *, paired: bool) -> str:
     if any(row.multiply_adds for row in rows):
         note += (
             " Multiply-adds are of one image, in convolutions and matrix products; latency (of one image) and images/s "
-            f"(in batches of {cost.BATCH}) were measured for this table, on {backend.describe()['device']}."
+            f"(in batches of {cost.BATCH}) were measured for this table, on {escape(backend.describe()['device'])}."
         )
     if paired:
         note += (

@@ -1,16 +1,16 @@
 """What an ensemble looks like: a table, a picture and a page of the figures of evaluation/ensemble.py."""
 
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from markupsafe import Markup
 
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.evaluation import calibration, paired
 from imgcls_jax.reporting import calibration as reliability
 from imgcls_jax.reporting import page, tables
-from imgcls_jax.reporting.plain_tables import markdown_table
+from imgcls_jax.reporting.plain_tables import Markdown, escape, markdown_table
 from imgcls_jax.run_folder import ENSEMBLE, REPORT, RunFolder, write_atomically
 
 if TYPE_CHECKING:
@@ -27,18 +27,16 @@ def write(run: RunFolder, members: Sequence[RunFolder], test: Dataset) -> str:
 
     found = run.read_json(ENSEMBLE)
     table, words = markdown(found), sentences(found)
-    text = f"# {run.name}\n\n{table}\n{chr(10).join(words)}\n\n![The members and where they differ](ensemble.png)\n"
+    said = "\n".join(sentences(found, form=escape))
+    text = f"# {escape(run.name)}\n\n{table}\n{said}\n\n![The members and where they differ](ensemble.png)\n"
     write_atomically(run.path / "ensemble.md", text.encode())
     plots.save(plot(found), run.path / "ensemble.png")
     scores = found["test"]
+    parts, (*cells, last) = page.macros("ensemble.html"), _cells(found)
+    chart = page.chart(run.path / "ensemble.png", "Accuracies, disagreement and rejection curves of the ensemble")
     body = (
-        f'<header><h1>{escape(run.name)}</h1>\n<p class="lead">{escape(words[0])}</p></header>\n'
-        + page.section(
-            "Members",
-            page.table(HEAD, _cells(found)[:-1], foot=_cells(found)[-1])
-            + f'<p class="note">{"<br>".join(map(escape, words[1:]))}</p>\n'
-            + page.chart(run.path / "ensemble.png", "Accuracies, disagreement and rejection curves of the ensemble"),
-        )
+        parts.header(run.name, words[0])
+        + page.section("Members", parts.members(page.table(HEAD, cells, foot=last), words[1:], chart))
         + page.section("Where the members disagree", _disagreements(run, found, members, test))
         + page.section("Classes", tables.classes(scores, run.predictions[0], test))
         + reliability.section(run)
@@ -53,15 +51,20 @@ def markdown(found: Mapping[str, Any]) -> str:
     return markdown_table(HEAD, _cells(found), figures=range(1, len(HEAD)))
 
 
-def sentences(found: Mapping[str, Any]) -> list[str]:
-    """What was found, in words: the ensemble's accuracy, then how it compares with each member."""
+def sentences(found: Mapping[str, Any], *, form: Callable[[str], str] = str) -> list[str]:
+    """What was found, in words: the ensemble's accuracy, then how it compares with each member.
+
+    form: what becomes of names.
+    """
     scores, members = found["test"], found["members"]
     first = (
-        f"{len(members)} members, weights {found['rule']}: test accuracy {page.percent(scores['accuracy'])}, loss "
-        f"{scores['loss']:.4f}, on {scores['examples']:,} images; at least one member is right on "
+        f"{len(members)} members, weights {form(found['rule'])}: test accuracy {page.percent(scores['accuracy'])}, "
+        f"loss {scores['loss']:.4f}, on {scores['examples']:,} images; at least one member is right on "
         f"{page.percent(found['oracle'])}."
     )
-    return [first, *(paired.sentence("the ensemble", _name(member["run"]), member["against"]) for member in members)]
+    names = [form(_name(member["run"])) for member in members]
+    compared = zip(names, members, strict=True)
+    return [first, *(paired.sentence("the ensemble", name, member["against"]) for name, member in compared)]
 
 
 def plot(found: Mapping[str, Any]) -> "Figure":
@@ -112,14 +115,15 @@ def _cells(found: Mapping[str, Any]) -> list[list[str]]:
         gain = f"{100 * against['difference']:+.2f} [{100 * against['low']:+.2f}, {100 * against['high']:+.2f}]"
         name, weight = f"{number} {_name(member['run'])}", f"{member['weight']:.3g}"
         figures = (f"{100 * member['accuracy']:.2f}", f"{member['loss']:.4f}", f"{member['parameters']:,}")
-        rows.append([name, weight, *figures, gain, paired.p_value(against["p"])])
+        rows.append([name, weight, *figures, Markdown(gain), Markdown(paired.p_value(against["p"]))])
     scores, parameters = found["test"], sum(member["parameters"] for member in found["members"] if member["weight"])
     last = ["ensemble", "", f"{100 * scores['accuracy']:.2f}", f"{scores['loss']:.4f}", f"{parameters:,}", "", ""]
     return [*rows, last]
 
 
-def _disagreements(run: RunFolder, found: Mapping[str, Any], members: Sequence[RunFolder], test: Dataset) -> str:
+def _disagreements(run: RunFolder, found: Mapping[str, Any], members: Sequence[RunFolder], test: Dataset) -> Markup:
     """The test images of which the members say the most different things, with what each says."""
+    parts = page.macros("ensemble.html")
     weights = np.array([member["weight"] for member in found["members"]])
     probabilities = np.stack([member.predictions[0] for member in members])
     informed = calibration.mutual_information(probabilities, weights)
@@ -127,23 +131,17 @@ def _disagreements(run: RunFolder, found: Mapping[str, Any], members: Sequence[R
     apart = np.flatnonzero((guesses != guesses[0]).any(0))
     shown = apart[np.argsort(-informed[apart], kind="stable")][:MOST_SHOWN]
     if not len(shown):
-        return "<p>Nowhere: they say the same of every test image.</p>\n"
+        return parts.agreement()
     names, captions = [test.class_names[label] for label in test.labels[shown]], []
     for index, true in zip(shown, names, strict=True):
-        says = "<br>".join(
-            f"{number}: {escape(test.class_names[guess[index]])}, {100 * each[index].max():.0f} %"
+        says = [
+            f"{number}: {test.class_names[guess[index]]}, {100 * each[index].max():.0f} %"
             for number, (guess, each) in enumerate(zip(guesses, probabilities, strict=True), 1)
-        )
-        verdict = f'<span class="{"" if voted[index] == test.labels[index] else "wrong"}">'
-        captions.append(
-            f"{escape(true)} &rarr; {verdict}{escape(test.class_names[voted[index]])}</span><br>"
-            f'<span class="note">{says}</span>'
-        )
-    return (
-        f'<p class="note">True class &rarr; what the ensemble says, then what each member says: the {len(shown)} test '
-        f"images of largest mutual information, of {len(apart):,} on which the members differ.</p>\n"
-        f"{page.tiles(test.images[shown], names, captions, side=SIDE)}"
-    )
+        ]
+        wrong = bool(voted[index] != test.labels[index])
+        captions.append(parts.opinions(page.taken_for(true, test.class_names[voted[index]], wrong=wrong), says))
+    tiles = page.tiles(test.images[shown], names, captions, side=SIDE)
+    return parts.disagreements(len(shown), f"{len(apart):,}", tiles)
 
 
 def _name(path: str) -> str:

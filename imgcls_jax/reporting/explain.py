@@ -1,10 +1,10 @@
 """What a run looks at, as a picture: the examples and maps of evaluation/gradcam.py."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from markupsafe import Markup
 
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import choose
@@ -34,13 +34,13 @@ def write(run: RunFolder, test: Dataset, found: Mapping[str, Any], maps: np.ndar
     run.write_json(EXPLANATION, found)
 
 
-def section(run: RunFolder) -> str:
+def section(run: RunFolder) -> Markup:
     """The section of explain.json, where `--mode explain` has written it."""
     if not (run.path / EXPLANATION).exists():
-        return ""
+        return Markup()
     chart = page.chart(run.path / "explain.png", "Test images beside maps of what speaks for a class", images=True)
-    note = f'<p class="note">{escape(sentence(run.read_json(EXPLANATION)))}</p>'
-    return page.section("What the model looks at", note + chart)
+    note = page.macros("parts.html").note(sentence(run.read_json(EXPLANATION)))
+    return page.section("What the model looks at", note, chart)
 
 
 def sentence(found: Mapping[str, Any]) -> str:

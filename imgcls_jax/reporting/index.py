@@ -3,12 +3,14 @@
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from markupsafe import Markup
+
 from imgcls_jax.errors import RunError
+from imgcls_jax.foreign import open_image
 from imgcls_jax.reporting import page
 from imgcls_jax.run_folder import CONFIG, ENSEMBLE, REPORT, RunFolder, write_atomically
 
@@ -16,6 +18,7 @@ log = logging.getLogger(__name__)
 
 INDEX = "index.html"
 THUMBNAIL = 160  # pixels of its width
+MOST_PIXELS = 50_000_000  # of a picture that is made smaller
 # Of each column its title and, where it holds figures, how they are written.
 COLUMNS: dict[str, tuple[str, Callable[[Any], str] | None]] = {
     "study": ("Study", None),
@@ -30,6 +33,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str] | None]] = {
     "seed": ("Seed", str),
     "device": ("Device", None),
 }
+FIGURES = ("accuracy", "loss", "parameters", "epochs", "train_seconds")  # of test.json
 FILTERS = ("data", "model", "study")
 UNKNOWN = "\N{EN DASH}"
 
@@ -48,15 +52,18 @@ def write(folder: Path) -> Path:
             log.warning("Left out: %s", error)
     if not rows:
         raise RunError(f"There is no finished run below {folder}: no folder with {CONFIG} and {REPORT}.")
-    name = folder.resolve().name
-    count = f"{len(rows):,} finished run{'s' * (len(rows) != 1)}"
-    body = (
-        f'<header><h1>{escape(name)}</h1>\n<p class="lead">{count}. Accuracy and loss are of the test set, time is of '
-        "training alone. Each name leads to the page of its run.</p></header>\n"
-        f"{_filters([found for _, found in rows])}{_table(folder, rows)}"
-        f"<script>\n{Path(__file__).with_name('index.js').read_text()}</script>\n"
+    name, script = folder.resolve().name, Path(__file__).with_name("index.js").read_text()
+    body = page.render(
+        "index.html",
+        name=name,
+        count=f"{len(rows):,} finished run{'s' * (len(rows) != 1)}",
+        filters=_filters([found for _, found in rows]),
+        columns=[{"key": key, "title": title, "number": bool(form)} for key, (title, form) in COLUMNS.items()],
+        rows=[_row(folder, *row) for row in rows],
+        script=Markup(script),
     )
-    write_atomically(folder / INDEX, page.page(f"Runs: {name}", body, styles=("page.css", "index.css")).encode())
+    html = page.page(f"Runs: {name}", body, styles=("page.css", "index.css"), script=script)
+    write_atomically(folder / INDEX, html.encode())
     return folder / INDEX
 
 
@@ -69,15 +76,15 @@ def facts(folder: Path, path: Path) -> dict[str, Any]:
     if (path / ENSEMBLE).exists():
         found = run.read_json(ENSEMBLE)
         members = [member["parameters"] for member in found["members"] if member["weight"]]
-        test = found["test"] | {"parameters": sum(members)}
-        known = {"model": f"ensemble of {len(members)}"}
+        test = found["test"]
+        known = {"model": f"ensemble of {len(members)}", "parameters": sum(members)}
     else:
         test, config = run.test, run.config
         data = config.data.get("name") or config.data.source
         known = {"data": data, "model": config.model.name, "seed": config.seed}
-        known |= {"device": run.environment.get("device"), "trainable": test["parameters"]}
+        known |= {"device": run.environment.get("device"), "trainable": test.get("trainable", test["parameters"])}
     known |= {"study": parent.as_posix() if parent.name else None}
-    return {key: (known | test).get(key) for key in COLUMNS}
+    return {key: known.get(key, test.get(key) if key in FIGURES else None) for key in COLUMNS}
 
 
 def _finished(folder: Path) -> Iterator[Path]:
@@ -90,58 +97,38 @@ def _finished(folder: Path) -> Iterator[Path]:
                 yield Path(path)
 
 
-def _table(folder: Path, rows: Sequence[tuple[Path, Mapping[str, Any]]]) -> str:
-    heads = "".join(
-        f'<th scope="col" data-key="{key}"{" class=number" if form else ""}>{title}</th>'
-        for key, (title, form) in COLUMNS.items()
-    )
-    return (
-        '<table class="runs"><thead><tr><td></td><th scope="col" data-key="name">Name</th>'
-        f"{heads}</tr></thead>\n<tbody>\n{''.join(_row(folder, *row) for row in rows)}</tbody></table>\n"
-    )
-
-
-def _row(folder: Path, path: Path, found: Mapping[str, Any]) -> str:
-    link = quote((path.relative_to(folder) / REPORT).as_posix())
+def _row(folder: Path, path: Path, found: Mapping[str, Any]) -> dict[str, Any]:
     cells = []
     for key, (title, form) in COLUMNS.items():
         value = found[key]
-        text = UNKNOWN if value is None else form(value) if form else str(value)
-        figure = f' class="number" data-value="{"" if value is None else value}"' if form else ""
-        cells.append(f'<td data-title="{title}"{figure}>{_breakable(text)}</td>')
-    return (
-        f'<tr><td class="picture">{_thumbnail(path, link)}</td>'
-        f'<th scope="row"><a href="{link}">{_breakable(path.resolve().name)}</a></th>{"".join(cells)}</tr>\n'
-    )
+        text = (form or str)(value) if value is not None else UNKNOWN
+        cells.append({"title": title, "number": bool(form), "value": "" if value is None else value, "text": text})
+    link = quote((path.relative_to(folder) / REPORT).as_posix())
+    return {"name": path.resolve().name, "link": link, "picture": _thumbnail(path), "cells": cells}
 
 
-def _breakable(text: str) -> str:
-    """The text, escaped, which may break after each underscore."""
-    return escape(text).replace("_", "_<wbr>")
-
-
-def _thumbnail(path: Path, link: str) -> str:
-    """A small dashboard, which links where the name does; nothing where there is no picture."""
-    from PIL import Image
-
+def _thumbnail(path: Path) -> str:
+    """A small dashboard, as the source of an <img>; nothing where there is no picture."""
     picture = path / ("ensemble.png" if (path / ENSEMBLE).exists() else "dashboard.png")
-    try:
-        with Image.open(picture) as image:
-            source = page.thumbnail(image, THUMBNAIL)
-    except OSError:  # not there, or not a picture
+    if not picture.exists():
         return ""
-    return f'<a href="{link}" tabindex="-1" aria-hidden="true"><img alt="" loading="lazy" src="{source}"></a>'
+    try:
+        with open_image(picture, ("PNG",)) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise OSError(f"it has {image.width:,} x {image.height:,} pixels")
+            return page.thumbnail(image, THUMBNAIL)
+    except Exception as error:  # a damaged file can make Pillow raise nearly anything
+        log.warning("Without its picture: %s (%s).", picture, " ".join(str(error).split())[:200])
+        return ""
 
 
-def _filters(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A form that the script shows and listens to."""
-    selects = []
-    for key in FILTERS:
-        values = sorted({str(row[key]) for row in rows if row[key] is not None})
-        options = "".join(f"<option>{escape(value)}</option>" for value in values)
-        title = COLUMNS[key][0]
-        selects.append(f'<label>{title}<select name="{key}"><option value="">all</option>{options}</select></label>')
-    return (
-        '<form class="filters" hidden><label>Search<input type="search" name="text" autocomplete="off"></label>'
-        f'{"".join(selects)}<output aria-live="polite"></output></form>\n'
-    )
+def _filters(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of a form that the script shows and listens to."""
+    return [
+        {
+            "key": key,
+            "title": COLUMNS[key][0],
+            "choices": sorted({str(row[key]) for row in rows if row[key] is not None}),
+        }
+        for key in FILTERS
+    ]

@@ -4,7 +4,6 @@ Everything in it is read from the run's folder. The lines between the dashes are
 """
 
 import json
-from html import escape
 from pathlib import Path
 
 import jax
@@ -12,7 +11,7 @@ import jax
 from imgcls_jax.data.views import VIEWS
 from imgcls_jax.evaluation.export import PLATFORMS, PROGRAM, WEIGHTS
 from imgcls_jax.reporting import calibration, page, robustness
-from imgcls_jax.reporting.plain_tables import markdown_table
+from imgcls_jax.reporting.plain_tables import code, escape, markdown_table
 from imgcls_jax.run_folder import CALIBRATION, ROBUSTNESS, RunFolder, flat_options, write_atomically
 
 CARD = "README.md"
@@ -72,7 +71,7 @@ def write(run: RunFolder, folder: Path) -> Path:
         "Limits": _limits(run),
     }
     body = "\n".join(f"## {title}\n\n{text}" for title, text in parts.items())
-    card = f"{_front_matter(run)}\n# {run.name}\n\n{_summary(run)}\n{body}"
+    card = f"{_front_matter(run)}\n# {escape(run.name)}\n\n{_summary(run)}\n{body}"
     write_atomically(folder / CARD, card.encode())
     return folder / CARD
 
@@ -102,8 +101,8 @@ def _front_matter(run: RunFolder) -> str:
 def _summary(run: RunFolder) -> str:
     test = run.test
     return (
-        f"A classifier of images of {_size(run)} into {_classes(run)} classes: `{run.config.model.name}`, "
-        f"trained on {_text(_data_name(run))}. It classifies {page.percent(test['accuracy'])} of {test['examples']:,} "
+        f"A classifier of images of {_size(run)} into {_classes(run)} classes: {code(run.config.model.name)}, "
+        f"trained on {escape(_data_name(run))}. It classifies {page.percent(test['accuracy'])} of {test['examples']:,} "
         f"test images correctly, with a loss of {test['loss']:.4f}.\n"
     )
 
@@ -113,7 +112,7 @@ def _files(run: RunFolder, folder: Path) -> str:
     program = f"{arrays}, for JAX on {', '.join(PLATFORMS)}"
     weights = "the weights by path; as JSON in its metadata: classes, preprocessing, shape of the images, all options"
     rows = [
-        (f"`{name}`", f"{(folder / name).stat().st_size / 1e6:.2f} MB", what)
+        (code(name), f"{(folder / name).stat().st_size / 1e6:.2f} MB", what)
         for name, what in ((PROGRAM, program), (WEIGHTS, weights))
     ]
     return markdown_table(("File", "Size", "Content"), rows) + (
@@ -140,17 +139,17 @@ def _details(run: RunFolder) -> str:
         "Parameters": f"{test['parameters']:,}{merged}; {trained} were trained",
         "Computes in": f"{config.train.precision}, with float32 weights",
         "Prediction": "one pass" if views == "none" else f"mean of the logits over {len(VIEWS[views])} views ({views})",
-        "Trained on": f"{environment.get('device_count', 1)} x {_text(environment.get('device', 'an unnamed device'))}",
+        "Trained on": f"{environment.get('device_count', 1)} x {environment.get('device', 'an unnamed device')}",
         "Versions": ", ".join(f"{name} {version}" for name, version in environment.get("versions", {}).items()),
         "Commit": environment.get("commit") or "unknown",
-        "Command": _code(environment.get("command", "unknown")),
+        "Command": code(environment.get("command", "unknown")),
     }
     return markdown_table(("", ""), rows.items())
 
 
 def _intended(run: RunFolder) -> str:
     return (
-        f"Telling the {_classes(run)} classes below apart on images like those of {_text(_data_name(run))}; research "
+        f"Telling the {_classes(run)} classes below apart on images like those of {escape(_data_name(run))}; research "
         "and comparison of training recipes. Nothing was done to make it fit for decisions about people, or for "
         "anything where a mistake harms.\n"
     )
@@ -159,25 +158,25 @@ def _intended(run: RunFolder) -> str:
 def _data(run: RunFolder, words: str, *splits: str) -> str:
     found = run.data["splits"]
     rows = [
-        (split, f"{found[split]['examples']:,}", _code(found[split]["fingerprint"][:12]))
+        (split, f"{found[split]['examples']:,}", code(found[split]["fingerprint"][:12]))
         for split in splits
         if split in found
     ]
     table = markdown_table(("Split", "Images", "Fingerprint"), rows)
-    return f"{_text(_data_name(run))}, read by `{run.config.data.source}`. {words}\n\n{table}"
+    return f"{escape(_data_name(run))}, read by {code(run.config.data.source)}. {words}\n\n{table}"
 
 
 def _training(run: RunFolder) -> str:
     test, config = run.test, run.config
     flat = flat_options(config.to_dict())
     rows = [
-        (words, _code(page.text(flat[key])))
+        (words, code(page.text(flat[key])))
         for key, words in RECIPE.items()
         if flat.get(key) and (_lora(run) or not key.startswith("adapt.lora."))
     ]
     for name, phase in sorted(config.get("adapt", {}).get("phases", {}).items()):
         changes = "; ".join(f"{key} = {page.text(value)}" for key, value in flat_options(phase).items())
-        rows.append((f"Phase {name}", _code(changes)))
+        rows.append((f"Phase {name}", code(changes)))
     rows += [("Seed", config.seed), ("Seed of the splits", config.data.split_seed)]
     return markdown_table(("", ""), rows) + (
         f"\nThe weights are those of epoch {test['best_epoch']} of {test['epochs']}. Training took "
@@ -196,12 +195,10 @@ def _results(run: RunFolder) -> str:
         "Validation loss": f"{test['validation_loss']:.4f}",
     }
     classes = [
-        (_text(row["name"]), *(f"{100 * row[key]:.2f}" for key in ("precision", "recall", "f1")), f"{row['support']:,}")
+        (row["name"], *(f"{100 * row[key]:.2f}" for key in ("precision", "recall", "f1")), f"{row['support']:,}")
         for row in test["per_class"]
     ]
-    confused = [
-        (_text(pair["true"]), _text(pair["predicted"]), f"{pair['count']:,}") for pair in test["confused_pairs"][:5]
-    ]
+    confused = [(pair["true"], pair["predicted"], f"{pair['count']:,}") for pair in test["confused_pairs"][:5]]
     parts = [
         markdown_table((f"On {test['examples']:,} test images", ""), figures.items()),
         markdown_table(("Class", "Precision, %", "Recall, %", "F1, %", "Test images"), classes, figures=range(1, 5)),
@@ -231,13 +228,13 @@ def _limits(run: RunFolder) -> str:
     limits = [
         "It answers with one of its classes whatever an image shows; images of anything else were not tried.",
         f"It takes images of {_size(run)} only. Others have to be cropped and resized first, which was not evaluated.",
-        f"Its weakest class is {_text(worst['name'])}, of whose test images it finds {page.percent(worst['recall'])}.",
+        f"Its weakest class is {escape(worst['name'])}, of whose test images it finds {page.percent(worst['recall'])}.",
         "The figures are of one run with one seed, and of test images from the source of the training images; other "
         "cameras, places and times were not tried.",
         "Nothing finer than classes was evaluated, such as groups of people: the data do not name any.",
     ]
     if pretrained := run.config.model.get("pretrained"):
-        limits.append(f"It inherits what `{pretrained}` learned from other images, which was not examined here.")
+        limits.append(f"It inherits what {code(pretrained)} learned from other images, which was not examined here.")
     return "".join(f"- {limit}\n" for limit in limits)
 
 
@@ -261,13 +258,3 @@ def _shape(run: RunFolder) -> str:
 def _size(run: RunFolder) -> str:
     """ "32x32x3" """
     return "x".join(map(str, run.data["splits"]["train"]["shape"]))
-
-
-def _text(words: str) -> str:
-    """Words that are no markup, also in a table."""
-    return escape(words, quote=False).replace("|", "\\|")
-
-
-def _code(words: str) -> str:
-    """The same in a fixed width; tables take a bar for their own even there."""
-    return "`" + words.replace("`", "'").replace("|", "\\|") + "`"

@@ -1,84 +1,109 @@
-"""Pieces of HTML for self-contained pages. Text given to these functions is escaped by them, markup is not."""
+"""Self-contained pages: pieces of them, from the templates beside this file, by Jinja.
+
+Text given to these functions is escaped by the templates, whatever it is. What is markup already is of the type Markup,
+which only templates make: text that was put together by hand is shown as it is.
+"""
 
 import base64
+import functools
+import hashlib
 import io
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jinja2
 import numpy as np
+from markupsafe import Markup
 
 from imgcls_jax.errors import RunError
+from imgcls_jax.foreign import open_image
 from imgcls_jax.run_folder import flat_options
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+FOLDER = Path(__file__).parent
+# What a page may load and run: pictures that are in it, and the script of ours whose hash is added.
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
-def page(title: str, body: str, *, styles: Sequence[str] = ("page.css",)) -> str:
-    """A whole page around the markup `body`, with style sheets that lie beside this file."""
-    css = "".join(Path(__file__).with_name(name).read_text() for name in styles)
-    return (
-        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{css}</style>\n<body>\n{body}</body>\n</html>\n"
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 
-def section(title: str, body: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>\n{body}</section>\n"
+def render(template: str, **values: Any) -> Markup:
+    """What a template makes of the values, which it escapes."""
+    return Markup(_environment().get_template(template).render(values))
 
 
-def columns(*parts: str) -> str:
-    """Markup side by side where there is room, below each other on a phone."""
-    return '<div class="columns">' + "".join(f"<div>{part}</div>" for part in parts) + "</div>\n"
+@functools.cache
+def macros(template: str) -> Any:
+    """The macros of a template, each a function that gives Markup and escapes what it is given."""
+    return _environment().get_template(template).module
 
 
-def chart(path: Path, description: str, *, images: bool = False) -> str:
+def page(title: str, body: Markup, *, styles: Sequence[str] = ("page.css",), script: str = "") -> str:
+    """A whole page around the body, with style sheets that are beside this file.
+
+    script: the one that the body has; no other runs.
+    """
+    policy = POLICY
+    if script:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        policy += f"; script-src 'sha256-{digest}'"
+    css = Markup("".join((FOLDER / name).read_text() for name in styles))
+    return render("page.html", title=title, policy=policy, css=css, body=body)
+
+
+def section(title: str, *parts: Markup | str) -> Markup:
+    return macros("parts.html").section(title, Markup().join(parts))
+
+
+def columns(*parts: Markup) -> Markup:
+    """Side by side where there is room, below each other on a phone."""
+    return macros("parts.html").columns(parts)
+
+
+def chart(path: Path, description: str, *, images: bool = False) -> Markup:
     """The PNG at `path`; on a phone its text keeps a readable size, and it scrolls in its own box.
 
     images: it shows some, and keeps its colours on a dark page.
     """
-    from PIL import Image
-
     try:
-        with Image.open(path) as picture:
+        with open_image(path, ("PNG",)) as picture:
             width, height = picture.size
-    except OSError as error:
+        content = path.read_bytes()
+    except Exception as error:  # a damaged file can make Pillow raise nearly anything
         raise RunError(f"{path} cannot be read: give the command again that draws it.") from error
-    kind = "chart images" if images else "chart"
-    return (
-        f'<div class="scroll"><img class="{kind}" alt="{escape(description)}" width="{width}" height="{height}" '
-        f'style="min-width:{round(0.7 * width)}px" src="{_data_uri("png", path.read_bytes())}"></div>\n'
-    )
+    picture = {"kind": "chart images" if images else "chart", "source": _data_uri("png", content)}
+    picture |= {"width": width, "height": height, "narrowest": round(0.7 * width)}
+    return macros("parts.html").chart(picture, description)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], foot: Sequence[str] = ()) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], foot: Sequence[str] = ()) -> Markup:
     """A table whose first column names the row and whose other columns hold figures."""
-
-    def line(cells: Sequence[str]) -> str:
-        figures = "".join(f'<td class="number">{escape(cell)}</td>' for cell in cells[1:])
-        return f"<tr><th>{escape(cells[0])}</th>{figures}</tr>\n"
-
-    heads = "".join(f"<th{' class=number' if n else ''}>{escape(name)}</th>" for n, name in enumerate(head))
-    tall = " tall" if len(rows) > 24 else ""
-    return (
-        f'<div class="scroll{tall}"><table><thead><tr>{heads}</tr></thead>\n<tbody>\n{"".join(map(line, rows))}</tbody>'
-        f"{f'<tfoot>{line(foot)}</tfoot>' if foot else ''}</table></div>\n"
-    )
+    return macros("parts.html").table(head, rows, foot)
 
 
-def facts(values: Mapping[str, Any]) -> str:
+def facts(values: Mapping[str, Any]) -> Markup:
     """A table of names and values; what is nested is named by its path."""
-    body = "".join(
-        f"<tr><th>{escape(words(key))}</th><td>{escape(text(value))}</td></tr>\n"
-        for key, value in flat_options(values).items()
-    )
-    return f'<div class="scroll"><table class="facts"><tbody>\n{body}</tbody></table></div>\n'
+    return macros("parts.html").facts([(words(key), text(value)) for key, value in flat_options(values).items()])
 
 
-def image(pixels: np.ndarray, description: str, *, side: int) -> str:
+def taken_for(true: str, predicted: str, *, wrong: bool = True) -> Markup:
+    """A true class and the one that is predicted, which is red where it is wrong."""
+    return macros("parts.html").taken_for(true, predicted, "wrong" if wrong else "")
+
+
+def image(pixels: np.ndarray, description: str, *, side: int) -> Markup:
     """The uint8 image [H, W, C], shrunk where its longer side is above `side`; the style sheet enlarges small ones."""
     from PIL import Image
 
@@ -91,7 +116,7 @@ def image(pixels: np.ndarray, description: str, *, side: int) -> str:
     else:
         picture.save(buffer, format="png", optimize=True)
     source = _data_uri("jpeg" if photo else "png", buffer.getvalue())
-    return f'<img class="{"photo" if photo else "pixels"}" alt="{escape(description)}" src="{source}">'
+    return macros("parts.html").image({"kind": "photo" if photo else "pixels", "source": source}, description)
 
 
 def thumbnail(picture: "Image", width: int) -> str:
@@ -103,31 +128,26 @@ def thumbnail(picture: "Image", width: int) -> str:
     return _data_uri("jpeg", buffer.getvalue())
 
 
-def tiles(images: Sequence[np.ndarray], descriptions: Sequence[str], captions: Sequence[str], *, side: int) -> str:
-    """Images of one shape beside and below each other, about `side` pixels long, each above its caption, in markup."""
-    figures = "".join(
-        f"<figure>{image(pixels, description, side=side)}<figcaption>{caption}</figcaption></figure>\n"
-        for pixels, description, caption in zip(images, descriptions, captions, strict=True)
-    )
-    return f'<div class="tiles" style="--image:{image_width(images[0].shape, side=side)}px">\n{figures}</div>\n'
+def tiles(
+    images: Sequence[np.ndarray], descriptions: Sequence[str], captions: Sequence[Markup], *, side: int
+) -> Markup:
+    """Images of one shape beside and below each other, about `side` pixels long, each above its caption."""
+    shown = [image(pixels, words, side=side) for pixels, words in zip(images, descriptions, strict=True)]
+    return macros("parts.html").tiles(image_width(images[0].shape, side=side), shown, captions)
 
 
 def image_rows(
-    heads: Sequence[str], images: Sequence[np.ndarray], descriptions: Sequence[Sequence[str]], *, side: int
-) -> str:
-    """A table of rows of small images [n, H, W, C] of one shape, about `side` pixels long, behind heads in markup.
+    heads: Sequence[str | Markup], images: Sequence[np.ndarray], descriptions: Sequence[Sequence[str]], *, side: int
+) -> Markup:
+    """A table of rows of small images [n, H, W, C] of one shape, about `side` pixels long, behind heads.
 
     images: an array a row, some of which may be empty; descriptions: of each image.
     """
-    rows = []
-    for head, pixels, texts in zip(heads, images, descriptions, strict=True):
-        shown = "".join(image(each, text, side=side) for each, text in zip(pixels, texts, strict=True))
-        rows.append(f"<tr><th>{head}</th><td><div>{shown}</div></td></tr>\n")
-    width, tall = image_width(images[0].shape[1:], side=side), " tall" if len(rows) > 24 else ""
-    return (
-        f'<div class="scroll{tall}"><table class="samples" style="--image:{width}px">'
-        f"<tbody>\n{''.join(rows)}</tbody></table></div>\n"
-    )
+    rows = [
+        [image(each, text, side=side) for each, text in zip(pixels, texts, strict=True)]
+        for pixels, texts in zip(images, descriptions, strict=True)
+    ]
+    return macros("parts.html").image_rows(image_width(images[0].shape[1:], side=side), heads, rows)
 
 
 def image_width(shape: Sequence[int], *, side: int) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from imgcls_jax.errors import RunError
 from imgcls_jax.reporting import compare
-from imgcls_jax.reporting.plain_tables import markdown_table
+from imgcls_jax.reporting.plain_tables import Markdown, markdown_table
 from imgcls_jax.run_folder import TEST, RunFolder, write_atomically
 
 SYSTEMS = "systems.csv"  # a line for each row of the reports
@@ -135,8 +135,9 @@ def _line(folder: Path, systems: Systems, name: str, rows: Rows, *, link: str = 
         seeds, loss, device = str(row.seeds), f"{row.loss:.4f}", row.device
     elif path.is_file():
         ours = f"[shown]({link}{path.relative_to(folder)}){_remark(system)}"
-    figures = (system["reported"], ours, gap, seeds, loss, epochs)
-    return (name, system["system"], *figures, device, system["choices"], f"`{system['config']}`")
+    figures = map(Markdown, (system["reported"], ours, gap, seeds, loss, epochs))
+    config = Markdown(f"`{system['config']}`")
+    return (Markdown(name), Markdown(system["system"]), *figures, device, Markdown(system["choices"]), config)
 
 
 def _reported(figure: str, form: str) -> str:

@@ -1,12 +1,12 @@
 """What a run's robustness looks like: a table and a plot of the figures of evaluation/robustness.py."""
 
-import csv as csv_format
-import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from imgcls_jax.reporting import page
-from imgcls_jax.reporting.plain_tables import markdown_table
+from imgcls_jax.reporting.plain_tables import csv_table, escape, markdown_table
 from imgcls_jax.run_folder import ROBUSTNESS, RunFolder, write_atomically
 
 if TYPE_CHECKING:
@@ -20,14 +20,11 @@ def write(run: RunFolder, found: Mapping[str, Any]) -> str:
     from imgcls_jax.reporting import plots
 
     table = markdown(found)
-    file = io.StringIO()
-    writer = csv_format.writer(file, lineterminator="\n")
-    writer.writerow(["corruption", "severity", "accuracy"])
-    writer.writerow(["none", 0, found["clean"]])
+    lines = [["corruption", "severity", "accuracy"], ["none", 0, found["clean"]]]
     for name, values in found["corruptions"].items():
-        writer.writerows([name, severity, value] for severity, value in enumerate(values, 1))
-    write_atomically(run.path / "robustness.csv", file.getvalue().encode())
-    write_atomically(run.path / "robustness.md", f"# {run.name} under corruptions\n\n{table}".encode())
+        lines += [[name, severity, value] for severity, value in enumerate(values, 1)]
+    write_atomically(run.path / "robustness.csv", csv_table(lines).encode())
+    write_atomically(run.path / "robustness.md", f"# {escape(run.name)} under corruptions\n\n{table}".encode())
     plots.save(plot(found), run.path / "robustness.png")
     run.write_json(ROBUSTNESS, found)
     return table
@@ -42,10 +39,10 @@ def markdown(found: Mapping[str, Any]) -> str:
     )
 
 
-def section(run: RunFolder) -> str:
+def section(run: RunFolder) -> Markup:
     """The section of robustness.json, where `--mode robustness` has written it."""
     if not (run.path / ROBUSTNESS).exists():
-        return ""
+        return Markup()
     found = run.read_json(ROBUSTNESS)
     note = (
         f"Accuracy in percent at severities 1 to 5, on {found['examples']:,} test images: clean "
@@ -53,7 +50,7 @@ def section(run: RunFolder) -> str:
     )
     chart = page.chart(run.path / "robustness.png", "Accuracy against severity, a chart for each corruption")
     table = page.table(HEAD, _cells(found))
-    return page.section("Robustness", f'<p class="note">{note}</p>{chart}{table}')
+    return page.section("Robustness", page.macros("tables.html").noted(note, [chart, table]))
 
 
 def plot(found: Mapping[str, Any]) -> "Figure":

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from imgcls_jax.data import checks
 from imgcls_jax.data.dataset import Dataset
@@ -52,22 +52,19 @@ def write(
     for name, figure in figures.items():
         plots.save(figure, run.path / name)
 
+    confusion = page.chart(run.path / "confusion.png", "Confusion matrix, rows true, columns predicted")
     body = (
         _header(run)
         + page.section(
             "Training", page.chart(run.path / "curves.png", "Loss, accuracy and learning rate against the epoch")
         )
         + page.section("Classes", tables.classes(scores, probabilities, test))
-        + page.section(
-            "Confusion matrix",
-            page.chart(run.path / "confusion.png", "Confusion matrix, rows true, columns predicted")
-            + '<p class="note">Counts of test images: blue right, red wrong, deeper for a larger share of the row.</p>',
-        )
+        + page.section("Confusion matrix", page.macros("run.html").confusion(confusion))
         + page.section("Misclassified images", _mistakes(test, probabilities, wrong))
         + explain.section(run)
         + calibration.section(run)
         + robustness.section(run)
-        + page.section("Data", _data(run.data) + _samples(train, samples))
+        + page.section("Data", _data(run.data), _samples(train, samples))
         + page.section("Environment", _environment(run.environment))
         + page.section("Configuration", _config(run.config.to_dict()))
     )
@@ -76,23 +73,26 @@ def write(
     write_atomically(run.path / REPORT, html.encode())
 
 
-def _header(run: RunFolder) -> str:
+def _header(run: RunFolder) -> Markup:
     scores, config, device = run.test, run.config, run.environment.get("device", "an unnamed device")
     epochs = f"{scores['best_epoch']} of {scores['epochs']}"
     trainable = scores.get("trainable", scores["parameters"])
     trained = f", of which {trainable:,} were trained" if trainable < scores["parameters"] else ""
-    accuracy = f'<b class="number">{page.percent(scores["accuracy"])}</b>'
-    summary = (
-        f"<b>{escape(config.model.name)}</b> on <b>{escape(config.data.get('name') or config.data.source)}</b> "
-        f"classifies {accuracy} of {scores['examples']:,} test images correctly, with a loss of "
-        f"{scores['loss']:.4f}. It has {scores['parameters']:,} parameters{trained}, keeps the weights of "
-        f"epoch {epochs}, and trained for {page.duration(scores['train_seconds'])} on {escape(str(device))}."
-    )
-    cards = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in _facts(run).items())
-    return (
-        f'<header><h1>{escape(run.name)}</h1>\n<p class="lead">{summary}</p>\n'
-        f'<dl class="figures">{cards}</dl></header>\n'
-    )
+    said = {
+        "name": run.name,
+        "model": config.model.name,
+        "data": config.data.get("name") or config.data.source,
+        "accuracy": page.percent(scores["accuracy"]),
+        "examples": f"{scores['examples']:,}",
+        "loss": f"{scores['loss']:.4f}",
+        "parameters": f"{scores['parameters']:,}",
+        "trained": trained,
+        "epochs": epochs,
+        "time": page.duration(scores["train_seconds"]),
+        "device": device,
+        "figures": _facts(run),
+    }
+    return page.macros("run.html").header(said)
 
 
 def _facts(run: RunFolder) -> dict[str, str]:
@@ -111,28 +111,24 @@ def _facts(run: RunFolder) -> dict[str, str]:
     }
 
 
-def _mistakes(test: Dataset, probabilities: np.ndarray, wrong: np.ndarray) -> str:
+def _mistakes(test: Dataset, probabilities: np.ndarray, wrong: np.ndarray) -> Markup:
     from imgcls_jax.reporting import plots
 
     total = int((probabilities.argmax(axis=-1) != test.labels).sum())
     if not total:
-        return "<p>None: every test image is classified correctly.</p>\n"
+        return page.macros("run.html").no_mistakes()
     descriptions, captions = [], []
     for index in wrong:
         true, predicted = test.class_names[test.labels[index]], test.class_names[probabilities[index].argmax()]
         descriptions.append(f"{true}, taken for {predicted}")
-        captions.append(
-            f'{escape(true)} &rarr; <span class="wrong">{escape(predicted)}</span><br>'
-            f'<span class="note">{plots.percent(probabilities[index].max())}</span>'
-        )
+        confidence = plots.percent(probabilities[index].max())
+        captions.append(page.macros("run.html").mistake(page.taken_for(true, predicted), confidence))
     shown = f"all {total:,}" if len(wrong) == total else f"the {len(wrong)} most confident of {total:,}"
-    return (
-        f'<p class="note">True class &rarr; predicted class, with the confidence: {shown} mistakes on {len(test):,} '
-        f"test images.</p>\n{page.tiles(test.images[wrong], descriptions, captions, side=MISTAKE_SIDE)}"
-    )
+    tiles = page.tiles(test.images[wrong], descriptions, captions, side=MISTAKE_SIDE)
+    return page.macros("run.html").mistakes(shown, f"{len(test):,}", tiles)
 
 
-def _data(report: Mapping[str, Any]) -> str:
+def _data(report: Mapping[str, Any]) -> Markup:
     """The data report: a column a split, the images of each class, and whatever else it says."""
     splits, names = report["splits"], report["class_names"]
     keys = dict.fromkeys(key for split in splits.values() for key in split if key != "class_counts")
@@ -141,13 +137,8 @@ def _data(report: Mapping[str, Any]) -> str:
         [name, *(page.text(split["class_counts"][k]) for split in splits.values())] for k, name in enumerate(names)
     ]
     rest = {key: value for key, value in report.items() if key not in ("splits", "class_names")}
-    return (
-        page.columns(
-            f"<h3>Splits</h3>{page.table(['', *splits], rows)}",
-            f"<h3>Images of each class</h3>{page.table(['', *splits], counts)}",
-        )
-        + f"<h3>Data set</h3>{page.facts(rest)}"
-    )
+    head = ["", *splits]
+    return page.macros("run.html").data(page.table(head, rows), page.table(head, counts), page.facts(rest))
 
 
 def _split_text(key: str, value: Any) -> str:
@@ -156,21 +147,17 @@ def _split_text(key: str, value: Any) -> str:
     return value[:8] if key == "fingerprint" else page.text(value)
 
 
-def _samples(train: Dataset, indices: Sequence[np.ndarray]) -> str:
+def _samples(train: Dataset, indices: Sequence[np.ndarray]) -> Markup:
     names = train.class_names
     descriptions = [[name] * len(row) for name, row in zip(names, indices, strict=True)]
     images = [train.images[row] for row in indices]
-    rows = page.image_rows([escape(name) for name in names], images, descriptions, side=SAMPLE_SIDE)
-    return f"<h3>Training images</h3>\n{rows}"
+    return page.macros("run.html").samples(page.image_rows(names, images, descriptions, side=SAMPLE_SIDE))
 
 
-def _environment(environment: Mapping[str, Any]) -> str:
+def _environment(environment: Mapping[str, Any]) -> Markup:
     rest = {key: value for key, value in environment.items() if key != "command"}
-    return (
-        f"<h3>Command</h3>\n<pre>{escape(str(environment.get('command', '')))}</pre>\n"
-        f"<h3>Machine and versions</h3>\n{page.facts(rest)}"
-    )
+    return page.macros("run.html").environment(environment.get("command", ""), page.facts(rest))
 
 
-def _config(config: Mapping[str, Any]) -> str:
-    return f"<details><summary>All options</summary><pre>{escape(json.dumps(config, indent=2))}</pre></details>\n"
+def _config(config: Mapping[str, Any]) -> Markup:
+    return page.macros("run.html").configuration(json.dumps(config, indent=2))

@@ -85,7 +85,6 @@ def create(config: ConfigDict, model: nn.Module, params: Any, x: Any, *, seed: i
     settings = config.get("adapt")
     if not settings:  # a run from before there was one
         return EVERYTHING, params
-    stored = choose("adapt.frozen_statistics", settings.frozen_statistics, STATISTICS)
     lora = None
     if settings.lora.targets:
         lora = lora_of(config)
@@ -97,6 +96,7 @@ def create(config: ConfigDict, model: nn.Module, params: Any, x: Any, *, seed: i
     last = settings.get("last_layers", 0)
     if not settings.trainable and not lora and not last:
         return EVERYTHING, params
+    stored = choose("adapt.frozen_statistics", settings.frozen_statistics, STATISTICS)
     own = [path for path in paths if path not in set(pairs)]
     named = trees.matching("adapt.trainable", settings.trainable, own)
     trainable = frozenset([*named, *pairs, *(_last_layers(last, config.model, own) if last else ())])

@@ -18,7 +18,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from imgcls_jax import models, processes, trees
+from imgcls_jax import files, foreign, models, processes, trees
 from imgcls_jax.data.batches import filled_batches
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.training import steps
@@ -36,6 +36,8 @@ def compute(
     embed: as of `steps.make_predict`. read: the paths of the parameters that the features depend on.
     """
     path = _path(config, variables, read, data)
+    if path:
+        files.sweep(path.parent)
     if path and path.exists():
         try:
             return _read(path)
@@ -85,11 +87,11 @@ def _path(config: ConfigDict, variables: dict[str, Any], read: frozenset[str], d
     model = models.architecture(config.model)
     words = [VERSION, jax.__version__, jax.default_backend(), config.train.precision, config.data.transform, model]
     key = hashlib.sha256(json.dumps([*words, trees.digest(used), data.fingerprint], default=str).encode()).hexdigest()
-    return Path(settings.feature_folder).expanduser() / f"{config.model.name}-{key[:32]}.npz"
+    return Path(os.path.expanduser(settings.feature_folder)) / f"{config.model.name}-{key[:32]}.npz"
 
 
 def _read(path: Path) -> tuple[np.ndarray, float]:
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+    with foreign.open_regular(path) as file, np.load(file, allow_pickle=False) as arrays:
         vectors, seconds = arrays["vectors"], float(arrays["seconds"])
         if trees.digest(vectors) != str(arrays["digest"]):
             raise ValueError("the checksum does not match")
@@ -101,13 +103,8 @@ def _write(path: Path, vectors: np.ndarray, seconds: float, *, most: int) -> Non
     if vectors.nbytes > most:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial")  # runs that start together may write the same key
-    try:
-        with open(partial, "wb") as file:
-            np.savez(file, vectors=vectors, seconds=seconds, digest=trees.digest(vectors))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with files.replacing(path) as file:
+        np.savez(file, vectors=vectors, seconds=seconds, digest=trees.digest(vectors))
     kept = sorted(path.parent.glob("*.npz"), key=lambda file: file.stat().st_mtime)
     while sum(file.stat().st_size for file in kept) > most and len(kept) > 1:
         kept.pop(0).unlink(missing_ok=True)

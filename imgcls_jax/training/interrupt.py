@@ -1,6 +1,7 @@
 """SIGTERM and Ctrl-C as a flag that the loop reads between two dispatches."""
 
 import contextlib
+import os
 import signal
 from collections.abc import Iterator
 
@@ -27,7 +28,9 @@ def catch_signals() -> Iterator[Interrupt]:
 
     def note(number, frame):
         interrupt.received = number
-        print(f"\n{signal.Signals(number).name}: saving, then stopping. Once more stops at once.", flush=True)
+        # Not by print: where the signal came in the middle of another one it would raise an error there.
+        with contextlib.suppress(OSError):
+            os.write(1, f"\n{signal.Signals(number).name}: saving, then stopping. Once more stops at once.\n".encode())
         for each, handler in before.items():
             signal.signal(each, handler)
 

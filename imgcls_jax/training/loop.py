@@ -10,7 +10,7 @@ import numpy as np
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from imgcls_jax import processes, trees
+from imgcls_jax import processes, reads, trees
 from imgcls_jax.checkpoints import Checkpoints, shapes
 from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import epoch_batches
@@ -19,7 +19,7 @@ from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
 from imgcls_jax.training import features, recorder, setup, steps
 from imgcls_jax.training.interrupt import Interrupted, catch_signals
 from imgcls_jax.training.losses import cross_entropy
-from imgcls_jax.training.state import Progress, TrainState, as_trees, from_trees
+from imgcls_jax.training.state import Progress, TrainState, as_plain, as_trees, from_trees, trees_of_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ def train(config: ConfigDict, run: RunFolder, data: Splits) -> None:
     TrainingError where the loss is no longer finite.
     """
     training = _Training(config, run, data)
+    for sentence in reads.unread(config) if not training.progress.history else ():
+        log.info("%s", sentence)
     try:
         training.run()
     finally:
@@ -43,13 +45,15 @@ class _Training:
     """One call of `train`: what its epochs share. Of several processes the first one alone has `checkpoints`."""
 
     def __init__(self, config: ConfigDict, run: RunFolder, data: Splits):
-        self.config, self.settings, self.data = config, config.train, data
+        self.config, self.settings, self.data, self.folder = config, config.train, data, run
+        self.monitor, self.most_steps = config.train.monitor, config.train.steps_per_dispatch
         self.phases = setup.build(config, data)
         self.epochs = sum(phase.config.train.epochs for phase in self.phases)  # at most
         self.checkpoints = Checkpoints(run.path / CHECKPOINTS) if processes.first() else None
         self.pace = math.inf  # seconds that a step of the last dispatch took
-        state, self.progress = processes.from_first(lambda: self._beginning(run))
-        self.state = steps.replicate(state)
+        begun = processes.from_first(lambda: as_plain(*self._beginning(run)))
+        self.progress = Progress(**begun["progress"])
+        self.state = steps.replicate(self.phase.state.with_leaves(begun["leaves"]), to_donate=True)
         self._begin()
         self.recorder = recorder.Recorder(run, history=self.progress.history)
 
@@ -58,9 +62,7 @@ class _Training:
         state = self.phases[0].state
         if restored := self.checkpoints.restore(self._expected):
             step, model_tree, training_tree, saved = restored
-            if "history" not in saved:  # of an older version
-                saved["history"] = [line for line in run.history if line["epoch"] <= saved["epoch"]]
-            progress = Progress(**saved)
+            progress = Progress.of_checkpoint(saved, run)
             log.info("Resuming %s at step %d, epoch %d.", run.path, step, progress.epoch + 1)
             return from_trees(self.phases[progress.phase].state, model_tree, training_tree), progress
         if self.config.model.get("pretrained"):
@@ -74,7 +76,7 @@ class _Training:
 
     def _expected(self, progress: dict[str, Any]) -> dict[str, Any]:
         """The trees of a checkpoint with this progress, as shapes."""
-        model, training = as_trees(self.phases[progress.get("phase", 0)].state)
+        model, training = trees_of_checkpoint(self.phases[progress.get("phase", 0)].state, progress)
         return {"model": shapes(model), "training": shapes(training)}
 
     def _begin(self) -> None:
@@ -102,7 +104,7 @@ class _Training:
             progress.phase += 1
             progress.phase_epochs, progress.stale_epochs, progress.plateau_epochs = 0, 0, 0
             progress.stopped = False
-            self.state = steps.replicate(self.phase.begin(self.state))
+            self.state = steps.replicate(self.phase.begin(self.state), to_donate=True)
             self._begin()
 
     def run(self) -> None:
@@ -131,7 +133,7 @@ class _Training:
             done=progress.step_in_epoch,
             batch_size=size,
         )
-        most = min(self.settings.steps_per_dispatch, steps_per_epoch)
+        most = min(self.most_steps, steps_per_epoch)
         feed = steps.Feed(self.train_data, batches[progress.step_in_epoch :], most=most)
         while progress.step_in_epoch < steps_per_epoch:
             started = time.perf_counter()
@@ -148,6 +150,7 @@ class _Training:
             self.pace = processes.highest(seconds / count)
             seen = progress.step_in_epoch * size
             bar.update(count, loss=progress.loss_sum / seen, accuracy=progress.correct / seen)
+            self.folder.check_there()
             asked = int(processes.highest(interrupt.received))
             if asked and progress.step_in_epoch < steps_per_epoch:
                 bar.close()
@@ -162,7 +165,7 @@ class _Training:
         progress = self.progress
         loss, accuracy = self._validate()
         step, seen = self._step(), self.phase.steps_per_epoch * self.settings.batch_size
-        improved = self._decide(loss if self.settings.monitor == "loss" else -accuracy, step)
+        improved = self._decide(loss if self.monitor == "loss" else -accuracy, step)
         line = {
             "epoch": progress.epoch,
             "step": step,
@@ -180,9 +183,7 @@ class _Training:
         self.recorder.epoch(line)
         recorder.log_epoch(line, epochs=self.epochs, best=improved)
         if progress.stopped:
-            log.info(
-                "Stopped early: no better %s on validation for %d epochs.", self.settings.monitor, progress.stale_epochs
-            )
+            log.info("Stopped early: no better %s on validation for %d epochs.", self.monitor, progress.stale_epochs)
         if self._over():
             self._end()
         self._save()
@@ -197,17 +198,16 @@ class _Training:
             progress.best, progress.best_epoch, progress.best_step = figure, progress.epoch, step
         progress.stale_epochs = 0 if improved else progress.stale_epochs + 1
         progress.plateau_epochs = 0 if improved else progress.plateau_epochs + 1
-        progress.stopped = 0 < self.phase.config.train.early_stopping <= progress.stale_epochs
+        progress.stopped = 0 < self.phase.early_stopping <= progress.stale_epochs
         return improved
 
     def _lower_rate(self) -> None:
         """The plateau schedule: after `patience` epochs without improvement the rate falls by `factor`."""
-        schedule, peak = self.phase.config.schedule, self.phase.config.optimizer.learning_rate
-        if schedule.name != "plateau" or self.progress.plateau_epochs < schedule.patience:
+        plateau, peak = self.phase.plateau, self.phase.config.optimizer.learning_rate
+        if plateau is None or self.progress.plateau_epochs < plateau.patience:
             return
         self.progress.plateau_epochs = 0
-        lowest = schedule.min_rate / peak
-        scale = max(float(steps.fetch(self.state.rate_scale)) * schedule.factor, lowest)
+        scale = max(float(steps.fetch(self.state.rate_scale)) * plateau.factor, plateau.lowest)
         self.state = self.state.replace(rate_scale=steps.replicate(np.float32(scale)))
         log.info("The learning rate falls to %.2g.", scale * peak)
 
@@ -244,6 +244,5 @@ class _Training:
         if not self.checkpoints:
             return
         model, training = steps.fetch(as_trees(self.state))
-        self.checkpoints.save(
-            int(training["step"]), model=model, training=training, progress=dataclasses.asdict(self.progress)
-        )
+        step, progress = int(training["step"]), dataclasses.asdict(self.progress)
+        self.checkpoints.save(step, model=model, training=training, progress=progress)

@@ -80,6 +80,12 @@ LABELS = Labels()
 OBJECTIVES = {"labels": Labels, "distill": Distill, "simclr": SimCLR}
 
 
+def defaults(name: str) -> dict[str, Any]:
+    """The options of the objective of that name, with their defaults."""
+    fields = {field.name: field.default for field in dataclasses.fields(OBJECTIVES[name])}
+    return {"teacher": "", **{key: fields[key] for key in fields if key != "label_smoothing"}}
+
+
 def create(config: ConfigDict, model: nn.Module | None = None, transform: Transform | None = None) -> Labels:
     """The objective of a run's config. Raises ConfigError for options that cannot be, or not with these."""
     options = dict(config.get("objective") or {})

@@ -11,6 +11,7 @@ import difflib
 
 from ml_collections import ConfigDict
 
+from imgcls_jax import reads
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.run_folder import flat_options
 
@@ -46,5 +47,5 @@ def _phase(config: ConfigDict, name: str, changes: ConfigDict) -> ConfigDict:
                 f"config.adapt.phases.{name} changes {option}, which a phase cannot. The nearest that it can: {near}."
             )
     phase = config.copy_and_resolve_references()
-    phase.update_from_flattened_dict(changed)
+    reads.changed(phase, changed, at=f"adapt.phases.{name}.")
     return phase

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from imgcls_jax import trees
 from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import epoch_batches
+from imgcls_jax.training import phases as phases_of
 from imgcls_jax.training import setup, steps
 
 STEPS = 5  # in the trace
@@ -31,12 +32,21 @@ PEAKS = {
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """What a training would be."""
+    """What a training would be, for all numbers of epochs."""
 
     parameters: int
     trainable: int  # in the last phase
-    epochs: int  # at most, where it may stop early
-    seconds: float  # of all its epochs, with validation
+    features: float  # seconds that those take which are computed once
+    per_epoch: tuple[float, ...]  # seconds of an epoch of each phase, with validation
+
+    def seconds(self, config: ConfigDict) -> float:
+        """All the epochs of a config like the one looked at, at most: it may stop early."""
+        return self.features + sum(n * each for n, each in zip(epochs_of(config), self.per_epoch, strict=True))
+
+
+def epochs_of(config: ConfigDict) -> list[int]:
+    """The epochs of each phase of a config, at most."""
+    return [phase.train.epochs for phase in phases_of.of(config).values()]
 
 
 def estimate(config: ConfigDict, data: Splits) -> Estimate:
@@ -50,13 +60,13 @@ def estimate(config: ConfigDict, data: Splits) -> Estimate:
     phases = setup.build(config, data)
     few = data.train.take(np.arange(min(len(data.train), PROBED_BATCHES * config.train.batch_size)))
     seen = data.validation.take(np.arange(min(len(data.validation), config.train.eval_batch_size)))
-    total = 0.0
+    once, per_epoch = 0.0, []
     for phase in phases:
-        state, size = steps.replicate(phase.state), phase.config.train.batch_size
+        state, size = steps.replicate(phase.state, to_donate=True), phase.config.train.batch_size
         (images, targets), (validation, _) = steps.place(few), steps.place(seen)
         if phase.embed:
             embed = lambda: phase.embed(setup.variables(state), images)  # noqa: B023, E731  called at once
-            total += seconds_of(embed) / len(few) * (len(data.train) + len(data.validation))
+            once += seconds_of(embed) / len(few) * (len(data.train) + len(data.validation))
             images, validation = steps.replicate((embed(), phase.embed(setup.variables(state), validation)))
         batches = epoch_batches(len(few), size, seed=config.seed, epoch=0)
         indices = steps.split(batches, len(batches))
@@ -68,12 +78,12 @@ def estimate(config: ConfigDict, data: Splits) -> Estimate:
 
         epoch = seconds_of(step) / len(batches) * phase.steps_per_epoch
         validating = seconds_of(lambda: phase.predict(setup.variables(state), validation))  # noqa: B023
-        total += phase.config.train.epochs * (epoch + validating / len(seen) * len(data.validation))
+        per_epoch.append(epoch + validating / len(seen) * len(data.validation))
     return Estimate(
         parameters=trees.count(phases[-1].state.params),
         trainable=trees.count(phases[-1].adaptation.split(phases[-1].state.params)[0]),
-        epochs=sum(phase.config.train.epochs for phase in phases),
-        seconds=total,
+        features=once,
+        per_epoch=tuple(per_epoch),
     )
 
 
@@ -97,7 +107,7 @@ def profile(config: ConfigDict, data: Splits, folder: Path) -> dict[str, float |
     built = setup.build(config, data)[0]
     size = config.train.batch_size
     batches = epoch_batches(len(data.train), size, seed=config.seed, epoch=0)[: max(STEPS, TIMED_STEPS)]
-    state = steps.replicate(built.state)
+    state = steps.replicate(built.state, to_donate=True)
     feed = steps.Feed(built.place(state, data.train)[0], batches, most=len(batches))
     images, indices, count, rows = feed.take(feed.ready())  # streamed ones too: reading them is no part of the figures
     flops = built.train.flops(state, images, indices)

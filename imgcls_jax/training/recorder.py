@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from imgcls_jax import processes
+from imgcls_jax.foreign import open_image, open_to_append
 from imgcls_jax.run_folder import METRICS, TENSORBOARD, RunFolder, flat_options
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,8 @@ class Recorder:
         self.history.append(line)
         if not tensorboard:
             return
-        with open(self._run.path / METRICS, "a") as file:
-            file.write(json.dumps(line) + "\n")
+        with open_to_append(self._run.path / METRICS) as file:
+            file.write((json.dumps(line) + "\n").encode())
         _write_line(tensorboard, line)
         tensorboard.flush()
 
@@ -93,14 +94,12 @@ def write_results(run: RunFolder) -> None:
 
 def write_pictures(run: RunFolder) -> None:
     """Adds pictures of a tested run to its TensorBoard files: as one file that is there once, whole, or not at all."""
-    from PIL import Image
-
     folder = run.path / TENSORBOARD
     partial = folder / ".pictures.partial"
     shutil.rmtree(partial, ignore_errors=True)
     writer = _summary_writer(partial)
     for name in PICTURES:
-        with Image.open(run.path / name) as image:
+        with open_image(run.path / name, ("PNG",)) as image:
             writer.write_images(run.test["best_step"], {Path(name).stem: np.asarray(image.convert("RGB"))[None]})
     writer.close()
     (written,) = partial.iterdir()

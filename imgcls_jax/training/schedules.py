@@ -1,5 +1,6 @@
 """Learning rate schedules: step -> rate. Lengths are given in epochs and turned into steps here."""
 
+import dataclasses
 from collections.abc import Callable
 
 import optax
@@ -29,6 +30,22 @@ def onecycle(config: ConfigDict, peak: float, steps: int, steps_per_epoch: int) 
 def step(config: ConfigDict, peak: float, steps: int, steps_per_epoch: int) -> Schedule:
     falls = {round(epoch * steps_per_epoch): config.factor for epoch in config.step_epochs}
     return optax.piecewise_constant_schedule(peak, falls)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plateau:
+    """After `patience` epochs without improvement the rate is multiplied by `factor`, down to the share `lowest`."""
+
+    factor: float
+    patience: int
+    lowest: float
+
+    @classmethod
+    def of(cls, config: ConfigDict, *, peak: float) -> "Plateau | None":
+        """That of `config.schedule`; None where it has another schedule."""
+        if config.name != "plateau":
+            return None
+        return cls(config.factor, config.patience, config.min_rate / peak)
 
 
 # The rate of "plateau" follows the validation figures, which a schedule does not see: the loop scales it (loop.py).

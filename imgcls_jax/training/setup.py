@@ -11,7 +11,7 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from imgcls_jax import models, pretrained, trees
+from imgcls_jax import models, pretrained, reads, trees
 from imgcls_jax.data import Splits, device_budget
 from imgcls_jax.data.batches import steps_in_epoch
 from imgcls_jax.data.dataset import Dataset
@@ -23,7 +23,7 @@ from imgcls_jax.models import lora
 from imgcls_jax.training import adapt, features, objectives, optimizers, phases, schedules, steps
 from imgcls_jax.training.adapt import EVERYTHING, Adaptation
 from imgcls_jax.training.options import check as check_options
-from imgcls_jax.training.schedules import Schedule
+from imgcls_jax.training.schedules import Plateau, Schedule
 from imgcls_jax.training.state import TrainState, start_average
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,8 @@ class Setup:
     predict: Callable[..., np.ndarray]
     state: TrainState
     adaptation: Adaptation
+    plateau: Plateau | None
+    early_stopping: int  # epochs without improvement after which the phase ends; 0 never
     embed: Callable[..., np.ndarray] | None  # where the features are computed once: variables, images -> vectors
     budget: float | None  # bytes of a device for images, where not all fit there
 
@@ -99,6 +101,10 @@ def build(config: ConfigDict, data: Splits) -> list[Setup]:
     trained."""
     check_options(config)
     model, transform = build_model(config, num_classes=len(data.train.class_names))
+    if reads.given(config, "model"):
+        image = jax.eval_shape(transform, data.train.images[:1])
+        read = models.read_options(config.model, image, num_classes=len(data.train.class_names))
+        reads.note(config, [f"model.{option}" for option in read])
     configs = phases.of(config)
     for phase in configs.values():
         _check(phase, data)
@@ -149,7 +155,14 @@ def _build(
     opt_state = optimizer.init(adaptation.split(params)[0])
     state = TrainState.start(params, model_state, opt_state, average=bool(settings.average))
     budget = device_budget(config.data, data.nbytes)
-    return Setup(name, config, steps_per_epoch, schedule, train, predict, state, adaptation, embed, budget)
+    plateau = Plateau.of(config.schedule, peak=config.optimizer.learning_rate)
+    return Setup(
+        *(name, config, steps_per_epoch, schedule, train, predict, state, adaptation),
+        plateau=plateau,
+        early_stopping=settings.early_stopping,
+        embed=embed,
+        budget=budget,
+    )
 
 
 def with_pretrained(state: TrainState, config: ConfigDict, *, class_names: Sequence[str]) -> TrainState:

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from imgcls_jax.run_folder import RunFolder
+
 
 class TrainState(struct.PyTreeNode):
     """The state on the device: all that a step reads and writes.
@@ -42,6 +44,10 @@ class TrainState(struct.PyTreeNode):
         """What is validated and kept: the running average where there is one."""
         return self.average or {"params": self.params, "model_state": self.model_state}
 
+    def with_leaves(self, leaves: list[Any]) -> "TrainState":
+        """A state like this with the leaves that `as_plain` gave."""
+        return jax.tree.unflatten(jax.tree.structure(self), leaves)
+
 
 def start_average(params: Any, model_state: Any) -> dict[str, Any]:
     """A running average that stands at these: copies, since a step takes the memory of all that the state has."""
@@ -54,6 +60,15 @@ def as_trees(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
     for name in ("average",) if state.average else ("average", *state.model):
         del training[name]
     return state.model, training
+
+
+def trees_of_checkpoint(state: TrainState, saved: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The same for a state like that of a checkpoint, of whose progress `saved` is: before there were phases it had no
+    `phase_start`."""
+    model, training = as_trees(state)
+    if "phase" not in saved:
+        del training["phase_start"]
+    return model, training
 
 
 def from_trees(state: TrainState, model: dict[str, Any], training: dict[str, Any]) -> TrainState:
@@ -79,3 +94,16 @@ class Progress:
     phase: int = 0  # which one is under way
     phase_epochs: int = 0  # done of it
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # the lines of metrics.jsonl
+
+    @classmethod
+    def of_checkpoint(cls, saved: dict[str, Any], run: RunFolder) -> "Progress":
+        """What a checkpoint of the run saved, with what older versions did not save."""
+        if "history" not in saved:
+            lines = [line for line in run.history if line["epoch"] <= saved["epoch"]]
+            saved["history"] = [line | {"phase": line.get("phase", 1)} for line in lines]
+        return cls(**{"phase_epochs": saved["epoch"], **saved})
+
+
+def as_plain(state: TrainState, progress: Progress) -> dict[str, Any]:
+    """Both as lists, dicts, numbers and arrays, which can be sent to other processes."""
+    return {"leaves": jax.tree.leaves(state), "progress": dataclasses.asdict(progress)}

@@ -56,9 +56,14 @@ def check_batch_size(name: str, size: int) -> None:
         raise ConfigError(f"{name} is {size}, which cannot be split evenly over {devices} devices: give {near}, say.")
 
 
-def replicate(tree: Any) -> Any:
-    """A copy of the tree on every device of this process."""
+def replicate(tree: Any, *, to_donate: bool = False) -> Any:
+    """The tree on every device of this process, in memory that it may share with the one given.
+
+    to_donate: whether in memory of its own, as the state that a training step is given: the step takes that memory.
+    """
     mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
+    if to_donate:
+        tree = jax.tree.map(jnp.copy, tree)
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from imgcls_jax import commands
+from imgcls_jax import commands, resuming
 from imgcls_jax.evaluation import predict as predict_module
 from imgcls_jax.reporting import calibration, explain, robustness, run_report
 from imgcls_jax.run_folder import RunFolder, flat_options
@@ -141,7 +141,7 @@ def compare(run):
 READERS = {  # of each file
     "config.json": [predict_module.Predictor, compare],
     "data.json": [predict_module.Predictor],
-    "test.json": [compare, commands._figures, run_report._header, run_report._facts],
+    "test.json": [compare, resuming.figures, run_report._header, run_report._facts],
     "environment.json": [run_report._header, lambda run: run_report._environment(run.environment)],
 }
 

@@ -4,6 +4,7 @@ import os
 import numpy as np
 import pytest
 
+from imgcls_jax import files
 from imgcls_jax.data.cache import cached
 from imgcls_jax.data.dataset import Dataset
 
@@ -114,3 +115,16 @@ def test_an_empty_name_keeps_nothing(source):
     for _ in range(2):
         cached("", ("source",), [source.file], source.read)
     assert source.decoded == 2 and not source.cache.exists()
+
+
+def test_what_killed_processes_left_half_written_goes_at_the_next_start(tmp_path):
+    """What another process is writing stays, and so does a download of weights into the same folder."""
+    for name in (f".digits-{'0' * 32}.4321.partial", f".digits-{'0' * 32}.npz.0123456789abcdef.partial"):
+        (tmp_path / name).write_bytes(b"half")
+    (tmp_path / ".resnet50.pth.partial").write_bytes(b"half")
+    datasets = {"train": Dataset(np.zeros((2, 4, 4, 1), np.uint8), np.zeros(2, np.int32), ("a",))}
+    with files.replacing(tmp_path / "other.npz") as file:
+        cached(str(tmp_path), ("digits",), [], lambda: datasets)
+        left = sorted(path.name[:10] for path in tmp_path.glob(".*"))
+        file.write(b"whole")
+    assert left == [".other.npz", ".resnet50."] and (tmp_path / "other.npz").read_bytes() == b"whole"

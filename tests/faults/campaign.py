@@ -1,13 +1,15 @@
 """The fault campaign: training as storage is tested. `make faults`, or
 
-    python -m tests.faults.campaign --kills 120 --studies 2 --seed 0
+    python -m tests.faults.campaign --kills 120 --studies 2 --writers 3 --races 1 --seed 0
 
-Runs are killed at random moments of every stage and started again until they are finished, studies too; then every
-fault of tests/faults/faults.py is tried once. What comes out must equal, to the bit, what comes out undisturbed. Prints
+Runs are killed at random moments of every stage and started again until they are finished, studies too, and so is every
+command that writes into run folders; pairs of commands race for one folder; every fault of tests/faults/faults.py is
+tried once. What comes out must equal, to the bit, what comes out undisturbed. Prints
 the figures, writes them to --json, and exits with status 1 where anything was lost.
 """
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -22,7 +24,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tests.faults import faults, kills, outcome
+from tests.faults import faults, kills, outcome, writers
 from tests.faults.kills import STAGES, STUDY_STAGES, Kill
 
 # Of a chain of kills: each start goes on where the one before was killed.
@@ -37,6 +39,7 @@ class Campaign:
         self.folder, self.draw = folder, random.Random(seed)
         self.kills: list[Kill] = []
         self.faults: list[str] = []
+        self.races: list[str] = []
         self.skipped: dict[str, str] = {}
         self.losses: dict[str, str] = {}
 
@@ -78,6 +81,30 @@ class Campaign:
                     ),
                 )
 
+    def kill_writers(self, count: int) -> None:
+        """Kills each command that writes into run folders so often, and has pairs of them race for one folder."""
+        tried = self._writers
+        for name in tqdm(writers.WRITERS, desc="commands", unit="command", mininterval=2):
+            found = self._without_loss(name, lambda name=name: tried.kill(name, count, draw=self.draw))
+            self.kills += found or []
+
+    def race(self, rounds: int) -> None:
+        """Has pairs of commands, and of trainings of two configs, race for one folder."""
+        tried, (_, expected) = self._writers, self.undisturbed()
+        other = self.folder / "seed1"
+        kills.finish(kills.Launched([*kills.arguments(other), "--config.seed=1"], other.with_suffix(".txt")))
+        outcomes = [expected, outcome.of(other)]
+        for number in tqdm(range(rounds), desc="races", unit="round", mininterval=2):
+            name, run = f"trainings race {number}", self.folder / f"trainings{number}"
+            self._without_loss(name, lambda run=run: writers.race_trainings(run, outcomes, draw=self.draw))
+            self.races.append(name)
+            for first, second in writers.RACES:
+                name = f"{first} and {second} {number}"
+                self._without_loss(
+                    name, lambda pair=(first, second), n=number: tried.race(*pair, draw=self.draw, number=n)
+                )
+                self.races.append(name)
+
     def try_faults(self) -> None:
         _, expected = self.undisturbed()
         begun = self.folder / "begun"
@@ -89,6 +116,11 @@ class Campaign:
                 self.faults.append(name)
             except faults.Impossible as reason:
                 self.skipped[name] = str(reason)
+
+    @functools.cached_property
+    def _writers(self) -> writers.Writers:
+        _, expected = self.undisturbed()
+        return writers.Writers(self.folder / "writers", self.folder / "whole", expected)
 
     def undisturbed(self) -> tuple[dict[str, float], dict[str, Any]]:
         """The seconds that the last stages of an undisturbed run took, and its outcome."""
@@ -114,6 +146,7 @@ class Campaign:
             "kills_by_stage": dict(Counter(kill.stage for kill in self.kills)),
             "kills_by_signal": dict(Counter(kill.signal for kill in self.kills)),
             "faults": self.faults,
+            "races": len(self.races),
             "skipped": self.skipped,
             "losses": self.losses,
         }
@@ -126,10 +159,12 @@ def _same(expected: dict[str, Any], found: dict[str, Any]) -> None:
 
 def describe(figures: dict[str, Any]) -> str:
     """The figures as a table in Markdown, and what was lost."""
-    stages = [stage for stage in (*STAGES, *STUDY_STAGES) if stage in figures["kills_by_stage"]]
+    known = (*STAGES, *STUDY_STAGES, *(f"--mode {name}" for name in writers.WRITERS))
+    stages = [stage for stage in known if stage in figures["kills_by_stage"]]
     rows = [
         *(f"| killed in {stage} | {figures['kills_by_stage'][stage]} |" for stage in stages),
         f"| kills in all | {figures['kills']} |",
+        f"| races of two commands on one folder | {figures['races']} |",
         f"| other faults | {len(figures['faults'])} |",
         f"| losses | {len(figures['losses'])} |",
     ]
@@ -145,6 +180,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=120, help="of runs, at least")
     parser.add_argument("--studies", type=int, default=2, help="that are killed five times each")
+    parser.add_argument("--faults", action=argparse.BooleanOptionalAction, default=True, help="try each of them once")
+    parser.add_argument("--writers", type=int, default=3, help="kills of each command that writes into run folders")
+    parser.add_argument("--races", type=int, default=1, help="of each pair of commands on one folder")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, default=Path("results/faults.json"), help="file for the figures")
     options = parser.parse_args()
@@ -152,12 +190,20 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{folder}/compiled"
         campaign = Campaign(Path(folder), options.seed)
-        campaign.kill_runs(options.kills)
-        campaign.try_faults()
-        campaign.kill_studies(options.studies)
+        if options.kills:
+            campaign.kill_runs(options.kills)
+        if options.faults:
+            campaign.try_faults()
+        if options.writers:
+            campaign.kill_writers(options.writers)
+        if options.races:
+            campaign.race(options.races)
+        if options.studies:
+            campaign.kill_studies(options.studies)
     figures = {
         "command": "python -m tests.faults.campaign "
-        f"--kills {options.kills} --studies {options.studies} --seed {options.seed}",
+        f"--kills {options.kills} --studies {options.studies} --writers {options.writers} --races {options.races} "
+        f"--seed {options.seed}",
         **campaign.figures(),
         "minutes": round((time.monotonic() - began) / 60, 1),
         "cpu_cores": os.cpu_count(),

@@ -9,10 +9,13 @@ import os
 import shutil
 import signal
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from tests.faults import kills, outcome
 from tests.faults.kills import Loss
@@ -350,6 +353,77 @@ def two_processes_on_one_workdir(case):
         first.send(signal.SIGKILL)
     first.wait()
     case.resumes()
+
+
+def _while_it_trains(case: Case, change: Callable[[Path], None]) -> Launched:
+    """Changes something of the folder once an epoch is done, and waits for the end."""
+    process = case.start()
+    while "train loss" not in process.printed and process.code is None:
+        time.sleep(kills.PACE)
+    change(case.folder)
+    code, errors = process.wait(), [line for line in process.printed.splitlines() if line.startswith("error: ")]
+    if code != 2 or len(errors) != 1 or "was renamed or deleted" not in errors[0] or "Traceback" in process.printed:
+        raise Loss(f"exit status {code}:\n{process.printed[-3000:]}")
+    if case.folder.exists():
+        raise Loss(f"{[str(path) for path in case.folder.rglob('*')]} was left behind")
+    return process
+
+
+@fault
+def folder_deleted_while_it_trains(case):
+    _while_it_trains(case, shutil.rmtree)
+    case.resumes()
+
+
+@fault
+def folder_renamed_while_it_trains(case):
+    moved = case.folder.with_name(f"{case.folder.name}-moved")
+    _while_it_trains(case, lambda folder: folder.rename(moved))
+    case.folder = moved  # as the error says
+    case.resumes()
+
+
+@fault
+def killed_while_it_decodes(case):
+    """What the killed process has written of the cache is swept away by the next one."""
+    images, cache = case.folder.with_name("images"), case.folder.with_name("cache")
+    for number in range(800):
+        path = images / str(number % 4) / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 60 * (number % 4) + number // 20).save(path)
+    options = [f"--config.data.path={images}", f"--config.data.cache={cache}", "--config.train.epochs=1"]
+    command = [*kills.arguments(case.folder), "--config.data.source=folder", *options]
+    process = Launched(command, case.folder.with_suffix(".killed.txt"))
+    while process.code is None and not list(cache.glob(".*.partial")):
+        time.sleep(kills.PACE)
+    process.send(signal.SIGKILL)
+    process.wait()
+    if not list(cache.glob(".*.partial")):
+        raise Impossible("it was quicker than its kill")
+    kills.finish(Launched(command, case.folder.with_suffix(".again.txt")))
+    if left := [path.name for path in cache.iterdir() if path.name[0] == "."]:
+        raise Loss(f"{left} are left in the cache")
+
+
+def _older(archive: Path) -> Callable[[Case], None]:
+    def resumed(case: Case) -> None:
+        """A run that an older version began comes to its end."""
+        with tarfile.open(archive) as file:
+            file.extractall(case.folder.parent, filter="data")
+        (case.folder.parent / "run").rename(case.folder)
+        command = ["--config", "tests/old_runs/small.py", "--workdir", str(case.folder)]
+        printed = kills.finish(Launched(command, case.folder.with_suffix(".txt"))).printed
+        epochs = [json.loads(line)["epoch"] for line in (case.folder / "metrics.jsonl").read_text().splitlines()]
+        if "Resuming" not in printed or epochs != [1, 2, 3, 4, 5, 6]:
+            raise Loss(f"its epochs are {epochs}:\n{printed[-3000:]}")
+
+    return resumed
+
+
+FAULTS |= {
+    f"run begun by {archive.name.partition('.')[0]}": _older(archive)
+    for archive in sorted((Path(__file__).parents[1] / "old_runs").glob("*.tar.xz"))
+}
 
 
 @fault

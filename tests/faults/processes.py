@@ -74,12 +74,18 @@ class Launched:
 
 
 def _launch(
-    arguments: list[str], output: Path, *, largest_file: int = 0, clock: bool = False, compiled: Path | None = None
+    arguments: list[str],
+    output: Path,
+    *,
+    largest_file: int = 0,
+    clock: bool = False,
+    compiled: Path | None = None,
+    cwd: Path = ROOT,
 ) -> None:
     """What a process does.
 
     largest_file: bytes beyond which writing fails, as on a full disk. clock: it is set back by a day after a second.
-    compiled: the folder of compiled programs, if it is another.
+    compiled: the folder of compiled programs, if it is another. cwd: the working folder.
     """
     cat = None
     try:
@@ -94,10 +100,10 @@ def _launch(
             now, latest = time.time, time.time() + 1
             time.time = lambda: now() - 86400 * (now() > latest)
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(compiled or os.environ["JAX_COMPILATION_CACHE_DIR"])
-        os.chdir(ROOT)
+        os.chdir(cwd)
         sys.path.insert(0, str(ROOT))
         sys.argv = ["launch.py", *arguments]
-        runpy.run_path("launch.py", run_name="__main__")
+        runpy.run_path(str(ROOT / "launch.py"), run_name="__main__")
     except KeyboardInterrupt:  # before launch.py catches it: Python itself would end like this
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)

@@ -3,7 +3,7 @@
 import random
 import shutil
 
-from tests.faults import kills, outcome
+from tests.faults import kills, outcome, writers
 from tests.faults.kills import LAST_STEP, RUNS, STAGES, STUDY_STAGES
 
 
@@ -25,3 +25,14 @@ def test_a_study_killed_in_a_run_and_at_its_table_comes_out_the_same(tmp_path):
     assert found and kills.finished_runs(study) == RUNS
     assert outcome.of_table(study) == outcome.of_table(whole) and len(outcome.of_table(study)) == 2
     assert outcome.differences(outcome.of(whole / "wide-seed1"), outcome.of(study / "wide-seed1")) == []
+
+
+def test_a_command_killed_while_it_writes_into_a_runs_folder_leaves_what_it_should(undisturbed, tmp_path):
+    tried = writers.Writers(tmp_path / "writers", undisturbed.folder, undisturbed.outcome)
+    assert tried.kill("publish", 2, draw=random.Random(5)) is not None
+    assert tried.kill("report", 2, draw=random.Random(5))
+
+
+def test_two_commands_on_one_folder_do_not_meet(undisturbed, tmp_path):
+    tried = writers.Writers(tmp_path / "writers", undisturbed.folder, undisturbed.outcome)
+    tried.race("report", "explain", draw=random.Random(7))

@@ -72,7 +72,7 @@ def tensor(*, size=6, offset=0, shape=(2, 3), strides=(3, 1), key="0", kind="Flo
     """The pickle of {"a": tensor} with any figures."""
     plain = torch_format._plain
     storage = b"(" + plain("storage") + f"ctorch\n{kind}\n".encode() + plain(key) + plain("cpu") + plain(size) + b"tQ"
-    view = plain(offset) + plain(shape) + plain(strides) + plain(False) + plain({})
+    view = plain(offset) + plain(shape) + plain(strides) + plain(False) + b"}"
     return b"\x80\x02}" + plain("a") + b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + view + b"tRs."
 
 

@@ -1,0 +1,161 @@
+"""Commands that write into the folders of finished runs: killed at random moments, and two of them at a time.
+
+Afterwards, given once more, each leaves what it leaves undisturbed, and the run is the one it was.
+"""
+
+import dataclasses
+import hashlib
+import random
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.faults import kills, outcome
+from tests.faults.kills import SIGNALS, Kill, Loss
+from tests.faults.processes import Launched
+
+# By the command's name, its arguments in a folder that holds the runs "run" and "other".
+WRITERS: dict[str, Callable[[Path], list[str]]] = {
+    "report": lambda folder: ["--mode", "report", str(folder / "run")],
+    "explain": lambda folder: ["--mode", "explain", str(folder / "run")],
+    "robustness": lambda folder: ["--mode", "robustness", "--limit=20", str(folder / "run")],
+    "export": lambda folder: ["--mode", "export", str(folder / "run")],
+    "predict": lambda folder: ["--mode", "predict", str(folder / "run"), "--images", str(folder / "run/samples.png")],
+    "publish": lambda folder: ["--mode", "publish", str(folder / "run")],
+    "ensemble": lambda folder: [
+        *("--mode", "ensemble", str(folder / "run"), str(folder / "other"), "--workdir", str(folder / "both"))
+    ],
+    "compare": lambda folder: [
+        *("--mode", "compare", str(folder / "run"), str(folder / "other"), "--workdir", str(folder / "table"))
+    ],
+    "index": lambda folder: ["--mode", "index", str(folder)],
+}
+RACES = [
+    ("report", "report"),
+    ("report", "explain"),
+    ("robustness", "export"),
+    ("export", "export"),
+    ("explain", "publish"),
+    ("publish", "publish"),
+    ("predict", "predict"),
+    ("ensemble", "ensemble"),
+    ("compare", "compare"),
+    ("index", "index"),
+]
+REFUSALS = ("Another process is training into", "holds the run of another config")
+
+
+@dataclasses.dataclass(frozen=True)
+class Undisturbed:
+    """What a command does to a folder when nothing happens."""
+
+    seconds: float
+    files: dict[str, str]  # hashes by path, "" of those that differ from time to time
+
+
+class Writers:
+    """The commands on copies of a finished run, below `folder`; expected: the outcome of that run."""
+
+    def __init__(self, folder: Path, whole: Path, expected: dict[str, Any]):
+        self.folder, self._whole, self._expected = folder, whole, expected
+        self._known: dict[str, Undisturbed] = {}
+        folder.mkdir(exist_ok=True)
+
+    def kill(self, name: str, count: int, *, draw: random.Random) -> list[Kill]:
+        """Kills a command `count` times at random moments, then lets it end."""
+        folder, undisturbed, found = self._copy(f"killed-{name}"), self._undisturbed(name), []
+        for number in range(count):
+            process = self._start(name, folder, str(number))
+            time.sleep(draw.uniform(0, undisturbed.seconds))
+            ended_by = draw.choice(SIGNALS)
+            process.send(ended_by)
+            if process.wait() != 0:  # otherwise it was quicker
+                kills.check_end(process, ended_by, name)
+                found.append(Kill(f"--mode {name}", ended_by.name))
+        kills.finish(self._start(name, folder, "last"))
+        self._check(folder, [name])
+        return found
+
+    def race(self, first: str, second: str, *, draw: random.Random, number: int = 0) -> None:
+        """Starts two commands on one folder: each comes to its end, or is refused in a line."""
+        folder, longest = self._copy(f"race{number}-{first}-{second}"), self._undisturbed(first).seconds
+        self._undisturbed(second)
+        processes = [self._start(first, folder, "one")]
+        time.sleep(draw.uniform(0, longest))
+        processes.append(self._start(second, folder, "two"))
+        if not any([ended_well(process) for process in processes]):
+            raise Loss(f"both were refused: {processes[0].printed[-500:]}")
+        for name in {first, second}:
+            kills.finish(self._start(name, folder, f"after-{name}"))
+        self._check(folder, [first, second])
+
+    def _copy(self, name: str) -> Path:
+        folder = self.folder / name
+        for run in ("run", "other"):
+            shutil.copytree(self._whole, folder / run)
+        return folder
+
+    def _start(self, name: str, folder: Path, number: str) -> Launched:
+        return Launched(WRITERS[name](folder), folder.with_suffix(f".{number}.txt"), cwd=folder)
+
+    def _undisturbed(self, name: str) -> Undisturbed:
+        """Run three times: with its programs compiled it takes its time, and what the last two leave may differ."""
+        if name not in self._known:
+            folder, snapshots = self._copy(f"whole-{name}"), []
+            for number in range(3):
+                began = time.monotonic()
+                kills.finish(self._start(name, folder, str(number)))
+                seconds = time.monotonic() - began
+                snapshots.append(_files(folder))
+            before, after = snapshots[1:]
+            stable = {path: digest if before.get(path) == digest else "" for path, digest in after.items()}
+            self._known[name] = Undisturbed(seconds, stable)
+        return self._known[name]
+
+    def _check(self, folder: Path, names: list[str]) -> None:
+        files = _files(folder)
+        for name in names:
+            undisturbed = self._undisturbed(name).files
+            others = {path for other in names if other != name for path in self._known[other].files}
+            for path, digest in undisturbed.items():
+                if path not in files or (digest and path not in others and files[path] != digest):
+                    raise Loss(f"{path} is not what an undisturbed {name} leaves")
+        known = {path for name in names for path in self._known[name].files}
+        if more := {path for path in files if path not in known}:
+            raise Loss(f"left over: {sorted(more)}")
+        if differs := outcome.differences(self._expected, outcome.of(folder / "run")):
+            raise Loss(f"{', '.join(differs)} of the run are no longer the same")
+
+
+def race_trainings(workdir: Path, outcomes: Sequence[Mapping[str, Any]], *, draw: random.Random) -> None:
+    """Starts the trainings of seeds 0 and 1 on one folder: one is refused in a line, the other is not disturbed."""
+    processes = []
+    for seed in (0, 1):
+        command = [*kills.arguments(workdir), f"--config.seed={seed}"]
+        processes.append(Launched(command, workdir.with_suffix(f".seed{seed}.txt")))
+        time.sleep(draw.uniform(0, kills.LENGTHS["start-up"]))
+    ended = [ended_well(process) for process in processes]
+    if ended.count(True) != 1:
+        raise Loss(f"the trainings ended {ended}")
+    if differs := outcome.differences(outcomes[ended.index(True)], outcome.of(workdir)):
+        raise Loss(f"{', '.join(differs)} are not those of an undisturbed run")
+
+
+def ended_well(process: Launched) -> bool:
+    """Whether the command did what it should; False where it was refused in a line. Raises Loss for anything else."""
+    code, errors = process.wait(), [line for line in process.printed.splitlines() if line.startswith("error: ")]
+    if code == 0:
+        return True
+    if code != 2 or len(errors) != 1 or not any(words in errors[0] for words in REFUSALS):
+        raise Loss(f"exit status {code}:\n{process.printed[-2000:]}")
+    return False
+
+
+def _files(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }

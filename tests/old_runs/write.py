@@ -1,0 +1,49 @@
+"""Keeps what older versions leave where they are stopped, for test_old_runs.py. From the root of a checkout:
+
+    python -m tests.old_runs.write 5b1c72b 31ea3c6
+
+Each commit trains tests/old_runs/small.py in a worktree of its own, is stopped after an epoch by SIGTERM, and its run
+folder becomes tests/old_runs/COMMIT.tar.xz. A release adds its own.
+"""
+
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+LEFT_OUT = ("tensorboard", ".lock")  # which a resumed run writes again
+
+
+def write(commit: str) -> Path:
+    """Writes the run folder that the commit leaves after its first epoch."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree, run = Path(folder, "tree"), Path(folder, "run")
+        subprocess.run(["git", "worktree", "add", "-q", "--detach", tree, commit], check=True)
+        try:
+            command = [sys.executable, "launch.py", "--config", HERE / "small.py", "--workdir", run]
+            process = subprocess.Popen(command, cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            for line in process.stdout:
+                if line.startswith("epoch 1/"):
+                    process.send_signal(signal.SIGTERM)
+            if process.wait() != 128 + signal.SIGTERM:
+                raise RuntimeError(f"{commit} was not stopped on its way: exit status {process.returncode}")
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", tree], check=True)
+        archive = HERE / f"{commit}.tar.xz"
+        with tarfile.open(archive, "w:xz") as file:
+            file.add(run, "run", filter=_kept)
+    return archive
+
+
+def _kept(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    member.uid = member.gid = member.mtime = 0
+    member.uname = member.gname = ""
+    return None if Path(member.name).name in LEFT_OUT else member
+
+
+if __name__ == "__main__":
+    for commit in sys.argv[1:]:
+        print(write(commit))

@@ -1,0 +1,42 @@
+"""Signals are heard, whatever is running when they come."""
+
+import signal
+import subprocess
+import sys
+
+from imgcls_jax.training.interrupt import catch_signals
+
+IN_A_CALLBACK = """
+import gc, signal, time
+from imgcls_jax import console
+
+def collected(phase, info):
+    gc.callbacks.clear()
+    signal.raise_signal(signal.SIGINT)
+
+console.set_up()
+gc.callbacks.append(collected)
+try:
+    gc.collect()
+    time.sleep(20)
+    print("not stopped")
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+def test_ctrl_c_in_a_callback_of_the_garbage_collection_is_not_lost():
+    ended = subprocess.run([sys.executable, "-c", IN_A_CALLBACK], capture_output=True, text=True, timeout=60)
+    assert ended.stdout == "stopped\n" and not ended.stderr
+
+
+def test_a_signal_in_the_middle_of_printing_is_noted(monkeypatch, capfd):
+    class Printing:
+        def write(self, text):
+            raise RuntimeError("reentrant call")  # as of Python's own buffers
+
+    with catch_signals() as interrupt, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", Printing())
+        signal.raise_signal(signal.SIGTERM)
+        assert interrupt.received == signal.SIGTERM
+    assert "SIGTERM: saving, then stopping" in capfd.readouterr().out
