@@ -1,4 +1,5 @@
-"""A file of weights in an installed Python package: found by pip's records, verified by its hash, never imported."""
+"""A file of weights in an installed Python package: found by pip's records, verified by its hash,
+never imported."""
 
 import importlib.metadata
 from pathlib import Path
@@ -11,7 +12,8 @@ from imgcls_jax.pretrained.download import verify
 
 
 def find(weights: Weights) -> Path:
-    """The verified file. Raises DataError of one line, with the command that brings the file, where it is not there."""
+    """The verified file. Raises DataError of one line, with the command that brings the file,
+    where it is not there."""
     package = weights.package
     try:
         distribution = importlib.metadata.distribution(package.name)
