@@ -71,7 +71,7 @@ def get_config(folder: str = "") -> ConfigDict:
                 "train": {"epochs": min(max(6_000 // photos, 2), 10)},
                 "optimizer": {"learning_rate": 1e-4},
                 "adapt": {"trainable": ("^(block[67].|top)/.*kernel$", "^predictions/")},
-                "data": {"transform": f"{LIGHT.format(size // 14)}|{config.data.transform}"},
+                "data": {"transform": f"rgb|{LIGHT.format(size // 14)}|normalize(lite)"},
             },
         }
     )

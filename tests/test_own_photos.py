@@ -6,11 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from configs import own_photos
 from imgcls_jax.data import photos
+from imgcls_jax.data.transforms import parse
 from imgcls_jax.errors import DataError
 from imgcls_jax.pretrained import CATALOG, packages
 from imgcls_jax.run_folder import RunFolder
@@ -58,6 +61,14 @@ def test_photos_are_counted_in_both_kinds_of_folders(tmp_path):
     assert numbers(own_photos.get_config(str(tmp_path / "nowhere"))) == numbers(own_photos.get_config())
 
 
+def test_grayscale_photos_will_do():
+    config = own_photos.get_config()
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 1), dtype=np.uint8)
+    keys = jax.random.split(jax.random.key(0), 2)
+    for transform in (config.data.transform, config.adapt.phases.phase2.data.transform):
+        assert parse(transform)(images, keys).shape == (2, 64, 64, 3)
+
+
 def launch(*arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "launch.py", *arguments]
     return subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=300)
@@ -70,14 +81,14 @@ def test_from_a_folder_of_photos_to_predictions(tmp_path):
     except DataError as error:
         pytest.skip(str(error))
     folder = photos.write(tmp_path / "photos", {"train": 14, "test": 6})
-    small = {"data.image_size": 96, "adapt.phases.phase1.train.epochs": 20, "adapt.phases.phase2.train.epochs": 1}
+    small = {"data.image_size": 64, "adapt.phases.phase1.train.epochs": 20, "adapt.phases.phase2.train.epochs": 1}
     small |= {"adapt.feature_folder": "", "data.cache": ""}
     changes = [f"--config.{option}={value}" for option, value in small.items()]
     run = RunFolder(tmp_path / "run")
     done = launch("--config", f"configs/own_photos.py:{folder}", "--workdir", str(run.path), *changes)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "20 epochs of phase1 on features that are computed once, then 1 epoch of phase2. About" in done.stderr
-    assert "trained on images of 224x224 pixels" in done.stderr and "of 96x96 pixels" in done.stderr
+    assert "trained on images of 224x224 pixels" in done.stderr and "of 64x64 pixels" in done.stderr
     assert run.environment["weights"]["efficientnet_lite0"]["sha256"] == CATALOG["efficientnet_lite0"].sha256
     assert run.test["accuracy"] >= 0.8 and run.test["examples"] == 18
     assert (run.path / "report.html").exists()
