@@ -40,6 +40,7 @@ def get_config(folder: str = "") -> ConfigDict:
     photos = (folder and count(folder)) or 1_000
     size = up_to(photos, (2_000, 224), (10_000, 192), (inf, 160))  # pixels
     config = base.get_config()
+    config.name = "own_photos"
     config.data.source = "folder"
     config.data.name = "own photos"
     if folder:
@@ -59,7 +60,8 @@ def get_config(folder: str = "") -> ConfigDict:
     config.optimizer.weight_decay = 1e-4
     config.schedule.name = "cosine"
 
-    # A few thousand steps for the classifier, and some 6,000 images for the blocks, which take nearly all of the time.
+    # Some 30,000 images for the classifier, which takes seconds, and some 6,000 for the blocks, which
+    # take nearly all of the time.
     config.adapt.phases = ConfigDict(
         {
             "phase1": {

@@ -47,7 +47,8 @@ def test_numbers_fit_the_number_of_photos(count, expected, monkeypatch):
     monkeypatch.setattr(own_photos, "count", lambda folder: count)
     config = own_photos.get_config("photos")
     options.check(config)
-    assert numbers(config) == expected and config.data.path == "photos"
+    assert numbers(config) == expected
+    assert config.data.path == "photos" and config.name == "own_photos"  # not named after the folder
 
 
 def test_photos_are_counted_in_both_kinds_of_folders(tmp_path):
