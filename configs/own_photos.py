@@ -54,18 +54,19 @@ def get_config(folder: str = "") -> ConfigDict:
 
     config.train.batch_size = up_to(photos, (200, 8), (1_000, 16), (inf, 32))
     config.train.eval_batch_size = 32
+    config.train.label_smoothing = 0.1  # else a classifier of few photos is soon too sure of itself
     config.train.monitor = "loss"  # an accuracy on few validation images is too coarse to pick an epoch by
 
     config.optimizer.name = "adamw"
     config.optimizer.weight_decay = 1e-4
     config.schedule.name = "cosine"
 
-    # Some 30,000 images for the classifier, which takes seconds, and some 6,000 for the blocks, which
+    # Some 10,000 images for the classifier, which takes seconds, and some 6,000 for the blocks, which
     # take nearly all of the time.
     config.adapt.phases = ConfigDict(
         {
             "phase1": {
-                "train": {"epochs": min(max(30_000 // photos, 8), 60)},
+                "train": {"epochs": min(max(10_000 // photos, 8), 40)},
                 "optimizer": {"learning_rate": 1e-3},
                 "adapt": {"trainable": ("^predictions/",)},
             },
