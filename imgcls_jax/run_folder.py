@@ -19,7 +19,7 @@ from imgcls_jax import files, foreign, processes, run_files
 from imgcls_jax.errors import RunError, UserError
 
 CONFIG = "config.json"
-ENVIRONMENT = "environment.json"  # versions, device, commit, data fingerprint, command
+ENVIRONMENT = "environment.json"  # versions, device, commit, data fingerprint, command, hashes of weights
 DATA = "data.json"  # the data report
 METRICS = "metrics.jsonl"  # a line an epoch
 TEST = "test.json"  # test figures and the run's summary

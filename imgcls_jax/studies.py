@@ -45,7 +45,7 @@ class Planned:
 
 def plan(config: ConfigDict, workdir: Path, given: Iterable[str] = ()) -> list[Planned]:
     """The runs of a study or an ensemble in their order: those that it needs, as runs/NAME, then each row with each
-    seed, as `workdir`/ROW-seedN.
+    seed, its own or the study's, as `workdir`/ROW-seedN.
 
     With a `grid`, pairs of an option's path and its values, each row stands once for each combination of them. Raises
     ConfigError for what cannot be trained.
@@ -64,7 +64,7 @@ def plan(config: ConfigDict, workdir: Path, given: Iterable[str] = ()) -> list[P
     ]
     for label, row in (config.get("rows") or {}).items():
         for suffix, changes in _combinations(config.get("grid", ())):
-            for seed in config.seeds:
+            for seed in row.get("seeds", config.seeds):
                 one = row.config.copy_and_resolve_references()
                 _change(one, changes | {"seed": seed})
                 folder = workdir / f"{label}{suffix}-seed{seed}"

@@ -181,3 +181,15 @@ def test_what_is_finished_of_a_study_is_published(study, tmp_path):
         (run / "report.html").unlink()
     done = publish()
     assert done.returncode == 2 and "Not finished: runs/widths/narrow-seed0, " in done.stderr
+
+
+def test_a_row_may_have_seeds_of_its_own(tmp_path):
+    config = study_config(())
+    config.needs, config.seeds = {}, (0, 1)
+    with config.unlocked():
+        config.rows.wide.seeds = (3,)
+    names = [run.name for run in studies.plan(config, tmp_path)]
+    assert names == ["narrow-seed0", "narrow-seed1", "wide-seed3"]
+    config.rows.wide.seeds = (3, 3)
+    with pytest.raises(ConfigError, match="rows.wide.seeds is .*: give each seed once"):
+        studies.plan(config, tmp_path)

@@ -1,6 +1,7 @@
 """From `config.data` to checked training, validation and test sets: `load(config.data).train.images`."""
 
 import dataclasses
+import logging
 import math
 
 import numpy as np
@@ -11,6 +12,8 @@ from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.sources import SOURCES
 from imgcls_jax.data.splits import stratified_split
 from imgcls_jax.errors import choose
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +68,8 @@ def load(config: ConfigDict, *, keep: bool = True) -> Splits:
         datasets = {name: dataset.in_memory() for name, dataset in datasets.items()}
     datasets = {name: _with_int32_labels(dataset) for name, dataset in datasets.items()}
     train, test = datasets["train"], datasets.get("test")
+    if few := checks.rare_classes(train):
+        log.warning("%s", few)
     if test is None:
         rest, part = stratified_split(train.labels, config.test, config.split_seed, option="data.test")
         train, test = train.take(rest), train.take(part)

@@ -55,6 +55,18 @@ def refuse(datasets: Mapping[str, Dataset]) -> None:
             )
 
 
+def rare_classes(dataset: Dataset, least: int = 2) -> str:
+    """A sentence on the classes with so few images that none can be held out; "" where there are none."""
+    counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
+    rare = [f"{dataset.class_names[label]} ({counts[label]})" for label in np.flatnonzero(counts < least)]
+    if not rare:
+        return ""
+    return (
+        f"Classes with fewer than {least} images to train on and hold out of: {_first(rare)}. Validation knows nothing "
+        "of them: add images, or leave the classes out."
+    )
+
+
 def summary(report: dict) -> str:
     """The data report as a table for the terminal: one column a split, then examples per class."""
     splits = report["splits"].values()

@@ -21,8 +21,9 @@ CLASSES = Path(pretrained.__file__).with_name("imagenet_classes.txt")  # a name 
 class PublishedClassifier:
     """The weights of a name in the catalogue, as `evaluation.classifiers.Classifier` has it.
 
-    People's images are cut to squares around their middle, of the side to which the weights' preprocessing resizes.
-    Raises ConfigError for weights without a classifier, and DataError where the file cannot be had.
+    People's images are cut to squares around their middle, of the side to which the weights'
+    preprocessing resizes. Raises ConfigError for weights without a classifier, and DataError where
+    the file cannot be had.
     """
 
     batch_size = 8  # a photo or two is the usual case, and each batch is filled up

@@ -8,6 +8,8 @@ from flax import linen as nn
 
 from imgcls_jax.models.layers import BatchNorm, Conv, Dropout, max_pool
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
 he = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
@@ -46,6 +48,12 @@ class ConvNorm(nn.Module):
         )(x)
         x = BatchNorm(momentum=self.momentum, epsilon=self.epsilon, dtype=self.dtype, name=norm)(x, train=train)
         return self.activation(x) if self.activation else x
+
+
+def from_imagenet(x, mean: float, std: float):
+    """Images normalised by ImageNet's mean and deviation -> the same normalised by these. x [B, H, W, 3]."""
+    imagenet_mean, imagenet_std = jnp.asarray(IMAGENET_MEAN, x.dtype), jnp.asarray(IMAGENET_STD, x.dtype)
+    return x * (imagenet_std / std) + (imagenet_mean - mean) / std
 
 
 class SqueezeExcite(nn.Module):

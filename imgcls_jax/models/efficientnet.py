@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from flax import linen as nn
 
-from imgcls_jax.models.blocks import ConvNorm, DropPath, SqueezeExcite
+from imgcls_jax.models.blocks import ConvNorm, DropPath, SqueezeExcite, from_imagenet
 from imgcls_jax.models.layers import Classifier, Dropout
 
 
@@ -148,6 +148,9 @@ class EfficientNet(Classifier):
     """Images [B, H, W, 3] -> a map [B, H / 32, W / 32, 1280] -> logits [B, num_classes].
 
     `stochastic_depth` is the probability with which the last block's branch is left out; it rises from 0 at the first.
+    `transform_input` turns images that are normalised by ImageNet's mean and deviation into
+    (pixel - 127) / 128 of 0 to 255, as Lite0's weights want them: for a hybrid with a backbone that
+    wants the former.
     """
 
     num_classes: int
@@ -155,6 +158,7 @@ class EfficientNet(Classifier):
     style: type
     dropout: float = 0.2
     stochastic_depth: float = 0.2
+    transform_input: bool = False
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
@@ -174,6 +178,8 @@ class EfficientNet(Classifier):
         setattr(self, self.style.head, nn.Dense(self.num_classes, dtype=self.dtype))
 
     def features(self, x, *, train: bool = False):
+        if self.transform_input:
+            x = from_imagenet(x, 127 / 255, 128 / 255)
         for name in self.layer_names:
             x = getattr(self, name)(x, train=train)
         return x
@@ -183,7 +189,7 @@ class EfficientNet(Classifier):
 
 
 VARIANTS = {
-    "efficientnet_b0": partial(EfficientNet, stages=B0, style=Torchvision),
-    "efficientnetv2_b0": partial(EfficientNet, stages=V2_B0, style=Keras),
+    "efficientnet_b0": partial(EfficientNet, stages=B0, style=Torchvision, transform_input=False),
+    "efficientnetv2_b0": partial(EfficientNet, stages=V2_B0, style=Keras, transform_input=False),
     "efficientnet_lite0": partial(EfficientNet, stages=B0, style=Lite),
 }

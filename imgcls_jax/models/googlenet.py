@@ -5,11 +5,10 @@ from functools import partial
 import jax.numpy as jnp
 from flax import linen as nn
 
-from imgcls_jax.models.blocks import ConvNorm, ceil_max_pool
+from imgcls_jax.models.blocks import ConvNorm, ceil_max_pool, from_imagenet
 from imgcls_jax.models.layers import Classifier, Dropout, max_pool
 
 EPSILON, MOMENTUM = 1e-3, 0.9
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 # Channels of the four branches: 1x1; 1x1 and 3x3; 1x1 and 3x3 (the paper's 5x5); pooled and 1x1.
 INCEPTIONS = {
@@ -72,8 +71,7 @@ class GoogLeNet(Classifier):
 
     def features(self, x, *, train: bool = False):
         if self.transform_input:
-            mean, std = jnp.asarray(IMAGENET_MEAN, x.dtype), jnp.asarray(IMAGENET_STD, x.dtype)
-            x = x * (std / 0.5) + (mean - 0.5) / 0.5
+            x = from_imagenet(x, 0.5, 0.5)
         x = ceil_max_pool(self.conv1(x, train=train), 3, 2)
         x = self.conv3(self.conv2(x, train=train), train=train)
         for name in INCEPTIONS:

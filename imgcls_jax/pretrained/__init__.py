@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from imgcls_jax import models, trees
-from imgcls_jax.data.image_ops import Op, Rgb
+from imgcls_jax.data.image_ops import CenterCrop, Normalize, Op, Resize, Rgb
 from imgcls_jax.data.transforms import parse
 from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.pretrained import download, formats, packages, runs, safetensors_format
@@ -89,20 +89,21 @@ def _published(weights: Weights, cache: str | os.PathLike | None) -> Path:
 
 
 def describe(config: ConfigDict) -> dict[str, dict[str, str]]:
-    """What `config.model.pretrained` is, by model, JSON-ready: the source as given, its file and the file's SHA-256.
+    """The name and the SHA-256 of each file that `config.model.pretrained` stands for, by model, JSON-ready.
 
-    Of a run the SHA-256 is that of its best model's variables, as `trees.digest` has it. Raises as `load` does.
+    Of a run they are its folder's name, and the SHA-256 of its best model's variables, as `trees.digest` has it. Raises
+    as `load` does.
     """
-    words = {}
+    files = {}
     for model, source in parts(config.model).items():
         path = _published(weights, config.pretrained.cache) if (weights := named(source)) else _path(source)
-        words[model] = {"source": source, "file": path.name}
         if path.is_dir():
-            words[model]["sha256"] = trees.digest(runs.read(path))
+            digest = trees.digest(runs.read(path))
         else:
             with open(path, "rb") as file:
-                words[model]["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
-    return words
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        files[model] = {"file": path.name, "sha256": digest}
+    return files
 
 
 def initialize(
@@ -128,28 +129,37 @@ def initialize(
 
 
 def _compare_preprocessing(config: ConfigDict) -> None:
-    """Warns where evaluation, in which nothing is random, sees other images than the weights were trained on."""
-    source = next(iter(parts(config.model).values()))
-    transform, given = preprocessing(source), config.data.transform
-    if transform is None:
-        log.warning(
-            "Nothing is known of the preprocessing of %s: data.transform should be what it was trained with.", source
-        )
-    elif _evaluated(transform) != _evaluated(given):
-        log.warning(
-            "The weights %s were trained on images%s through %r; data.transform is %r%s.",
-            *(source, _of_size(transform, 0), transform, given, _of_size(given, config.data.image_size)),
-        )
+    """Warns where evaluation sees images of another size, or of other values, than the weights were trained on."""
+    given, own_size = config.data.transform, _size(config.data.transform, config.data.image_size)
+    for model, source in parts(config.model).items():
+        transform = preprocessing(source)
+        if transform is None:
+            log.warning(
+                "Nothing is known of the preprocessing of %s: data.transform should be what it was trained with.",
+                source,
+            )
+            continue
+        size, values = _size(transform, 0), _values(transform)
+        options = config.model if model == config.model.name else (config.model.get("options") or {}).get(model, {})
+        if options.get("transform_input"):  # the model itself turns ImageNet's values into those of the weights
+            values = [Normalize("imagenet")]
+        if (values, size) != (_values(given), own_size):
+            trained = f"{source} were trained on images{_of_size(size)} through {transform!r}"
+            log.warning("The weights %s; data.transform is %r%s.", trained, given, _of_size(own_size))
 
 
-def _evaluated(transform: str) -> list[Op]:
-    return [op for op in parse(transform).ops if not (op.random or isinstance(op, Rgb))]
+def _values(transform: str) -> list[Op]:
+    """The operations on the values of images that are not random: normalization, order of the channels."""
+    return [op for op in parse(transform).ops if not (op.random or isinstance(op, Rgb | Resize | CenterCrop))]
 
 
-def _of_size(transform: str, image_size: int) -> str:
-    """ " of 224x224 pixels" of the images that come out of a transform, "" where that is not known."""
-    sizes = [image_size, *(getattr(op, "size", 0) for op in _evaluated(transform))]
-    size = next((size for size in reversed(sizes) if size), 0)
+def _size(transform: str, image_size: int) -> int:
+    """Pixels of a side of what comes out of a transform of images of `image_size`; 0 where that is not known."""
+    sizes = [op.size for op in parse(transform).ops if isinstance(op, Resize | CenterCrop)]
+    return sizes[-1] if sizes else image_size
+
+
+def _of_size(size: int) -> str:
     return f" of {size}x{size} pixels" if size else ""
 
 

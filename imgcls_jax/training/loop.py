@@ -16,7 +16,7 @@ from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import epoch_batches
 from imgcls_jax.errors import TrainingError
 from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
-from imgcls_jax.training import features, recorder, setup, steps
+from imgcls_jax.training import features, plan, recorder, setup, steps
 from imgcls_jax.training.interrupt import Interrupted, catch_signals
 from imgcls_jax.training.losses import cross_entropy
 from imgcls_jax.training.state import Progress, TrainState, as_plain, as_trees, from_trees, trees_of_checkpoint
@@ -81,9 +81,7 @@ class _Training:
 
     def _begin(self) -> None:
         """Puts on the devices what the phase under way trains on, and says what it is."""
-        number, name = self.progress.phase + 1, self.phase.name
-        if name:
-            log.info("Phase %d of %d: %s, %d epochs.", number, len(self.phases), name, self.phase.config.train.epochs)
+        plan.say(self.phases, self.progress.phase, self.data)
         trainable, frozen = map(trees.flatten, self.phase.adaptation.split(self.state.params))
         log.info("Trainable:\n%s", parameter_overview.get_parameter_overview(trainable, include_stats=False))
         if frozen:

@@ -352,17 +352,24 @@ def check_study(config: ConfigDict, *, figures: Iterable[str]) -> None:
     """As `check`, of all that a study trains. figures: names of those that rows may have as reported."""
     _check_flat(config, {"name": OPTIONS["name"], "title": Text(), "seeds": Several(SEED, least=1)})
     _refuse("budget", Number(0), config.get("budget", 0.0))
-    if len(set(config.seeds)) < len(config.seeds):
-        raise ConfigError(f"seeds is {_short(config.seeds)}: give each seed once.")
+    _check_seeds("seeds", config.seeds)
     for name, needed in _several(config, "needs"):
         check(needed, at=f"needs.{name}.")
     for label, row in _several(config, "rows", least=1):
         if not isinstance(row.get("config"), ConfigDict):
             raise ConfigError(f"rows.{label} has no config: give its config.")
         check(row.config, at=f"rows.{label}.config.")
+        if "seeds" in row:
+            _check_seeds(f"rows.{label}.seeds", row.seeds)
         for figure, value in (row.get("reported") or {}).items():
             choose(f"figure (rows.{label}.reported)", figure, dict.fromkeys(figures))
             _refuse(f"rows.{label}.reported.{figure}", Number(-math.inf), value)
+
+
+def _check_seeds(option: str, seeds: Sequence[int]) -> None:
+    _refuse(option, Several(SEED, least=1), seeds)
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"{option} is {_short(seeds)}: give each seed once.")
 
 
 def check_ensemble(config: ConfigDict) -> None:

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from imgcls_jax.data.checks import check, sample_indices, summary
+from imgcls_jax.data.checks import check, rare_classes, sample_indices, summary
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import DataError
 
@@ -102,3 +102,9 @@ def test_sample_indices_are_seeded_and_of_their_class():
     assert len(set(rows[0].tolist())) == 3
     again, others = sample_indices(labels, 3), [sample_indices(labels, 3, seed)[0].tolist() for seed in range(1, 6)]
     assert rows[0].tolist() == again[0].tolist() and any(other != rows[0].tolist() for other in others)
+
+
+def test_classes_of_fewer_than_two_images_are_said():
+    assert rare_classes(dataset(6)) == ""
+    said = rare_classes(dataset(4, labels=[0, 0, 1, 0]))
+    assert "fewer than 2 images" in said and "dog (1), owl (0)." in said and "cat" not in said

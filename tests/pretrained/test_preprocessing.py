@@ -1,0 +1,81 @@
+"""A warning where weights see other images than they were trained on, and none where they see the same."""
+
+import logging
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from configs.studies import lora_ablation_imagenet
+from imgcls_jax import models, pretrained
+from imgcls_jax.data.transforms import parse
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+LITE0 = {"name": "efficientnet_lite0", "pretrained": "efficientnet_lite0"}
+
+
+def warning(caplog, model, transform, image_size=0) -> str:
+    data = {"transform": transform, "image_size": image_size}
+    with caplog.at_level(logging.WARNING):
+        pretrained._compare_preprocessing(ConfigDict({"model": model, "data": data}))
+    return caplog.text
+
+
+@pytest.mark.parametrize(
+    ("transform", "image_size"),
+    [
+        ("rgb|resize(256, bicubic)|center_crop(224)|normalize(lite)", 0),
+        ("flip|random_crop(16)|resize(224)|normalize(lite)", 0),
+        ("normalize(lite)", 224),
+    ],
+)
+def test_the_same_size_and_values_are_not_warned_of(caplog, transform, image_size):
+    assert warning(caplog, LITE0, transform, image_size) == ""
+
+
+@pytest.mark.parametrize(
+    ("transform", "image_size", "words"),
+    [
+        ("resize(160)|normalize(lite)", 0, "of 224x224 pixels through 'rgb|"),
+        ("normalize(lite)", 160, "data.transform is 'normalize(lite)' of 160x160 pixels"),
+        ("resize(224)|normalize(imagenet)", 0, "center_crop(224)|normalize(lite)'; data.transform is 'resize(224)"),
+        ("normalize(lite)", 0, "of 224x224 pixels"),  # of whatever size the images are
+    ],
+)
+def test_another_size_or_other_values_are_said_with_both(caplog, transform, image_size, words):
+    assert words in warning(caplog, LITE0, transform, image_size)
+
+
+def test_each_backbone_of_a_hybrid_is_looked_at(caplog):
+    config = lora_ablation_imagenet.get_config().rows.first.config.copy_and_resolve_references()
+    config.data.transform = "resize(224)|normalize(imagenet)"
+    assert warning(caplog, config.model, config.data.transform) == ""
+    config.model.options.efficientnet_lite0.transform_input = False
+    assert "The weights efficientnet_lite0 were trained on" in warning(caplog, config.model, config.data.transform)
+
+
+class Seen(Exception):
+    """What a layer was called with."""
+
+
+def stem_input(options, transform: str):
+    """What the first layer of Lite0 sees of some images."""
+
+    def stop(call, args, keywords, context):
+        if context.module.name == "stem":
+            raise Seen(args[0])
+        return call(*args, **keywords)
+
+    model = models.create(ConfigDict({"name": "efficientnet_lite0", **options}), num_classes=3)
+    with nn.intercept_methods(stop), pytest.raises(Seen) as seen:
+        model.apply({"params": {}}, parse(transform)(jnp.asarray(IMAGES)), method="features")
+    return np.asarray(seen.value.args[0])
+
+
+def test_lite0_takes_images_by_imagenets_figures_where_told():
+    expected = stem_input({}, "normalize(lite)")
+    told = stem_input({"transform_input": True}, "normalize(imagenet)")
+    assert np.abs(told - expected).max() < 1e-6 < np.abs(stem_input({}, "normalize(imagenet)") - expected).max()
+    assert np.abs(expected - (IMAGES.astype(np.float64) - 127) / 128).max() < 1e-6
