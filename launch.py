@@ -16,11 +16,9 @@
   python launch.py --mode index runs                                  a page of all finished runs below a folder
   python launch.py --mode export runs/cifar_fast                      the model as files for JAX alone, and its card
 
-All options, with their defaults and meanings, stand in configs/base.py. A run lies in runs/NAME, a study in
-runs/STUDY/ROW-seedN, unless --workdir says otherwise.
+All options stand in configs/base.py. A run is in runs/NAME, a study in runs/STUDY/ROW-seedN, or in --workdir.
 """
 
-import signal
 import sys
 from pathlib import Path
 
@@ -33,12 +31,14 @@ from imgcls_jax.errors import ConfigError, UserError
 FLAGS = flags.FLAGS
 CONFIG = config_flags.DEFINE_config_file("config", None, "The config file: configs/NAME.py or configs/studies/NAME.py.")
 # The modes that take run folders, with the flags that each takes.
-OF_FOLDERS = {"publish": (), "compare": ("workdir",), "report": (), "robustness": ("limit",), "explain": ("method",)}
-OF_FOLDERS |= {"ensemble": ("weights", "workdir"), "predict": ("images",), "export": (), "index": (), "reproduce": ()}
+OF_FOLDERS = {"compare": ("workdir",), "robustness": ("limit",), "explain": ("method",), "reproduce": ("verify",)}
+OF_FOLDERS |= {"ensemble": ("weights", "workdir"), "predict": ("images",)}
+OF_FOLDERS |= dict.fromkeys(("publish", "report", "export", "index"), ())
 MODE = flags.DEFINE_enum("mode", "train", ["train", "show_data", *OF_FOLDERS], "What to do.")
 flags.DEFINE_integer("limit", 0, "robustness: only so many of the test images; 0 takes all.", lower_bound=0)
 flags.DEFINE_string("method", "gradcam", "explain: gradcam, gradcam++ or saliency.")
-flags.DEFINE_string("weights", "equal", "ensemble: equal, fitted, greedy (on validation), or figures such as 2,1.")
+flags.DEFINE_bool("verify", False, "reproduce: compute every published figure again, and write nothing.")
+flags.DEFINE_string("weights", "equal", "ensemble: equal, fitted, greedy, confidence, stacked, or as 2,1.")
 flags.DEFINE_multi_string("images", [], "predict: files, folders and globs of images; more may follow, without a flag.")
 PROFILE = flags.DEFINE_bool("profile", False, "Trace a few steps, print what they cost, and train nothing.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "List what would be trained, with parameters and times, and do nothing.")
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
         return processes.leave(2)
     except KeyboardInterrupt:
         print(f"Stopped. What was saved is kept. The same command resumes:\n  {console.command_line()}")
-        return processes.leave(128 + signal.SIGINT)
+        return processes.leave(130)  # 128 + SIGINT, as shells have it
 
 
 def run(arguments: list[str]) -> int:

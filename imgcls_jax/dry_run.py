@@ -3,6 +3,7 @@
 import json
 import logging
 import multiprocessing
+import os
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -10,10 +11,11 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from imgcls_jax import backend, commands, console, studies
-from imgcls_jax.errors import UserError
+from imgcls_jax.errors import RunError, UserError
 from imgcls_jax.reporting import page
 from imgcls_jax.reporting.plain_tables import markdown_table
-from imgcls_jax.run_folder import METRICS, RunFolder
+from imgcls_jax.run_folder import METRICS, RunFolder, training_command
+from imgcls_jax.training import options
 from imgcls_jax.training.profiling import Estimate
 
 HEAD = ("Run", "State", "Parameters", "Trainable", "Epochs", "Time left")
@@ -23,35 +25,69 @@ def show(config: ConfigDict, workdir: Path) -> None:
     """Prints the runs of a config, a study or an ensemble, how far they are, and about how long the rest would take.
 
     Times are at most, and come of a few steps, taken in a process of its own for each kind of run; runs that differ in
-    their seed alone are looked at once. Nothing is written into their folders.
+    their seed alone are looked at once. What a run starts from and is not here is named: without weights of the
+    catalogue its time is known all the same, without another run it is not. Nothing is written into their folders.
     """
     logging.getLogger("imgcls_jax").setLevel(logging.WARNING)  # the table says it all
     many = "rows" in config or "members" in config
     runs = studies.plan(config, workdir) if many else [studies.Planned("", config, workdir, {})]
     known: dict[str, Estimate] = {}
-    lines, total, problems = [], 0.0, []
+    lines, total, problems, weights, later = [], 0.0, [], set(), 0
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
         for run in tqdm(runs, desc="a few steps of each", unit="run", leave=False, disable=None):
-            folder = RunFolder(run.folder)
-            kind = json.dumps(run.config.to_dict() | {"seed": 0}, sort_keys=True, default=str)
             try:
-                if commands.finished(commands.checked(run.config), folder):
-                    test = folder.test
-                    counts = test["parameters"], test.get("trainable", test["parameters"]), test["epochs"]
-                    state, left = "finished", 0.0
-                else:
-                    found = known[kind] = known.get(kind) or pool.submit(_estimate, run.config).result()
-                    counts = found.parameters, found.trainable, found.epochs
-                    done = len(folder.history) if (folder.path / METRICS).exists() else 0
-                    state, left = f"{done} epochs done" if done else "new", found.seconds * (1 - done / found.epochs)
+                options.check(run.config)
+                needs = _missing(run.config)
+                _refuse_missing_runs(needs, planned=[str(other.folder) for other in runs])
+                state, counts, left = _look(run, known, pool)
             except UserError as error:
                 problems.append(f"{run.name}: {error}")
-                lines.append((run.name, "cannot be trained", "", "", "", ""))
+                lines.append((run.name, "cannot start", "", "", "", ""))
+                later += 1
                 continue
+            weights |= set(needs) if left else set()
             total += left
             lines.append((run.name, state, *(f"{count:,}" for count in counts), page.duration(left) if left else ""))
+    if weights:
+        problems.append(f"To be fetched first: {', '.join(sorted(weights))}.")
     print(markdown_table(HEAD, lines, figures=range(2, len(HEAD))), *problems, sep="\n")
-    print(f"{page.duration(total)} in all at this machine's present speed; nothing was trained.")
+    without = [f"{later} of {len(runs)} runs"] * bool(later) + ["fetching the weights"] * bool(weights)
+    except_for = f", without {' and '.join(without)}" if without else ""
+    print(f"{page.duration(total)} in all at this machine's present speed{except_for}; nothing was trained.")
+
+
+def _missing(config: ConfigDict) -> list[str]:
+    """Weights, a run to start from and a teacher that the config names and that are not here."""
+    from imgcls_jax import pretrained
+
+    teacher = (config.get("objective") or {}).get("teacher")
+    return pretrained.missing(config) + ([teacher] if teacher and not os.path.exists(teacher) else [])
+
+
+def _refuse_missing_runs(needs: list[str], *, planned: list[str]) -> None:
+    from imgcls_jax import pretrained
+
+    for path in needs:
+        if path in planned:
+            raise RunError(f"it starts from {path}, which is trained before it: how long it takes is not known yet.")
+        if not pretrained.named(path):
+            raise RunError(f"it needs {path}, which is not there.{training_command(path)}")
+
+
+def _look(
+    run: studies.Planned, known: dict[str, Estimate], pool: ProcessPoolExecutor
+) -> tuple[str, tuple[int, int, int], float]:
+    """How far a run is; its parameters, those that train and its epochs; and the seconds left. known: by config."""
+    folder = RunFolder(run.folder)
+    if commands.finished(commands.checked(run.config), folder):
+        test = folder.test
+        return "finished", (test["parameters"], test.get("trainable", test["parameters"]), test["epochs"]), 0.0
+    kind = json.dumps(run.config.to_dict() | {"seed": 0}, sort_keys=True, default=str)
+    estimate = known[kind] = known.get(kind) or pool.submit(_estimate, run.config).result()
+    done = len(folder.history) if (folder.path / METRICS).exists() else 0
+    counts = estimate.parameters, estimate.trainable, estimate.epochs
+    state = f"{done} epochs done" if done else "new"
+    return state, counts, estimate.seconds * (1 - done / estimate.epochs)
 
 
 def _estimate(config: ConfigDict) -> Estimate:

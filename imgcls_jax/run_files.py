@@ -42,10 +42,12 @@ KINDS: dict[str, Any] = {
         **{"train_loss": float, "train_accuracy": float, "validation_loss": float, "validation_accuracy": float},
         "images_per_second": float,
     },
+    "steps.jsonl": {"step": int, "loss": float, "accuracy": float},
     "robustness.json": {"examples": int, "clean": float, "mean": float, "corruptions": {"*": [float]}},
     "explain.json": {
         "method": str,
         "examples": [{"index": int, "label": int, "prediction": int, "confidence": float, "group": str}],
+        "compactness": {"images": int, "mean": float, "low": float, "high": float},
     },
     "calibration.json": {
         **{"temperature": float, "as_trained": _CALIBRATED, "scaled": _CALIBRATED, "rejection": _CURVE},
@@ -55,6 +57,8 @@ KINDS: dict[str, Any] = {
         **{"rule": str, "test": _SCORES, "oracle": float, "disagreement": [[float]], "rejection": {"*": _CURVE}},
         "members": [{"run": str, "weight": float, "accuracy": float, "loss": float, "parameters": int}],
         "mutual_information": {},
+        "stacking": {"kernel": [[[float]]], "bias": [float]},
+        "soft_voting": {"accuracy": float, "loss": float},
     },
 }
 

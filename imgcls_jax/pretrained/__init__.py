@@ -18,11 +18,23 @@ from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.pretrained import download, formats, runs, safetensors_format
 from imgcls_jax.pretrained.catalog import CATALOG, KEY_MAPS, Weights, key_map
 from imgcls_jax.pretrained.port import Variables, file_shape, port
-from imgcls_jax.run_folder import CONFIG, RunFolder
+from imgcls_jax.run_folder import CONFIG, RunFolder, training_command
 
 __all__ = [
     *("CATALOG", "KEY_MAPS", "Weights"),
-    *("check_model", "fetch", "fit", "initialize", "key_map", "load", "named", "preprocessing", "read", "resolve"),
+    *(
+        "check_model",
+        "fetch",
+        "fit",
+        "initialize",
+        "key_map",
+        "load",
+        "missing",
+        "named",
+        "preprocessing",
+        "read",
+        "resolve",
+    ),
 ]
 
 log = logging.getLogger(__name__)
@@ -77,6 +89,16 @@ def fetch(config: ConfigDict) -> None:
     for source in parts(config.model).values():
         if weights := named(source):
             download.fetch(weights, config.pretrained.cache)
+
+
+def missing(config: ConfigDict) -> list[str]:
+    """What `config.model.pretrained` names and is not here: names of the catalogue, which can be fetched, and paths."""
+    return [source for source in parts(config.model).values() if not _is_here(source, config.pretrained.cache)]
+
+
+def _is_here(source: str, cache: str) -> bool:
+    path = Path(source).expanduser()
+    return download.cached_path(named(source), cache).exists() if named(source) else os.path.exists(path)
 
 
 def initialize(
@@ -229,6 +251,6 @@ def _path(source: str | os.PathLike) -> Path:
     near = difflib.get_close_matches(str(source), CATALOG, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ConfigError(
-        f"There are no weights {str(source)!r}: neither a file, nor a run folder, nor a name in the catalogue.{hint} "
-        f"Names: {', '.join(CATALOG)}."
+        f"There are no weights {str(source)!r}: neither a file, nor a run folder, nor a name in the catalogue.{hint}"
+        f"{training_command(path)} Names: {', '.join(CATALOG)}."
     )

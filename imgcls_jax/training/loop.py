@@ -51,7 +51,9 @@ class _Training:
         state, self.progress = processes.from_first(lambda: self._beginning(run))
         self.state = steps.replicate(state)
         self._begin()
-        self.recorder = recorder.Recorder(run, history=self.progress.history)
+        total = sum(phase.config.train.epochs * phase.steps_per_epoch for phase in self.phases)
+        done = {"history": self.progress.history, "step": self._step()}
+        self.recorder = recorder.Recorder(run, **done, total_steps=total)
 
     def _beginning(self, run: RunFolder) -> tuple[TrainState, Progress]:
         """The state to start from, and what was done up to there."""
@@ -124,13 +126,8 @@ class _Training:
         progress, size = self.progress, self.settings.batch_size
         batches = epoch_batches(len(self.data.train), size, seed=self.config.seed, epoch=progress.epoch)
         steps_per_epoch = self.phase.steps_per_epoch
-        bar = recorder.EpochProgress(
-            epoch=progress.epoch + 1,
-            epochs=self.epochs,
-            steps=steps_per_epoch,
-            done=progress.step_in_epoch,
-            batch_size=size,
-        )
+        counts = {"epochs": self.epochs, "steps": steps_per_epoch, "done": progress.step_in_epoch}
+        bar = recorder.EpochProgress(epoch=progress.epoch + 1, batch_size=size, **counts)
         most = min(self.settings.steps_per_dispatch, steps_per_epoch)
         feed = steps.Feed(self.train_data, batches[progress.step_in_epoch :], most=most)
         while progress.step_in_epoch < steps_per_epoch:
@@ -139,6 +136,7 @@ class _Training:
             self.state, stacked = self.phase.train(self.state, *feed.take(count))
             losses, correct = steps.per_step(stacked, count)
             self._check_finite(losses)
+            self.recorder.steps(self._step(), losses, correct / size)
             progress.step_in_epoch += count
             for loss in losses:  # one by one: the sum's rounding must not depend on how many steps a dispatch has
                 progress.loss_sum += float(loss) * size
