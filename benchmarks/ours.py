@@ -9,14 +9,14 @@ from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
 from benchmarks.contestants import Run
-from benchmarks.tasks import TASKS
+from benchmarks.tasks import EVERYTHING, NOTHING, TASKS
 from configs import base
 from imgcls_jax import backend, models
 from imgcls_jax.data.batches import epoch_batches
 from imgcls_jax.data.cache import cached
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.transforms import parse
-from imgcls_jax.training import optimizers, schedules, steps
+from imgcls_jax.training import adapt, optimizers, schedules, steps
 from imgcls_jax.training.state import TrainState
 
 
@@ -29,13 +29,22 @@ def create(task_name: str, *, dispatch: str = "scanned", transform: str = "", bu
     task, config = TASKS[task_name], base.get_config()
     config.optimizer.update(task.optimizer)
     images, labels = task.data()
-    optimizer, transform = optimizers.create(config.optimizer), parse(transform)
-    model = models.create(ConfigDict({"name": task_name}), num_classes=task.classes)
+    transform = parse(transform)
+    model = models.create(ConfigDict({"name": task.model}), num_classes=task.classes)
     params, model_state = steps.initialize(model, transform, images, seed=0)
+    if task.trains == NOTHING:
+        return _prediction(model, transform, {"params": params, **model_state}, images, task.batch_size)
+    config.adapt.trainable = () if task.trains == EVERYTHING else (task.trains,)
+    image = jax.eval_shape(transform, images[:1])
+    adaptation, params = adapt.create(config, model, params, image, seed=0)
+    optimizer = optimizers.create(config.optimizer)
     schedule = schedules.create(config.schedule, peak=config.optimizer.learning_rate, epochs=1, steps_per_epoch=1)
     with mock.patch.object(jax, "pmap", _jit_as_pmap if dispatch == "jit" else jax.pmap):
-        train = steps.make_train(model, transform, optimizer, schedule, steps_per_epoch=1, seed=0)
-    state = steps.replicate(TrainState.start(params, model_state, optimizer.init(params)))
+        train = steps.make_train(
+            model, transform, optimizer, schedule, steps_per_epoch=1, adaptation=adaptation, seed=0
+        )
+    opt_state = optimizer.init(adaptation.split(params)[0])
+    state = steps.replicate(TrainState.start(params, model_state, opt_state))
     dataset = Dataset(images, labels, tuple(map(str, range(task.classes))))
     data = steps.place(_on_disk(task_name, dataset), budget=float(budget)) if budget else steps.place(dataset)
     most = 1 if dispatch == "per_step" else config.train.steps_per_dispatch
@@ -51,6 +60,21 @@ def create(task_name: str, *, dispatch: str = "scanned", transform: str = "", bu
             state, metrics = train(state, *feed.take(taken))
             steps.fetch(metrics)
             count, left = count - taken, left - taken
+
+    return run
+
+
+def _prediction(model, transform, variables, images: np.ndarray, batch_size: int) -> Run:
+    """Logits of so many batches, each of them a dispatch."""
+    predict = steps.make_predict(model, transform, batch_size=batch_size)
+    variables = steps.replicate(variables)
+    batches = [
+        steps.place_images(images[i : i + batch_size]) for i in range(0, len(images) - batch_size + 1, batch_size)
+    ]
+
+    def run(count: int) -> None:
+        for step in range(count):
+            predict(variables, batches[step % len(batches)])
 
     return run
 

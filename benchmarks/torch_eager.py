@@ -1,23 +1,40 @@
 """Eager PyTorch on the CPU: the same models, optimizers and batches, on all cores."""
 
 import os
+import re
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.contestants import Run
-from benchmarks.tasks import TASKS, Task
+from benchmarks.tasks import BACKBONES, EVERYTHING, NOTHING, TASKS, Task
 
 
 class CNN(nn.Sequential):
-    def __init__(self, classes: int):
+    def __init__(self, classes: int, channels: int = 1, places: int = 9):
         super().__init__(
-            *(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(channels, 32, 3), nn.ReLU(), nn.MaxPool2d(2)),
             *(nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2)),
             *(nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Flatten()),
-            *(nn.Linear(576, 64), nn.ReLU(), nn.Linear(64, classes)),
+            *(nn.Linear(64 * places, 64), nn.ReLU(), nn.Linear(64, classes)),
         )
+
+
+class VGG(nn.Module):
+    def __init__(self, classes: int):
+        super().__init__()
+        layers, inputs = [], 3
+        for width in (32, 48, 64, 128):
+            for channels in (inputs, width):
+                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            layers += [nn.MaxPool2d(2), nn.Dropout(0.2)]
+            inputs = width
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Sequential(nn.Linear(inputs, 512), nn.ReLU(), nn.Dropout(0.2), nn.Linear(512, classes))
+
+    def forward(self, x):
+        return self.head(self.features(x).mean((2, 3)))
 
 
 class LSTMClassifier(nn.Module):
@@ -91,17 +108,42 @@ MODELS = {
     "cnn": CNN,
     "lstm": LSTMClassifier,
     "attention": SelfAttention,
+    "cifar_cnn": lambda classes: CNN(classes, channels=3, places=16),
+    "vgg": VGG,
     "resnet20": lambda classes: CifarResNet(classes, blocks=(3, 3, 3), filters=(16, 32, 64), bias=True),
     "se_resnet": lambda classes: CifarResNet(classes, blocks=(4, 4, 3), filters=(64, 128, 256), squeezed=4),
 }
 
 
+def backbone(name: str, classes: int) -> nn.Module:
+    """torchvision's architecture of that name, with random weights."""
+    # torchvision's compiled operations do not load with every build of torch; these models need none of them, but
+    # importing it needs their declarations.
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for operation in ("nms", "qnms"):
+        if not hasattr(torch.ops.torchvision, operation):
+            library.define(f"{operation}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    from torchvision import models
+
+    options = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
+    return models.get_model(name, weights=None, num_classes=classes, **options)
+
+
+def model_of(task: Task, name: str) -> nn.Module:
+    """The task's model; what does not train of it is frozen."""
+    model = backbone(task.model, task.classes) if task.model in BACKBONES else MODELS[name](task.classes)
+    if task.trains not in (EVERYTHING, NOTHING):
+        for path, parameter in model.named_parameters():
+            parameter.requires_grad = bool(re.search(task.trains, path))
+    return model
+
+
 def optimizer_of(task: Task, model: nn.Module) -> torch.optim.Optimizer:
-    options = task.optimizer
+    options, parameters = task.optimizer, [p for p in model.parameters() if p.requires_grad]
     if options["name"] == "adam":
-        return torch.optim.Adam(model.parameters(), options["learning_rate"], eps=options["eps"])
+        return torch.optim.Adam(parameters, options["learning_rate"], eps=options["eps"])
     return torch.optim.SGD(
-        model.parameters(), options["learning_rate"], options["momentum"], weight_decay=options["weight_decay"]
+        parameters, options["learning_rate"], options["momentum"], weight_decay=options["weight_decay"]
     )
 
 
@@ -113,7 +155,14 @@ def create(task_name: str, *, layout: str = "contiguous") -> Run:
     images, labels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(labels).long()
     memory_format = torch.channels_last if layout == "channels_last" else torch.contiguous_format
     images = images.contiguous(memory_format=memory_format)
-    model = MODELS[task_name](task.classes).to(memory_format=memory_format).train()
+    model = model_of(task, task_name.removesuffix("_predict")).to(memory_format=memory_format)
+    if task.trains == NOTHING:
+        return _prediction(model.eval(), images, task.batch_size)
+    model.train()
+    if task.trains != EVERYTHING:  # frozen layers run as in evaluation, as here
+        for module in model.modules():
+            if not any(parameter.requires_grad for parameter in module.parameters()):
+                module.eval()
     optimizer, clip = optimizer_of(task, model), task.optimizer.get("clip_value")
     batches = _shuffled(images, labels, task.batch_size)
 
@@ -126,10 +175,22 @@ def create(task_name: str, *, layout: str = "contiguous") -> Run:
             loss = F.cross_entropy(logits, y)
             loss.backward()
             if clip:
-                nn.utils.clip_grad_value_(model.parameters(), clip)
+                nn.utils.clip_grad_value_((p for p in model.parameters() if p.requires_grad), clip)
             optimizer.step()
             loss_sum += loss.item()
             correct += (logits.argmax(1) == y).sum().item()
+
+    return run
+
+
+def _prediction(model: nn.Module, images: torch.Tensor, batch_size: int) -> Run:
+    """Logits of so many batches."""
+
+    def run(count: int) -> None:
+        with torch.inference_mode():
+            for step in range(count):
+                start = step * batch_size % (len(images) - batch_size + 1)
+                model(images[start : start + batch_size]).numpy()
 
     return run
 

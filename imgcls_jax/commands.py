@@ -91,6 +91,7 @@ def _look(run: RunFolder, config: ConfigDict) -> tuple[str, bool, bool]:
 
 
 def _train(config: ConfigDict, run: RunFolder, splits: "Splits") -> None:
+    from imgcls_jax import pretrained
     from imgcls_jax.evaluation import predict, teacher
     from imgcls_jax.training import loop, recorder
 
@@ -101,6 +102,9 @@ def _train(config: ConfigDict, run: RunFolder, splits: "Splits") -> None:
             f"{before} device{'s' * (before > 1)}",
             environment["device_count"],
         )
+    if processes.first():
+        weights = run.environment.get("weights") if run.begun else pretrained.describe(config)
+        environment |= {"weights": weights} if weights else {}
     run.write_json(CONFIG, config.to_dict())
     run.write_json(ENVIRONMENT, environment)
     run.write_json(DATA, splits.report)
@@ -229,11 +233,13 @@ def explain(folders: list[str], method: str = "gradcam") -> None:
 def predict(arguments: list[str], images: Sequence[str] = ()) -> None:
     """Prints a line of JSON for each image, in their order; counts and a picture of some go to stderr and the run.
 
-    arguments: the folder of a run, an ensemble or an export, then further images. images: files, folders and globs.
-    Raises DataError at the end where images could not be read.
+    arguments: the folder of a run, an ensemble or an export, then further images; in place of the folder a name in the
+    catalogue of weights, and then no picture is drawn. images: files, folders and globs. Raises DataError at the end
+    where images could not be read.
     """
     from tqdm import tqdm
 
+    from imgcls_jax import pretrained
     from imgcls_jax.data import image_files
     from imgcls_jax.evaluation import classifiers
     from imgcls_jax.evaluation.images import classify
@@ -251,7 +257,8 @@ def predict(arguments: list[str], images: Sequence[str] = ()) -> None:
     for prediction in tqdm(predictions, total=len(files), desc=classifier.name, unit="image", disable=None):
         tqdm.write(json.dumps(prediction.line(classifier.class_names)))  # print would tear the progress bar
         summary.add(prediction)
-    log.info("%s", summary.write(RunFolder(arguments[0])))
+    published = arguments[0] in pretrained.CATALOG
+    log.info("%s", summary.text() if published else summary.write(RunFolder(arguments[0])))
     if summary.unreadable:
         raise DataError(f"{summary.unreadable:,} of {summary.files:,} images could not be read; their lines say why.")
 

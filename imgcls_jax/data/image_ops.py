@@ -13,6 +13,7 @@ STATISTICS = {  # mean and standard deviation of each channel, images scaled to 
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "caffe": ((103.939 / 255, 116.779 / 255, 123.68 / 255), (1 / 255,) * 3),  # of BGR: 0 to 255 less the mean
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "lite": ((127 / 255,), (128 / 255,)),  # of EfficientNet-Lite: (x - 127) / 128 of 0 to 255
 }
 LARGEST = 10_000  # pixels of a side
 RESIZINGS = {"bilinear": "linear", "bicubic": "cubic"}  # their names in jax.image.resize

@@ -1,4 +1,5 @@
-"""Whatever classifies images, by its folder: a run, an ensemble of runs, or what was exported from one."""
+"""Whatever classifies images: a run, an ensemble of runs, or what was exported from one, by its folder; published
+weights by their name."""
 
 from pathlib import Path
 from typing import Protocol
@@ -9,6 +10,8 @@ from imgcls_jax.data.image_files import Reader
 from imgcls_jax.evaluation.ensemble import EnsemblePredictor
 from imgcls_jax.evaluation.export import WEIGHTS, ExportedClassifier
 from imgcls_jax.evaluation.predict import Predictor
+from imgcls_jax.evaluation.published import PublishedClassifier
+from imgcls_jax.pretrained import CATALOG
 from imgcls_jax.run_folder import ENSEMBLE, RunFolder
 
 
@@ -27,7 +30,12 @@ class Classifier(Protocol):
 
 
 def load(path: str | Path) -> Classifier:
-    """The classifier in a folder of `--mode train`, `ensemble` or `export`. Raises RunError where there is none."""
+    """The classifier in a folder of `--mode train`, `ensemble` or `export`, or of a name in the catalogue of weights.
+
+    Raises RunError where there is none.
+    """
+    if str(path) in CATALOG:
+        return PublishedClassifier(str(path))
     folder = RunFolder(path)
     if (folder.path / ENSEMBLE).exists():
         return EnsemblePredictor(folder)

@@ -1,7 +1,9 @@
-"""EfficientNet-B0 (arXiv:1905.11946) as torchvision has it, EfficientNetV2-B0 (arXiv:2104.00298) as Keras has it.
+"""EfficientNet-B0 (arXiv:1905.11946) as torchvision has it, EfficientNetV2-B0 (arXiv:2104.00298) as Keras has it,
+and EfficientNet-Lite0, the B0 for phones as TensorFlow published it.
 
 Keras' V2 normalises its input inside; here that is left to the preprocessing, as for every other model: it is the
-usual division by 255 and ImageNet's mean and deviation.
+usual division by 255 and ImageNet's mean and deviation. Lite0 is B0 without squeeze and excite and with ReLU6, its
+padding and batch statistics TensorFlow's; its modules have Keras' names.
 """
 
 from collections.abc import Sequence
@@ -49,6 +51,7 @@ class Torchvision:
     same = False
     epsilon = 1e-5
     momentum = 0.9
+    activation = staticmethod(nn.silu)
     conv_norm = ("0", "1")
     squeeze_excite = ("fc1", "fc2")
     stem, head = "features_0", "classifier_1"
@@ -70,6 +73,7 @@ class Keras:
     same = True
     epsilon = 1e-3
     momentum = 0.9
+    activation = staticmethod(nn.silu)
     conv_norm = ("conv", "bn")
     squeeze_excite = ("reduce", "expand")
     stem, head = "stem", "predictions"
@@ -87,9 +91,15 @@ class Keras:
         return name
 
 
-def conv_norm(style: type, dtype, **options) -> partial:
+class Lite(Keras):
+    momentum = 0.99
+    activation = staticmethod(nn.relu6)
+    squeeze_excite = None
+
+
+def conv_norm(style: type, dtype) -> partial:
     settings = {"epsilon": style.epsilon, "momentum": style.momentum, "same": style.same, "names": style.conv_norm}
-    return partial(ConvNorm, activation=nn.silu, dtype=dtype, **settings, **options)
+    return partial(ConvNorm, activation=style.activation, dtype=dtype, **settings)
 
 
 class Block(nn.Module):
@@ -125,8 +135,9 @@ class Block(nn.Module):
                     y = conv(wide, name=part("expand"))(y, train=train)
                 filtered = conv(wide, stage.kernel, self.strides, depthwise=True, name=part("dwconv2"))
                 y = filtered(y, train=train)
-                names = self.style.squeeze_excite
-                y = SqueezeExcite(channels // 4, nn.silu, names=names, dtype=self.dtype, name=part("se"))(y)
+                if names := self.style.squeeze_excite:
+                    squeeze_excite = partial(SqueezeExcite, channels // 4, self.style.activation, dtype=self.dtype)
+                    y = squeeze_excite(names=names, name=part("se"))(y)
             y = conv(stage.features, activation=None, name=part("project"))(y, train=train)
         if self.strides == 1 and channels == stage.features:
             y = x + DropPath(self.drop)(y, train=train)
@@ -174,4 +185,5 @@ class EfficientNet(Classifier):
 VARIANTS = {
     "efficientnet_b0": partial(EfficientNet, stages=B0, style=Torchvision),
     "efficientnetv2_b0": partial(EfficientNet, stages=V2_B0, style=Keras),
+    "efficientnet_lite0": partial(EfficientNet, stages=B0, style=Lite),
 }

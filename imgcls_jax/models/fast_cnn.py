@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from imgcls_jax.models.layers import NHWC, BatchNorm, Classifier, Conv, max_pool
+from imgcls_jax.models.cpu_kernels import NHWC
+from imgcls_jax.models.layers import BatchNorm, Classifier, Conv, max_pool
 
 uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # torch's default, 1 / sqrt(fan-in) either side
 EXAMPLES = 5_000  # of which the whitening is computed

@@ -1,9 +1,4 @@
-"""Blocks that several models share.
-
-XLA's CPU backend lowers three gradients badly: a convolution's inside a loop (up to 60 times slower), a max pool's and
-an LSTM's. The layers here have their own, equal to Flax' layers in parameters and in numbers. `_own_gradients` is the
-one place that decides where they are used.
-"""
+"""Layers that several models share. `cpu_kernels` has the forms that some of them take on CPUs."""
 
 import functools
 
@@ -12,11 +7,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from imgcls_jax.models import cpu_kernels
+
 glorot = nn.initializers.xavier_uniform()  # the default of Keras, in which report B's models were written
-
-
-def _own_gradients() -> bool:
-    return jax.default_backend() == "cpu"
 
 
 class Classifier(nn.Module):
@@ -125,124 +118,19 @@ class Dropout(nn.Module):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Convolution
+# Layers that have forms of their own on CPUs
 
-NHWC = ("NHWC", "HWIO", "NHWC")
-
-
-def convolve(x, w, strides, padding, *, lhs_dilation=None, rhs_dilation=None, precision=None, **options):
-    """`lax.conv_general_dilated` for `nn.Conv(conv_general_dilated=...)`, with a gradient that is fast on CPUs.
-
-    x [N, H, W, C], w [h, w, C, F]. Grouped and transposed convolutions are left to XLA.
-    """
-    ordinary = x.ndim == 4 and options.get("feature_group_count", 1) == 1 and all(d == 1 for d in lhs_dilation or ())
-    if not (ordinary and _own_gradients()):
-        dilations = {"lhs_dilation": lhs_dilation, "rhs_dilation": rhs_dilation}
-        return lax.conv_general_dilated(x, w, strides, padding, precision=precision, **dilations, **options)
-    dilation = tuple(rhs_dilation or (1, 1))
-    if isinstance(padding, str):
-        window = [(k - 1) * d + 1 for k, d in zip(w.shape[:2], dilation, strict=True)]
-        padding = lax.padtype_to_pads(x.shape[1:3], window, strides, padding)
-    return _convolve(x, w, tuple(strides), tuple(map(tuple, padding)), dilation, precision)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
-def _convolve(x, w, strides, padding, dilation, precision):
-    return lax.conv_general_dilated(
-        x, w, strides, padding, rhs_dilation=dilation, dimension_numbers=NHWC, precision=precision
-    )
-
-
-def _convolve_forward(x, w, strides, padding, dilation, precision):
-    return _convolve(x, w, strides, padding, dilation, precision), (x, w)
-
-
-def _convolve_backward(strides, padding, dilation, precision, residuals, g):
-    x, w = residuals
-    # Without the barrier XLA recomputes the chain that made x and g inside the transposes below.
-    x, g = lax.optimization_barrier((x, g))
-    to_x, to_w = [], []
-    for size, out, k, s, d, (low, _) in zip(
-        x.shape[1:3], g.shape[1:3], w.shape[:2], strides, dilation, padding, strict=True
-    ):
-        reach, spread = (k - 1) * d, (out - 1) * s + 1
-        to_x.append((reach - low, size + low - spread))
-        to_w.append((low, reach + spread - size - low))
-    # Both are written as plain NHWC, HWIO convolutions: only those stay on XLA's fast path inside a loop.
-    dx = lax.conv_general_dilated(
-        g,
-        jnp.flip(w, (0, 1)).transpose(0, 1, 3, 2),
-        (1, 1),
-        to_x,
-        lhs_dilation=strides,
-        rhs_dilation=dilation,
-        dimension_numbers=NHWC,
-        precision=precision,
-    )
-    dw = lax.conv_general_dilated(
-        x.transpose(3, 1, 2, 0),
-        g.transpose(1, 2, 0, 3),
-        dilation,
-        to_w,
-        rhs_dilation=strides,
-        dimension_numbers=NHWC,
-        precision=precision,
-    )
-    return dx, dw.transpose(1, 2, 0, 3)
-
-
-_convolve.defvjp(_convolve_forward, _convolve_backward)
-
-Conv = functools.partial(nn.Conv, conv_general_dilated=convolve)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Max pooling
+Conv = functools.partial(nn.Conv, conv_general_dilated=cpu_kernels.convolve)
 
 
 def max_pool(x, window: tuple[int, int], strides: tuple[int, int] | None = None, padding="VALID"):
-    """`nn.max_pool` of x [N, H, W, C]; where windows do not overlap, with a gradient that is fast on CPUs."""
+    """`nn.max_pool` of x [N, H, W, C]."""
     strides = strides or window
-    if window != strides or padding != "VALID" or not _own_gradients():
+    if not cpu_kernels.used():
         return nn.max_pool(x, window, strides, padding)
-    return _tiled_max(x, window)
-
-
-def _tiles(x, window):
-    """The entries of each window, in row-major order: window[0] * window[1] arrays [N, H // h, W // w, C]."""
-    h, w = window
-    rows, columns = x.shape[1] // h * h, x.shape[2] // w * w
-    return [x[:, i:rows:h, j:columns:w] for i in range(h) for j in range(w)]
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _tiled_max(x, window):
-    return functools.reduce(jnp.maximum, _tiles(x, window))
-
-
-def _tiled_max_forward(x, window):
-    y = _tiled_max(x, window)
-    return y, (x, y)
-
-
-def _tiled_max_backward(window, residuals, g):
-    x, y = residuals
-    taken, parts = jnp.zeros(y.shape, bool), []
-    for tile in _tiles(x, window):  # of equal entries the first takes the gradient, as in XLA's own
-        hit = (tile == y) & ~taken
-        parts.append(jnp.where(hit, g, 0))
-        taken |= hit
-    (h, w), (n, rows, columns, c) = window, y.shape
-    dx = jnp.stack(parts, 3).reshape(n, rows, columns, h, w, c).transpose(0, 1, 3, 2, 4, 5)
-    dx = dx.reshape(n, rows * h, columns * w, c)
-    return (jnp.pad(dx, ((0, 0), (0, x.shape[1] - rows * h), (0, x.shape[2] - columns * w), (0, 0))),)
-
-
-_tiled_max.defvjp(_tiled_max_forward, _tiled_max_backward)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# LSTM
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(x.shape[1:3], window, strides, padding)
+    return cpu_kernels.max_pool(x, window, strides, tuple(tuple(pads) for pads in padding))
 
 
 class LSTM(nn.Module):
@@ -264,9 +152,8 @@ class LSTM(nn.Module):
         # The bias is the last row of the kernel, so that it and its gradient come out of the same products.
         ones = jnp.ones((*x.shape[:-1], 1), x.dtype)
         x, kernel = jnp.concatenate([x, ones], -1), jnp.concatenate([kernel, bias[None]])
-        projected = _project(x.swapaxes(0, 1), kernel)
-        recur = _recur if _own_gradients() else _recur_plain
-        return recur(projected, recurrent_kernel).swapaxes(0, 1)
+        projected = cpu_kernels.project(x.swapaxes(0, 1), kernel)
+        return cpu_kernels.recur(projected, recurrent_kernel).swapaxes(0, 1)
 
 
 class _CellParameters(nn.Module):
@@ -302,81 +189,3 @@ class _DenseParameters(nn.Module):
         if self.bias is None:
             return kernel, None
         return kernel, self.param("bias", nn.initializers.constant(self.bias), (self.columns,))
-
-
-def _cell(carry, projected, recurrent_kernel):
-    """One step: (c, h) [N, F] and the projected input [N, 4 F] -> the next (c, h), and the activated gates."""
-    c, h = carry
-    i, f, g, o = jnp.split(projected + h @ recurrent_kernel, 4, -1)
-    i, f, g, o = nn.sigmoid(i), nn.sigmoid(f), jnp.tanh(g), nn.sigmoid(o)
-    c = f * c + i * g
-    return (c, o * jnp.tanh(c)), (i, f, g, o)
-
-
-def _zero_state(projected, recurrent_kernel):
-    zeros = jnp.zeros((projected.shape[1], recurrent_kernel.shape[0]), projected.dtype)
-    return zeros, zeros
-
-
-def _recur_plain(projected, recurrent_kernel):
-    """projected [T, N, 4 F], recurrent_kernel [F, 4 F] -> hidden states [T, N, F]."""
-
-    def step(carry, x):
-        carry, _ = _cell(carry, x, recurrent_kernel)
-        return carry, carry[1]
-
-    return lax.scan(step, _zero_state(projected, recurrent_kernel), projected)[1]
-
-
-def _product_over_steps(a, d):
-    """a [T, N, A], d [T, N, D] -> [A, D]. The barrier has `a` transposed once: XLA's fast product takes no other."""
-    return lax.optimization_barrier(a.reshape(-1, a.shape[-1]).T) @ d.reshape(-1, d.shape[-1])
-
-
-@jax.custom_vjp
-def _project(x, kernel):
-    return x @ kernel
-
-
-_project.defvjp(
-    lambda x, kernel: (x @ kernel, (x, kernel)),
-    lambda residuals, d: (d @ residuals[1].T, _product_over_steps(residuals[0], d)),
-)
-
-
-@jax.custom_vjp
-def _recur(projected, recurrent_kernel):
-    return _recur_plain(projected, recurrent_kernel)
-
-
-def _recur_forward(projected, recurrent_kernel):
-    def step(carry, x):
-        carry, gates = _cell(carry, x, recurrent_kernel)
-        return carry, (*carry, *gates)
-
-    c, h, *gates = lax.scan(step, _zero_state(projected, recurrent_kernel), projected)[1]
-    return h, (c, h, gates, recurrent_kernel)
-
-
-def _recur_backward(residuals, dh_above):
-    c, h, gates, recurrent_kernel = residuals
-    shift = lambda a: jnp.concatenate([jnp.zeros_like(a[:1]), a[:-1]])  # noqa: E731
-
-    def step(carry, at_step):
-        dc, dh = carry
-        dh_above, c, c_before, i, f, g, o = at_step
-        dh = dh + dh_above
-        tanh_c = jnp.tanh(c)
-        dc = dc + dh * o * (1 - tanh_c**2)
-        d = jnp.concatenate(
-            [dc * g * i * (1 - i), dc * c_before * f * (1 - f), dc * i * (1 - g**2), dh * tanh_c * o * (1 - o)], -1
-        )
-        return (dc * f, d @ transposed), d
-
-    transposed = lax.optimization_barrier(recurrent_kernel.T)
-    zeros = jnp.zeros_like(h[0])
-    d = lax.scan(step, (zeros, zeros), (dh_above, c, shift(c), *gates), reverse=True)[1]
-    return d, _product_over_steps(shift(h), d)
-
-
-_recur.defvjp(_recur_forward, _recur_backward)

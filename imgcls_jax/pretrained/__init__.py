@@ -1,6 +1,7 @@
 """Pretrained weights as a model's variables: published files by name, files of several formats, runs of our own."""
 
 import difflib
+import hashlib
 import json
 import logging
 import os
@@ -14,27 +15,18 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from imgcls_jax import models, trees
+from imgcls_jax.data.image_ops import Op, Rgb
+from imgcls_jax.data.transforms import parse
 from imgcls_jax.errors import ConfigError, DataError
-from imgcls_jax.pretrained import download, formats, runs, safetensors_format
+from imgcls_jax.pretrained import download, formats, packages, runs, safetensors_format
 from imgcls_jax.pretrained.catalog import CATALOG, KEY_MAPS, Weights, key_map
 from imgcls_jax.pretrained.port import Variables, file_shape, port
 from imgcls_jax.run_folder import CONFIG, RunFolder, training_command
 
 __all__ = [
     *("CATALOG", "KEY_MAPS", "Weights"),
-    *(
-        "check_model",
-        "fetch",
-        "fit",
-        "initialize",
-        "key_map",
-        "load",
-        "missing",
-        "named",
-        "preprocessing",
-        "read",
-        "resolve",
-    ),
+    *("check_model", "describe", "fetch", "fit", "initialize", "key_map", "load", "missing", "named"),
+    *("preprocessing", "read", "resolve"),
 ]
 
 log = logging.getLogger(__name__)
@@ -88,7 +80,29 @@ def fetch(config: ConfigDict) -> None:
     """Downloads the published files that `config.model.pretrained` names, if not in the cache. Raises DataError."""
     for source in parts(config.model).values():
         if weights := named(source):
-            download.fetch(weights, config.pretrained.cache)
+            _published(weights, config.pretrained.cache)
+
+
+def _published(weights: Weights, cache: str | os.PathLike | None) -> Path:
+    """The verified file, in its Python package or in the cache. Raises DataError."""
+    return packages.find(weights) if weights.package else download.fetch(weights, cache)
+
+
+def describe(config: ConfigDict) -> dict[str, dict[str, str]]:
+    """What `config.model.pretrained` is, by model, JSON-ready: the source as given, its file and the file's SHA-256.
+
+    Of a run the SHA-256 is that of its best model's variables, as `trees.digest` has it. Raises as `load` does.
+    """
+    words = {}
+    for model, source in parts(config.model).items():
+        path = _published(weights, config.pretrained.cache) if (weights := named(source)) else _path(source)
+        words[model] = {"source": source, "file": path.name}
+        if path.is_dir():
+            words[model]["sha256"] = trees.digest(runs.read(path))
+        else:
+            with open(path, "rb") as file:
+                words[model]["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return words
 
 
 def missing(config: ConfigDict) -> list[str]:
@@ -97,8 +111,12 @@ def missing(config: ConfigDict) -> list[str]:
 
 
 def _is_here(source: str, cache: str) -> bool:
-    path = Path(source).expanduser()
-    return download.cached_path(named(source), cache).exists() if named(source) else os.path.exists(path)
+    weights = named(source)
+    if weights is None:
+        return os.path.exists(Path(source).expanduser())
+    if weights.package:
+        return packages.status(weights) == "in package"
+    return download.cached_path(weights, cache).exists()
 
 
 def initialize(
@@ -124,17 +142,29 @@ def initialize(
 
 
 def _compare_preprocessing(config: ConfigDict) -> None:
+    """Warns where evaluation, in which nothing is random, sees other images than the weights were trained on."""
     source = next(iter(parts(config.model).values()))
-    transform = preprocessing(source)
+    transform, given = preprocessing(source), config.data.transform
     if transform is None:
         log.warning(
             "Nothing is known of the preprocessing of %s: data.transform should be what it was trained with.", source
         )
-    elif config.data.transform != transform:
+    elif _evaluated(transform) != _evaluated(given):
         log.warning(
-            "The weights %s were trained on images through %r; data.transform is %r.",
-            *(source, transform, config.data.transform),
+            "The weights %s were trained on images%s through %r; data.transform is %r%s.",
+            *(source, _of_size(transform, 0), transform, given, _of_size(given, config.data.image_size)),
         )
+
+
+def _evaluated(transform: str) -> list[Op]:
+    return [op for op in parse(transform).ops if not (op.random or isinstance(op, Rgb))]
+
+
+def _of_size(transform: str, image_size: int) -> str:
+    """ " of 224x224 pixels" of the images that come out of a transform, "" where that is not known."""
+    sizes = [image_size, *(getattr(op, "size", 0) for op in _evaluated(transform))]
+    size = next((size for size in reversed(sizes) if size), 0)
+    return f" of {size}x{size} pixels" if size else ""
 
 
 def _without_classifier(arrays: dict[str, np.ndarray], model: str, expected: Any) -> dict[str, np.ndarray]:
@@ -216,7 +246,7 @@ def check_model(source: str | os.PathLike, model: str) -> None:
 
 def read(source: str | os.PathLike, *, model: str, cache: str | os.PathLike | None = None) -> dict[str, np.ndarray]:
     """The arrays of a source by the names in its file, aliases resolved; of a run by the paths of its variables."""
-    path = download.fetch(weights, cache) if (weights := named(source)) else _path(source)
+    path = _published(weights, cache) if (weights := named(source)) else _path(source)
     if path.is_dir():
         return runs.read(path)
     arrays = formats.read(path)

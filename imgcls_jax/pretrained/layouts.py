@@ -76,10 +76,16 @@ def torch_name(path: str, *, dense: Container[str]) -> tuple[str, Layout]:
     `dense` are the last parts of the paths of dense layers.
     """
     collection, module, leaf = split(path)
+    layer = re.sub(r"/|_(?=\d)", ".", module)
+    return torch_leaf(collection, layer, leaf, dense=module.split("/")[-1] in dense)
+
+
+def torch_leaf(collection: str, layer: str, leaf: str, *, dense: bool) -> tuple[str, Layout]:
+    """torch's name and layout of a variable of the layer of this name; `dense`: it is a dense layer."""
     layout = Layout.SAME
     if leaf == "kernel":
-        layout = Layout.DENSE if module.split("/")[-1] in dense else Layout.CONV
-    return re.sub(r"/|_(?=\d)", ".", module) + "." + TORCH_LEAVES[f"{collection}/{leaf}"], layout
+        layout = Layout.DENSE if dense else Layout.CONV
+    return f"{layer}.{TORCH_LEAVES[f'{collection}/{leaf}']}", layout
 
 
 def keras_name(path: str, *, layer: str, norm: bool, depthwise: bool = False) -> tuple[str, Layout]:

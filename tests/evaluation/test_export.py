@@ -26,7 +26,7 @@ from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation import calibration, classifiers, export, predict
 from imgcls_jax.evaluation.export import PROGRAM, WEIGHTS, ExportedClassifier
 from imgcls_jax.evaluation.predict import Predictor
-from imgcls_jax.models import layers, lora
+from imgcls_jax.models import cpu_kernels, lora
 from imgcls_jax.pretrained import safetensors_format
 from imgcls_jax.reporting import model_card
 from imgcls_jax.run_folder import RunFolder
@@ -273,7 +273,7 @@ def test_a_program_is_the_same_wherever_it_was_written(name, monkeypatch):
     model, images = with_weights(create(name)), pictures(5, (24, 20, 3))
     program = loaded(model)
     assert program.platforms == ("cpu", "cuda", "tpu")
-    monkeypatch.setattr(layers, "_own_gradients", lambda: False)
+    monkeypatch.setattr(cpu_kernels, "used", lambda: False)
     plain = jax.jit(lambda images: model.model.apply(model.variables, model.transform(images)))
     assert_same(np.asarray(program.call(images)), np.asarray(plain(images)))
 

@@ -22,7 +22,7 @@ from imgcls_jax.pretrained import convnext, efficientnet, googlenet, resnet
 
 
 class Case(NamedTuple):
-    source: str  # torchvision | keras
+    source: str  # torchvision | keras | torch: tests/parity/lite0.py
     name_of: Callable[[str], tuple[str, str]]
     options: dict = {}
     momentum: float = 0.9
@@ -36,6 +36,7 @@ CASES = {
     "googlenet": Case("torchvision", googlenet.torch_name, {"dropout": 0.0, "transform_input": True}),
     "efficientnet_b0": Case("torchvision", efficientnet.torch_name, PLAIN),
     "efficientnetv2_b0": Case("keras", efficientnet.keras_name, PLAIN),
+    "efficientnet_lite0": Case("torch", efficientnet.lite_name, PLAIN, momentum=0.99),
     "convnext_tiny": Case("torchvision", convnext.torch_name, {"stochastic_depth": 0.0}),
 }
 GOLDEN = Path(__file__).parent / "golden"

@@ -28,6 +28,7 @@ BACKBONES = {
     "googlenet": (6_624_904, 14_560, (7, 7, 1024)),
     "efficientnet_b0": (5_288_548, 42_016, (7, 7, 1280)),
     "efficientnetv2_b0": (7_139_704, 60_608, (7, 7, 1280)),  # 5,919,312 with the statistics and without the head
+    "efficientnet_lite0": (4_652_008, 42_016, (7, 7, 1280)),
     "convnext_tiny": (28_589_128, 0, (7, 7, 768)),
 }
 

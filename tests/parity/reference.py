@@ -1,10 +1,11 @@
-"""torchvision's and Keras' models with given weights, behind two functions."""
+"""torchvision's and Keras' models, and ours in torch, with given weights, behind two functions."""
 
 import os
 
 os.environ["KERAS_BACKEND"] = "torch"  # read when keras is imported, and nowhere but here: others need TensorFlow
 
 import keras  # noqa: E402
+import lite0  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from generated import CASES, MEAN, STD, tree  # noqa: E402
@@ -34,6 +35,7 @@ LAST_MAP = {
     "googlenet": "inception5b",
     "efficientnet_b0": "features",
     "efficientnetv2_b0": "top_activation",
+    "efficientnet_lite0": "last_map",
     "convnext_tiny": "features",
 }
 
@@ -41,11 +43,11 @@ LAST_MAP = {
 def build(name: str, arrays: dict[str, np.ndarray], *, num_classes: int, shape: tuple[int, int], dtype="float32"):
     """The reference for images of this shape with our variables in it: all of its own, and all of ours.
 
-    dtype: torchvision's only. Keras normalises, averages and multiplies in float32 even where told float64.
+    dtype: torch's only. Keras normalises, averages and multiplies in float32 even where told float64.
     """
     named = unport(tree(arrays), name_of=CASES[name].name_of)
-    if CASES[name].source == "torchvision":
-        model = getattr(torchvision.models, name)(weights=None, num_classes=num_classes, **OPTIONS[name]).eval()
+    if CASES[name].source != "keras":
+        model = torch_model(name, num_classes).eval()
         counters = [key for key in model.state_dict() if key.endswith(".num_batches_tracked")]
         zeros = dict.fromkeys(counters, torch.tensor(0))
         model.load_state_dict({key: torch.from_numpy(array) for key, array in named.items()} | zeros, strict=True)
@@ -57,6 +59,12 @@ def build(name: str, arrays: dict[str, np.ndarray], *, num_classes: int, shape: 
         assert variable.shape == named[key].shape
         variable.assign(named[key])
     return model
+
+
+def torch_model(name: str, num_classes: int) -> torch.nn.Module:
+    if CASES[name].source == "torch":
+        return lite0.Lite0(num_classes)
+    return getattr(torchvision.models, name)(weights=None, num_classes=num_classes, **OPTIONS[name])
 
 
 def keras_variables(model: keras.Model) -> dict[str, keras.Variable]:
@@ -74,7 +82,7 @@ def names(name: str, model) -> dict[str, tuple[int, ...]]:
 
 def outputs(name: str, model, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Features [N, h, w, C] and logits of normalised images."""
-    if CASES[name].source == "torchvision":
+    if CASES[name].source != "keras":
         features = []
         handle = model.get_submodule(LAST_MAP[name]).register_forward_hook(lambda *call: features.append(call[2]))
         with torch.no_grad():

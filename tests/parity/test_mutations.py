@@ -30,6 +30,9 @@ MUTATIONS = {
     "stride": ("resnet50", resnet.Torchvision, "strided", 1),
     "stride (Keras)": ("resnet50_keras", resnet.Keras, "strided", 2),
     "input transform": ("googlenet", CASES, "googlenet", UNTRANSFORMED),
+    "padding (Lite0)": ("efficientnet_lite0", efficientnet.Lite, "same", False),
+    "epsilon (Lite0)": ("efficientnet_lite0", efficientnet.Lite, "epsilon", 1e-5),
+    "activation (ReLU for ReLU6)": ("efficientnet_lite0", efficientnet.Lite, "activation", staticmethod(nn.relu)),
     "activation": ("convnext_tiny", nn, "gelu", tanh_gelu),
 }
 

@@ -197,9 +197,18 @@ def test_the_list(tmp_path):
     path = download.cached_path(row, tmp_path)
     path.write_bytes(bytes(2_000_000))
     lines = command_line.table(tmp_path).splitlines()
-    assert lines[0].split() == ["name", "model", "parameters", "top-1", "%", "MB", "cached"]
-    assert lines[2].split() == ["resnet18_v1", "resnet18", "11,689,512", "69.76", "2.0", "yes"]
-    assert lines[9].split() == ["resnet50_keras_notop", "resnet50_keras", "23,587,712", "-", "-", "no"]
+    assert lines[0].split() == ["name", "model", "parameters", "top-1", "%", "MB", "status"]
+    assert lines[2].split() == ["resnet18_v1", "resnet18", "11,689,512", "69.76", "2.0", "in", "cache"]
+    assert lines[9].split() == [
+        "resnet50_keras_notop",
+        "resnet50_keras",
+        "23,587,712",
+        "-",
+        "-",
+        "to",
+        "be",
+        "downloaded",
+    ]
 
 
 def test_help_says_how(capsys):
