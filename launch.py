@@ -11,13 +11,12 @@
   python launch.py --mode robustness runs/cifar_fast                  accuracy under noise, blur, fog, JPEG and so on
   python launch.py --mode explain runs/cifar_fast                     Grad-CAM: where a run looks, right and wrong
   python launch.py --mode ensemble runs/cifar_fast runs/cifar_resnet20     lets runs vote
-  python launch.py --mode predict runs/mnist_cnn --images *.png       a line for each of your own images; see below
+  python launch.py --mode predict runs/mnist_cnn --images *.png       a line for each image; also by efficientnet_lite0
   python launch.py --mode report runs/cifar_fast                      writes a run's page and pictures anew
   python launch.py --mode index runs                                  a page of all finished runs below a folder
   python launch.py --mode export runs/cifar_fast                      the model as files for JAX alone, and its card
 
-All options, with their defaults and meanings, stand in configs/base.py. A run lies in runs/NAME, a study in
-runs/STUDY/ROW-seedN, unless --workdir says otherwise. predict takes published weights too: efficientnet_lite0.
+All options stand in configs/base.py. A run is in runs/NAME, a study in runs/STUDY/ROW-seedN, or in --workdir.
 """
 
 import signal
@@ -35,12 +34,14 @@ JOINING = ("coordinator", "processes", "process")
 # What there is to do with a config, and the modes that take run folders, with the flags that each takes.
 OF_CONFIG = {"train": ("config", "workdir", *JOINING)}
 OF_CONFIG |= dict.fromkeys(("show_data", "profile", "dry_run"), ("config", "workdir"))
-OF_FOLDERS = {"publish": (), "compare": ("workdir",), "report": (), "robustness": ("limit",), "explain": ("method",)}
-OF_FOLDERS |= {"ensemble": ("weights", "workdir"), "predict": ("images",), "export": (), "index": (), "reproduce": ()}
+OF_FOLDERS = {"compare": ("workdir",), "robustness": ("limit",), "explain": ("method",), "reproduce": ("verify",)}
+OF_FOLDERS |= {"ensemble": ("weights", "workdir"), "predict": ("images",)}
+OF_FOLDERS |= dict.fromkeys(("publish", "report", "export", "index"), ())
 MODE = flags.DEFINE_enum("mode", "train", ["train", "show_data", *OF_FOLDERS], "What to do.")
 flags.DEFINE_integer("limit", 0, "robustness: only so many of the test images; 0 takes all.", lower_bound=0)
 flags.DEFINE_string("method", "gradcam", "explain: gradcam, gradcam++ or saliency.")
-flags.DEFINE_string("weights", "equal", "ensemble: equal, fitted, greedy (on validation), or figures such as 2,1.")
+flags.DEFINE_bool("verify", False, "reproduce: compute every published figure again, and write nothing.")
+flags.DEFINE_string("weights", "equal", "ensemble: equal, fitted, greedy, confidence, stacked, or as 2,1.")
 flags.DEFINE_multi_string("images", [], "predict: files, folders and globs of images; more may follow, without a flag.")
 flags.DEFINE_bool("profile", False, "Trace a few steps, print what they cost, and train nothing.")
 flags.DEFINE_bool("dry_run", False, "List what would be trained, with parameters and times, and do nothing.")

@@ -18,6 +18,7 @@ def get_config() -> ConfigDict:
     data.path = placeholder(str)  # folder or file of the data; for tfds its data folder ($TFDS_DATA_DIR if not given)
     data.validation = 0.1  # share (below 1) or number of training images held out for validation, stratified
     data.train = 0  # share (below 1) or number of the training images left to train on, stratified; 0 takes all
+    data.drawn = 0  # drawn images of each digit added to the training images of MNIST: imgcls_jax/data/drawn.py
     data.test = 0.2  # the same for the test set, where the source has none of its own
     data.split_seed = 0  # seed of these splits: kept apart from `seed`, so that runs of several seeds share them
     data.image_size = 0  # folder only: side to which every image is resized when read; 0 keeps what is there

@@ -20,5 +20,5 @@ def get_config() -> ConfigDict:
             "cifar_efficientnet_b0": cifar_efficientnet_b0.get_config(),
         }
     )
-    config.weights = "equal"  # or fitted, greedy, or figures such as "2,1"
+    config.weights = "equal"  # or fitted, greedy, confidence, stacked, or figures such as "2,1"
     return config

@@ -204,7 +204,8 @@ def ensemble(folders: list[str], *, weights: str = "equal", workdir: str | Path 
 
 
 def explain(folders: list[str], method: str = "gradcam") -> None:
-    """Draws what finished runs look at in some of their test images, and writes the pages anew.
+    """Draws what finished runs look at in some of their test images, says how compact their maps are, and writes the
+    pages anew. Of runs on the same test images it compares the maps of each with those of the first.
 
     method: a key of evaluation.gradcam.METHODS.
     """
@@ -213,11 +214,15 @@ def explain(folders: list[str], method: str = "gradcam") -> None:
 
     backend.configure()
     choose("method (--method)", method, gradcam.METHODS)
+    compared = explain.Compared()
     for run in _runs(folders, mode="explain"):
         with _locked_with_data(run) as splits:
-            explain.write(run, splits.test, *gradcam.explain(run, splits.test, method=method))
+            found, maps = gradcam.explain(run, splits.test, method=method)
+            shares = gradcam.compactness(run, splits.test, method=method)
+            explain.write(run, splits.test, found | {"compactness": explain.compactness(shares)}, maps)
             _report(run, splits)
-        log.info("%s", run.path / "explain.png")
+            sentences = compared.sentences(run.name, splits.test, shares)
+        log.info("%s\n%s", run.path / "explain.png", "\n".join(sentences))
 
 
 def predict(arguments: list[str], images: Sequence[str] = ()) -> None:
@@ -335,11 +340,19 @@ def compare(folders: list[str], workdir: str | Path | None = None) -> None:
     log.info("%s", folder.path / "table.md")
 
 
-def reproduce(folders: list[str]) -> None:
-    """Writes the table of every row of the reports into the folder of the published results, and into README.md."""
-    from imgcls_jax.reporting import reproduction
+def reproduce(folders: list[str], verify: bool = False) -> None:
+    """Writes the table of every row of the reports into the folder of the published results, and into README.md.
 
+    verify: writes nothing, but computes every published figure again from predictions and labels.
+    """
+    from imgcls_jax.reporting import reproduction, verification
+
+    if len(folders) > 1:
+        raise RunError(f"Give one folder of published results, as in --mode reproduce results, not {len(folders)}.")
     folder = Path(*folders or ["results"])
+    if verify:
+        log.info("%s", verification.verify(folder, Path("README.md")))
+        return
     log.info("%s\n%s", reproduction.write(folder, Path("README.md")), folder / reproduction.TABLE)
 
 

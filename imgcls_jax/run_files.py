@@ -89,10 +89,12 @@ KINDS: dict[str, Any] = {
         **{"train_loss": LOSS, "train_accuracy": float, "validation_loss": LOSS, "validation_accuracy": float},
         "images_per_second": float,
     },
+    "steps.jsonl": {"step": int, "loss": float, "accuracy": float},
     "robustness.json": {"examples": int, "clean": float, "mean": float, "corruptions": {"*": [float]}},
     "explain.json": {
         "method": str,
         "examples": [{"index": int, "label": int, "prediction": int, "confidence": float, "group": str}],
+        "compactness": {"images": int, "mean": float, "low": float, "high": float},
     },
     "calibration.json": {
         **{"temperature": float, "as_trained": _CALIBRATED, "scaled": _CALIBRATED, "rejection": _CURVE},
@@ -107,6 +109,8 @@ KINDS: dict[str, Any] = {
             }
         ],
         "mutual_information": {},
+        "stacking": {"kernel": [[[float]]], "bias": [float]},
+        "soft_voting": {"accuracy": float, "loss": float},
     },
 }
 

@@ -22,6 +22,7 @@ CONFIG = "config.json"
 ENVIRONMENT = "environment.json"  # versions, device, commit, data fingerprint, command, hashes of weights
 DATA = "data.json"  # the data report
 METRICS = "metrics.jsonl"  # a line an epoch
+STEPS = "steps.jsonl"  # a line for every so many training steps, which TensorBoard shows
 TEST = "test.json"  # test figures and the run's summary
 PREDICTIONS = "predictions.npz"  # probabilities float32 [N, K] and labels int32 [N] of the test and validation sets
 REPORT = "report.html"  # written last: its presence marks the run as finished
@@ -53,6 +54,12 @@ BEFORE = {
 }
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # system errors that are no fault of a program
+
+
+def training_command(path: str | os.PathLike) -> str:
+    """A sentence on how to train the run that is missing at the path; "" where no config has its name."""
+    config = os.path.join("configs", f"{Path(path).name}.py")
+    return f" Train it first: python launch.py --config {config}." if os.path.isfile(config) else ""
 
 
 def flat_options(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -165,7 +172,15 @@ class RunFolder:
     @property
     def history(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl: one dict an epoch, oldest first. A last line cut off by a kill is left out."""
-        file = self._file(METRICS)
+        return self._lines(METRICS)
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """The lines of steps.jsonl, in the same way; none in folders of versions that did not keep them."""
+        return self._lines(STEPS) if (self.path / STEPS).exists() else []
+
+    def _lines(self, name: str) -> list[dict[str, Any]]:
+        file = self._file(name)
         return [run_files.parse(file, line) for line in self._read(file).split("\n")[:-1]]
 
     @property
@@ -306,14 +321,15 @@ class RunFolder:
     def write_json(self, name: str, content: Any) -> None:
         write_atomically(self.path / name, (json.dumps(content, indent=1) + "\n").encode())
 
-    def write_history(self, lines: Iterable[dict[str, Any]]) -> None:
-        write_atomically(self.path / METRICS, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    def write_history(self, lines: Iterable[dict[str, Any]], *, name: str = METRICS) -> None:
+        write_atomically(self.path / name, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
     def _file(self, name: str) -> Path:
         file = self.path / name
         if not os.path.exists(file):  # a name too long for the file system does not exist, for it
             what = "a run folder: a folder that launch.py trained into" if os.path.isdir(self.path) else "there"
-            raise RunError(f"{file} is missing; {self.path} is not {what}, or its run has not got that far.")
+            first = training_command(self.path)
+            raise RunError(f"{file} is missing; {self.path} is not {what}, or its run has not got that far.{first}")
         self.check_plain()
         return file
 

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from imgcls_jax.data import checks
 from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.data.drawn import with_drawn
 from imgcls_jax.data.sources import SOURCES
 from imgcls_jax.data.splits import stratified_split
 from imgcls_jax.errors import choose
@@ -53,7 +54,8 @@ def load(config: ConfigDict, *, keep: bool = True) -> Splits:
 
     Images of more bytes than `config.device_budget` are left where the source has them: LazyImages, if on disk.
     The test set is the source's own, or `config.test` of its training set where it has none; the validation set is
-    `config.validation` of what is then left for training, and the training set `config.train` of what is then left.
+    `config.validation` of what is then left for training, the training set `config.train` of what is then left, with
+    `config.drawn` drawn images of each digit.
 
     Errors: DataError for data that is missing, damaged or not what it should be; ConfigError for options that do not
     fit the data.
@@ -75,9 +77,12 @@ def load(config: ConfigDict, *, keep: bool = True) -> Splits:
         train, test = train.take(rest), train.take(part)
     rest, part = stratified_split(train.labels, config.validation, config.split_seed, option="data.validation")
     train, validation = train.take(rest), train.take(part)
-    if limit := config.get("train", 0):
+    limit = config.get("train", 0)
+    if limit and limit != len(train):  # so many are all of them
         _, part = stratified_split(train.labels, limit, config.split_seed, option="data.train")
         train = train.take(part)
+    if each := config.get("drawn", 0):
+        train = with_drawn(train, each, seed=config.split_seed)
     report = checks.check({"train": train, "validation": validation, "test": test})
     return Splits(train=train, validation=validation, test=test, report=report)
 

@@ -7,11 +7,17 @@ writes FOLDER/sklearn_digits (scikit-learn's 1,797 scans of 8x8 pixels) and FOLD
 draws: pen strokes, most of them dark on unevenly lit paper, some of chalk on a board, 48 to 160 pixels wide and high).
 """
 
+import dataclasses
 import sys
 from pathlib import Path
 
 import numpy as np
 
+from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.data.image_files import MNIST_SIDE, as_mnist, border
+from imgcls_jax.errors import ConfigError
+
+DRAWN = 1998  # begins the seed of drawn training images
 EACH = 50  # drawn images of each digit
 FINE = 4  # what is drawn is drawn so many times as large and then shrunk, which smooths its edges
 POINTS = 24  # of an arc
@@ -108,6 +114,29 @@ def _waves(stroke: Stroke, random: np.random.Generator) -> np.ndarray:
     """How far a hand strays from each of the points: slow waves over the digit."""
     frequencies, phases = random.uniform(1, 4, (2, 2)), random.uniform(0, 2 * np.pi, 2)
     return 0.03 * np.sin(stroke @ frequencies + phases)
+
+
+def with_drawn(train: Dataset, each: int, *, seed: int) -> Dataset:
+    """The training set and `each` drawn images of every digit behind it, made as MNIST's were.
+
+    Raises ConfigError where the images are not digits of MNIST's form.
+    """
+    if train.images.shape[1:] != (MNIST_SIDE, MNIST_SIDE, 1) or tuple(train.class_names) != tuple("0123456789"):
+        shape = "x".join(map(str, train.images.shape[1:]))
+        raise ConfigError(
+            f"config.data.drawn is {each}, but the images are {shape} of {len(train.class_names)} classes: drawn "
+            f"digits go with grayscale images of {MNIST_SIDE}x{MNIST_SIDE} of the classes 0 to 9."
+        )
+    random = np.random.default_rng((DRAWN, seed))  # others than `write` draws
+    labels = np.repeat(np.arange(10, dtype=np.int32), each)
+    images = [draw(digit, random) for digit in labels]
+    dark = [255 - image if border(image) > 127 else image for image in images]
+    drawn = np.stack([as_mnist(image) for image in dark])[..., None]
+    return dataclasses.replace(
+        train,
+        images=np.concatenate([np.asarray(train.images), drawn]),
+        labels=np.concatenate([train.labels, labels.astype(train.labels.dtype)]),
+    )
 
 
 def write(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Soft voting: the weighted mean of the probabilities of several runs, from the predictions in their folders.
+"""Ensembles: soft voting, voting by confidence and stacking of several runs, from the predictions in their folders.
 
 Probabilities are [N, K], labels int [N]; those of M members [M, N, K].
 """
@@ -11,11 +11,12 @@ import numpy as np
 
 from imgcls_jax.errors import ConfigError, RunError
 from imgcls_jax.evaluation import calibration, paired
+from imgcls_jax.evaluation.combination import Combination, confidence_shares, stacked
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.evaluation.scores import score
 from imgcls_jax.run_folder import ENSEMBLE, RunFolder
 
-RULES = ("equal", "fitted", "greedy")
+RULES = ("equal", "fitted", "greedy", "confidence", "stacked")
 MOST_ROUNDS = 50  # of the greedy selection; members may come in more than once
 ITERATIONS = 500  # of the fit: it is over long before
 
@@ -54,6 +55,19 @@ def greedy(members: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def _quality(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     right = float((probabilities.argmax(-1) == labels).mean())
     return right, -calibration.negative_log_likelihood(probabilities, labels)
+
+
+def combination(rule: str, runs: Sequence[RunFolder]) -> Combination:
+    """How the rule combines the runs: by weights, as of `weigh`, by confidence, or stacked on their validation set.
+
+    Raises as `weigh` does.
+    """
+    if rule == "stacked":
+        return stacked(*_validation(runs))
+    if rule == "confidence":
+        members = np.stack([run.predictions[0] for run in runs])
+        return Combination(confidence_shares(members).mean(1), by_confidence=True)
+    return Combination(weigh(rule, runs))
 
 
 def weigh(rule: str, runs: Sequence[RunFolder]) -> np.ndarray:
@@ -132,14 +146,16 @@ def vote(
     same one; and its figures.
 
     The figures are ready for JSON: the rule; the members with weight, accuracy and loss, and how the ensemble compares
-    with each (evaluation/paired.py); `test`, its scores; `disagreement` [M, M], the share of the test images on which
-    two members differ; `oracle`, the share that at least one gets right; mean mutual information between prediction
-    and member where the ensemble is right and wrong, in nats; rejection curves by it and by entropy.
+    with each (evaluation/paired.py); `soft_voting`, the same of a mean of equal weights, where that is not the rule;
+    `test`, its scores; `disagreement` [M, M], the share of the test images on which two members differ; `oracle`, the
+    share that at least one gets right; mean mutual information between prediction and member where the ensemble is
+    right and wrong, in nats; rejection curves by it and by entropy; and what `Combination.from_json` needs.
     """
     check_alike(runs)
-    weights = weigh(rule, runs)
+    rule_of_all = combination(rule, runs)
+    weights = rule_of_all.weights
     members, labels = np.stack([run.predictions[0] for run in runs]), runs[0].predictions[1]
-    voted = combine(members, weights)
+    voted = rule_of_all(members)
     guesses, right = members.argmax(-1), voted.argmax(-1) == labels
     informed = calibration.mutual_information(members, weights)
     class_names = runs[0].data["class_names"]
@@ -166,26 +182,34 @@ def vote(
             "mutual_information": calibration.rejection(informed, right),
         },
     }
-    return voted, _voted_validation(runs, weights), found
+    found |= rule_of_all.to_json()
+    if rule != "equal":
+        plain = combine(members, np.full(len(runs), 1 / len(runs)))
+        scores = score(calibration.log_probabilities(plain), labels, class_names)
+        found["soft_voting"] = {key: scores[key] for key in ("accuracy", "loss")}
+        found["soft_voting"]["against"] = paired.compare(right, plain.argmax(-1) == labels)
+    return voted, _voted_validation(runs, rule_of_all), found
 
 
-def _voted_validation(runs: Sequence[RunFolder], weights: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+def _voted_validation(runs: Sequence[RunFolder], rule: Combination) -> tuple[np.ndarray, np.ndarray] | None:
     try:
         members, labels = _validation(runs)
     except RunError:
         return None
-    return combine(members, weights), labels
+    return rule(members), labels
 
 
 class EnsemblePredictor:
     """The ensemble in a folder that `--mode ensemble` wrote; needs its members' folders."""
 
     def __init__(self, run: RunFolder):
-        members = run.read_json(ENSEMBLE)["members"]
+        found = run.read_json(ENSEMBLE)
+        members = found["members"]
         if not any(member["weight"] > 0 for member in members):
             raise RunError(f"{run.path / ENSEMBLE} names no member that counts: make the ensemble anew.")
         self.name = run.name
-        self.weights = np.array([member["weight"] for member in members if member["weight"] > 0])
+        weights = np.array([member["weight"] for member in members if member["weight"] > 0])
+        self.combination = Combination.from_json(weights, found)
         self.members = [Predictor(RunFolder(Path(member["run"]))) for member in members if member["weight"] > 0]
         first = self.members[0]
         self.class_names, self.shape, self.reader = first.class_names, first.shape, first.reader
@@ -193,4 +217,4 @@ class EnsemblePredictor:
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """images uint8 [N, H, W, C] -> probabilities float64 [N, K]."""
-        return combine(np.stack([member.probabilities(images) for member in self.members]), self.weights)
+        return self.combination(np.stack([member.probabilities(images) for member in self.members]))

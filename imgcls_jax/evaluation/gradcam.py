@@ -24,6 +24,8 @@ BATCH = 32  # images whose maps are computed at a time
 SEED = 0  # of the order among equally confident predictions
 GROUPS = {"most confident": 0.0, "in the middle": 0.5, "least confident": 1.0}  # and the place in their third
 RIGHT, WRONG = 4, 3  # examples of each group
+HELD = 0.8  # share of a map's sum: how small a part of the image holds it says how compact the map is
+MEASURED = 200  # test images whose maps are measured, the same for every run on them
 
 
 def gradcam(model: nn.Module, variables: Any, x: jax.Array, classes: jax.Array) -> jax.Array:
@@ -93,6 +95,25 @@ def explain(run: RunFolder, test: Dataset, *, method: str, seed: int = SEED) -> 
     classes = np.array([[each["prediction"], each["label"]] for each in examples])
     found = maps(Predictor(run), images.repeat(2, axis=0), classes.reshape(-1), method=method)
     return {"method": method, "seed": seed, "examples": examples}, found.reshape(-1, 2, *found.shape[1:])
+
+
+def compactness(run: RunFolder, test: Dataset, *, method: str) -> np.ndarray:
+    """How compact a run's maps of the classes that it predicts are, on MEASURED test images drawn by SEED: float [N].
+
+    Of each the smallest share of its places that holds HELD of the map's sum: the smaller, the more compact. Where a
+    map is 0 all over it is 1.
+    """
+    count = min(MEASURED, len(test))
+    chosen = np.sort(np.random.default_rng(SEED).permutation(len(test))[:count])
+    predicted = run.predictions[0].argmax(-1)[chosen]
+    return smallest_shares(maps(Predictor(run), test.images[chosen], predicted, method=method))
+
+
+def smallest_shares(maps: np.ndarray) -> np.ndarray:
+    """Of each map [N, H, W] the smallest share of its places that holds HELD of its sum."""
+    values = -np.sort(-maps.reshape(len(maps), -1).astype(np.float64), axis=-1)
+    held = values.cumsum(-1) >= HELD * values.sum(-1, keepdims=True)
+    return np.where(values.any(-1), (held.argmax(-1) + 1) / values.shape[-1], 1.0)
 
 
 def pick(probabilities: np.ndarray, labels: np.ndarray, *, seed: int) -> list[dict[str, Any]]:

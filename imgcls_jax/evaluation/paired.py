@@ -54,6 +54,15 @@ def _resampled(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return accuracy(kinds[: len(first)]) - accuracy(kinds[len(first) :])
 
 
+def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """The mean of values [N], and its 95 % interval, by the bootstrap."""
+    values = np.asarray(values, np.float64)
+    random = np.random.default_rng(0)
+    drawn = np.array([values[random.integers(len(values), size=len(values))].mean() for _ in range(RESAMPLES // 10)])
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(values.mean()), float(low), float(high)
+
+
 def sentence(first: str, second: str, found: dict[str, Any], *, level: float = 0.05) -> str:
     """What `compare` found, in words."""
     p = p_value(found["p"])

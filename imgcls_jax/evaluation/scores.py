@@ -61,6 +61,28 @@ def score(logits: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) ->
     }
 
 
+def confusion_changes(
+    before: np.ndarray, after: np.ndarray, class_names: Sequence[str]
+) -> list[dict[str, str | float]]:
+    """The confusions whose counts differ most between two matrices [K, K], as {true, predicted, before, after}.
+
+    CONFUSED_PAIRS of them, the largest difference first; matrices may be means over runs.
+    """
+    differences = np.asarray(after, np.float64) - before
+    np.fill_diagonal(differences, 0)
+    order = np.argsort(-np.abs(differences), axis=None, kind="stable")[:CONFUSED_PAIRS]
+    return [
+        {
+            "true": str(class_names[i]),
+            "predicted": str(class_names[j]),
+            "before": float(before[i][j]),
+            "after": float(after[i][j]),
+        }
+        for i, j in zip(*np.unravel_index(order, differences.shape), strict=True)
+        if differences[i, j]
+    ]
+
+
 def train_test_gap(history: Sequence[Mapping[str, Any]], test: Mapping[str, Any]) -> float | None:
     """Training accuracy of the kept epoch less test accuracy, in percentage points.
 

@@ -17,6 +17,13 @@ HEADS = {
 }
 
 
+FUSIONS = {
+    "concatenated": "side by side (report A)",
+    "adaptive": "their mean, by weights that a dense layer gives each image",
+    "attention": "side by side, after each has attended to all",
+}
+
+
 class Head(nn.Module):
     """Pooled features [B, F] -> logits [B, K], by one of HEADS."""
 
@@ -41,13 +48,39 @@ class Head(nn.Module):
         return nn.Dense(self.num_classes, dtype=self.dtype, name="classifier")(x)
 
 
+class AdaptiveFusion(nn.Module):
+    """Projections of M backbones, each [B, P] -> their mean [B, P], weighted for each image by what all of them say."""
+
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, projections):
+        stacked = jnp.stack(projections, 1)
+        scores = nn.Dense(len(projections), dtype=self.dtype, name="gate")(jnp.concatenate(projections, -1))
+        return (nn.softmax(scores)[..., None] * stacked).sum(1)
+
+
+class AttentionFusion(nn.Module):
+    """Projections of M backbones, each [B, P] -> [B, M P]: each with what one attention head finds in all of them."""
+
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, projections):
+        x = jnp.stack(projections, 1)
+        width = x.shape[-1]
+        query, key, value = (nn.Dense(width, dtype=self.dtype, name=name)(x) for name in ("query", "key", "value"))
+        scores = nn.softmax(query @ key.swapaxes(1, 2) / width**0.5)
+        return (x + scores @ value).reshape(x.shape[0], -1)
+
+
 class Hybrid(Classifier):
     """One or more backbones that see the same image, and a head on their pooled features side by side.
 
     `backbones` are names in MODELS; each stands under its name in the parameters, without its own classifier. With `se`
     a squeeze-and-excitation block follows each backbone's last map (report D); with `projection` each one's pooled
-    features pass a dense layer of that width (report A). The features of one backbone are its map, of several a tuple
-    of maps.
+    features pass a dense layer of that width (report A), and `fusion` says how these come together: a key of FUSIONS.
+    The features of one backbone are its map, of several a tuple of maps.
     """
 
     num_classes: int
@@ -55,6 +88,7 @@ class Hybrid(Classifier):
     se: bool = False
     se_ratio: int = 16
     projection: int = 0
+    fusion: str = "concatenated"
     head_kind: str = "linear"
     hidden: int = 256
     dropout: float = 0.5
@@ -66,6 +100,12 @@ class Hybrid(Classifier):
         if not self.backbones or len(set(self.backbones)) < len(self.backbones) or "hybrid" in self.backbones:
             raise ConfigError(
                 f"config.model.backbones is {tuple(self.backbones)}: give one or more names of models, each once."
+            )
+        choose("fusion (config.model.fusion)", self.fusion, FUSIONS)
+        if self.fusion != "concatenated" and (not self.projection or len(self.backbones) < 2):
+            raise ConfigError(
+                f"config.model.fusion is {self.fusion!r}, of {len(self.backbones)} backbones and a projection of "
+                f"{self.projection}: it needs two backbones or more, and config.model.projection, their common width."
             )
         super().__post_init__()
 
@@ -84,6 +124,10 @@ class Hybrid(Classifier):
             self.projections = [
                 nn.Dense(self.projection, dtype=self.dtype, name=f"projection_{name}") for name in self.backbones
             ]
+        if self.fusion == "adaptive":
+            self.fuse = AdaptiveFusion(dtype=self.dtype)
+        elif self.fusion == "attention":
+            self.fuse = AttentionFusion(dtype=self.dtype)
         self.top = Head(self.num_classes, self.head_kind, self.hidden, self.dropout, dtype=self.dtype)
 
     def features(self, x, *, train: bool = False):
@@ -97,7 +141,7 @@ class Hybrid(Classifier):
         pooled = [getattr(self, name).pool(each) for name, each in zip(self.backbones, maps, strict=True)]
         if self.projection:
             pooled = [dense(each) for dense, each in zip(self.projections, pooled, strict=True)]
-        return jnp.concatenate(pooled, -1)
+        return jnp.concatenate(pooled, -1) if self.fusion == "concatenated" else self.fuse(pooled)
 
     def head(self, x, *, train: bool = False):
         return self.top(x, train=train)

@@ -21,12 +21,12 @@ from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.pretrained import download, formats, packages, runs, safetensors_format
 from imgcls_jax.pretrained.catalog import CATALOG, KEY_MAPS, Weights, key_map
 from imgcls_jax.pretrained.port import Variables, file_shape, port
-from imgcls_jax.run_folder import CONFIG, RunFolder
+from imgcls_jax.run_folder import CONFIG, RunFolder, training_command
 
 __all__ = [
     *("CATALOG", "KEY_MAPS", "Weights"),
-    *("check_model", "describe", "fetch", "fit", "initialize", "key_map", "load", "named", "preprocessing", "read"),
-    "resolve",
+    *("check_model", "describe", "fetch", "fit", "initialize", "key_map", "load", "missing", "named"),
+    *("preprocessing", "read", "resolve"),
 ]
 
 log = logging.getLogger(__name__)
@@ -104,6 +104,20 @@ def describe(config: ConfigDict) -> dict[str, dict[str, str]]:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         files[model] = {"file": path.name, "sha256": digest}
     return files
+
+
+def missing(config: ConfigDict) -> list[str]:
+    """What `config.model.pretrained` names and is not here: names of the catalogue, which can be fetched, and paths."""
+    return [source for source in parts(config.model).values() if not _is_here(source, config.pretrained.cache)]
+
+
+def _is_here(source: str, cache: str) -> bool:
+    weights = named(source)
+    if weights is None:
+        return os.path.exists(Path(source).expanduser())
+    if weights.package:
+        return packages.status(weights) == "in package"
+    return download.cached_path(weights, cache).exists()
 
 
 def initialize(
@@ -277,6 +291,6 @@ def _path(source: str | os.PathLike) -> Path:
     near = difflib.get_close_matches(str(source), CATALOG, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ConfigError(
-        f"There are no weights {str(source)!r}: neither a file, nor a run folder, nor a name in the catalogue.{hint} "
-        f"Names: {', '.join(CATALOG)}."
+        f"There are no weights {str(source)!r}: neither a file, nor a run folder, nor a name in the catalogue.{hint}"
+        f"{training_command(path)} Names: {', '.join(CATALOG)}."
     )

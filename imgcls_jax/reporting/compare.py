@@ -11,7 +11,7 @@ import numpy as np
 from imgcls_jax import backend
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation import cost, paired
-from imgcls_jax.evaluation.scores import train_test_gap
+from imgcls_jax.evaluation.scores import confusion_changes, train_test_gap
 from imgcls_jax.reporting import page
 from imgcls_jax.reporting.plain_tables import csv_table, escape, latex_table, markdown_table
 from imgcls_jax.run_folder import WHERE, RunFolder, differing, flat_options, write_atomically
@@ -82,6 +82,27 @@ def pairs(groups: Groups) -> list[str]:
     ]
 
 
+def confusions(groups: Groups) -> str:
+    """A section on how the confusions of two systems differ on one test set, in Markdown; "" of other numbers."""
+    prints = {run.data["splits"]["test"]["fingerprint"] for _, _, runs in groups for run in runs}
+    if len(groups) != 2 or len(prints) != 1:
+        return ""
+    (first, _, before), (second, _, after) = groups
+    means = [np.mean([run.test["confusion"] for run in runs], axis=0) for runs in (before, after)]
+    changes = confusion_changes(*means, before[0].data["class_names"])
+    head = ("True class", "Taken for", first, second, "Difference")
+    lines = [
+        (change["true"], change["predicted"], *(f"{change[key]:g}" for key in ("before", "after")), _difference(change))
+        for change in changes
+    ]
+    table = markdown_table(head, lines, figures=range(2, 5))
+    return f"\n## Confusions that changed most, in test images\n\n{table}"
+
+
+def _difference(change: Mapping[str, float]) -> str:
+    return f"{change['after'] - change['before']:+g}"
+
+
 def margin(values: Sequence[float], *, confidence: float = 0.95) -> float | None:
     """Half the Student t interval of the values' mean; None for fewer than two values."""
     from scipy import stats
@@ -136,6 +157,7 @@ def write(groups: Groups, folder: Path, *, title: str, meter: Callable[[RunFolde
     for name, (_, figure) in pictures.items():
         plots.save(figure, folder / name)
     shown = "".join(f"\n![{words}]({name})\n" for name, (words, _) in pictures.items())
+    shown = f"{confusions(groups)}{shown}"
     text = f"# {escape(title)}\n\n{markdown(rows)}\n{_note(rows, paired=bool(points))}\n\n{points}{shown}"
     write_atomically(folder / "table.csv", csv(rows).encode())
     write_atomically(folder / "table.tex", latex(rows).encode())

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HEAD = ["Member", "Weight", "Accuracy, %", "Loss", "Parameters", "Ensemble better by", "p"]
+SOFT_VOTING = "soft voting of the same members"
 MOST_SHOWN = 24  # images on which the members disagree
 SIDE = 96  # pixels on the page that an image's longer side takes, about
 
@@ -62,9 +63,10 @@ def sentences(found: Mapping[str, Any], *, form: Callable[[str], str] = str) -> 
         f"loss {scores['loss']:.4f}, on {scores['examples']:,} images; at least one member is right on "
         f"{page.percent(found['oracle'])}."
     )
-    names = [form(_name(member["run"])) for member in members]
-    compared = zip(names, members, strict=True)
-    return [first, *(paired.sentence("the ensemble", name, member["against"]) for name, member in compared)]
+    others = [(form(_name(member["run"])), member["against"]) for member in members]
+    if soft := found.get("soft_voting"):
+        others.insert(0, (SOFT_VOTING, soft["against"]))
+    return [first, *(paired.sentence("the ensemble", name, against) for name, against in others)]
 
 
 def plot(found: Mapping[str, Any]) -> "Figure":
@@ -111,14 +113,21 @@ def plot(found: Mapping[str, Any]) -> "Figure":
 def _cells(found: Mapping[str, Any]) -> list[list[str]]:
     rows = []
     for number, member in enumerate(found["members"], 1):
-        against = member["against"]
-        gain = f"{100 * against['difference']:+.2f} [{100 * against['low']:+.2f}, {100 * against['high']:+.2f}]"
         name, weight = f"{number} {_name(member['run'])}", f"{member['weight']:.3g}"
-        figures = (f"{100 * member['accuracy']:.2f}", f"{member['loss']:.4f}", f"{member['parameters']:,}")
-        rows.append([name, weight, *figures, Markdown(gain), Markdown(paired.p_value(against["p"]))])
+        rows.append([name, weight, *_figures(member, f"{member['parameters']:,}")])
+    if soft := found.get("soft_voting"):
+        rows.append([SOFT_VOTING, "equal", *_figures(soft, "")])
     scores, parameters = found["test"], sum(member["parameters"] for member in found["members"] if member["weight"])
     last = ["ensemble", "", f"{100 * scores['accuracy']:.2f}", f"{scores['loss']:.4f}", f"{parameters:,}", "", ""]
     return [*rows, last]
+
+
+def _figures(system: Mapping[str, Any], parameters: str) -> list[str]:
+    """Accuracy, loss and parameters, and how much better the ensemble is."""
+    against = system["against"]
+    gain = f"{100 * against['difference']:+.2f} [{100 * against['low']:+.2f}, {100 * against['high']:+.2f}]"
+    figures = [f"{100 * system['accuracy']:.2f}", f"{system['loss']:.4f}", parameters]
+    return [*figures, Markdown(gain), Markdown(paired.p_value(against["p"]))]
 
 
 def _disagreements(run: RunFolder, found: Mapping[str, Any], members: Sequence[RunFolder], test: Dataset) -> Markup:

@@ -8,7 +8,8 @@ from markupsafe import Markup
 
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import choose
-from imgcls_jax.evaluation.gradcam import GROUPS, RIGHT, WRONG
+from imgcls_jax.evaluation import paired
+from imgcls_jax.evaluation.gradcam import GROUPS, HELD, RIGHT, WRONG
 from imgcls_jax.reporting import page
 from imgcls_jax.run_folder import EXPLANATION, RunFolder
 
@@ -50,7 +51,55 @@ def sentence(found: Mapping[str, Any]) -> str:
         f"{method}. Shown are the most confident, the middle and the least confident of the right "
         "and the wrong predictions on the test set: each image beside the map for the class predicted, with its "
         "confidence, and wrong ones beside that for the true class as well. Every map is on a scale of its own."
+        f"{_compactness_words(found)}"
     )
+
+
+def _compactness_words(found: Mapping[str, Any]) -> str:
+    """Runs of versions that did not measure it have none."""
+    if not (measured := found.get("compactness")):
+        return ""
+    interval = _percents(measured["mean"], measured["low"], measured["high"])
+    return f" {HELD:.0%} of a map's sum is in {interval} of the image, over {measured['images']} test images."
+
+
+def compactness(shares: np.ndarray) -> dict[str, float]:
+    """Mean and 95 % interval of `gradcam.compactness`, ready for JSON."""
+    mean, low, high = paired.mean_interval(shares)
+    return {"images": len(shares), "mean": mean, "low": low, "high": high}
+
+
+def compactness_sentence(name: str, shares: np.ndarray) -> str:
+    return (
+        f"{HELD:.0%} of a map's sum is in {_percents(*paired.mean_interval(shares))} of the image: {name}, mean and "
+        f"95 % interval over {len(shares)} test images."
+    )
+
+
+def difference_sentence(name: str, shares: np.ndarray, other: str, others: np.ndarray) -> str:
+    """How much less of the same images one run's maps take than another's."""
+    mean, low, high = paired.mean_interval(shares - others)
+    if low <= 0 <= high:
+        verdict = "no difference is shown"
+    else:
+        verdict = f"those of {name if high < 0 else other} are more compact"
+    return f"Maps of {name} less those of {other}, on the same images: {_percents(mean, low, high, '+')}: {verdict}."
+
+
+class Compared:
+    """The maps of several runs, each against those of the first run on the same test images."""
+
+    def __init__(self):
+        self._first: dict[str, tuple[str, np.ndarray]] = {}  # run and its shares, by the test set's fingerprint
+
+    def sentences(self, name: str, test: Dataset, shares: np.ndarray) -> list[str]:
+        first, others = self._first.setdefault(test.fingerprint, (name, shares))
+        found = [compactness_sentence(name, shares)]
+        return found if others is shares else [*found, difference_sentence(name, shares, first, others)]
+
+
+def _percents(mean: float, low: float, high: float, sign: str = "") -> str:
+    return f"{100 * mean:{sign}.1f} % [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
 
 
 def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:

@@ -182,9 +182,21 @@ def _summary(folder: Path, systems: Systems, rows: Rows) -> str:
     )
 
 
+def between(readme: Path) -> str:
+    """The table that stands in the project's README."""
+    return _around(readme)[1]
+
+
 def _write_between(readme: Path, table: str) -> None:
+    before, _, after = _around(readme)
+    write_atomically(readme, f"{before}{BEGIN}\n{table}\n{END}{after}".encode())
+
+
+def _around(readme: Path) -> tuple[str, str, str]:
+    """What is before the table, the table, and what is after it."""
     text = readme.read_text()
     if BEGIN not in text or END not in text:
         raise RunError(f"{readme} has no place for the table: the lines {BEGIN.strip()!r} and {END.strip()!r}.")
     before, rest = text.split(BEGIN)
-    write_atomically(readme, f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}".encode())
+    table, after = rest.split(END)
+    return before, table, after

@@ -55,7 +55,9 @@ class _Training:
         self.progress = Progress(**begun["progress"])
         self.state = steps.replicate(self.phase.state.with_leaves(begun["leaves"]), to_donate=True)
         self._begin()
-        self.recorder = recorder.Recorder(run, history=self.progress.history)
+        total = sum(phase.config.train.epochs * phase.steps_per_epoch for phase in self.phases)
+        done = {"history": self.progress.history, "step": self._step()}
+        self.recorder = recorder.Recorder(run, **done, total_steps=total)
 
     def _beginning(self, run: RunFolder) -> tuple[TrainState, Progress]:
         """The state to start from, and what was done up to there."""
@@ -139,6 +141,7 @@ class _Training:
             self.state, stacked = self.phase.train(self.state, *feed.take(count))
             losses, correct = steps.per_step(stacked, count)
             self._check_finite(losses)
+            self.recorder.steps(self._step(), losses, correct / size)
             progress.step_in_epoch += count
             for loss in losses:  # one by one: the sum's rounding must not depend on how many steps a dispatch has
                 progress.loss_sum += float(loss) * size

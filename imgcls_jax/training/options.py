@@ -167,6 +167,7 @@ OPTIONS = {
     "data.path": Text(optional=True),
     "data.validation": Portion(0, open="low"),
     "data.train": Portion(0),
+    "data.drawn": Whole(0, 100_000),
     "data.test": Portion(0),
     "data.split_seed": SEED,
     "data.image_size": Whole(0, 10_000),
@@ -241,7 +242,7 @@ SECTIONS = ("model", "objective", "adapt.phases")  # which have further options
 # What the config of a finished run may lack: nothing but training asks for it, or it came with a later version.
 DISPENSABLE = (
     *("adapt.feature", "adapt.last_layers", "pretrained.", "optimizer.", "schedule."),
-    *("data.train", "data.device_budget", "model.max_parameters", "model.pretrained"),
+    *("data.train", "data.drawn", "data.device_budget", "model.max_parameters", "model.pretrained"),
     *("train.average", "train.cpu_devices", "train.views", "train.winograd"),
 )
 

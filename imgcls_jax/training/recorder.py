@@ -12,27 +12,52 @@ import numpy as np
 from tqdm import tqdm
 
 from imgcls_jax import processes
+from imgcls_jax.errors import RunError
 from imgcls_jax.foreign import open_image, open_to_append
-from imgcls_jax.run_folder import METRICS, TENSORBOARD, RunFolder, flat_options
+from imgcls_jax.run_folder import METRICS, STEPS, TENSORBOARD, RunFolder, flat_options
 
 log = logging.getLogger(__name__)
 
 PICTURES = ("samples.png", "confusion.png")  # of the run folder, for TensorBoard
+MOST_POINTS = 2000  # of a curve by training steps
 Plain = bool | int | float | str  # what TensorBoard takes as a hyperparameter
 
 
 class Recorder:
     """Records a run's epochs: their lines are added to `history`, metrics.jsonl and TensorBoard's files.
 
-    A resumed run starts from the `history` of its checkpoint, and the files are written anew from it, whatever they
-    held: no step stands there twice. CLU, and with it TensorFlow, is imported by the first line written.
+    Between them steps.jsonl and TensorBoard get loss and accuracy of single training steps, of at most MOST_POINTS of
+    the `total_steps` that the run may have. A resumed run starts from the `history` and the `step` of its checkpoint,
+    and the files are written again from what was up to there, whatever they held: no step is in them twice. CLU, and
+    with it TensorFlow, is imported by the first line written.
     """
 
-    def __init__(self, run: RunFolder, *, history: list[dict[str, Any]]):
+    def __init__(self, run: RunFolder, *, history: list[dict[str, Any]], step: int, total_steps: int):
         self._run = run
         self.history = history
         run.write_history(self.history)
+        self._points = _points(run, step) if processes.first() else []
+        run.write_history(self._points, name=STEPS)
+        self._every = max(-(-total_steps // MOST_POINTS), 1)
         self._tensorboard = None
+
+    def steps(self, step: int, losses: np.ndarray, accuracies: np.ndarray) -> None:
+        """Records a dispatch: the figures of its steps, of which `step` is the last."""
+        if not processes.first():
+            return
+        numbers = range(step - len(losses) + 1, step + 1)
+        points = [
+            {"step": number, "loss": float(loss), "accuracy": float(accuracy)}
+            for number, loss, accuracy in zip(numbers, losses, accuracies, strict=True)
+            if number % self._every == 0
+        ]
+        if points:
+            self._points += points
+            self._append(STEPS, points)
+
+    def _append(self, name: str, lines: list[dict[str, Any]]) -> None:
+        with open_to_append(self._run.path / name) as file:
+            file.writelines((json.dumps(line) + "\n").encode() for line in lines)
 
     def epoch(self, line: dict[str, Any]) -> None:
         """Adds an epoch's line."""
@@ -40,9 +65,8 @@ class Recorder:
         self.history.append(line)
         if not tensorboard:
             return
-        with open_to_append(self._run.path / METRICS) as file:
-            file.write((json.dumps(line) + "\n").encode())
-        _write_line(tensorboard, line)
+        self._append(METRICS, [line])
+        self._write(line)
         tensorboard.flush()
 
     def results(self, test: dict[str, Any]) -> None:
@@ -62,17 +86,36 @@ class Recorder:
             self._tensorboard.write_hparams(
                 {key: value if isinstance(value, Plain) else str(value) for key, value in flat_options(config).items()}
             )
+            self._shown = 0  # of the points
             for line in self.history:
-                _write_line(self._tensorboard, line)
+                self._write(line)
         return self._tensorboard
+
+    def _write(self, line: dict[str, Any]) -> None:
+        """An epoch's line, after the points of its steps, so that steps never go backwards."""
+        self._write_points(line["step"])
+        figures = {key: figure for key, figure in line.items() if key not in ("step", "epoch")}
+        self._tensorboard.write_scalars(line["step"], figures)
+
+    def _write_points(self, step: int) -> None:
+        while self._shown < len(self._points) and self._points[self._shown]["step"] <= step:
+            point = self._points[self._shown]
+            figures = {f"iteration/{key}": point[key] for key in ("loss", "accuracy")}
+            self._tensorboard.write_scalars(point["step"], figures)
+            self._shown += 1
 
     def close(self) -> None:
         if self._tensorboard is not None:
             self._tensorboard.close()
 
 
-def _write_line(tensorboard, line: dict[str, Any]) -> None:
-    tensorboard.write_scalars(line["step"], {key: line[key] for key in line if key not in ("step", "epoch")})
+def _points(run: RunFolder, step: int) -> list[dict[str, Any]]:
+    """The lines of steps.jsonl up to a step. They are for curves alone: where they are damaged training goes on."""
+    try:
+        return [point for point in run.steps if point["step"] <= step]
+    except RunError as error:
+        log.warning("%s The curves by steps begin at step %d.", error, step)
+        return []
 
 
 def _summary_writer(folder: Path):
@@ -87,7 +130,9 @@ def _summary_writer(folder: Path):
 
 def write_results(run: RunFolder) -> None:
     """Writes a tested run's TensorBoard files anew, with its test figures; so does a second call after a kill."""
-    recorder = Recorder(run, history=run.history)
+    history = run.history
+    last = history[-1]["step"]
+    recorder = Recorder(run, history=history, step=last, total_steps=last)
     recorder.results(run.test)
     recorder.close()
 

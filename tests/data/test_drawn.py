@@ -3,10 +3,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from imgcls_jax.data import drawn
+from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.image_files import Reader, as_mnist, border, find
+from imgcls_jax.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,3 +55,26 @@ def test_the_command_writes_class_folders_that_can_be_read(tmp_path):
         assert image.size == (8, 8)
     refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert refused.returncode == 1 and "imgcls_jax.data.drawn FOLDER" in refused.stderr
+
+
+def digits_of(shape=(28, 28, 1), names=tuple("0123456789")):
+    images = np.random.default_rng(0).integers(0, 60, (30, *shape), dtype=np.uint8)
+    return Dataset(images, np.arange(30, dtype=np.int32) % len(names), names)
+
+
+def test_drawn_digits_are_added_behind_the_training_images():
+    own = digits_of()
+    more, again, other = (drawn.with_drawn(own, 3, seed=seed) for seed in (0, 0, 1))
+    assert more.fingerprint == again.fingerprint != other.fingerprint
+    np.testing.assert_array_equal(more.images[:30], own.images)
+    assert more.labels.dtype == np.int32 and np.bincount(more.labels[30:]).tolist() == [3] * 10
+    assert more.images.dtype == np.uint8 and more.images.shape == (60, 28, 28, 1)
+    assert all(image.max() > 200 and border(image[..., 0]) < 30 for image in more.images[30:])
+
+
+@pytest.mark.parametrize("other", [{"shape": (8, 8, 1)}, {"shape": (28, 28, 3)}, {"names": ("one", "other")}])
+def test_drawn_digits_go_with_mnist_alone(other):
+    with pytest.raises(
+        ConfigError, match=r"config\.data\.drawn is 2, but the images are .*28x28 of the classes 0 to 9"
+    ):
+        drawn.with_drawn(digits_of(**other), 2, seed=0)

@@ -118,6 +118,8 @@ def test_the_training_set_alone_is_limited(tmp_path):
     assert few.validation.fingerprint == whole.validation.fingerprint and few.test.fingerprint == whole.test.fingerprint
     pixels = {image.tobytes() for image in whole.train.images}
     assert all(image.tobytes() in pixels for image in few.train.images)
+    every = data.load(config_of(tmp_path, "digits", train=len(whole.train)))  # exactly what is left: all of it
+    assert every.train.fingerprint == whole.train.fingerprint
     with pytest.raises(ConfigError, match="config.data.train is 1e"):
         data.load(config_of(tmp_path, "digits", train=10**6))
 

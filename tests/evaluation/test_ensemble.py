@@ -1,6 +1,7 @@
-"""Soft voting: weights on made-up members, and an ensemble that a config trains and that votes on images."""
+"""Ensembles: weights on made-up members, and an ensemble that a config trains and that votes on images."""
 
 import itertools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ from ml_collections import ConfigDict
 from configs import base
 from imgcls_jax import commands, data, studies
 from imgcls_jax.errors import ConfigError, RunError
-from imgcls_jax.evaluation import classifiers, ensemble
+from imgcls_jax.evaluation import classifiers, ensemble, paired
 from imgcls_jax.evaluation.calibration import negative_log_likelihood
+from imgcls_jax.evaluation.combination import STRENGTH, Combination, stacked
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.evaluation.scores import softmax
 from imgcls_jax.run_folder import RunFolder
@@ -46,6 +48,36 @@ def test_greedy_selection_leaves_out_who_does_not_help():
     chosen = ensemble.combine(probabilities, weights[:3]).argmax(-1)
     best = max((each.argmax(-1) == labels).mean() for each in probabilities)
     assert (chosen == labels).mean() >= best
+
+
+def test_voting_by_confidence_by_hand():
+    members = np.array([[[0.9, 0.1], [0.5, 0.5]], [[0.4, 0.6], [0.2, 0.8]]])
+    voted = Combination(np.array([0.5, 0.5]), by_confidence=True)(members)
+    first = (0.9 * np.array([0.9, 0.1]) + 0.6 * np.array([0.4, 0.6])) / 1.5
+    second = (0.5 * np.array([0.5, 0.5]) + 0.8 * np.array([0.2, 0.8])) / 1.3
+    np.testing.assert_allclose(voted, [first, second])
+
+
+def test_stacking_is_the_likeliest_layer_and_learns_what_weights_cannot():
+    probabilities, labels = members(examples=1000)
+    probabilities[0] = np.roll(probabilities[2], 1, axis=-1)  # a member that takes every class for the next one
+    layer = stacked(probabilities, labels)
+    likely = negative_log_likelihood(layer(probabilities), labels)
+    assert likely < negative_log_likelihood(
+        ensemble.combine(probabilities, ensemble.fitted(probabilities, labels)), labels
+    )
+    pull = STRENGTH * ((layer.kernel - np.eye(4) / 3) ** 2).sum() / 2
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        other = Combination(
+            layer.weights,
+            kernel=layer.kernel + 0.05 * random.normal(size=layer.kernel.shape),
+            bias=layer.bias + 0.05 * random.normal(size=4),
+        )
+        pulled = STRENGTH * ((other.kernel - np.eye(4) / 3) ** 2).sum() / 2
+        assert likely + pull < negative_log_likelihood(other(probabilities), labels) + pulled
+    kept = Combination.from_json(layer.weights, json.loads(json.dumps(layer.to_json())))
+    np.testing.assert_allclose(kept(probabilities), layer(probabilities))
 
 
 def tiny(name, seed):
@@ -99,6 +131,22 @@ def test_it_is_published(voted):
     assert {"ensemble.json", "ensemble.md", "ensemble.png", "report.html", "predictions.npz"} <= kept
 
 
+@pytest.mark.parametrize("rule", ["confidence", "stacked"])
+def test_other_rules_are_compared_with_soft_voting_and_classify_images(voted, rule):
+    commands.ensemble(["runs/one", "runs/other"], weights=rule, workdir=f"runs/{rule}")
+    run, labels = RunFolder(f"runs/{rule}"), voted.predictions[1]
+    found = run.read_json("ensemble.json")
+    soft = np.mean([RunFolder(name).predictions[0] for name in ("runs/one", "runs/other")], 0).argmax(-1) == labels
+    right = run.predictions[0].argmax(-1) == labels
+    assert found["soft_voting"]["accuracy"] == pytest.approx(soft.mean())
+    assert found["soft_voting"]["against"] == paired.compare(right, soft)
+    images = data.load(RunFolder("runs/one").config.data).test.images[:50]
+    np.testing.assert_allclose(classifiers.load(run.path).probabilities(images), run.predictions[0][:50], atol=1e-4)
+    table = (run.path / "ensemble.md").read_text()
+    assert "| soft voting of the same members | equal |" in table
+    assert "Between the ensemble and soft voting" in table or "and soft voting of the same members no" in table
+
+
 @pytest.mark.parametrize("rule", ["equal", "fitted", "greedy"])
 def test_every_rule_gives_shares(voted, rule):
     weights = ensemble.weigh(rule, [RunFolder("runs/one"), RunFolder("runs/other")])
@@ -107,7 +155,9 @@ def test_every_rule_gives_shares(voted, rule):
 
 @pytest.mark.parametrize("rule", ["best", "1", "1,2,3", "0,0", "-1,2", "nan,1"])
 def test_bad_weights_are_refused(voted, rule):
-    with pytest.raises(ConfigError, match="equal, fitted, greedy, or a figure of 0 or more for each of the 2 members"):
+    with pytest.raises(
+        ConfigError, match="greedy, confidence, stacked, or a figure of 0 or more for each of the 2 members"
+    ):
         commands.ensemble(["runs/one", "runs/other"], weights=rule, workdir="runs/refused")
     assert not Path("runs/refused").exists()
 

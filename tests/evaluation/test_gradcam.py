@@ -314,3 +314,29 @@ def test_a_run_is_explained_from_its_folder(run):
     wrong = next(each for each in found["examples"] if each["label"] != each["prediction"])
     one = gradcam.maps(Predictor(run), test.images[[wrong["index"]]], np.array([wrong["label"]]), method="gradcam")
     np.testing.assert_allclose(one[0], maps[found["examples"].index(wrong), 1], rtol=1e-4, atol=1e-6)
+
+
+def test_the_smallest_share_that_holds_most_of_a_map():
+    maps = np.zeros((4, 2, 5), np.float32)
+    maps[0, 1, 2] = 3.0  # one of ten places holds all
+    maps[1] = 1.0  # eight of ten hold 0.8
+    maps[2, 0] = [8, 1, 0.5, 0.25, 0.25]
+    np.testing.assert_allclose(gradcam.smallest_shares(maps), [0.1, 0.8, 0.1, 1.0])
+
+
+def test_compactness_is_of_the_same_images_for_every_run(run, monkeypatch):
+    test = data.load(run.config.data).test
+    monkeypatch.setattr(gradcam, "MEASURED", 12)
+    seen = []
+    monkeypatch.setattr(
+        gradcam, "maps", lambda predictor, images, classes, method: seen.append((images, classes)) or MAPS
+    )
+    assert gradcam.compactness(run, test, method="gradcam") == pytest.approx([0.25] * 12)
+    gradcam.compactness(run, test, method="gradcam")
+    (images, classes), (again, _) = seen
+    np.testing.assert_array_equal(images, again)
+    places = [next(i for i, image in enumerate(test.images) if (image == each).all()) for each in images]
+    assert len(set(places)) == 12 and (run.predictions[0].argmax(-1)[places] == classes).all()
+
+
+MAPS = np.tile(np.array([[1.0, 0.0], [0.0, 0.0]]), (12, 1, 1))

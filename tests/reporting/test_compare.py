@@ -259,3 +259,21 @@ def test_of_many_systems_each_is_compared_with_the_best(runs):
     assert [sentence.replace(",", "").split()[1:4] for sentence in compare.pairs(groups)] == [
         ["s7", "and", f"s{n}"] for n in reversed(range(7))
     ]
+
+
+def test_confusions_that_changed_between_two_systems(runs, tmp_path):
+    """Means over each system's runs; a pair whose count is the same is left out."""
+    before = runs("one", 0.9, 0.9)
+    after = runs("other", 0.9)
+    matrices = {before[0]: [[8, 2, 0], [0, 9, 1], [0, 0, 10]], before[1]: [[6, 4, 0], [0, 9, 1], [0, 0, 10]]}
+    matrices |= {after[0]: [[9, 1, 0], [5, 4, 1], [0, 0, 10]]}
+    for run, confusion in matrices.items():
+        run.write_json(TEST, run.test | {"confusion": confusion})
+    compare.write([("one|1", {}, before), ("other", {}, after)], tmp_path / "table", title="Two")
+    section = (tmp_path / "table" / "table.md").read_text().split("## Confusions that changed most")[1]
+    cat, car = "<b>cat & dog</b>", "automobile"
+    rows = [line for line in section.splitlines() if line.startswith("| ")][2:]
+    assert rows == [f"| {cat} | {car} | 0 | 5 | +5 |", f"| {car} | {cat} | 3 | 1 | -2 |"]
+    assert r"| one\|1 | other | Difference |" in section
+    compare.write([("one", {}, before)], tmp_path / "alone", title="One")
+    assert "Confusions" not in (tmp_path / "alone" / "table.md").read_text()

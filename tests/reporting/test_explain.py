@@ -98,3 +98,25 @@ def test_the_page_and_what_is_published_have_it_once_it_is_there(make_dataset, m
     commands.publish([str(run.path)])
     for name in ("explain.json", "explain.png"):
         assert (tmp_path / "results" / run.name / name).read_bytes() == (run.path / name).read_bytes()
+
+
+def test_compactness_in_words(make_dataset):
+    """Shares of 200 images whose mean is known; the difference is paired."""
+    shares = np.linspace(0.1, 0.3, 200)
+    found = explain.compactness(shares)
+    assert found["images"] == 200 and found["mean"] == pytest.approx(0.2)
+    half = found["high"] - found["mean"]
+    assert half == pytest.approx(1.96 * shares.std() / np.sqrt(200), rel=0.15) and found["low"] < 0.2
+    assert "80% of a map's sum is in 20.0 %" in explain.compactness_sentence("one", shares)
+    closer = explain.difference_sentence("one", shares - 0.01, "other", shares)
+    assert "-1.0 % [-1.0, -1.0]: those of one are more compact." in closer
+    assert "those of other are more compact" in explain.difference_sentence("one", shares + 0.01, "other", shares)
+    alike = shares + np.tile([0.01, -0.01], 100)
+    assert "no difference is shown" in explain.difference_sentence("one", alike, "other", shares)
+    test, compared = make_dataset(9), explain.Compared()
+    assert len(compared.sentences("one", test, shares)) == 1
+    assert "less those of one, on the same images" in compared.sentences("other", test, shares + 0.01)[1]
+    assert len(compared.sentences("elsewhere", make_dataset(12), shares)) == 1
+    words = explain.sentence({"method": "gradcam", "compactness": found})
+    assert words.endswith("of the image, over 200 test images.") and "20.0 % [" in words
+    assert "of a map's sum" not in explain.sentence({"method": "gradcam"})

@@ -102,6 +102,12 @@ def test_interrupted_and_resumed_it_equals_the_uninterrupted_run(tmp_path, dispa
     resumed = train(config, tmp_path / "resumed")
     assert final_hashes(resumed) == final_hashes(whole)
     assert without_times(resumed.history) == without_times(whole.history)
+    assert resumed.steps == whole.steps and [point["step"] for point in whole.steps] == list(
+        range(1, whole.history[-1]["step"] + 1)
+    )
+    first = whole.steps[: whole.history[0]["step"]]
+    assert np.isclose(np.mean([point["loss"] for point in first]), whole.history[0]["train_loss"])
+    assert np.isclose(np.mean([point["accuracy"] for point in first]), whole.history[0]["train_accuracy"])
 
 
 def averaged_config(**changes):

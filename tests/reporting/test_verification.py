@@ -1,0 +1,110 @@
+"""Published figures: all of them follow from the predictions, and one that does not is named."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs import base
+from imgcls_jax import commands
+from imgcls_jax.errors import RunError
+from imgcls_jax.evaluation import calibration, predict
+from imgcls_jax.reporting import verification
+from imgcls_jax.run_folder import RunFolder
+
+ROOT = Path(__file__).parents[2]
+DATA = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+
+
+@pytest.fixture
+def published(tmp_path, make_run, make_dataset):
+    """Two finished runs of a study, and its table; their data are a file that is not here."""
+    from imgcls_jax.reporting import compare
+
+    test = make_dataset(40)
+    away = base.get_config().data.to_dict() | {"source": "npz", "name": "away", "path": str(tmp_path / "away.npz")}
+    runs = [make_run(test, name=f"study/a-seed{seed}", seed=seed, changes={"data": away}) for seed in (0, 1)]
+    for run in runs:
+        predict.write(run, run.predictions, run.predictions)
+        found = calibration.figures(*run.predictions)
+        kept = {"validation_accuracy": found["accuracy"], "validation_loss": found["nll"]}
+        change(run.path / "test.json", best_step=300, train_accuracy=run.history[2]["train_accuracy"], **kept)
+        calibration.write(run)
+    compare.write([("a", {}, runs)], tmp_path / "study", title="A study")
+    return tmp_path
+
+
+def change(file: Path, **figures):
+    file.write_text(json.dumps(json.loads(file.read_text()) | figures))
+
+
+def test_what_was_published_holds(published, tmp_path):
+    text = verification.verify(published, tmp_path / "README.md")
+    assert text.startswith("2 runs, 0 ensembles, 1 tables: ") and "none differs" in text
+    assert text.endswith("The labels of 0 runs are those of their data; away, of 2 runs, cannot be read here.")
+
+
+@pytest.mark.parametrize("key", ["accuracy", "loss", "validation_accuracy", "best_epoch"])
+def test_a_figure_that_differs_is_named(published, key):
+    file = published / "study" / "a-seed1" / "test.json"
+    figure = json.loads(file.read_text())[key]
+    change(file, **{key: figure + 1})
+    with pytest.raises(RunError, match=rf"a-seed1/test\.json {key}: {figure + 1} published, "):
+        verification.verify(published, Path("README.md"))
+
+
+def test_a_table_and_a_calibration_that_differ_are_named(published):
+    folder = published / "study"
+    change(folder / "a-seed0" / "calibration.json", temperature=9.5)
+    (folder / "table.csv").write_text((folder / "table.csv").read_text().replace("\na,2,", "\na,3,"))
+    with pytest.raises(RunError) as caught:
+        verification.verify(published, Path("README.md"))
+    assert "2 of " in str(caught.value)
+    assert "calibration.json temperature: 9.5 published" in str(caught.value)
+    assert "table.csv a seeds: 3.0 published, 2.0 now" in str(caught.value)
+
+
+def test_predictions_of_other_labels_are_named(published):
+    """The labels are those of another data set: predictions alone would not show it."""
+    run = RunFolder(published / "study" / "a-seed0")
+    with np.load(run.path / "predictions.npz") as arrays:
+        kept = dict(arrays)
+    kept["labels"] = np.roll(kept["labels"], 1)
+    np.savez(run.path / "predictions.npz", **kept)
+    with pytest.raises(RunError, match=r"a-seed0/test\.json"):
+        verification.verify(published, Path("README.md"))
+
+
+def test_an_ensemble_is_computed_from_its_members(published):
+    from imgcls_jax.evaluation import ensemble
+
+    members = [RunFolder(published / "study" / f"a-seed{seed}") for seed in (0, 1)]
+    voted, _, found = ensemble.vote(members, "equal")
+    for member, run in zip(found["members"], members, strict=True):
+        member["run"] = f"runs/study/{run.name}"
+    folder = RunFolder(published / "together")
+    folder.path.mkdir()
+    shutil.copy(members[0].path / "predictions.npz", folder.path)
+    folder.write_json("ensemble.json", found)
+    assert "1 ensembles" in verification.verify(published, Path("README.md"))
+    folder.write_json("ensemble.json", found | {"oracle": found["oracle"] + 0.01})
+    with pytest.raises(RunError, match=r"together/ensemble\.json oracle"):
+        verification.verify(published, Path("README.md"))
+
+
+def test_a_folder_without_runs_is_refused(tmp_path):
+    with pytest.raises(RunError, match="no published run"):
+        commands.reproduce([str(tmp_path)], verify=True)
+    with pytest.raises(RunError, match="Give one folder"):
+        commands.reproduce(["results", "runs"], verify=True)
+
+
+@pytest.mark.skipif(not (DATA / "cifar10").exists() or not (DATA / "mnist").exists(), reason="the data are not here")
+def test_every_published_figure_follows_from_predictions_and_labels(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    text = verification.verify(Path("results"), Path("README.md"))
+    runs = len(list(Path("results").rglob("test.json")))
+    assert text.startswith(f"{runs} runs") and f"The labels of {runs} runs are those of their data." in text
