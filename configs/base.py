@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     data.source = "tfds"  # digits | tfds | idx | cifar | csv | folder | npz: where and in what form the images lie
     data.name = "mnist"  # the data set's name: for tfds its TFDS name, otherwise only a label
     data.path = placeholder(str)  # folder or file of the data; for tfds its data folder ($TFDS_DATA_DIR if not given)
-    data.validation = 0.1  # share (below 1) or number of training images held out for validation, stratified
+    data.validation = 0.1  # share (below 1) or number of training images held out where there is no validation set
     data.train = 0  # share (below 1) or number of the training images left to train on, stratified; 0 takes all
     data.test = 0.2  # the same for the test set, where the source has none of its own
     data.split_seed = 0  # seed of these splits: kept apart from `seed`, so that runs of several seeds share them

@@ -59,7 +59,7 @@ def train(config: ConfigDict, workdir: Path) -> RunFolder:
     processes.check_same("data", splits.fingerprint, processes.from_first(lambda: splits.fingerprint))
     if begun and processes.first() and (run.path / DATA).exists():
         _check_data(run, splits)
-    log.info("%s", checks.summary(splits.report))
+    checks.tell(splits.report)
     with run.locked():
         _train(config, run, splits)
     return run
@@ -140,7 +140,7 @@ def show_data(config: ConfigDict, workdir: Path) -> None:
     config = checked(config)
     backend.configure()
     splits = data.load(config.data)
-    log.info("%s", checks.summary(splits.report))
+    checks.tell(splits.report)
     shown = preview.draw(config, splits.train)
     workdir.mkdir(parents=True, exist_ok=True)
     names = [splits.train.class_names[label] for label in splits.train.labels[shown.indices]]

@@ -56,6 +56,7 @@ TYPES = {int: COUNT, float: FIGURE, str: TEXT}
 
 _SCORES = {
     **{"accuracy": float, "loss": LOSS, "examples": int, "confusion": [[int]]},
+    "confusion_entries": {"true": [int], "predicted": [int], "count": [int]},
     "macro": {"precision": float, "recall": float, "f1": float},
     "per_class": [{"name": str, "precision": float, "recall": float, "f1": float, "support": int}],
     "confused_pairs": [{"true": str, "predicted": str, "count": int}],
@@ -82,7 +83,10 @@ KINDS: dict[str, Any] = {
         "model": {NEEDED: ("name",), "name": str},
     },
     "environment.json": {"command": str, "device": str, "platform": str, "device_count": int, "versions": {"*": str}},
-    "data.json": {"class_names": NAMES, "fingerprint": str, "splits": {"*": _SPLIT}},
+    "data.json": {
+        **{"class_names": NAMES, "fingerprint": str, "splits": {"*": _SPLIT}},
+        **{"warnings": [str], "origin": {"*": str}},
+    },
     "test.json": _SCORES | _SUMMARY,
     "metrics.jsonl": {
         **{"epoch": int, "step": int, "phase": int, "learning_rate": float, "seconds": float},
@@ -95,7 +99,7 @@ KINDS: dict[str, Any] = {
         "examples": [{"index": int, "label": int, "prediction": int, "confidence": float, "group": str}],
     },
     "calibration.json": {
-        **{"temperature": float, "as_trained": _CALIBRATED, "scaled": _CALIBRATED, "rejection": _CURVE},
+        **{"temperature": float, "p": float, "as_trained": _CALIBRATED, "scaled": _CALIBRATED, "rejection": _CURVE},
         "entropy": {},
     },
     "ensemble.json": {
@@ -172,6 +176,11 @@ def _wrong_test(content: Mapping[str, Any]) -> str:
     matrix, classes = content.get("confusion"), content.get("per_class")
     if matrix is not None and any(len(row) != len(matrix) for row in matrix):
         return "confusion should have as many columns as rows"
+    entries = content.get("confusion_entries", {})
+    if len({len(entries.get(key, ())) for key in ("true", "predicted", "count")}) > 1:
+        return "confusion_entries should have columns of one length"
+    if max([*entries.get("true", ()), *entries.get("predicted", ())], default=-1) >= len(classes or ()):
+        return "confusion_entries should name classes of per_class"
     if classes == [] or (matrix and classes and len(matrix) != len(classes)):
         return "per_class should have the classes of confusion"
     return ""
