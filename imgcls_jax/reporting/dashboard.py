@@ -1,6 +1,7 @@
 """One picture of a run: curves, classes, confusions and mistakes side by side. Imports matplotlib, as plots.py does."""
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.evaluation.scores import Confusion
 from imgcls_jax.reporting import plots
 from imgcls_jax.reporting.plots import BLUE, GREY, INK, ORANGE, RED
 
@@ -40,7 +42,7 @@ def draw(
     _curve(figure.add_subplot(upper[0]), "Loss", history, "loss", 1, best)
     _curve(figure.add_subplot(upper[1]), "Accuracy, %", history, "accuracy", 100, best)
     _classes(figure.add_subplot(classes[0]), scores["per_class"])
-    _confusion(figure.add_subplot(lower[0]), scores["confusion"], test.class_names)
+    _confusion(figure.add_subplot(lower[0]), Confusion.read(scores), test.class_names)
     _pairs(figure.add_subplot(lower[1]), scores["confused_pairs"])
     _mistakes(figure, lower[2], test, probabilities)
     return figure
@@ -66,7 +68,7 @@ def _curve(axes, title: str, history, key: str, scale: float, best: int) -> None
 
 
 def _classes(axes, per_class: Sequence[Mapping[str, Any]]) -> None:
-    rows = sorted(per_class, key=lambda row: row["f1"])[:MOST_CLASSES][::-1]
+    rows = sorted(filter(itemgetter("support"), per_class), key=itemgetter("f1"))[:MOST_CLASSES][::-1]
     values = [100 * row["f1"] for row in rows]
     axes.barh(range(len(rows)), values, color=BLUE, height=0.7)
     for y, value in enumerate(values):
@@ -80,26 +82,25 @@ def _classes(axes, per_class: Sequence[Mapping[str, Any]]) -> None:
     _title(axes, "F1 by class, %" if len(per_class) <= MOST_CLASSES else f"F1 of the {MOST_CLASSES} worst classes, %")
 
 
-def _confusion(axes, matrix, class_names: Sequence[str]) -> None:
-    counts = np.asarray(matrix)
-    colours, strength = plots.confusion_colours(counts)
+def _confusion(axes, found: Confusion, class_names: Sequence[str]) -> None:
+    shown = plots.shown_of_confusion(found, most=MOST_CLASSES, cut_to=MOST_CLASSES)
+    counts = found.matrix(shown)
+    colours, strength = plots.confusion_colours(counts, found.rows[shown])
     axes.imshow(colours, interpolation="nearest")
-    few = len(counts) <= MOST_CLASSES
-    if few:
-        for row, column in zip(*np.nonzero(counts), strict=True):
-            colour = "white" if strength[row, column, 0] > 0.55 else INK
-            text = {"fontsize": min(8, 120 / len(counts)), "color": colour}
-            axes.text(column, row, counts[row, column], ha="center", va="center", **text)
-        names = [plots.fit(name, 8.5, 62) for name in class_names]
-        axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor", fontsize=8.5)
-        axes.set_yticks(range(len(names)), names, fontsize=8.5)
-    else:
-        axes.set_xticks([])
-        axes.set_yticks([])
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        colour = "white" if strength[row, column, 0] > 0.55 else INK
+        text = {"fontsize": min(8, 120 / len(counts)), "color": colour}
+        axes.text(column, row, counts[row, column], ha="center", va="center", **text)
+    names = [plots.fit(class_names[k], 8.5, 62) for k in shown]
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor", fontsize=8.5)
+    axes.set_yticks(range(len(names)), names, fontsize=8.5)
     axes.set_anchor("N")
     axes.tick_params(length=0, labelcolor=INK)
     axes.spines[:].set_color(plots.RULE)
-    _title(axes, "Confusion: true rows, predicted columns")
+    cut = len(shown) < found.classes
+    _title(
+        axes, f"{len(shown)} most confused classes, true by rows" if cut else "Confusion: true rows, predicted columns"
+    )
 
 
 def _pairs(axes, pairs: Sequence[Mapping[str, Any]]) -> None:

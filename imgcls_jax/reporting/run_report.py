@@ -10,11 +10,12 @@ from markupsafe import Markup
 from imgcls_jax.data import checks
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import RunError
-from imgcls_jax.evaluation.scores import train_test_gap
+from imgcls_jax.evaluation.scores import Confusion, train_test_gap
 from imgcls_jax.reporting import calibration, explain, page, robustness, tables
 from imgcls_jax.run_folder import REPORT, RunFolder, write_atomically
 
 MOST_SAMPLES = 120  # sample images in all, and at most 8 of a class
+MOST_SAMPLED = 100  # classes with sample images
 MISTAKE_SIDE, SAMPLE_SIDE = 96, tables.SIDE  # pixels on the page that an image's longer side takes, about
 
 
@@ -39,11 +40,12 @@ def write(
     classes = len(train.class_names)
     samples = checks.sample_indices(train.labels, per_class=min(max(MOST_SAMPLES // classes, 1), 8))
     samples += [np.empty(0, np.int64)] * (classes - len(samples))
+    samples = samples[:MOST_SAMPLED]
     wrong = plots.most_confident_mistakes(probabilities, labels)
     figures = {
         "samples.png": plots.sample_grid(train, samples),
         "curves.png": plots.curves(history, scores["best_epoch"]),
-        "confusion.png": plots.confusion(scores["confusion"], test.class_names),
+        "confusion.png": plots.confusion(Confusion.read(scores), test.class_names),
         "mistakes.png": plots.mistakes(test, probabilities, wrong),
     }
     figures["dashboard.png"] = dashboard.draw(
@@ -133,12 +135,14 @@ def _data(report: Mapping[str, Any]) -> Markup:
     splits, names = report["splits"], report["class_names"]
     keys = dict.fromkeys(key for split in splits.values() for key in split if key != "class_counts")
     rows = [[page.words(key), *(_split_text(key, split.get(key, "")) for split in splits.values())] for key in keys]
-    counts = [
-        [name, *(page.text(split["class_counts"][k]) for split in splits.values())] for k, name in enumerate(names)
-    ]
-    rest = {key: value for key, value in report.items() if key not in ("splits", "class_names")}
+    fewest = np.argsort(next(iter(splits.values()))["class_counts"], kind="stable")[: tables.MOST_ROWS]
+    shown = np.arange(len(names)) if len(names) <= tables.MOST_ROWS else fewest
+    counts = [[names[k], *(page.text(split["class_counts"][k]) for split in splits.values())] for k in shown]
+    cut = tables.cut(len(shown), len(names), "fewest training images", "data.json")
+    rest = {key: value for key, value in report.items() if key not in ("splits", "class_names", "warnings")}
     head = ["", *splits]
-    return page.macros("run.html").data(page.table(head, rows), page.table(head, counts), page.facts(rest))
+    found = (page.table(head, rows), page.table(head, counts), page.facts(rest))
+    return page.macros("run.html").data(*found, warnings=report.get("warnings", ()), cut=cut)
 
 
 def _split_text(key: str, value: Any) -> str:
@@ -148,10 +152,12 @@ def _split_text(key: str, value: Any) -> str:
 
 
 def _samples(train: Dataset, indices: Sequence[np.ndarray]) -> Markup:
-    names = train.class_names
+    names = train.class_names[: len(indices)]
+    left = len(train.class_names) - len(names)
+    cut = f"Of the first {len(names)} classes; {left:,} more have none here." if left else ""
     descriptions = [[name] * len(row) for name, row in zip(names, indices, strict=True)]
     images = [train.images[row] for row in indices]
-    return page.macros("run.html").samples(page.image_rows(names, images, descriptions, side=SAMPLE_SIDE))
+    return page.macros("run.html").samples(page.image_rows(names, images, descriptions, side=SAMPLE_SIDE), cut)
 
 
 def _environment(environment: Mapping[str, Any]) -> Markup:
