@@ -188,11 +188,16 @@ class RunFolder:
                 probabilities, labels = arrays[f"{prefix}probabilities"], arrays[f"{prefix}labels"]
         except Exception as error:  # a damaged file can raise nearly anything
             raise run_files.damaged(file, error) from error
+        if probabilities.dtype.kind == "f" and not np.isfinite(probabilities).all():
+            raise RunError(
+                f"{file} has probabilities that are not finite: the training diverged, or the file is damaged. Train "
+                "again with a lower learning rate, under another --config.name."
+            )
         kinds = probabilities.dtype.kind, probabilities.ndim, labels.dtype.kind, labels.ndim
         fit = kinds == ("f", 2, "i", 1) and 0 < len(labels) == len(probabilities)
-        fit = fit and 0 <= labels.min() and labels.max() < probabilities.shape[1] and np.isfinite(probabilities).all()
+        fit = fit and 0 <= labels.min() and labels.max() < probabilities.shape[1]
         if not fit:
-            raise RunError(f"{file} is damaged: it should hold finite probabilities [N, K], and labels [N] below K.")
+            raise RunError(f"{file} is damaged: it should hold probabilities [N, K], and labels [N] below K.")
         return probabilities, labels
 
     def check_writable(self) -> None:

@@ -23,6 +23,10 @@ from imgcls_jax.training.state import Progress, TrainState, as_plain, as_trees, 
 
 log = logging.getLogger(__name__)
 
+REMEDY = (
+    "A lower --config.optimizer.learning_rate, --config.schedule.warmup_epochs=1 or --config.optimizer.clip_norm=1. "
+    "would be the first things to try."
+)
 SECONDS_PER_DISPATCH = 2.0  # about how long a signal waits at most, and the progress bar
 
 
@@ -30,7 +34,7 @@ def train(config: ConfigDict, run: RunFolder, data: Splits) -> None:
     """Trains the model of `config` on `data`, or goes on where the run in the folder stopped.
 
     Leaves checkpoints and metrics.jsonl. Raises Interrupted after SIGTERM or SIGINT, with everything saved, and
-    TrainingError where the loss is no longer finite.
+    TrainingError where the loss is no longer finite, or that on validation never was.
     """
     training = _Training(config, run, data)
     try:
@@ -110,6 +114,7 @@ class _Training:
         with catch_signals() as interrupt:
             while not self._over():
                 self._epoch(interrupt)
+        self._check_best()
 
     def _over(self) -> bool:
         """Whether the phase under way has ended; after another one begins at once, so has the training."""
@@ -163,7 +168,8 @@ class _Training:
         progress = self.progress
         loss, accuracy = self._validate()
         step, seen = self._step(), self.phase.steps_per_epoch * self.settings.batch_size
-        improved = self._decide(loss if self.settings.monitor == "loss" else -accuracy, step)
+        figure = loss if self.settings.monitor == "loss" else -accuracy
+        improved = self._decide(figure if math.isfinite(loss) else math.nan, step)
         line = {
             "epoch": progress.epoch,
             "step": step,
@@ -189,7 +195,10 @@ class _Training:
         self._save()
 
     def _decide(self, figure: float, step: int) -> bool:
-        """Counts the epoch, whose validation figure is the lower the better; returns whether it is the best so far."""
+        """Counts the epoch, whose validation figure is the lower the better; returns whether it is the best so far.
+
+        One that is not finite never is.
+        """
         progress = self.progress
         progress.epoch += 1
         progress.phase_epochs += 1
@@ -225,13 +234,36 @@ class _Training:
         bad = int(np.flatnonzero(~np.isfinite(losses))[0])
         step = self._step() - len(losses) + bad
         rate = self._rate(step)
-        last = self.progress.epoch
-        kept = f"its last good checkpoint is that of epoch {last}" if last else "it had saved no checkpoint yet"
+        last, best = self.progress.epoch, self.progress.best_epoch
+        kept = "it had saved no checkpoint yet"
+        if last:
+            kept = "no epoch before had a validation loss that was finite"
+        if best:
+            kept = f"its best checkpoint is that of epoch {best}"
         raise TrainingError(
             f"The loss is {losses[bad]} at step {step + 1} (epoch {last + 1}, learning rate {rate:.3g}): training "
-            f"stopped; {kept}. A lower --config.optimizer.learning_rate, --config.schedule.warmup_epochs=1 or "
-            "--config.optimizer.clip_norm=1. would be the first things to try."
+            f"stopped; {kept}. {REMEDY}"
         )
+
+    def _check_best(self) -> None:
+        """Says at the end which epochs' validation was not finite; raises TrainingError where no epoch's was."""
+        progress = self.progress
+        bad = [line["epoch"] for line in self.recorder.history if not math.isfinite(line["validation_loss"])]
+        if not progress.best_epoch:
+            raise TrainingError(
+                f"Training diverged: after none of its {progress.epoch} epochs was the validation loss finite, so that "
+                f"there is no best epoch and nothing to test. {REMEDY}"
+            )
+        if bad:
+            log.warning(
+                "After %d of %d epochs, the first of them epoch %d, the validation loss was not finite; the weights of "
+                "epoch %d are kept. %s",
+                len(bad),
+                progress.epoch,
+                bad[0],
+                progress.best_epoch,
+                REMEDY,
+            )
 
     def _rate(self, step: int) -> float:
         """The learning rate of a step of the phase under way."""
