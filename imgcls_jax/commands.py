@@ -199,7 +199,7 @@ def ensemble(folders: list[str], *, weights: str = "equal", workdir: str | Path 
     members, run = [RunFolder(folder) for folder in folders], RunFolder(workdir or "runs/ensemble")
     if (run.path / CONFIG).exists():
         raise RunError(f"{run.path} holds a run. Give the ensemble another --workdir.")
-    voted, validation, found = ensemble.vote(members, weights)
+    voted, validation, found = ensemble.vote(members, weights, run.path)
     _, splits = next(_runs_with_data(folders))
     run.path.mkdir(parents=True, exist_ok=True)
     predict.write(run, (voted, splits.test.labels), validation)

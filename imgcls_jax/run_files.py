@@ -106,7 +106,7 @@ KINDS: dict[str, Any] = {
         **{"rule": str, "test": _SCORES, "oracle": float, "disagreement": [[float]], "rejection": {"*": _CURVE}},
         "members": [
             {
-                **{"run": str, "weight": float, "accuracy": float, "loss": LOSS, "parameters": int},
+                **{"run": str, "fingerprint": str, "weight": float, "accuracy": float, "loss": LOSS, "parameters": int},
                 "against": {"difference": float, "low": float, "high": float, "p": float},
             }
         ],

@@ -1,6 +1,7 @@
 """Soft voting: weights on made-up members, and an ensemble that a config trains and that votes on images."""
 
 import itertools
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,38 @@ def test_it_is_published(voted):
     commands.publish(["runs/both"])
     kept = {path.name for path in Path("results/both").iterdir()}
     assert {"ensemble.json", "ensemble.md", "ensemble.png", "report.html", "predictions.npz"} <= kept
+
+
+def test_its_members_are_found_from_anywhere(voted, tmp_path, monkeypatch):
+    """Members are where they are from the ensemble; a run under a member's name is another run."""
+    home = Path.cwd()
+    images = np.zeros((3, 8, 8, 1), np.uint8)
+    expected = classifiers.load("runs/both").probabilities(images)
+    assert [member["run"] for member in voted.read_json("ensemble.json")["members"]] == ["../one", "../other"]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    (elsewhere / "runs").mkdir()
+    for name in ("one", "other"):  # taken by a path from the working directory, these would vote
+        shutil.copytree(home / "runs/one", elsewhere / "runs" / name)
+    np.testing.assert_array_equal(classifiers.load(home / "runs/both").probabilities(images), expected)
+    shutil.copytree(home / "runs", tmp_path / "moved")
+    np.testing.assert_array_equal(classifiers.load(tmp_path / "moved/both").probabilities(images), expected)
+    shutil.rmtree(tmp_path / "moved/other")
+    with pytest.raises(RunError, match="moved/other, a member of .*moved/both, is missing.*--mode ensemble"):
+        classifiers.load(tmp_path / "moved/both")
+    shutil.copytree(tmp_path / "moved/one", tmp_path / "moved/other")
+    with pytest.raises(RunError, match="moved/other is another run than the member of .*moved/both that voted"):
+        classifiers.load(tmp_path / "moved/both")
+
+
+def test_an_ensemble_of_an_older_version_says_what_to_do(voted, tmp_path):
+    found = voted.read_json("ensemble.json")
+    for member in found["members"]:
+        del member["fingerprint"]
+    RunFolder(tmp_path).write_json("ensemble.json", found)
+    with pytest.raises(RunError, match="older version, which did not keep where its members are: make .* again"):
+        classifiers.load(tmp_path)
 
 
 @pytest.mark.parametrize("rule", ["equal", "fitted", "greedy"])
