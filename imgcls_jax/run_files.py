@@ -16,7 +16,8 @@ from typing import Any
 from imgcls_jax.errors import RunError, printable
 
 MOST_BYTES = 2**28  # of a file: a thousand classes' is a twentieth of that
-LARGEST = 2**63  # what numbers stay below
+LARGEST = 2**63  # what whole numbers stay below
+LARGEST_FIGURE = 3.5e38  # what others stay below: options may be as large as float32 can
 LONGEST = 100_000  # characters of a text
 DEEPEST = 20  # levels of a file
 LARGEST_IMAGE = 2**26  # bytes
@@ -35,6 +36,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _is_finite(value: int | float) -> bool:
+    return abs(value) < (LARGEST_FIGURE if isinstance(value, float) else LARGEST)
+
+
 def _is_text(value: Any) -> bool:
     """Whether it is Unicode that can be written: JSON lets half of a pair of surrogates stand alone."""
     return isinstance(value, str) and len(value) <= LONGEST and not any("\ud800" <= c <= "\udfff" for c in value)
@@ -46,7 +51,7 @@ def _is_image(value: Any) -> bool:
 
 
 COUNT = Kind("a whole number from 0", lambda value: type(value) is int and 0 <= value < LARGEST)
-FIGURE = Kind("a finite number", lambda value: _is_number(value) and abs(value) < LARGEST)
+FIGURE = Kind("a finite number", lambda value: _is_number(value) and _is_finite(value))
 # Of a run that diverged it is not finite.
 LOSS = Kind("a number", lambda value: _is_number(value) and (isinstance(value, float) or abs(value) < LARGEST))
 TEXT = Kind("a text", _is_text)
@@ -230,6 +235,6 @@ def _odd(value: Any, at: str) -> str:
     """What is wrong with a value of which no more is known than where it is; "" where nothing is."""
     if isinstance(value, str):
         return "" if _is_text(value) else f"{at} is no text that can be written"
-    if isinstance(value, int | float) and not abs(value) < LARGEST:
+    if isinstance(value, int | float) and not _is_finite(value):
         return f"{at} should be a finite number"
     return ""

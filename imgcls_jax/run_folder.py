@@ -16,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from imgcls_jax import files, foreign, processes, run_files
-from imgcls_jax.errors import RunError, UserError
+from imgcls_jax.errors import RunError, UserError, is_utf8, printable
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"  # versions, device, commit, data fingerprint, command
@@ -202,6 +202,8 @@ class RunFolder:
 
     def check_writable(self) -> None:
         """Raises RunError where the folder can neither be written into nor made."""
+        if not is_utf8(str(self.path)):
+            raise RunError(f"{printable(self.path)} has a name that is not UTF-8. Give another --workdir.")
         there = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
         if not there.is_dir():
             raise RunError(f"{self.path} cannot be a run folder: {there} is a file. Give another --workdir.")

@@ -9,7 +9,7 @@ import numpy as np
 
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.lazy_images import Images, parts
-from imgcls_jax.errors import DataError
+from imgcls_jax.errors import DataError, is_utf8, printable
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +97,8 @@ def refuse(datasets: Mapping[str, Dataset]) -> None:
         _refuse_images(name, dataset.images)
         _refuse_labels(name, dataset)
     (first_name, first), *others = datasets.items()
+    for class_name in first.class_names:
+        refuse_name(class_name, "class")
     for name, dataset in others:
         if dataset.images.shape[1:] != first.images.shape[1:]:
             raise DataError(
@@ -109,6 +111,14 @@ def refuse(datasets: Mapping[str, Dataset]) -> None:
                 f"{first_name} split {len(first.class_names)} classes {_first(first.class_names)}. "
                 "All splits need the same class names in the same order."
             )
+
+
+def refuse_name(name: str, kind: str) -> None:
+    """Raises DataError for a name that is not Unicode, and could not be written into any file."""
+    if not is_utf8(name):
+        raise DataError(
+            f"The {kind} {printable(name)} has a name that is not UTF-8, and could not be shown. Rename it."
+        )
 
 
 def summary(report: dict) -> str:

@@ -75,6 +75,10 @@ def split_of(name: str) -> str | None:
 def tell_unused(where: Path, names: Sequence[str], why: str) -> None:
     """Says in a line what is there and is not used, if anything."""
     if names:
-        shown = ", ".join(names[:MOST_NAMED])
-        more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
-        log.warning("Not used of %s: %s%s (%s).", where, shown, more, why)
+        log.warning("Not used of %s: %s (%s).", where, listed(names), why)
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names in a line, as many as a line can take."""
+    more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from imgcls_jax.data.checks import shape_text
+from imgcls_jax.data.checks import refuse_name, shape_text
 from imgcls_jax.data.dataset import SPLIT_NAMES, Dataset, split_of, tell_unused
 from imgcls_jax.data.lazy_images import LazyImages
 from imgcls_jax.errors import DataError
-from imgcls_jax.foreign import open_image
+from imgcls_jax.foreign import is_image, open_image
 
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # integers and floats, which Pillow would clip to 8 bits
 GRAYSCALE_MODES = ("1", "L", "LA", "La", *DEEP_MODES)  # Pillow's names of grayscale, without and with alpha
@@ -55,6 +55,7 @@ def find_images(path: Path) -> Files:
 def _classes(folder: Path) -> dict[str, list[Path]]:
     classes = {}
     for subfolder in _visible(folder, folders=True):
+        refuse_name(str(subfolder), "class folder")
         inner = _visible(subfolder, folders=True)
         if inner:
             raise DataError(
@@ -63,6 +64,10 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
         classes[subfolder.name] = _visible(subfolder, folders=False)
         if not classes[subfolder.name]:
             raise DataError(f"The class folder {subfolder} is empty. Put images into it or remove it.")
+        if other := next((file for file in classes[subfolder.name] if not is_image(file)), None):
+            raise DataError(
+                f"{other} cannot be read as an image: neither its suffix nor its content is one's. Repair or remove it."
+            )
     loose = _names(_visible(folder, folders=False))
     if loose and not classes:
         raise DataError(

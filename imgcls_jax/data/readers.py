@@ -39,6 +39,10 @@ def find_idx(folder: Path) -> dict[str, tuple[Path, Path]]:
                 f"{folder} has no {' and no '.join(missing)} (with or without .gz). Copy it there, or name another "
                 "folder by --config.data.path."
             )
+    used = {file.name.removesuffix(".gz") for pair in found.values() for file in pair}
+    names = sorted(file.name for file in folder.iterdir() if "ubyte" in file.name)
+    rest = [name for name in names if name.removesuffix(".gz") not in used]
+    tell_unused(folder, rest, "the files of train and t10k are")
     return found
 
 

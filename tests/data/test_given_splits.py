@@ -11,7 +11,7 @@ from configs.base import get_config
 from imgcls_jax import data
 from imgcls_jax.data import checks, tfds_reader
 from imgcls_jax.data.folder import find_images
-from imgcls_jax.data.readers import find_csv, read_npz
+from imgcls_jax.data.readers import find_csv, find_idx, read_npz
 from imgcls_jax.errors import DataError
 from tests.data.test_tfds_reader import IMAGES, LABELS, write_prepared
 
@@ -130,6 +130,14 @@ def test_what_is_not_used_is_named_in_a_line(tmp_path, caplog):
     read_npz(tmp_path / "a.npz")
     assert f"Not used of {tmp_path / 'a.npz'}: extra_images, weights (" in caplog.text
     assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
+
+
+def test_idx_files_that_are_not_used_are_named(tmp_path, caplog):
+    for name in ("train-images-idx3", "train-labels-idx1", "extra-images-idx3"):
+        (tmp_path / f"{name}-ubyte").touch()
+    (tmp_path / "train-labels-idx1-ubyte.gz").touch()  # the same again
+    assert list(find_idx(tmp_path)) == ["train"]
+    assert f"Not used of {tmp_path}: extra-images-idx3-ubyte (" in caplog.text
 
 
 def test_two_sets_of_one_split_are_refused(tmp_path):
