@@ -134,7 +134,7 @@ def profile(config: ConfigDict, workdir: Path) -> None:
 def show_data(config: ConfigDict, workdir: Path) -> None:
     """Draws some training images as the model sees them, several draws of each, into `workdir`/show_data.png."""
     from imgcls_jax import data
-    from imgcls_jax.reporting import plots
+    from imgcls_jax.reporting import fonts, plots
     from imgcls_jax.training import preview
 
     config = checked(config)
@@ -143,7 +143,8 @@ def show_data(config: ConfigDict, workdir: Path) -> None:
     checks.tell(splits.report)
     shown = preview.draw(config, splits.train)
     workdir.mkdir(parents=True, exist_ok=True)
-    names = [splits.train.class_names[label] for label in splits.train.labels[shown.indices]]
+    class_names = fonts.legible(splits.train.class_names)
+    names = [class_names[label] for label in splits.train.labels[shown.indices]]
     plots.save(plots.batch(splits.train.images[shown.indices], shown.images, names), workdir / SHOWN)
     log.info("%s\n%s", shown.words, workdir / SHOWN)
 

@@ -4,6 +4,7 @@ Every function returns a `matplotlib.figure.Figure` made without pyplot, so noth
 """
 
 import bisect
+import dataclasses
 import functools
 import io
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ from PIL import Image
 
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.evaluation.scores import DENSE_CLASSES, Confusion
+from imgcls_jax.reporting import fonts
 from imgcls_jax.run_folder import write_atomically
 
 DPI = 110
@@ -303,8 +305,14 @@ class Canvas:
         return self._figure
 
 
+def pictured(dataset: Dataset) -> Dataset:
+    """The data set with its class names as pictures show them."""
+    return dataclasses.replace(dataset, class_names=tuple(fonts.legible(dataset.class_names)))
+
+
 def short(name: str, longest: int = 22) -> str:
-    """A name that fits, with matplotlib's math mode kept out of it."""
+    """A name that fits, with matplotlib's math mode kept out of it, and a mark for what no font has."""
+    name = fonts.drawable(name)
     name = name if len(name) <= longest else name[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
     return name.replace("$", r"\$")
 

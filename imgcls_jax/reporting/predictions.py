@@ -98,15 +98,15 @@ class Summary:
 
         What is wrong is red, and says the true class first.
         """
-        from imgcls_jax.reporting import plots
+        from imgcls_jax.reporting import fonts, plots
 
-        captions = []
+        names, captions = fonts.legible(self.class_names), []
         for prediction, label in self._shown:
             predicted = int(prediction.probabilities.argmax())
             wrong = label is not None and label != predicted
-            name, confidence = plots.short(self.class_names[predicted], 16), prediction.probabilities[predicted]
+            name, confidence = plots.short(names[predicted], 16), prediction.probabilities[predicted]
             if wrong:
-                name = f"{plots.short(self.class_names[label], 16)} \N{RIGHTWARDS ARROW} {name}"
+                name = f"{plots.short(names[label], 16)} \N{RIGHTWARDS ARROW} {name}"
             ink, grey = (plots.RED, plots.RED) if wrong else (plots.INK, plots.GREY)
             captions.append(((name, ink), (plots.percent(confidence), grey)))
         return plots.captioned([prediction.image for prediction, _ in self._shown], captions, side=84)

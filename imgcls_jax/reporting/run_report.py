@@ -1,5 +1,6 @@
 """The page of a run: one HTML file that holds everything it shows, and the figures as files beside it."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from imgcls_jax.reporting import calibration, explain, page, robustness, tables
 from imgcls_jax.run_folder import REPORT, RunFolder, write_atomically
 
 MOST_SAMPLES = 120  # sample images in all, and at most 8 of a class
+MOST_RENAMED = 50  # classes named whose names pictures cannot show
 MOST_SAMPLED = 100  # classes with sample images
 MISTAKE_SIDE, SAMPLE_SIDE = 96, tables.SIDE  # pixels on the page that an image's longer side takes, about
 
@@ -42,14 +44,15 @@ def write(
     samples += [np.empty(0, np.int64)] * (classes - len(samples))
     samples = samples[:MOST_SAMPLED]
     wrong = plots.most_confident_mistakes(probabilities, labels)
+    drawn = plots.pictured(test)
     figures = {
-        "samples.png": plots.sample_grid(train, samples),
+        "samples.png": plots.sample_grid(dataclasses.replace(train, class_names=drawn.class_names), samples),
         "curves.png": plots.curves(history, scores["best_epoch"]),
-        "confusion.png": plots.confusion(Confusion.read(scores), test.class_names),
-        "mistakes.png": plots.mistakes(test, probabilities, wrong),
+        "confusion.png": plots.confusion(Confusion.read(scores), drawn.class_names),
+        "mistakes.png": plots.mistakes(drawn, probabilities, wrong),
     }
     figures["dashboard.png"] = dashboard.draw(
-        run.name, _facts(run), history=history, scores=scores, test=test, probabilities=probabilities
+        run.name, _facts(run), history=history, scores=scores, test=drawn, probabilities=probabilities
     )
     for name, figure in figures.items():
         plots.save(figure, run.path / name)
@@ -61,7 +64,7 @@ def write(
             "Training", page.chart(run.path / "curves.png", "Loss, accuracy and learning rate against the epoch")
         )
         + page.section("Classes", tables.classes(scores, probabilities, test))
-        + page.section("Confusion matrix", page.macros("run.html").confusion(confusion))
+        + page.section("Confusion matrix", page.macros("run.html").confusion(confusion, _renamed(test, drawn)))
         + page.section("Misclassified images", _mistakes(test, probabilities, wrong))
         + explain.section(run)
         + calibration.section(run)
@@ -128,6 +131,13 @@ def _mistakes(test: Dataset, probabilities: np.ndarray, wrong: np.ndarray) -> Ma
     shown = f"all {total:,}" if len(wrong) == total else f"the {len(wrong)} most confident of {total:,}"
     tiles = page.tiles(test.images[wrong], descriptions, captions, side=MISTAKE_SIDE)
     return page.macros("run.html").mistakes(shown, f"{len(test):,}", tiles)
+
+
+def _renamed(test: Dataset, drawn: Dataset) -> str:
+    """Which classes the pictures show by their numbers, for want of a font; "" where none."""
+    pairs = zip(test.class_names, drawn.class_names, strict=True)
+    names = [f"{shown} is {name}" for name, shown in pairs if shown != name]
+    return f"For want of a font pictures show numbers: {', '.join(names[:MOST_RENAMED])}." if names else ""
 
 
 def _data(report: Mapping[str, Any]) -> Markup:
