@@ -14,19 +14,14 @@ from imgcls_jax import processes, trees
 from imgcls_jax.checkpoints import Checkpoints, shapes
 from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import epoch_batches
-from imgcls_jax.errors import TrainingError
 from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
-from imgcls_jax.training import features, recorder, setup, steps
+from imgcls_jax.training import divergence, features, recorder, setup, steps
 from imgcls_jax.training.interrupt import Interrupted, catch_signals
 from imgcls_jax.training.losses import cross_entropy
 from imgcls_jax.training.state import Progress, TrainState, as_plain, as_trees, from_leaves, from_trees
 
 log = logging.getLogger(__name__)
 
-REMEDY = (
-    "A lower --config.optimizer.learning_rate, --config.schedule.warmup_epochs=1 or --config.optimizer.clip_norm=1. "
-    "would be the first things to try."
-)
 SECONDS_PER_DISPATCH = 2.0  # about how long a signal waits at most, and the progress bar
 
 
@@ -114,7 +109,7 @@ class _Training:
         with catch_signals() as interrupt:
             while not self._over():
                 self._epoch(interrupt)
-        self._check_best()
+        divergence.check_end(self.progress, self.recorder.history)
 
     def _over(self) -> bool:
         """Whether the phase under way has ended; after another one begins at once, so has the training."""
@@ -234,36 +229,7 @@ class _Training:
         bad = int(np.flatnonzero(~np.isfinite(losses))[0])
         step = self._step() - len(losses) + bad
         rate = self._rate(step)
-        last, best = self.progress.epoch, self.progress.best_epoch
-        kept = "it had saved no checkpoint yet"
-        if last:
-            kept = "no epoch before had a validation loss that was finite"
-        if best:
-            kept = f"its best checkpoint is that of epoch {best}"
-        raise TrainingError(
-            f"The loss is {losses[bad]} at step {step + 1} (epoch {last + 1}, learning rate {rate:.3g}): training "
-            f"stopped; {kept}. {REMEDY}"
-        )
-
-    def _check_best(self) -> None:
-        """Says at the end which epochs' validation was not finite; raises TrainingError where no epoch's was."""
-        progress = self.progress
-        bad = [line["epoch"] for line in self.recorder.history if not math.isfinite(line["validation_loss"])]
-        if not progress.best_epoch:
-            raise TrainingError(
-                f"Training diverged: after none of its {progress.epoch} epochs was the validation loss finite, so that "
-                f"there is no best epoch and nothing to test. {REMEDY}"
-            )
-        if bad:
-            log.warning(
-                "After %d of %d epochs, the first of them epoch %d, the validation loss was not finite; the weights of "
-                "epoch %d are kept. %s",
-                len(bad),
-                progress.epoch,
-                bad[0],
-                progress.best_epoch,
-                REMEDY,
-            )
+        raise divergence.at_step(losses[bad], step=step, rate=rate, progress=self.progress)
 
     def _rate(self, step: int) -> float:
         """The learning rate of a step of the phase under way."""
