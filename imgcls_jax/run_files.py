@@ -95,7 +95,7 @@ KINDS: dict[str, Any] = {
     "test.json": _SCORES | _SUMMARY,
     "metrics.jsonl": {
         **{"epoch": int, "step": int, "phase": int, "learning_rate": float, "seconds": float},
-        **{"train_loss": LOSS, "train_accuracy": float, "validation_loss": LOSS, "validation_accuracy": float},
+        **{"train_loss": LOSS, "train_accuracy": float, "validation_loss": LOSS, "validation_accuracy": LOSS},
         "images_per_second": float,
     },
     "robustness.json": {"examples": int, "clean": float, "mean": float, "corruptions": {"*": [float]}},
