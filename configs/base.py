@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     data.source = "tfds"  # digits | tfds | idx | cifar | csv | folder | npz: where and in what form the images lie
     data.name = "mnist"  # the data set's name: for tfds its TFDS name, otherwise only a label
     data.path = placeholder(str)  # folder or file of the data; for tfds its data folder ($TFDS_DATA_DIR if not given)
-    data.validation = 0.1  # share (below 1) or number of training images held out for validation, stratified
+    data.validation = 0.1  # share (below 1) or number of training images held out where there is no validation set
     data.train = 0  # share (below 1) or number of the training images left to train on, stratified; 0 takes all
     data.drawn = 0  # drawn images of each digit added to the training images of MNIST: imgcls_jax/data/drawn.py
     data.test = 0.2  # the same for the test set, where the source has none of its own

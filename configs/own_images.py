@@ -2,9 +2,9 @@
 
     python launch.py --config configs/own_images.py --config.data.path=FOLDER
 
-FOLDER holds a folder of images for each class, or train/CLASS and test/CLASS. Nothing is mirrored: where left and right
-mean nothing, put "flip|" before the other operations of data.transform. Larger images are worth trying, with
---config.data.image_size=64, and other models: configs/studies/own_images.py compares some.
+FOLDER holds a folder of images for each class, or train/CLASS and test/CLASS, with val/CLASS if there is one. Nothing
+is mirrored: where left and right mean nothing, put "flip|" before the other operations of data.transform. Larger images
+are worth trying, with --config.data.image_size=64, and other models: configs/studies/own_images.py compares some.
 """
 
 from ml_collections import ConfigDict

@@ -66,7 +66,7 @@ def train(config: ConfigDict, workdir: Path, given: Iterable[str] = (), *, patie
         processes.check_same("data", splits.fingerprint, processes.from_first(lambda: splits.fingerprint))
         if begun and processes.first() and (run.path / DATA).exists():
             resuming.check_data(run, splits)
-        log.info("%s", checks.summary(splits.report))
+        checks.tell(splits.report)
         _train(config, run, splits)
     return run
 
@@ -125,15 +125,16 @@ def profile(config: ConfigDict, workdir: Path, given: Iterable[str] = ()) -> Non
 def show_data(config: ConfigDict, workdir: Path, given: Iterable[str] = ()) -> None:
     """Draws some training images as the model sees them, several draws of each, into `workdir`/show_data.png."""
     from imgcls_jax import data
-    from imgcls_jax.reporting import plots
+    from imgcls_jax.reporting import fonts, plots
     from imgcls_jax.training import preview
 
     config = checked(reads.recorded(config, given))
     backend.configure()
     splits = data.load(config.data)
-    log.info("%s", checks.summary(splits.report))
+    checks.tell(splits.report)
     shown = preview.draw(config, splits.train)
-    names = [splits.train.class_names[label] for label in splits.train.labels[shown.indices]]
+    class_names = fonts.legible(splits.train.class_names)
+    names = [class_names[label] for label in splits.train.labels[shown.indices]]
     with RunFolder(workdir).locked():
         plots.save(plots.batch(splits.train.images[shown.indices], shown.images, names), workdir / SHOWN)
     log.info("%s", "\n".join([shown.words, str(workdir / SHOWN), *reads.unread(config)]))
@@ -193,7 +194,7 @@ def ensemble(folders: list[str], *, weights: str = "equal", workdir: str | Path 
     with run.locked():
         if (run.path / CONFIG).exists():
             raise RunError(f"{run.path} holds a run. Give the ensemble another --workdir.")
-        voted, validation, found = ensemble.vote(members, weights)
+        voted, validation, found = ensemble.vote(members, weights, run.path)
         splits = _data_of(next(_runs(folders)))
         predict.write(run, (voted, splits.test.labels), validation)
         if validation is not None:

@@ -78,4 +78,4 @@ def parse_flags(argv: list[str]) -> list[str]:
 def command_line() -> str:
     """The command line as a user would type it: without the paths of this machine."""
     program, *arguments = sys.argv
-    return " ".join(["python", os.path.basename(program), *arguments])
+    return printable(" ".join(["python", os.path.basename(program), *arguments]))

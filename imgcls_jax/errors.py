@@ -38,6 +38,12 @@ def printable(text: object, *, keep: str = "") -> str:
     )
 
 
+def is_utf8(text: str) -> bool:
+    """Whether it can be written; names of files that are not in UTF-8 hold halves of characters, by which Python reads
+    their bytes."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
     """`table[name]`; for a name that is not in it, a ConfigError with the nearest and all the accepted names."""
     if isinstance(name, str) and name in table:  # damaged files have anything in the place of a name

@@ -5,6 +5,7 @@ import errno
 import functools
 import os
 import stat
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -56,7 +57,32 @@ def open_image(source: str | os.PathLike | BinaryIO, formats: Sequence[str] = IM
             image = stack.enter_context(Image.open(file, formats=known))
         except UnidentifiedImageError as error:
             raise OSError(f"it is of none of the formats {', '.join(known)}") from error
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            most = 2 * Image.MAX_IMAGE_PIXELS / 1e6
+            raise OSError(f"it has more than the {most:,.0f} million pixels that are read: scale it down") from error
         yield image
+
+
+def is_image(path: str | os.PathLike) -> bool:
+    """Whether a file is taken for an image: by its suffix, or by its content where the suffix is not an image's.
+
+    This is the one rule, of training and of prediction.
+    """
+    if Path(path).suffix.lower() in image_suffixes():
+        return True
+    try:
+        with open_image(path, IMAGE_FORMATS[:-1]):  # anything could be a TGA
+            return True
+    except Exception:  # what is no image can make Pillow raise nearly anything
+        return False
+
+
+@functools.cache
+def image_suffixes() -> frozenset[str]:
+    """Those of the formats that are read, such as ".jpg"."""
+    from PIL import Image
+
+    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in IMAGE_FORMATS)
 
 
 @functools.cache
@@ -65,6 +91,7 @@ def _formats() -> frozenset[str]:
     from PIL import Image
 
     Image.init()
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # half of what is refused is not large
     return frozenset(Image.OPEN)
 
 

@@ -16,7 +16,8 @@ from typing import Any
 from imgcls_jax.errors import RunError, printable
 
 MOST_BYTES = 2**28  # of a file: a thousand classes' is a twentieth of that
-LARGEST = 2**63  # what numbers stay below
+LARGEST = 2**63  # what whole numbers stay below
+LARGEST_FIGURE = 3.5e38  # what others stay below: options may be as large as float32 can
 LONGEST = 100_000  # characters of a text
 DEEPEST = 20  # levels of a file
 LARGEST_IMAGE = 2**26  # bytes
@@ -35,6 +36,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _is_finite(value: int | float) -> bool:
+    return abs(value) < (LARGEST_FIGURE if isinstance(value, float) else LARGEST)
+
+
 def _is_text(value: Any) -> bool:
     """Whether it is Unicode that can be written: JSON lets half of a pair of surrogates stand alone."""
     return isinstance(value, str) and len(value) <= LONGEST and not any("\ud800" <= c <= "\udfff" for c in value)
@@ -46,7 +51,7 @@ def _is_image(value: Any) -> bool:
 
 
 COUNT = Kind("a whole number from 0", lambda value: type(value) is int and 0 <= value < LARGEST)
-FIGURE = Kind("a finite number", lambda value: _is_number(value) and abs(value) < LARGEST)
+FIGURE = Kind("a finite number", lambda value: _is_number(value) and _is_finite(value))
 # Of a run that diverged it is not finite.
 LOSS = Kind("a number", lambda value: _is_number(value) and (isinstance(value, float) or abs(value) < LARGEST))
 TEXT = Kind("a text", _is_text)
@@ -56,6 +61,7 @@ TYPES = {int: COUNT, float: FIGURE, str: TEXT}
 
 _SCORES = {
     **{"accuracy": float, "loss": LOSS, "examples": int, "confusion": [[int]]},
+    "confusion_entries": {"true": [int], "predicted": [int], "count": [int]},
     "macro": {"precision": float, "recall": float, "f1": float},
     "per_class": [{"name": str, "precision": float, "recall": float, "f1": float, "support": int}],
     "confused_pairs": [{"true": str, "predicted": str, "count": int}],
@@ -82,14 +88,17 @@ KINDS: dict[str, Any] = {
         "model": {NEEDED: ("name",), "name": str},
     },
     "environment.json": {"command": str, "device": str, "platform": str, "device_count": int, "versions": {"*": str}},
-    "data.json": {"class_names": NAMES, "fingerprint": str, "splits": {"*": _SPLIT}},
+    "data.json": {
+        **{"class_names": NAMES, "fingerprint": str, "splits": {"*": _SPLIT}},
+        **{"warnings": [str], "origin": {"*": str}},
+    },
     "test.json": _SCORES | _SUMMARY,
     "metrics.jsonl": {
         **{"epoch": int, "step": int, "phase": int, "learning_rate": float, "seconds": float},
-        **{"train_loss": LOSS, "train_accuracy": float, "validation_loss": LOSS, "validation_accuracy": float},
+        **{"train_loss": LOSS, "train_accuracy": float, "validation_loss": LOSS, "validation_accuracy": LOSS},
         "images_per_second": float,
     },
-    "steps.jsonl": {"step": int, "loss": float, "accuracy": float},
+    "steps.jsonl": {"step": int, "loss": LOSS, "accuracy": float},
     "robustness.json": {"examples": int, "clean": float, "mean": float, "corruptions": {"*": [float]}},
     "explain.json": {
         "method": str,
@@ -97,14 +106,14 @@ KINDS: dict[str, Any] = {
         "compactness": {"images": int, "mean": float, "low": float, "high": float},
     },
     "calibration.json": {
-        **{"temperature": float, "as_trained": _CALIBRATED, "scaled": _CALIBRATED, "rejection": _CURVE},
+        **{"temperature": float, "p": float, "as_trained": _CALIBRATED, "scaled": _CALIBRATED, "rejection": _CURVE},
         "entropy": {},
     },
     "ensemble.json": {
         **{"rule": str, "test": _SCORES, "oracle": float, "disagreement": [[float]], "rejection": {"*": _CURVE}},
         "members": [
             {
-                **{"run": str, "weight": float, "accuracy": float, "loss": LOSS, "parameters": int},
+                **{"run": str, "fingerprint": str, "weight": float, "accuracy": float, "loss": LOSS, "parameters": int},
                 "against": {"difference": float, "low": float, "high": float, "p": float},
             }
         ],
@@ -180,6 +189,11 @@ def _wrong_test(content: Mapping[str, Any]) -> str:
     matrix, classes = content.get("confusion"), content.get("per_class")
     if matrix is not None and any(len(row) != len(matrix) for row in matrix):
         return "confusion should have as many columns as rows"
+    entries = content.get("confusion_entries", {})
+    if len({len(entries.get(key, ())) for key in ("true", "predicted", "count")}) > 1:
+        return "confusion_entries should have columns of one length"
+    if max([*entries.get("true", ()), *entries.get("predicted", ())], default=-1) >= len(classes or ()):
+        return "confusion_entries should name classes of per_class"
     if classes == [] or (matrix and classes and len(matrix) != len(classes)):
         return "per_class should have the classes of confusion"
     return ""
@@ -229,6 +243,6 @@ def _odd(value: Any, at: str) -> str:
     """What is wrong with a value of which no more is known than where it is; "" where nothing is."""
     if isinstance(value, str):
         return "" if _is_text(value) else f"{at} is no text that can be written"
-    if isinstance(value, int | float) and not abs(value) < LARGEST:
+    if isinstance(value, int | float) and not _is_finite(value):
         return f"{at} should be a finite number"
     return ""

@@ -16,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from imgcls_jax import files, foreign, processes, run_files
-from imgcls_jax.errors import RunError, UserError
+from imgcls_jax.errors import RunError, UserError, is_utf8, printable
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"  # versions, device, commit, data fingerprint, command, hashes of weights
@@ -204,15 +204,22 @@ class RunFolder:
                 probabilities, labels = arrays[f"{prefix}probabilities"], arrays[f"{prefix}labels"]
         except Exception as error:  # a damaged file can raise nearly anything
             raise run_files.damaged(file, error) from error
+        if probabilities.dtype.kind == "f" and not np.isfinite(probabilities).all():
+            raise RunError(
+                f"{file} has probabilities that are not finite: the training diverged, or the file is damaged. Train "
+                "again with a lower learning rate, under another --config.name."
+            )
         kinds = probabilities.dtype.kind, probabilities.ndim, labels.dtype.kind, labels.ndim
         fit = kinds == ("f", 2, "i", 1) and 0 < len(labels) == len(probabilities)
-        fit = fit and 0 <= labels.min() and labels.max() < probabilities.shape[1] and np.isfinite(probabilities).all()
+        fit = fit and 0 <= labels.min() and labels.max() < probabilities.shape[1]
         if not fit:
-            raise RunError(f"{file} is damaged: it should hold finite probabilities [N, K], and labels [N] below K.")
+            raise RunError(f"{file} is damaged: it should hold probabilities [N, K], and labels [N] below K.")
         return probabilities, labels
 
     def check_writable(self) -> None:
         """Raises RunError where the folder can neither be written into nor made."""
+        if not is_utf8(str(self.path)):
+            raise RunError(f"{printable(self.path)} has a name that is not UTF-8. Give another --workdir.")
         there = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
         if not there.is_dir():
             raise RunError(f"{self.path} cannot be a run folder: {there} is a file. Give another --workdir.")

@@ -16,6 +16,8 @@ from imgcls_jax.errors import choose
 
 log = logging.getLogger(__name__)
 
+OWN, HELD_OUT = "the source's own", "held out of the training images"  # where a split comes from, in the data report
+
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
@@ -53,9 +55,9 @@ def load(config: ConfigDict, *, keep: bool = True) -> Splits:
     nothing is written: a config that comes from somebody else names places of its own.
 
     Images of more bytes than `config.device_budget` are left where the source has them: LazyImages, if on disk.
-    The test set is the source's own, or `config.test` of its training set where it has none; the validation set is
-    `config.validation` of what is then left for training, the training set `config.train` of what is then left, with
-    `config.drawn` drawn images of each digit.
+    The test set is the source's own, or `config.test` of its training set where it has none; so is the validation set,
+    or `config.validation` of what is then left for training. The training set is `config.train` of what is then left,
+    with `config.drawn` drawn images of each digit. The report's `origin` says of both which it is.
 
     Errors: DataError for data that is missing, damaged or not what it should be; ConfigError for options that do not
     fit the data.
@@ -69,22 +71,23 @@ def load(config: ConfigDict, *, keep: bool = True) -> Splits:
     if device_budget(config, sum(dataset.images.nbytes for dataset in datasets.values())) is None:
         datasets = {name: dataset.in_memory() for name, dataset in datasets.items()}
     datasets = {name: _with_int32_labels(dataset) for name, dataset in datasets.items()}
-    train, test = datasets["train"], datasets.get("test")
-    if few := checks.rare_classes(train):
+    if few := checks.rare_classes(datasets["train"]):
         log.warning("%s", few)
-    if test is None:
-        rest, part = stratified_split(train.labels, config.test, config.split_seed, option="data.test")
-        train, test = train.take(rest), train.take(part)
-    rest, part = stratified_split(train.labels, config.validation, config.split_seed, option="data.validation")
-    train, validation = train.take(rest), train.take(part)
+    origin = {}
+    for split in ("test", "validation"):
+        origin[split] = OWN if split in datasets else HELD_OUT
+        if split not in datasets:
+            labels, size = datasets["train"].labels, config[split]
+            rest, part = stratified_split(labels, size, config.split_seed, option=f"data.{split}")
+            datasets |= {"train": datasets["train"].take(rest), split: datasets["train"].take(part)}
     limit = config.get("train", 0)
-    if limit and limit != len(train):  # so many are all of them
-        _, part = stratified_split(train.labels, limit, config.split_seed, option="data.train")
-        train = train.take(part)
+    if limit and limit != len(datasets["train"]):  # so many are all of them
+        _, part = stratified_split(datasets["train"].labels, limit, config.split_seed, option="data.train")
+        datasets["train"] = datasets["train"].take(part)
     if each := config.get("drawn", 0):
-        train = with_drawn(train, each, seed=config.split_seed)
-    report = checks.check({"train": train, "validation": validation, "test": test})
-    return Splits(train=train, validation=validation, test=test, report=report)
+        datasets["train"] = with_drawn(datasets["train"], each, seed=config.split_seed)
+    datasets = {split: datasets[split] for split in ("train", "validation", "test")}
+    return Splits(**datasets, report=checks.check(datasets) | {"origin": origin})
 
 
 def _with_int32_labels(dataset: Dataset) -> Dataset:

@@ -22,7 +22,7 @@ from imgcls_jax.foreign import check_regular
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # raised when a reader comes to give other images for the same files
+VERSION = 2  # raised when a reader comes to give other images for the same files
 
 
 def cached(

@@ -1,15 +1,24 @@
 """Is this data fit to train on? The refusal of what is not, and the data report of what is."""
 
 import hashlib
+import itertools
+import logging
 from collections.abc import Mapping
 
 import numpy as np
 
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.lazy_images import Images, parts
-from imgcls_jax.errors import DataError
+from imgcls_jax.errors import DataError, is_utf8, printable
+
+log = logging.getLogger(__name__)
 
 SHOWN = 5  # offending examples named in an error
+# What it means that a class has no image there.
+CONSEQUENCES = {
+    "train": ": what has none cannot be learned",
+    "test": ": of what has none nothing is known, and means over the classes leave it out",
+}
 MAX_CLASS_ROWS = 20  # classes up to which the summary has a row each
 
 
@@ -18,15 +27,62 @@ def check(datasets: Mapping[str, Dataset]) -> dict:
 
     The report is ready for JSON: `class_names`, `fingerprint` (over all splits) and `splits`: for each split its
     examples, shape [H, W, C], dtype, missing values, pixel_min, pixel_max, pixel_mean (0 to 255), label_min,
-    label_max, class_counts and fingerprint.
+    label_max, class_counts and fingerprint; `warnings`: sentences on what can make figures say less than they seem to.
     """
     refuse(datasets)
     first = next(iter(datasets.values()))
+    described = {name: _describe(dataset) for name, dataset in datasets.items()}
+    counts = {name: np.array(split["class_counts"]) for name, (split, _) in described.items()}
+    digests = {name: digests for name, (_, digests) in described.items()}
     return {
         "class_names": list(first.class_names),
         "fingerprint": fingerprint(datasets),
-        "splits": {name: _describe(dataset) for name, dataset in datasets.items()},
+        "splits": {name: split for name, (split, _) in described.items()},
+        "warnings": [*_class_warnings(first.class_names, counts), *_copy_warnings(digests)],
     }
+
+
+def tell(report: Mapping) -> None:
+    """Says the data report on the terminal: its table, and a line for each of its warnings."""
+    log.info("%s", summary(report))
+    for warning in report["warnings"]:
+        log.warning("Warning: %s", warning)
+
+
+def _class_warnings(names: tuple[str, ...], counts: Mapping[str, np.ndarray]) -> list[str]:
+    """counts: of each split the examples of each class."""
+    if len(names) == 1:
+        return [f"There is but one class, {names[0]}: every answer is right, so that no figure says anything."]
+    warnings = []
+    present = sum(counts.values()) > 0
+    if not present.all():
+        absent = np.array(names)[~present]
+        from_1 = names[0] == "0" and not present[0]
+        hint = " Labels that count from 1 have to be lowered by 1." if from_1 else ""
+        warnings.append(f"{_classes(absent, names)} no image in any split.{hint}")
+    for split, of_split in counts.items():
+        absent = np.array(names)[present & (of_split == 0)]
+        if len(absent):
+            warnings.append(f"{_classes(absent, names)} no {split} image{CONSEQUENCES.get(split, '')}.")
+    return warnings
+
+
+def _classes(absent: np.ndarray, names: tuple[str, ...]) -> str:
+    if len(absent) == 1:
+        return f"The class {absent[0]} has"
+    return f"{len(absent):,} of {len(names):,} classes ({_first(absent)}) have"
+
+
+def _copy_warnings(digests: Mapping[str, np.ndarray]) -> list[str]:
+    """digests: of each split those of its images."""
+    warnings = []
+    for (first, known), (second, images) in itertools.combinations(digests.items(), 2):
+        if copies := int(np.isin(images, known).sum()):
+            warnings.append(
+                f"{copies:,} of {len(images):,} {second} images ({100 * copies / len(images):.2f} %) are exact copies "
+                f"of {first} images: what is right on them was seen before."
+            )
+    return warnings
 
 
 def fingerprint(datasets: Mapping[str, Dataset]) -> str:
@@ -41,6 +97,8 @@ def refuse(datasets: Mapping[str, Dataset]) -> None:
         _refuse_images(name, dataset.images)
         _refuse_labels(name, dataset)
     (first_name, first), *others = datasets.items()
+    for class_name in first.class_names:
+        refuse_name(class_name, "class")
     for name, dataset in others:
         if dataset.images.shape[1:] != first.images.shape[1:]:
             raise DataError(
@@ -67,6 +125,14 @@ def rare_classes(dataset: Dataset, least: int = 2) -> str:
     )
 
 
+def refuse_name(name: str, kind: str) -> None:
+    """Raises DataError for a name that is not Unicode, and could not be written into any file."""
+    if not is_utf8(name):
+        raise DataError(
+            f"The {kind} {printable(name)} has a name that is not UTF-8, and could not be shown. Rename it."
+        )
+
+
 def summary(report: dict) -> str:
     """The data report as a table for the terminal: one column a split, then examples per class."""
     splits = report["splits"].values()
@@ -77,6 +143,8 @@ def summary(report: dict) -> str:
     rows.append(("missing values", *(f"{split['missing']:,}" for split in splits)))
     rows.append(("pixels", *(f"{s['pixel_min']} to {s['pixel_max']}, mean {s['pixel_mean']:.2f}" for s in splits)))
     rows.append(("labels", *(f"{split['label_min']} to {split['label_max']}" for split in splits)))
+    if "origin" in report:
+        rows.append(("origin", *(report["origin"].get(split, "") for split in report["splits"])))
     if len(names) <= MAX_CLASS_ROWS:
         for label, name in enumerate(names):
             rows.append((f"class {name}", *(f"{split['class_counts'][label]:,}" for split in splits)))
@@ -106,11 +174,12 @@ def shape_text(shape: tuple[int, ...]) -> str:
     return "x".join(str(size) for size in shape)
 
 
-def _describe(dataset: Dataset) -> dict:
+def _describe(dataset: Dataset) -> tuple[dict, np.ndarray]:
+    """What the report says of a split, and a digest of each image, uint64 [N]."""
     images, labels = dataset.images, dataset.labels
-    figures = [(part.min(), part.max(), part.sum(dtype=np.int64)) for part in parts(images)]
-    lows, highs, sums = zip(*figures, strict=True)
-    return {
+    figures = [(part.min(), part.max(), part.sum(dtype=np.int64), _digests(part)) for part in parts(images)]
+    lows, highs, sums, digests = zip(*figures, strict=True)
+    described = {
         "examples": len(dataset),
         "shape": list(images.shape[1:]),
         "dtype": str(images.dtype),
@@ -123,6 +192,12 @@ def _describe(dataset: Dataset) -> dict:
         "class_counts": np.bincount(labels, minlength=len(dataset.class_names)).tolist(),
         "fingerprint": dataset.fingerprint,
     }
+    return described, np.concatenate(digests)
+
+
+def _digests(images: np.ndarray) -> np.ndarray:
+    rows = np.ascontiguousarray(images).reshape(len(images), -1)
+    return np.frombuffer(b"".join(hashlib.blake2b(row, digest_size=8).digest() for row in rows), np.uint64)
 
 
 def _count_missing(values: Images) -> int:

@@ -3,11 +3,23 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from imgcls_jax.data.lazy_images import Images, LazyImages, parts
+
+log = logging.getLogger(__name__)
+
+# The splits, with the names that folders, arrays and files have for them.
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val"),
+    "test": ("test", "testing"),
+}
+MOST_NAMED = 5  # things that a line names, of those that are not used
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,3 +65,20 @@ class Dataset:
             digest.update(np.ascontiguousarray(part))
         digest.update(np.ascontiguousarray(self.labels, dtype="<i4"))
         return digest.hexdigest()
+
+
+def split_of(name: str) -> str | None:
+    """The split that a name stands for, in capitals or not; None for any other name."""
+    return next((split for split, names in SPLIT_NAMES.items() if name.lower() in names), None)
+
+
+def tell_unused(where: Path, names: Sequence[str], why: str) -> None:
+    """Says in a line what is there and is not used, if anything."""
+    if names:
+        log.warning("Not used of %s: %s (%s).", where, listed(names), why)
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names in a line, as many as a line can take."""
+    more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more

@@ -1,35 +1,52 @@
 """Folders of image files, a folder a class."""
 
 import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from imgcls_jax.data.checks import shape_text
-from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.data.checks import refuse_name, shape_text
+from imgcls_jax.data.dataset import SPLIT_NAMES, Dataset, split_of, tell_unused
 from imgcls_jax.data.lazy_images import LazyImages
 from imgcls_jax.errors import DataError
-from imgcls_jax.foreign import open_image
+from imgcls_jax.foreign import is_image, open_image
 
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # integers and floats, which Pillow would clip to 8 bits
 GRAYSCALE_MODES = ("1", "L", "LA", "La", *DEEP_MODES)  # Pillow's names of grayscale, without and with alpha
+
+EXPECTED = (
+    "Expected is PATH/train/CLASS/*, with PATH/val/CLASS/* and PATH/test/CLASS/* if there are such, or PATH/CLASS/*."
+)
 
 Files = dict[str, dict[str, list[Path]]]  # split -> class -> image files
 
 
 def find_images(path: Path) -> Files:
-    """The image files under path/train/CLASS/ and path/test/CLASS/, or path/CLASS/ (no test set), sorted by name."""
-    train = path / "train"
-    if not (train.is_dir() and _visible(train, folders=True)):
+    """The image files under PATH/train/CLASS/, with PATH/val/CLASS/ and PATH/test/CLASS/ where they are there, or
+    PATH/CLASS/ (one split), sorted by name. The folders of the splits may have any of SPLIT_NAMES.
+
+    What is there besides is named in a line. Raises DataError for what is none of these forms.
+    """
+    folders = _visible(path, folders=True)
+    if not any(split_of(folder.name) == "train" and _visible(folder, folders=True) for folder in folders):
         return {"train": _classes(path)}
-    found = {"train": _classes(train)}
-    if (path / "test").is_dir():
-        found["test"] = _classes(path / "test")
-        other = sorted(set(found["train"]) ^ set(found["test"]))
-        if other:
+    of_splits: dict[str, Path] = {}
+    for folder in folders:
+        split = split_of(folder.name)
+        if split in of_splits:
             raise DataError(
-                f"{path}: the class folders {', '.join(other)} are only in one of train and test. "
+                f"{path} has {of_splits[split].name} and {folder.name}: two {split} sets. Keep one of them."
+            )
+        if split:
+            of_splits[split] = folder
+    tell_unused(path, _names(set(path.iterdir()) - {*of_splits.values()}), "train, val and test are")
+    found = {split: _classes(of_splits[split]) for split in SPLIT_NAMES if split in of_splits}
+    for split, classes in found.items():
+        if other := sorted(set(found["train"]) ^ set(classes)):
+            raise DataError(
+                f"{path}: the class folders {', '.join(other)} are only in one of train and {split}. "
                 "Both need the same classes: add or rename folders."
             )
     return found
@@ -38,24 +55,39 @@ def find_images(path: Path) -> Files:
 def _classes(folder: Path) -> dict[str, list[Path]]:
     classes = {}
     for subfolder in _visible(folder, folders=True):
+        refuse_name(str(subfolder), "class folder")
         inner = _visible(subfolder, folders=True)
         if inner:
             raise DataError(
-                f"{inner[0]} is a folder inside a class folder, where only image files are accepted. Expected is "
-                "PATH/train/CLASS/* with PATH/test/CLASS/*, or PATH/CLASS/*."
+                f"{inner[0]} is a folder inside a class folder, where only image files are accepted. {EXPECTED}"
             )
         classes[subfolder.name] = _visible(subfolder, folders=False)
         if not classes[subfolder.name]:
             raise DataError(f"The class folder {subfolder} is empty. Put images into it or remove it.")
-    if not classes:
+        if other := next((file for file in classes[subfolder.name] if not is_image(file)), None):
+            raise DataError(
+                f"{other} cannot be read as an image: neither its suffix nor its content is one's. Repair or remove it."
+            )
+    loose = _names(_visible(folder, folders=False))
+    if loose and not classes:
         raise DataError(
-            f"{folder} holds no class folders. Expected is PATH/train/CLASS/* with PATH/test/CLASS/*, or PATH/CLASS/*."
+            f"{folder} holds no class folders, but {len(loose):,} files ({loose[0]}, ...), and nothing says their "
+            "classes. Sort them into class folders; what has no classes should be elsewhere, for --mode predict. "
+            f"{EXPECTED}"
         )
+    if not classes:
+        raise DataError(f"{folder} holds no class folders. {EXPECTED}")
+    tell_unused(folder, loose, "they are in no class folder")
     return classes
 
 
 def _visible(folder: Path, *, folders: bool) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name[0] != "." and path.is_dir() == folders)
+
+
+def _names(paths: Iterable[Path]) -> list[str]:
+    """Sorted, without the hidden ones."""
+    return sorted(path.name for path in paths if path.name[0] != ".")
 
 
 def read_folder(files: Files, *, image_size: int = 0) -> dict[str, Dataset]:

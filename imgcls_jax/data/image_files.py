@@ -2,18 +2,22 @@
 
 import dataclasses
 import glob
+import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from imgcls_jax.data.dataset import listed
 from imgcls_jax.data.folder import read_image
 from imgcls_jax.errors import DataError
+from imgcls_jax.foreign import image_suffixes, is_image
 
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+log = logging.getLogger(__name__)
+
 DARK, LIGHT = 85, 170  # mean brightness, of 255, below and above which one-channel images count as dark or light
 MNIST_MEAN = 50  # below it images are strokes: MNIST's mean is 33, Fashion-MNIST's 73
 MNIST_SIDE, MNIST_BOX = 28, 20  # pixels of an image, and of the box around its digit
@@ -22,21 +26,33 @@ MNIST_SIDE, MNIST_BOX = 28, 20  # pixels of an image, and of the box around its 
 def find(paths: Iterable[str]) -> list[str]:
     """The files that paths name, in their order.
 
-    A folder stands for the image files in it and in the folders below, by their suffixes, but not for hidden ones; a
-    glob (`*`, `?`, `[...]`, `**`) for what it matches; each sorted. A path that leads to nothing stays as it is, so
-    that reading it says so.
+    A folder stands for the image files (`is_image`) in it and in the folders below, but not for hidden ones, and a line
+    names what is skipped; a glob (`*`, `?`, `[...]`, `**`) for what it matches; each sorted. A path that leads to
+    nothing stays as it is, so that reading it says so.
     """
     return [file for path in paths for file in _find(os.path.expanduser(path))]
 
 
 def _find(path: str) -> list[str]:
     if os.path.isdir(path):
-        below = (file for file in Path(path).rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-        visible = (file for file in below if not any(part[0] == "." for part in file.relative_to(path).parts))
-        return [str(file) for file in sorted(visible)] or [path]
+        below = sorted(file for file in Path(path).rglob("*") if not file.is_dir())
+        hidden = {file for file in below if any(part[0] == "." for part in file.relative_to(path).parts)}
+        images = [file for file in below if file not in hidden and is_image(file)]
+        _tell_skipped(path, below, hidden, images)
+        return [str(file) for file in images] or [path]
     if not os.path.exists(path) and glob.has_magic(path):
         return [file for match in sorted(glob.glob(path, recursive=True)) for file in _find(match)] or [path]
     return [path]
+
+
+def _tell_skipped(folder: str, below: Iterable[Path], hidden: Container[Path], images: Sequence[Path]) -> None:
+    """Counts and names the files of a folder that are no images, and hidden ones that have an image's suffix."""
+    taken = {*images}
+    rest = [file for file in below if file not in taken]
+    skipped = [file for file in rest if file not in hidden or file.suffix.lower() in image_suffixes()]
+    if skipped:
+        names = listed([str(file.relative_to(folder)) for file in skipped])
+        log.warning("Skipped in %s, as hidden or no images, %s files: %s.", folder, f"{len(skipped):,}", names)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +99,8 @@ class Reader:
     def __call__(self, path: str | os.PathLike) -> tuple[np.ndarray, bool]:
         """Raises DataError, which says why, for a file that cannot be read as an image."""
         if os.path.isdir(path):
-            raise DataError(f"{path} is a folder without image files: none ends in {', '.join(sorted(SUFFIXES))}.")
+            suffixes = ", ".join(sorted(image_suffixes()))
+            raise DataError(f"{path} is a folder without image files: none ends in {suffixes}, or has such content.")
         height, width, channels = self.shape
         image = read_image(path, channels=channels, image_size=height if self.stretched else 0)
         inverted = self.ground != "" and (border(image[..., 0]) > 127) == (self.ground == "dark")

@@ -1,16 +1,21 @@
 """Files of arrays: MNIST's idx, CSV and npz. Each reader gives arrays or refuses the file by name and place."""
 
+import codecs
 import contextlib
 import gzip
 import math
 import os
+import re
 import warnings
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
+from imgcls_jax.data.dataset import SPLIT_NAMES, split_of, tell_unused
 from imgcls_jax.errors import DataError
 
 Split = tuple[np.ndarray, np.ndarray]  # images, labels
@@ -34,6 +39,10 @@ def find_idx(folder: Path) -> dict[str, tuple[Path, Path]]:
                 f"{folder} has no {' and no '.join(missing)} (with or without .gz). Copy it there, or name another "
                 "folder by --config.data.path."
             )
+    used = {file.name.removesuffix(".gz") for pair in found.values() for file in pair}
+    names = sorted(file.name for file in folder.iterdir() if "ubyte" in file.name)
+    rest = [name for name in names if name.removesuffix(".gz") not in used]
+    tell_unused(folder, rest, "the files of train and t10k are")
     return found
 
 
@@ -89,22 +98,37 @@ def _read_idx_file(path: Path, kind: str) -> np.ndarray:
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
+CSV_NAME = re.compile(r"\.csv(\.gz)?$", re.IGNORECASE)
+PACKED = (".zip", ".bz2", ".xz", ".7z", ".rar")
+LONGEST_LINE = 2**26  # characters: gzip makes much of little
+
+
 def find_csv(path: Path) -> dict[str, Path]:
-    """The CSV files of `path`: a folder with one *train*.csv and one *test*.csv, or one file, without a test set."""
+    """The CSV files of `path`: a folder with one *train*.csv and one *test*.csv, and one for validation where it has
+    val, valid or validation as a word of its name; or one file. Each may be compressed by gzip (.csv.gz).
+
+    What is there besides is named in a line.
+    """
     if path.is_file():
         return {"train": path}
-    files = [file for file in sorted(path.iterdir()) if file.suffix.lower() == ".csv" and file.name[0] != "."]
+    files = [file for file in sorted(path.iterdir()) if file.name[0] != "."]
+    tables = [file for file in files if CSV_NAME.search(file.name)]
     found = {}
     for split in ("train", "test"):
-        named = [file for file in files if split in file.name.lower()]
-        if len(named) != 1:
-            have = ", ".join(file.name for file in files) or "no CSV file at all"
+        found[split] = [file for file in tables if split in file.name.lower()]
+        if len(found[split]) != 1:
+            have = ", ".join(file.name for file in tables) or "no CSV file at all"
+            packed = next((f" Unpack {file.name} first." for file in files if file.suffix.lower() in PACKED), "")
             raise DataError(
-                f"{path} should hold exactly one CSV file with {split!r} in its name; it holds {have}. Rename the "
-                "files, or name a single file by --config.data.path, which is then split."
+                f"{path} should hold exactly one CSV file with {split!r} in its name; it holds {have}.{packed} Rename "
+                "the files, or name a single file by --config.data.path, which is then split."
             )
-        found[split] = named[0]
-    return found
+    words = {file: re.split(r"[\W\d_]+", file.name) for file in tables}
+    found["validation"] = [file for file in tables if "validation" in map(split_of, words[file])]
+    splits = {split: found[split][0] for split in SPLIT_NAMES if found[split]}
+    rest = [file.name for file in files if file not in splits.values()]
+    tell_unused(path, rest, f"{', '.join(file.name for file in splits.values())} are")
+    return splits
 
 
 def read_csv(path: Path) -> Split:
@@ -114,12 +138,15 @@ def read_csv(path: Path) -> Split:
     """
     import pandas
 
-    columns = _csv_columns(path)
     try:
-        with warnings.catch_warnings(action="error", category=RuntimeWarning):  # NumPy's, for "inf" as an integer
-            table = pandas.read_csv(path, header=None, skiprows=1, dtype=np.int16).to_numpy()
+        columns = _csv_columns(path)
+        with _open_csv(path) as file, warnings.catch_warnings(action="error", category=RuntimeWarning):
+            # The warnings are NumPy's, for "inf" as an integer.
+            table = pandas.read_csv(file, header=None, skiprows=1, dtype=np.int16).to_numpy()
     except pandas.errors.EmptyDataError as error:
         raise DataError(f"{path} has a header but no rows. Every row is one image.") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read ({error}). Copy or download it again.") from error
     except (ValueError, OverflowError, RuntimeWarning) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(_csv_fault(path, columns) or f"{path} cannot be read as integers ({reason}).") from error
@@ -130,25 +157,48 @@ def read_csv(path: Path) -> Split:
     wrong = np.argwhere(low | high)
     if len(wrong):
         row, column = wrong[0]
-        accepted = "a class number from 0" if column == label else "an integer from 0 to 255"
         raise DataError(
-            f"{_cell(path, columns, row, column)}: found {table[row, column]}, where {accepted} is accepted "
-            f"({len(wrong)} such values in the file). Correct the value or remove the line."
+            f"{_cell(path, columns, row, column)}: found {table[row, column]}, where {_accepted(columns, column)} is "
+            f"accepted ({len(wrong)} such values in the file). Correct the value or remove the line."
         )
     side = math.isqrt(len(columns) - 1)
     images = np.delete(table, label, axis=1).astype(np.uint8).reshape(-1, side, side, 1)
     return images, table[:, label].astype(np.int32)
 
 
+def _open_csv(path: Path) -> TextIO:
+    """A CSV file as text, its lines ending as Unix has them: by gzip or not, in UTF-8 or UTF-16, from any system."""
+    opener = gzip.open if path.suffix.lower() == ".gz" else open
+    with opener(path, "rb") as file:
+        start = file.read(2)
+    encoding = "utf-8-sig"
+    if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        encoding = "utf-16"
+    elif 0 in start:  # half of a letter in UTF-16 without a mark
+        encoding = "utf-16-be" if start[0] == 0 else "utf-16-le"
+    return opener(path, "rt", encoding=encoding, errors="replace", newline=None)
+
+
 def _cell(path: Path, columns: list[str], row: int, column: int) -> str:
     return f"{path}, line {row + 2}, column {column + 1} ({columns[column]!r})"
 
 
+def _accepted(columns: list[str], column: int) -> str:
+    return "a class number from 0" if columns[column] == "label" else "an integer from 0 to 255"
+
+
 def _csv_columns(path: Path) -> list[str]:
     """The header's names, once every line has been found to have as many columns."""
-    with open(path, "rb") as file:
-        header = file.readline().decode("utf-8-sig", "replace")
+    with _open_csv(path) as file:
+        header = file.readline(LONGEST_LINE)
         columns = [name.strip().strip("\"'") for name in header.split(",")]
+        columns = ["label" if name.lower() == "label" else name for name in columns]
+        if "label" not in columns and 1 < math.isqrt(len(columns)) ** 2 == len(columns) and not columns[0].isdigit():
+            raise DataError(
+                f"{path} has no column 'label', and {len(columns)} others, a square number: pixels without labels, as "
+                "the test files of Kaggle's competitions have. Without labels nothing can be tested on them. Name the "
+                "file with labels alone by --config.data.path; a share of it is then the test set."
+            )
         if columns.count("label") != 1:
             shown = ", ".join(repr(name)[:40] for name in columns[:3])
             raise DataError(
@@ -162,8 +212,9 @@ def _csv_columns(path: Path) -> list[str]:
                 "number of pixel columns is accepted, such as 784 for 28 x 28. Remove the columns that are no pixels."
             )
         blank = None
-        for number, line in enumerate(file, start=2):
-            count = line.count(b",") + 1
+        lines = iter(lambda: file.readline(LONGEST_LINE), "")
+        for number, line in enumerate(lines, start=2):
+            count = line.count(",") + 1
             if not line.strip():
                 blank = blank or number
             elif blank or count != len(columns):
@@ -180,16 +231,9 @@ def _csv_fault(path: Path, columns: list[str]) -> str | None:
     import pandas
 
     start = 0
-    with open(path, "rb") as file, contextlib.suppress(pandas.errors.ParserError):
-        for chunk in pandas.read_csv(
-            file,
-            header=None,
-            skiprows=1,
-            dtype=str,
-            keep_default_na=False,
-            encoding_errors="replace",
-            chunksize=1000,
-        ):
+    options = {"header": None, "skiprows": 1, "dtype": str, "keep_default_na": False, "chunksize": 1000}
+    with _open_csv(path) as file, contextlib.suppress(pandas.errors.ParserError):
+        for chunk in pandas.read_csv(file, **options):
             numbers = chunk.apply(pandas.to_numeric, errors="coerce").to_numpy(np.float64)
             whole = np.isfinite(numbers) & (numbers == np.round(numbers)) & (abs(numbers) < 2**15)
             wrong = np.argwhere(~whole)
@@ -197,14 +241,11 @@ def _csv_fault(path: Path, columns: list[str]) -> str | None:
                 row, column = wrong[0]
                 text = chunk.iat[row, column].strip()
                 missing = text.lower() in ("", "nan", "na", "n/a", "null", "none", "?")
-                found = "the value is missing" if missing else f"{text!r} is not an integer from 0 to 255"
+                found = "the value is missing" if missing else f"{text!r} is not {_accepted(columns, column)}"
                 remedy = "Fill it or remove the line." if missing else "Correct it or remove the line."
                 return f"{_cell(path, columns, start + row, column)}: {found}. {remedy}"
             start += len(chunk)
     return None
-
-
-NPZ_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels", "images", "labels", "class_names")
 
 
 def _check_npz_sizes(path: Path) -> None:
@@ -223,35 +264,55 @@ def _check_npz_sizes(path: Path) -> None:
 def read_npz(path: Path) -> tuple[dict[str, Split], tuple[str, ...] | None]:
     """The splits of an .npz file, their types as stored, and its class names, or None where it has none.
 
-    It holds the arrays train_images and train_labels, with test_images and test_labels where there is a test set; or
-    images and labels only. Images of one channel may come as [N, H, W].
+    It holds the arrays train_images and train_labels, or x_train and y_train as Keras has them; the same of val and
+    test where there are such sets; or images and labels only. Images of one channel may come as [N, H, W], labels as
+    [N, 1]. Arrays besides are named in a line.
     """
     try:
         _check_npz_sizes(path)
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in content.files if name in NPZ_ARRAYS}
-            others = [name for name in content.files if name not in NPZ_ARRAYS]
+            names = _npz_names(content.files)
+            used = [name for pair in names.values() for name in pair] + ["class_names"]
+            arrays = {name: content[name] for name in used if name in content.files}
+            others = [name for name in content.files if name not in used]
+    except DataError as error:
+        raise DataError(f"{path} {error}") from error
     except Exception as error:  # a damaged file can raise nearly anything
         raise DataError(
             f"{path} cannot be read as an .npz file of plain arrays ({error}). Write it by numpy.savez; arrays of "
             "objects are not accepted, since they may run code: store class_names as an array of text."
         ) from error
-    prefixes = {"train": "train_", "test": "test_"} if "train_images" in arrays else {"train": ""}
-    if "test_images" not in arrays and "test_labels" not in arrays:
-        prefixes.pop("test", None)
-    needed = [prefix + kind for prefix in prefixes.values() for kind in ("images", "labels")]
-    missing = [name for name in needed if name not in arrays]
+    missing = [name for pair in names.values() for name in pair if name not in arrays]
     if missing:
         raise DataError(
             f"{path} has no array {' and no '.join(missing)}; it holds {', '.join([*arrays, *others]) or 'none'}. "
-            "Accepted are train_images, train_labels, test_images and test_labels, or images and labels, and "
-            "class_names if wanted."
+            "Accepted are train_images and train_labels or x_train and y_train, the same of val and test, or images "
+            "and labels, and class_names if wanted."
         )
+    tell_unused(path, others, "its arrays of train, val and test are")
     splits = {}
-    for split, prefix in prefixes.items():
-        images = arrays[f"{prefix}images"]
-        splits[split] = (images[..., None] if images.ndim == 3 else images, arrays[f"{prefix}labels"])
-    names = arrays.get("class_names")
-    if names is None:
+    for split, (images, labels) in names.items():
+        pixels, numbers = arrays[images], arrays[labels]
+        column = numbers.ndim == 2 and numbers.shape[1] == 1  # as MedMNIST's
+        splits[split] = (pixels[..., None] if pixels.ndim == 3 else pixels, numbers[:, 0] if column else numbers)
+    class_names = arrays.get("class_names")
+    if class_names is None:
         return splits, None
-    return splits, tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names.ravel().tolist())
+    return splits, tuple(
+        name.decode() if isinstance(name, bytes) else str(name) for name in class_names.ravel().tolist()
+    )
+
+
+def _npz_names(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Of each split that an .npz file has arrays of, the names of its images and labels."""
+    named = {}
+    for split, words in SPLIT_NAMES.items():
+        pairs = [pair for word in words for pair in ((f"{word}_images", f"{word}_labels"), (f"x_{word}", f"y_{word}"))]
+        if split == "train":
+            pairs.append(("images", "labels"))
+        present = [pair for pair in pairs if set(pair) & set(names)]
+        if len(present) > 1:
+            raise DataError(f"has {present[0][0]} and {present[1][0]}: two {split} sets. Keep one of them.")
+        if present or split == "train":
+            named[split] = (present or pairs[-1:])[0]
+    return named

@@ -1,6 +1,6 @@
 """Where images come from: a table of names and functions of `config.data`.
 
-Each gives {"train": Dataset, "test": Dataset}, or only "train" where the source has no test set of its own.
+Each gives {"train": Dataset}, with "validation" and "test" where the source has such sets of its own.
 """
 
 import os
@@ -43,6 +43,7 @@ def tfds(config: ConfigDict) -> dict[str, Dataset]:
             f"$TFDS_DATA_DIR names the folder that has it."
         )
     directory = directory or tfds_reader.prepare(config.name, folder)
+    tfds_reader.tell_unused_splits(directory)
     files = sorted(path for path in directory.iterdir() if not path.is_dir())
     return _cached(config, directory, files, lambda: tfds_reader.read_prepared(directory))
 
@@ -73,7 +74,7 @@ def cifar(config: ConfigDict) -> dict[str, Dataset]:
 
 
 def csv(config: ConfigDict) -> dict[str, Dataset]:
-    """CSV files with a `label` column and a column for each pixel of square grayscale images."""
+    """CSV files with a `label` column and a column for each pixel of square grayscale images, a file a split."""
     _refuse_image_size(config)
     path = _path(config, "a folder with one *train*.csv and one *test*.csv, or one CSV file")
     files = readers.find_csv(path)
@@ -85,7 +86,7 @@ def csv(config: ConfigDict) -> dict[str, Dataset]:
 
 
 def folder(config: ConfigDict) -> dict[str, Dataset]:
-    """Image files in a folder a class: PATH/train/CLASS/* and PATH/test/CLASS/*, or PATH/CLASS/*."""
+    """Image files in a folder a class: PATH/train/CLASS/*, PATH/val/CLASS/* and PATH/test/CLASS/*, or PATH/CLASS/*."""
     if config.image_size < 0:
         raise ConfigError(f"config.data.image_size is {config.image_size}: give 0 or the side in pixels.")
     path = _path(config, "a folder with a folder of images for each class", "folder")

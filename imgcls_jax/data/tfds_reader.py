@@ -10,14 +10,14 @@ import struct
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from imgcls_jax.data.cache import check_sources
 from imgcls_jax.data.checks import shape_text
-from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.data.dataset import Dataset, split_of, tell_unused
 from imgcls_jax.errors import DataError, printable
 from imgcls_jax.foreign import open_image
 
@@ -127,8 +127,24 @@ def network_there(url: str = NETWORK_PROBE, timeout: float = 4.0) -> bool:
     return answered.is_set()
 
 
+def tell_unused_splits(directory: Path) -> None:
+    """Names the splits of a prepared data set that `read_prepared` leaves out. Of a damaged description it says why."""
+    try:
+        described = json.loads((directory / "dataset_info.json").read_text())["splits"]
+        splits = [split["name"] for split in described]
+    except (OSError, ValueError, LookupError, TypeError):
+        return
+    used = _used(splits).values()
+    tell_unused(directory, [name for name in splits if name not in used], "train, validation and test are")
+
+
+def _used(splits: Iterable[str]) -> dict[str, str]:
+    """The splits that are read, with TFDS' names of them."""
+    return {split: name for name in splits if (split := split_of(name))}
+
+
 def read_prepared(directory: Path) -> dict[str, Dataset]:
-    """The train and test splits (test only where there is one) of a prepared data set with `image` and `label`."""
+    """The train, validation and test splits, those that there are, of a prepared data set with `image` and `label`."""
     import tensorflow_datasets as tfds
 
     try:
@@ -150,10 +166,11 @@ def read_prepared(directory: Path) -> dict[str, Dataset]:
         )
     if np.dtype(image.np_dtype) != np.uint8:
         raise DataError(f"The images of {directory} are {np.dtype(image.np_dtype)}; uint8 is accepted.")
-    if "train" not in splits:
+    used = _used(splits)
+    if "train" not in used:
         raise DataError(f"{directory} has no split 'train'; its splits are {', '.join(sorted(splits))}.")
     names = tuple(label.names)
-    return {split: _read_split(builder, split, names) for split in ("train", "test") if split in splits}
+    return {split: _read_split(builder, name, names) for split, name in used.items()}
 
 
 def _check_features(directory: Path) -> None:

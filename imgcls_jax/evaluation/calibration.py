@@ -14,6 +14,7 @@ from imgcls_jax.run_folder import CALIBRATION, RunFolder
 BINS = 15  # of equal width between 0 and 1, as in Guo et al. (2017, arXiv:1706.04599)
 COLDEST, HOTTEST = 0.05, 20.0  # temperatures that are tried
 REJECTED = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)  # shares of the images in a rejection curve
+SMALLEST_GAIN = 1e-9  # of the mean log-likelihood, that a temperature other than 1 has to bring
 SMALLEST = 2.0**-25  # what a stored probability of 0 may have been: they are kept to the 24th binary place
 
 
@@ -29,8 +30,9 @@ def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> fl
 
 def brier(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Mean over the examples of the squared distance to the true class' unit vector: 0 to 2."""
-    probabilities = np.asarray(probabilities, np.float64)
-    return float(((probabilities - np.eye(probabilities.shape[1])[labels]) ** 2).sum(-1).mean())
+    distance = np.array(probabilities, np.float64)
+    distance[np.arange(len(labels)), labels] -= 1
+    return float((distance**2).sum(-1).mean())
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray) -> list[dict[str, float]]:
@@ -68,6 +70,16 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
     found = minimize_scalar(loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded")
     return float(np.exp(found.x))
+
+
+def likelihood_ratio_test(gain: float, examples: int) -> float:
+    """The p-value of a fitted temperature that lowers the mean negative log-likelihood of the examples by `gain`.
+
+    That of temperature 1 against any other: twice the sum is distributed as chi-squared of one degree (Wilks, 1938).
+    """
+    from scipy.stats import chi2
+
+    return float(chi2.sf(max(2 * examples * gain, 0.0), 1))
 
 
 def entropy(probabilities: np.ndarray) -> np.ndarray:
@@ -115,14 +127,20 @@ def write(run: RunFolder) -> None:
 def calibrate(validation: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
     """Figures of the test set's predictions as they are and at the temperature that the validation set's ask for.
 
-    Both are (probabilities, labels). Ready for JSON.
+    Both are (probabilities, labels). Ready for JSON; p is of the hypothesis that the temperature is 1.
     """
     temperature = fit_temperature(*validation)
+    known, known_labels = validation
+    gain = negative_log_likelihood(known, known_labels)
+    gain -= negative_log_likelihood(scale(known, temperature), known_labels)
+    if gain < SMALLEST_GAIN:  # as with one class, where any temperature is as good
+        temperature = 1.0
     probabilities, labels = test
     _, right = _confidence(probabilities, labels)
     uncertain = entropy(probabilities)
     return {
         "temperature": temperature,
+        "p": likelihood_ratio_test(gain, len(known_labels)),
         "as_trained": figures(probabilities, labels),
         "scaled": figures(scale(probabilities, temperature), labels),
         "entropy": {

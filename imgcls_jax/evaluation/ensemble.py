@@ -3,7 +3,9 @@
 Probabilities are [N, K], labels int [N]; those of M members [M, N, K].
 """
 
-from collections.abc import Sequence
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,17 +141,27 @@ def check_alike(runs: Sequence[RunFolder]) -> None:
             raise RunError(f"{run.path}: its predictions are {run.predictions[0].shape}, of its test set {shape}.")
 
 
+def fingerprint(run: RunFolder) -> str:
+    """SHA-256 over a run's predictions on its test set, which are those of its weights alone."""
+    probabilities, labels = run.predictions
+    digest = hashlib.sha256(repr((probabilities.shape, run.data["class_names"])).encode())
+    digest.update(np.ascontiguousarray(probabilities, "<f4"))
+    digest.update(np.ascontiguousarray(labels, "<i4"))
+    return digest.hexdigest()
+
+
 def vote(
-    runs: Sequence[RunFolder], rule: str
+    runs: Sequence[RunFolder], rule: str, home: Path = Path()
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None, dict[str, Any]]:
     """The ensemble's probabilities on the test set; those on the validation set, with its labels, where all have the
     same one; and its figures.
 
-    The figures are ready for JSON: the rule; the members with weight, accuracy and loss, and how the ensemble compares
-    with each (evaluation/paired.py); `soft_voting`, the same of a mean of equal weights, where that is not the rule;
-    `test`, its scores; `disagreement` [M, M], the share of the test images on which two members differ; `oracle`, the
-    share that at least one gets right; mean mutual information between prediction and member where the ensemble is
-    right and wrong, in nats; rejection curves by it and by entropy; and what `Combination.from_json` needs.
+    home: the ensemble's folder. The figures are ready for JSON: the rule; the members with their paths from there,
+    fingerprint, weight, accuracy and loss, and how the ensemble compares with each (evaluation/paired.py);
+    `soft_voting`, the same of a mean of equal weights, where that is not the rule; `test`, its scores; `disagreement`
+    [M, M], the share of the test images on which two members differ; `oracle`, the share that at least one gets right;
+    mean mutual information between prediction and member where the ensemble is right and wrong, in nats; rejection
+    curves by it and by entropy; and what `Combination.from_json` needs.
     """
     check_alike(runs)
     rule_of_all = combination(rule, runs)
@@ -163,7 +175,8 @@ def vote(
         "rule": rule,
         "members": [
             {
-                "run": str(run.path),
+                "run": os.path.relpath(run.path.resolve(), home.resolve()),
+                "fingerprint": fingerprint(run),
                 "weight": float(weight),
                 **{key: run.test[key] for key in ("accuracy", "loss", "parameters")},
                 "against": paired.compare(right, guess == labels),  # the ensemble first
@@ -199,8 +212,28 @@ def _voted_validation(runs: Sequence[RunFolder], rule: Combination) -> tuple[np.
     return rule(members), labels
 
 
+def _member(run: RunFolder, member: Mapping[str, Any]) -> RunFolder:
+    """The folder of a member of the ensemble in `run`, once it has been found to be the run that voted."""
+    again = "make the ensemble again: python launch.py --mode ensemble RUN RUN..."
+    if "fingerprint" not in member:
+        raise RunError(
+            f"{run.path / ENSEMBLE} is of an older version, which did not keep where its members are: {again}"
+        )
+    folder = RunFolder(os.path.normpath(run.path / member["run"]))
+    if not folder.path.is_dir():
+        raise RunError(f"{folder.path}, a member of {run.path}, is missing. Put it back, or {again}")
+    if fingerprint(folder) != member["fingerprint"]:
+        raise RunError(
+            f"{folder.path} is another run than the member of {run.path} that voted. Put that back, or {again}"
+        )
+    return folder
+
+
 class EnsemblePredictor:
-    """The ensemble in a folder that `--mode ensemble` wrote; needs its members' folders."""
+    """The ensemble in a folder that `--mode ensemble` wrote; needs its members' folders, where they were from there.
+
+    Raises RunError where one of them is missing, or is another run than the one that voted.
+    """
 
     def __init__(self, run: RunFolder):
         found = run.read_json(ENSEMBLE)
@@ -208,9 +241,10 @@ class EnsemblePredictor:
         if not any(member["weight"] > 0 for member in members):
             raise RunError(f"{run.path / ENSEMBLE} names no member that counts: make the ensemble anew.")
         self.name = run.name
-        weights = np.array([member["weight"] for member in members if member["weight"] > 0])
+        counting = [member for member in members if member["weight"] > 0]
+        weights = np.array([member["weight"] for member in counting])
         self.combination = Combination.from_json(weights, found)
-        self.members = [Predictor(RunFolder(Path(member["run"]))) for member in members if member["weight"] > 0]
+        self.members = [Predictor(_member(run, member)) for member in counting]
         first = self.members[0]
         self.class_names, self.shape, self.reader = first.class_names, first.shape, first.reader
         self.batch_size = min(member.batch_size for member in self.members)

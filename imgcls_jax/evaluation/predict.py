@@ -56,9 +56,16 @@ class Predictor:
         self._predict, self._data = build_predict(config, self.model, self.transform), config.data
 
     def logits(self, images: Images) -> np.ndarray:
-        """images uint8 [N, H, W, C] -> logits float32 [N, K]."""
+        """images uint8 [N, H, W, C] -> logits float32 [N, K]. Raises RunError where they are not finite."""
         placed = steps.place_images(images, budget=device_budget(self._data, images.nbytes))
-        return self._predict(self._placed, placed)
+        logits = self._predict(self._placed, placed)
+        if bad := int((~np.isfinite(logits)).any(-1).sum()):
+            raise RunError(
+                f"{self.name}: the weights that were kept give figures that are not finite for {bad:,} of "
+                f"{len(logits):,} images, since its training diverged. Train it again with a lower learning rate, "
+                "under another --config.name."
+            )
+        return logits
 
     def probabilities(self, images: Images) -> np.ndarray:
         """images uint8 [N, H, W, C] -> probabilities float64 [N, K]."""

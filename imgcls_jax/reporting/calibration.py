@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from imgcls_jax.evaluation.calibration import BINS
+from imgcls_jax.evaluation import paired
+from imgcls_jax.evaluation.calibration import BINS, COLDEST, HOTTEST
 from imgcls_jax.reporting import page
 from imgcls_jax.run_folder import CALIBRATION, RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+SIGNIFICANT = 0.05  # p below which a temperature other than 1 is shown
 HEAD = ["", "ECE, %", "Brier score", "Negative log-likelihood", "Accuracy, %"]
 
 
@@ -26,15 +28,31 @@ def rows(found: Mapping[str, Any]) -> list[list[str]]:
 
 
 def sentence(found: Mapping[str, Any]) -> str:
-    """What the temperature says, in words."""
-    kind = "overconfident" if found["temperature"] > 1 else "underconfident"
+    """What the temperature and the rejection curve say, in words, where they say something."""
+    temperature, accuracy = found["temperature"], found["as_trained"]["accuracy"]
+    before, after = (100 * found[key]["ece"] for key in ("as_trained", "scaled"))
+    p = found.get("p")
+    if p is not None and p >= SIGNIFICANT:  # runs of older versions do not have it
+        words = (
+            f"The validation set shows neither over- nor underconfidence (p = {paired.p_value(p)}); the expected "
+            f"calibration error on the test set is {before:.2f} %."
+        )
+    elif not COLDEST * 1.1 < temperature < HOTTEST * 0.9:
+        kind = "below" if temperature < 1 else "above"
+        words = (
+            f"No temperature is best: the validation set asks for one {kind} all that are tried, {COLDEST:g} to "
+            f"{HOTTEST:g}. As trained the expected calibration error on the test set is {before:.2f} %."
+        )
+    else:
+        kind = "overconfident" if temperature > 1 else "underconfident"
+        words = (
+            f"The run is {kind}: the temperature fitted on the validation set is {temperature:.3g}, and takes the "
+            f"expected calibration error on the test set from {before:.2f} % to {after:.2f} %."
+        )
     left = next(each["accuracy"] for each in found["rejection"] if each["rejected"] == 0.1)
-    return (
-        f"The run is {kind}: the temperature fitted on the validation set is {found['temperature']:.3g}, and takes the "
-        f"expected calibration error on the test set from {100 * found['as_trained']['ece']:.2f} % to "
-        f"{100 * found['scaled']['ece']:.2f} %. Without the tenth of the images with the highest entropy the accuracy "
-        f"would be {_percent(left)} %."
-    )
+    if left == accuracy:
+        return words
+    return f"{words} Without the tenth of the images with the highest entropy the accuracy would be {_percent(left)} %."
 
 
 def section(run: RunFolder) -> Markup:

@@ -11,7 +11,7 @@ import numpy as np
 from imgcls_jax import backend
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation import cost, paired
-from imgcls_jax.evaluation.scores import confusion_changes, train_test_gap
+from imgcls_jax.evaluation.scores import Confusion, confusion_changes, train_test_gap
 from imgcls_jax.reporting import page
 from imgcls_jax.reporting.plain_tables import csv_table, escape, latex_table, markdown_table
 from imgcls_jax.run_folder import WHERE, RunFolder, differing, flat_options, write_atomically
@@ -88,8 +88,11 @@ def confusions(groups: Groups) -> str:
     if len(groups) != 2 or len(prints) != 1:
         return ""
     (first, _, before), (second, _, after) = groups
-    means = [np.mean([run.test["confusion"] for run in runs], axis=0) for runs in (before, after)]
-    changes = confusion_changes(*means, before[0].data["class_names"])
+    class_names = before[0].data["class_names"]
+    classes = np.arange(len(class_names))
+    matrices = [[Confusion.read(run.test).matrix(classes) for run in runs] for runs in (before, after)]
+    means = [np.mean(of_runs, axis=0) for of_runs in matrices]
+    changes = confusion_changes(*means, class_names)
     head = ("True class", "Taken for", first, second, "Difference")
     lines = [
         (change["true"], change["predicted"], *(f"{change[key]:g}" for key in ("before", "after")), _difference(change))

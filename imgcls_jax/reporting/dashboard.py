@@ -1,6 +1,7 @@
 """One picture of a run: curves, classes, confusions and mistakes side by side. Imports matplotlib, as plots.py does."""
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.evaluation.scores import Confusion
 from imgcls_jax.reporting import plots
 from imgcls_jax.reporting.plots import BLUE, GREY, INK, ORANGE, RED
 
@@ -39,9 +41,10 @@ def draw(
     best = scores["best_epoch"]
     _curve(figure.add_subplot(upper[0]), "Loss", history, "loss", 1, best)
     _curve(figure.add_subplot(upper[1]), "Accuracy, %", history, "accuracy", 100, best)
-    _classes(figure.add_subplot(classes[0]), scores["per_class"])
-    _confusion(figure.add_subplot(lower[0]), scores["confusion"], test.class_names)
-    _pairs(figure.add_subplot(lower[1]), scores["confused_pairs"])
+    names = dict(zip((row["name"] for row in scores["per_class"]), test.class_names, strict=False))
+    _classes(figure.add_subplot(classes[0]), scores["per_class"], names)
+    _confusion(figure.add_subplot(lower[0]), Confusion.read(scores), test.class_names)
+    _pairs(figure.add_subplot(lower[1]), scores["confused_pairs"], names)
     _mistakes(figure, lower[2], test, probabilities)
     return figure
 
@@ -65,13 +68,14 @@ def _curve(axes, title: str, history, key: str, scale: float, best: int) -> None
     _title(axes, title)
 
 
-def _classes(axes, per_class: Sequence[Mapping[str, Any]]) -> None:
-    rows = sorted(per_class, key=lambda row: row["f1"])[:MOST_CLASSES][::-1]
+def _classes(axes, per_class: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> None:
+    """names: of the classes in pictures, by their own."""
+    rows = sorted(filter(itemgetter("support"), per_class), key=itemgetter("f1"))[:MOST_CLASSES][::-1]
     values = [100 * row["f1"] for row in rows]
     axes.barh(range(len(rows)), values, color=BLUE, height=0.7)
     for y, value in enumerate(values):
         axes.text(value, y, f" {value:.1f}", va="center", fontsize=8.5, color=INK)
-    axes.set_yticks(range(len(rows)), [plots.fit(row["name"], 9, 90) for row in rows])
+    axes.set_yticks(range(len(rows)), [plots.fit(names[row["name"]], 9, 90) for row in rows])
     axes.set_xlim(0, 114)  # from 0: bars that began elsewhere would tell of other ratios; room for the last figure
     plots.plain(axes)
     axes.grid(visible=False)
@@ -80,29 +84,28 @@ def _classes(axes, per_class: Sequence[Mapping[str, Any]]) -> None:
     _title(axes, "F1 by class, %" if len(per_class) <= MOST_CLASSES else f"F1 of the {MOST_CLASSES} worst classes, %")
 
 
-def _confusion(axes, matrix, class_names: Sequence[str]) -> None:
-    counts = np.asarray(matrix)
-    colours, strength = plots.confusion_colours(counts)
+def _confusion(axes, found: Confusion, class_names: Sequence[str]) -> None:
+    shown = plots.shown_of_confusion(found, most=MOST_CLASSES, cut_to=MOST_CLASSES)
+    counts = found.matrix(shown)
+    colours, strength = plots.confusion_colours(counts, found.rows[shown])
     axes.imshow(colours, interpolation="nearest")
-    few = len(counts) <= MOST_CLASSES
-    if few:
-        for row, column in zip(*np.nonzero(counts), strict=True):
-            colour = "white" if strength[row, column, 0] > 0.55 else INK
-            text = {"fontsize": min(8, 120 / len(counts)), "color": colour}
-            axes.text(column, row, counts[row, column], ha="center", va="center", **text)
-        names = [plots.fit(name, 8.5, 62) for name in class_names]
-        axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor", fontsize=8.5)
-        axes.set_yticks(range(len(names)), names, fontsize=8.5)
-    else:
-        axes.set_xticks([])
-        axes.set_yticks([])
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        colour = "white" if strength[row, column, 0] > 0.55 else INK
+        text = {"fontsize": min(8, 120 / len(counts)), "color": colour}
+        axes.text(column, row, counts[row, column], ha="center", va="center", **text)
+    names = [plots.fit(class_names[k], 8.5, 62) for k in shown]
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor", fontsize=8.5)
+    axes.set_yticks(range(len(names)), names, fontsize=8.5)
     axes.set_anchor("N")
     axes.tick_params(length=0, labelcolor=INK)
     axes.spines[:].set_color(plots.RULE)
-    _title(axes, "Confusion: true rows, predicted columns")
+    cut = len(shown) < found.classes
+    _title(
+        axes, f"{len(shown)} most confused classes, true by rows" if cut else "Confusion: true rows, predicted columns"
+    )
 
 
-def _pairs(axes, pairs: Sequence[Mapping[str, Any]]) -> None:
+def _pairs(axes, pairs: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> None:
     _title(axes, "Most confused")
     axes.set_axis_off()
     axes.set_xlim(0, 1)
@@ -110,8 +113,8 @@ def _pairs(axes, pairs: Sequence[Mapping[str, Any]]) -> None:
     most = pairs[0]["count"] if pairs else 1
     for y, pair in enumerate(pairs):
         axes.barh(y + 0.2, 0.98 * pair["count"] / most, color=RED, height=0.2, alpha=0.75)
-        names = " \N{RIGHTWARDS ARROW} ".join(plots.fit(pair[key], 9, 54) for key in ("true", "predicted"))
-        axes.text(0, y - 0.08, names, fontsize=9, color=INK, va="center")
+        both = (plots.fit(names.get(pair[key], pair[key]), 9, 54) for key in ("true", "predicted"))
+        axes.text(0, y - 0.08, " \N{RIGHTWARDS ARROW} ".join(both), fontsize=9, color=INK, va="center")
         axes.text(1, y - 0.08, pair["count"], fontsize=9, color=INK, va="center", ha="right")
     if not pairs:
         axes.text(0, 0, "no mistakes", fontsize=9.5, color=GREY)

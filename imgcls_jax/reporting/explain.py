@@ -31,7 +31,7 @@ def write(run: RunFolder, test: Dataset, found: Mapping[str, Any], maps: np.ndar
     """Writes explain.json and explain.png into the run's folder; found, maps: as of `gradcam.explain`."""
     from imgcls_jax.reporting import plots
 
-    plots.save(plot(test, found, maps), run.path / "explain.png", exact=True)
+    plots.save(plot(plots.pictured(test), found, maps), run.path / "explain.png", exact=True)
     run.write_json(EXPLANATION, found)
 
 

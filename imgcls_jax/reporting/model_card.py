@@ -4,13 +4,15 @@ Everything in it is read from the run's folder. The lines between the dashes are
 """
 
 import json
+from operator import itemgetter
 from pathlib import Path
 
 import jax
 
+from imgcls_jax.data import HELD_OUT, OWN
 from imgcls_jax.data.views import VIEWS
 from imgcls_jax.evaluation.export import PLATFORMS, PROGRAM, WEIGHTS
-from imgcls_jax.reporting import calibration, page, robustness
+from imgcls_jax.reporting import calibration, page, robustness, tables
 from imgcls_jax.reporting.plain_tables import code, escape, markdown_table
 from imgcls_jax.run_folder import CALIBRATION, ROBUSTNESS, RunFolder, flat_options, write_atomically
 
@@ -34,7 +36,11 @@ RECIPE = {
     "adapt.lora.targets": "Kernels with low-rank pairs (LoRA)",
     "adapt.lora.rank": "Rank of the pairs",
 }
-HELD_OUT = "The validation images were taken out of the training set and picked the epoch that is kept."
+PICKED = "and picked the epoch that is kept."
+VALIDATION = {
+    OWN: f"The validation images are a split of the source {PICKED}",
+    HELD_OUT: f"The validation images were taken out of the training set {PICKED}",
+}
 APART = "No part of the training or validation images; looked at only when the epoch was picked."
 SNIPPET = """\
 import json
@@ -62,7 +68,7 @@ def write(run: RunFolder, folder: Path) -> Path:
         "Use": _use(run),
         "Model details": _details(run),
         "Intended use": _intended(run),
-        "Training data": _data(run, HELD_OUT, "train", "validation"),
+        "Training data": _data(run, _validation(run), "train", "validation"),
         "Training": _training(run),
         "Evaluation data": _data(run, APART, "test"),
         "Results": _results(run),
@@ -166,6 +172,11 @@ def _data(run: RunFolder, words: str, *splits: str) -> str:
     return f"{escape(_data_name(run))}, read by {code(run.config.data.source)}. {words}\n\n{table}"
 
 
+def _validation(run: RunFolder) -> str:
+    """Where the validation images come from; runs of older versions, which do not say, held them out."""
+    return VALIDATION.get(run.data.get("origin", {}).get("validation"), VALIDATION[HELD_OUT])
+
+
 def _training(run: RunFolder) -> str:
     test, config = run.test, run.config
     flat = flat_options(config.to_dict())
@@ -194,15 +205,17 @@ def _results(run: RunFolder) -> str:
         "Validation accuracy": page.percent(test["validation_accuracy"]),
         "Validation loss": f"{test['validation_loss']:.4f}",
     }
-    classes = [
-        (row["name"], *(f"{100 * row[key]:.2f}" for key in ("precision", "recall", "f1")), f"{row['support']:,}")
-        for row in test["per_class"]
-    ]
+    classes = tables.class_rows(test)
+    cut = len(test["per_class"]) - len(classes)
     confused = [(pair["true"], pair["predicted"], f"{pair['count']:,}") for pair in test["confused_pairs"][:5]]
     parts = [
         markdown_table((f"On {test['examples']:,} test images", ""), figures.items()),
         markdown_table(("Class", "Precision, %", "Recall, %", "F1, %", "Test images"), classes, figures=range(1, 5)),
     ]
+    if cut:
+        parts.append(f"These are the classes with the lowest F1; {cut:,} more are in test.json.\n")
+    if note := tables.absent_note(test):
+        parts.append(f"{escape(note.strip())}\n")
     if confused:
         parts.append(markdown_table(("True class", "Most often taken for", "Test images"), confused))
     return "\n".join(parts)
@@ -224,17 +237,21 @@ def _robustness(run: RunFolder) -> str:
 
 
 def _limits(run: RunFolder) -> str:
-    worst = min(run.test["per_class"], key=lambda row: row["recall"])
     limits = [
         "It answers with one of its classes whatever an image shows; images of anything else were not tried.",
         f"It takes images of {_size(run)} only. Others have to be cropped and resized first, which was not evaluated.",
-        f"Its weakest class is {escape(worst['name'])}, of whose test images it finds {page.percent(worst['recall'])}.",
         "The figures are of one run with one seed, and of test images from the source of the training images; other "
         "cameras, places and times were not tried.",
         "Nothing finer than classes was evaluated, such as groups of people: the data do not name any.",
     ]
+    known = [row for row in run.test["per_class"] if row["support"]]
+    worst, best = min(known, key=itemgetter("recall")), max(known, key=itemgetter("recall"))
+    if worst["recall"] < best["recall"]:
+        found = page.percent(worst["recall"])
+        limits.append(f"Its weakest class is {escape(worst['name'])}, of whose test images it finds {found}.")
     if pretrained := run.config.model.get("pretrained"):
         limits.append(f"It inherits what {code(pretrained)} learned from other images, which was not examined here.")
+    limits += map(escape, run.data.get("warnings", ()))
     return "".join(f"- {limit}\n" for limit in limits)
 
 

@@ -4,6 +4,7 @@ Every function returns a `matplotlib.figure.Figure` made without pyplot, so noth
 """
 
 import bisect
+import dataclasses
 import functools
 import io
 from collections.abc import Iterable, Sequence
@@ -17,12 +18,15 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.evaluation.scores import DENSE_CLASSES, Confusion
+from imgcls_jax.reporting import fonts
 from imgcls_jax.run_folder import write_atomically
 
 DPI = 110
 INK, GREY, RULE = "#2b2f36", "#7b828d", "#e4e7eb"
 BLUE, ORANGE, RED = "#3f72a6", "#d9863d", "#b94a48"
 MOST_MISTAKES = 24
+MOST_CONFUSED = 30  # classes in the picture of the confusion matrix, where it cannot show all
 
 
 def save(figure: Figure, path: Path, *, exact: bool = False) -> None:
@@ -83,18 +87,22 @@ def curves(history: Sequence[dict[str, Any]], best_epoch: int | None = None) -> 
     return figure
 
 
-def confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> Figure:
-    """Confusion matrix [K, K] of counts, rows true, columns predicted; blue for hits, red for errors, by row share."""
-    counts = np.asarray(matrix)
-    classes = len(counts)
-    colours, strength = confusion_colours(counts)
+def confusion(matrix: Confusion | Sequence[Sequence[int]], class_names: Sequence[str]) -> Figure:
+    """A confusion matrix, or its counts [K][K]: rows true, columns predicted; blue hits, red errors, by row share.
 
-    side = np.clip(11 / classes, 0.1, 1.0 if classes < 6 else 0.58)  # inches a cell
-    fontsize = np.clip(15 * side, 5, 9)
-    names = [short(name) for name in class_names]
+    Of more than DENSE_CLASSES classes the MOST_CONFUSED that are confused most are shown, and the picture says so.
+    """
+    found = matrix if isinstance(matrix, Confusion) else Confusion.dense(matrix)
+    shown = shown_of_confusion(found, most=DENSE_CLASSES, cut_to=MOST_CONFUSED)
+    classes, counts = len(shown), found.matrix(shown)
+    colours, strength = confusion_colours(counts, found.rows[shown])
+
+    side = np.clip(11 / classes, 0.2, 1.0 if classes < 6 else 0.58)  # inches a cell
+    fontsize = np.clip(15 * side, 7, 9)
+    names = [short(class_names[k]) for k in shown]
     longest = max(_width(name, fontsize) for name in names) / 72
     rotation = 90 if classes > 12 else 40 if longest > 0.9 * side else 0
-    left, right, top = longest + 0.55, 0.12, 0.12
+    left, right, top = longest + 0.55, 0.12, 0.12 if classes == found.classes else 0.42
     bottom = longest * np.sin(np.radians(rotation)) + 0.55
     width, height = left + side * classes + right, bottom + side * classes + top
     figure = Figure(figsize=(width, height), facecolor="white")
@@ -117,12 +125,25 @@ def confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> Fi
     title = {"fontsize": 10, "color": INK, "fontweight": "bold"}
     figure.text((left + side * classes / 2) / width, 0.12 / height, "Predicted", ha="center", **title)
     figure.text(0.1 / width, (bottom + side * classes / 2) / height, "True", va="center", rotation=90, **title)
+    if classes < found.classes:
+        words = (
+            f"The {classes} of {found.classes:,} classes that are confused most; shares are of all images of a class"
+        )
+        figure.text(0.12 / width, 1 - 0.12 / height, words, va="top", fontsize=9, color=GREY)
     return figure
 
 
-def confusion_colours(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """RGB [K, K, 3] and strength [K, K, 1] of a confusion matrix: by row share, blue for hits and red for errors."""
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+def shown_of_confusion(found: Confusion, *, most: int, cut_to: int) -> np.ndarray:
+    """The classes that a picture has room for: all, or where they are more than `most` the `cut_to` most confused."""
+    return np.arange(found.classes) if found.classes <= most else found.most_confused(cut_to)
+
+
+def confusion_colours(counts: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """RGB [K, K, 3] and strength [K, K, 1] of a part of a confusion matrix: blue for hits and red for errors.
+
+    rows: [K], the examples of each class, of which the share is taken.
+    """
+    share = counts / np.maximum(rows, 1)[:, None]
     hit = np.eye(len(counts), dtype=bool)[..., None]
     strength = np.where(hit, share[..., None], np.sqrt(share[..., None]))  # the root lets errors of 1 % be seen
     return 1 - strength * (1 - np.where(hit, _rgb(BLUE), _rgb(RED))), strength
@@ -133,12 +154,12 @@ def sample_grid(dataset: Dataset, indices: Sequence[np.ndarray]) -> Figure:
 
     More than 25 classes stand in several columns of rows.
     """
-    classes, samples = len(indices), max(map(len, indices))
+    classes, samples = len(indices), max(map(len, indices), default=0)
     blocks = -(-classes // 25)
     rows = -(-classes // blocks)
     side = 64 if classes <= 25 else 40
     tile_height, tile_width = tile_shape(dataset, side)
-    names = [short(name) for name in dataset.class_names]
+    names = [short(name) for name in dataset.class_names[:classes]]
     label = _widest(names, 10) + 10
     gap, margin = 4, 12
     block = label + samples * (tile_width + gap) + 20
@@ -284,8 +305,14 @@ class Canvas:
         return self._figure
 
 
+def pictured(dataset: Dataset) -> Dataset:
+    """The data set with its class names as pictures show them."""
+    return dataclasses.replace(dataset, class_names=tuple(fonts.legible(dataset.class_names)))
+
+
 def short(name: str, longest: int = 22) -> str:
-    """A name that fits, with matplotlib's math mode kept out of it."""
+    """A name that fits, with matplotlib's math mode kept out of it, and a mark for what no font has."""
+    name = fonts.drawable(name)
     name = name if len(name) <= longest else name[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
     return name.replace("$", r"\$")
 

@@ -1,10 +1,9 @@
 """What came of predictions on image files: counts, accuracies where folders tell the classes, and a picture."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from imgcls_jax.evaluation.images import Prediction
 from imgcls_jax.run_folder import PREDICTED, RunFolder
@@ -12,6 +11,7 @@ from imgcls_jax.run_folder import PREDICTED, RunFolder
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+MOST_ROWS = 50  # of the table of classes
 SHOWN = 40  # most images in the picture
 CONFUSIONS = 3  # most that are named of a class
 
@@ -25,7 +25,7 @@ class Summary:
     def __init__(self, class_names: Sequence[str]):
         self.class_names = tuple(map(str, class_names))
         self.files = self.unreadable = self.inverted = 0
-        self.confusion = np.zeros((len(class_names), len(class_names)), np.int64)  # rows true, columns predicted
+        self.confusion: dict[int, Counter[int]] = {}  # by the true class: how often each class is predicted
         self._shown: list[tuple[Prediction, int | None]] = []  # with the label, where it is known
 
     def add(self, prediction: Prediction) -> None:
@@ -37,9 +37,9 @@ class Summary:
         label = self._label(prediction.path)
         if label is not None:
             predicted = int(prediction.probabilities.argmax())
-            self.confusion[label, predicted] += 1
-            row, hits = self.confusion[label], self.confusion[label, label]
-            like_it = hits if predicted == label else row.sum() - hits
+            row = self.confusion.setdefault(label, Counter())
+            row[predicted] += 1
+            like_it = row[label] if predicted == label else row.total() - row[label]
             if like_it > max(SHOWN // (2 * len(self.class_names)), 1):
                 return  # so that there is room for successes and failures of every class
         if len(self._shown) < SHOWN:
@@ -65,27 +65,32 @@ class Summary:
         lines = [f"{_images(read)} classified{inverted if self.inverted else ''}."]
         if self.unreadable:
             lines.append(f"{_images(self.unreadable)} could not be read.")
-        if self.confusion.any():
+        if self.confusion:
             lines += ["", *self._table()]
         return "\n".join(lines)
 
     def _table(self) -> list[str]:
-        known, right = self.confusion.sum(), np.trace(self.confusion)
+        known = sum(row.total() for row in self.confusion.values())
+        right = sum(row[k] for k, row in self.confusion.items())
         rows = [("class", "images", "right", "%", "taken for")]
-        for k, counts in enumerate(self.confusion):
-            if counts.any():
-                rows.append((self.class_names[k], *_shares(counts[k], counts.sum()), self._taken_for(k)))
+        mistakes = {k: row.total() - row[k] for k, row in self.confusion.items()}
+        shown = sorted(self.confusion, key=lambda k: (-mistakes[k], k))[:MOST_ROWS]
+        for k in sorted(shown):
+            row = self.confusion[k]
+            rows.append((self.class_names[k], *_shares(row[k], row.total()), self._taken_for(k)))
         rows.append(("all", *_shares(right, known), ""))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
-        return [
+        lines = [
             "  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:]), taken_for]).rstrip()
             for name, *cells, taken_for in rows
         ]
+        if left := len(self.confusion) - len(shown):
+            lines.append(f"{left:,} classes with fewer mistakes are left out.")
+        return lines
 
     def _taken_for(self, k: int) -> str:
-        wrong = self.confusion[k].copy()
-        wrong[k] = 0
-        order = [j for j in np.argsort(-wrong, kind="stable")[:CONFUSIONS] if wrong[j]]
+        wrong = {j: count for j, count in self.confusion[k].items() if j != k}
+        order = sorted(wrong, key=lambda j: (-wrong[j], j))[:CONFUSIONS]
         return ", ".join(f"{self.class_names[j]} ({wrong[j]:,})" for j in order)
 
     def figure(self) -> "Figure":
@@ -93,15 +98,15 @@ class Summary:
 
         What is wrong is red, and says the true class first.
         """
-        from imgcls_jax.reporting import plots
+        from imgcls_jax.reporting import fonts, plots
 
-        captions = []
+        names, captions = fonts.legible(self.class_names), []
         for prediction, label in self._shown:
             predicted = int(prediction.probabilities.argmax())
             wrong = label is not None and label != predicted
-            name, confidence = plots.short(self.class_names[predicted], 16), prediction.probabilities[predicted]
+            name, confidence = plots.short(names[predicted], 16), prediction.probabilities[predicted]
             if wrong:
-                name = f"{plots.short(self.class_names[label], 16)} \N{RIGHTWARDS ARROW} {name}"
+                name = f"{plots.short(names[label], 16)} \N{RIGHTWARDS ARROW} {name}"
             ink, grey = (plots.RED, plots.RED) if wrong else (plots.INK, plots.GREY)
             captions.append(((name, ink), (plots.percent(confidence), grey)))
         return plots.captioned([prediction.image for prediction, _ in self._shown], captions, side=84)

@@ -1,5 +1,6 @@
 """The page of a run: one HTML file that holds everything it shows, and the figures as files beside it."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,11 +11,13 @@ from markupsafe import Markup
 from imgcls_jax.data import checks
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import RunError
-from imgcls_jax.evaluation.scores import train_test_gap
+from imgcls_jax.evaluation.scores import Confusion, train_test_gap
 from imgcls_jax.reporting import calibration, explain, page, robustness, tables
 from imgcls_jax.run_folder import REPORT, RunFolder, write_atomically
 
 MOST_SAMPLES = 120  # sample images in all, and at most 8 of a class
+MOST_RENAMED = 50  # classes named whose names pictures cannot show
+MOST_SAMPLED = 100  # classes with sample images
 MISTAKE_SIDE, SAMPLE_SIDE = 96, tables.SIDE  # pixels on the page that an image's longer side takes, about
 
 
@@ -39,15 +42,17 @@ def write(
     classes = len(train.class_names)
     samples = checks.sample_indices(train.labels, per_class=min(max(MOST_SAMPLES // classes, 1), 8))
     samples += [np.empty(0, np.int64)] * (classes - len(samples))
+    samples = samples[:MOST_SAMPLED]
     wrong = plots.most_confident_mistakes(probabilities, labels)
+    drawn = plots.pictured(test)
     figures = {
-        "samples.png": plots.sample_grid(train, samples),
+        "samples.png": plots.sample_grid(dataclasses.replace(train, class_names=drawn.class_names), samples),
         "curves.png": plots.curves(history, scores["best_epoch"]),
-        "confusion.png": plots.confusion(scores["confusion"], test.class_names),
-        "mistakes.png": plots.mistakes(test, probabilities, wrong),
+        "confusion.png": plots.confusion(Confusion.read(scores), drawn.class_names),
+        "mistakes.png": plots.mistakes(drawn, probabilities, wrong),
     }
     figures["dashboard.png"] = dashboard.draw(
-        run.name, _facts(run), history=history, scores=scores, test=test, probabilities=probabilities
+        run.name, _facts(run), history=history, scores=scores, test=drawn, probabilities=probabilities
     )
     for name, figure in figures.items():
         plots.save(figure, run.path / name)
@@ -59,7 +64,7 @@ def write(
             "Training", page.chart(run.path / "curves.png", "Loss, accuracy and learning rate against the epoch")
         )
         + page.section("Classes", tables.classes(scores, probabilities, test))
-        + page.section("Confusion matrix", page.macros("run.html").confusion(confusion))
+        + page.section("Confusion matrix", page.macros("run.html").confusion(confusion, _renamed(test, drawn)))
         + page.section("Misclassified images", _mistakes(test, probabilities, wrong))
         + explain.section(run)
         + calibration.section(run)
@@ -128,17 +133,26 @@ def _mistakes(test: Dataset, probabilities: np.ndarray, wrong: np.ndarray) -> Ma
     return page.macros("run.html").mistakes(shown, f"{len(test):,}", tiles)
 
 
+def _renamed(test: Dataset, drawn: Dataset) -> str:
+    """Which classes the pictures show by their numbers, for want of a font; "" where none."""
+    pairs = zip(test.class_names, drawn.class_names, strict=True)
+    names = [f"{shown} is {name}" for name, shown in pairs if shown != name]
+    return f"For want of a font pictures show numbers: {', '.join(names[:MOST_RENAMED])}." if names else ""
+
+
 def _data(report: Mapping[str, Any]) -> Markup:
     """The data report: a column a split, the images of each class, and whatever else it says."""
     splits, names = report["splits"], report["class_names"]
     keys = dict.fromkeys(key for split in splits.values() for key in split if key != "class_counts")
     rows = [[page.words(key), *(_split_text(key, split.get(key, "")) for split in splits.values())] for key in keys]
-    counts = [
-        [name, *(page.text(split["class_counts"][k]) for split in splits.values())] for k, name in enumerate(names)
-    ]
-    rest = {key: value for key, value in report.items() if key not in ("splits", "class_names")}
+    fewest = np.argsort(next(iter(splits.values()))["class_counts"], kind="stable")[: tables.MOST_ROWS]
+    shown = np.arange(len(names)) if len(names) <= tables.MOST_ROWS else fewest
+    counts = [[names[k], *(page.text(split["class_counts"][k]) for split in splits.values())] for k in shown]
+    cut = tables.cut(len(shown), len(names), "fewest training images", "data.json")
+    rest = {key: value for key, value in report.items() if key not in ("splits", "class_names", "warnings")}
     head = ["", *splits]
-    return page.macros("run.html").data(page.table(head, rows), page.table(head, counts), page.facts(rest))
+    found = (page.table(head, rows), page.table(head, counts), page.facts(rest))
+    return page.macros("run.html").data(*found, warnings=report.get("warnings", ()), cut=cut)
 
 
 def _split_text(key: str, value: Any) -> str:
@@ -148,10 +162,12 @@ def _split_text(key: str, value: Any) -> str:
 
 
 def _samples(train: Dataset, indices: Sequence[np.ndarray]) -> Markup:
-    names = train.class_names
+    names = train.class_names[: len(indices)]
+    left = len(train.class_names) - len(names)
+    cut = f"Of the first {len(names)} classes; {left:,} more have none here." if left else ""
     descriptions = [[name] * len(row) for name, row in zip(names, indices, strict=True)]
     images = [train.images[row] for row in indices]
-    return page.macros("run.html").samples(page.image_rows(names, images, descriptions, side=SAMPLE_SIDE))
+    return page.macros("run.html").samples(page.image_rows(names, images, descriptions, side=SAMPLE_SIDE), cut)
 
 
 def _environment(environment: Mapping[str, Any]) -> Markup:

@@ -7,8 +7,12 @@ import numpy as np
 from markupsafe import Markup
 
 from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.evaluation.scores import absent
 from imgcls_jax.reporting import page
 
+RATIOS = ("precision", "recall", "f1")
+UNKNOWN = "\N{EN DASH}"
+MOST_ROWS = 100  # of a table of classes
 EXAMPLES = 6  # most images of a confused pair
 SIDE = 48  # pixels on the page that the longer side of an image in a row takes, about
 
@@ -23,13 +27,39 @@ def classes(scores: Mapping[str, Any], probabilities: np.ndarray, test: Dataset)
 
 def per_class(scores: Mapping[str, Any]) -> Markup:
     """Precision, recall, F1 and support of each class, and their means."""
-    keys = ("precision", "recall", "f1")
-    rows = [
-        [row["name"], *(f"{100 * row[key]:.2f}" for key in keys), f"{row['support']:,}"] for row in scores["per_class"]
-    ]
-    mean = ["Mean", *(f"{100 * scores['macro'][key]:.2f}" for key in keys), f"{scores['examples']:,}"]
+    mean = ["Mean", *(f"{100 * scores['macro'][key]:.2f}" for key in RATIOS), f"{scores['examples']:,}"]
+    rows, classes = class_rows(scores), len(scores["per_class"])
     table = page.table(["Class", "Precision", "Recall", "F1", "Images"], rows, foot=mean)
-    return page.macros("tables.html").per_class(table)
+    left = cut(len(rows), classes, "lowest F1", "test.json")
+    return page.macros("tables.html").per_class(table, absent_note(scores), left)
+
+
+def class_rows(scores: Mapping[str, Any]) -> list[list[str]]:
+    """Name, precision, recall and F1 in percent and support of each class; of more than MOST_ROWS, of the worst.
+
+    A class without test images has no figures.
+    """
+    rows = scores["per_class"]
+    if len(rows) > MOST_ROWS:
+        rows = sorted(rows, key=lambda row: (not row["support"], row["f1"]))[:MOST_ROWS]
+    figures = ([f"{100 * row[key]:.2f}" if row["support"] else UNKNOWN for key in RATIOS] for row in rows)
+    return [[row["name"], *cells, f"{row['support']:,}"] for row, cells in zip(rows, figures, strict=True)]
+
+
+def absent_note(scores: Mapping[str, Any]) -> str:
+    """What is said of classes without test images, behind other sentences; "" where there are none."""
+    names = absent(scores)
+    if not names:
+        return ""
+    has = f"The class {names[0]} has" if len(names) == 1 else f"{len(names):,} classes have"
+    return f" {has} no test image, and the means leave them out."
+
+
+def cut(shown: int, rows: int, which: str, file: str) -> str:
+    """A note below a table that does not show all of its rows; "" where it does."""
+    if shown == rows:
+        return ""
+    return f"Shown are the {shown:,} of {rows:,} classes with the {which}; {file} has all."
 
 
 def confused_pairs(scores: Mapping[str, Any]) -> Markup:

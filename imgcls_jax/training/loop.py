@@ -14,9 +14,8 @@ from imgcls_jax import processes, reads, trees
 from imgcls_jax.checkpoints import Checkpoints, shapes
 from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import epoch_batches
-from imgcls_jax.errors import TrainingError
 from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
-from imgcls_jax.training import features, plan, recorder, setup, steps
+from imgcls_jax.training import divergence, features, plan, recorder, setup, steps
 from imgcls_jax.training.interrupt import Interrupted, catch_signals
 from imgcls_jax.training.losses import cross_entropy
 from imgcls_jax.training.state import Progress, TrainState, as_plain, as_trees, from_trees, trees_of_checkpoint
@@ -30,7 +29,7 @@ def train(config: ConfigDict, run: RunFolder, data: Splits) -> None:
     """Trains the model of `config` on `data`, or goes on where the run in the folder stopped.
 
     Leaves checkpoints and metrics.jsonl. Raises Interrupted after SIGTERM or SIGINT, with everything saved, and
-    TrainingError where the loss is no longer finite.
+    TrainingError where the loss is no longer finite, or that on validation never was.
     """
     training = _Training(config, run, data)
     for sentence in reads.unread(config) if not training.progress.history else ():
@@ -111,6 +110,7 @@ class _Training:
         with catch_signals() as interrupt:
             while not self._over():
                 self._epoch(interrupt)
+        divergence.check_end(self.progress, self.recorder.history)
 
     def _over(self) -> bool:
         """Whether the phase under way has ended; after another one begins at once, so has the training."""
@@ -166,7 +166,8 @@ class _Training:
         progress = self.progress
         loss, accuracy = self._validate()
         step, seen = self._step(), self.phase.steps_per_epoch * self.settings.batch_size
-        improved = self._decide(loss if self.monitor == "loss" else -accuracy, step)
+        figure = loss if self.monitor == "loss" else -accuracy
+        improved = self._decide(figure if math.isfinite(loss) else math.nan, step)
         line = {
             "epoch": progress.epoch,
             "step": step,
@@ -190,7 +191,10 @@ class _Training:
         self._save()
 
     def _decide(self, figure: float, step: int) -> bool:
-        """Counts the epoch, whose validation figure is the lower the better; returns whether it is the best so far."""
+        """Counts the epoch, whose validation figure is the lower the better; returns whether it is the best so far.
+
+        One that is not finite never is.
+        """
         progress = self.progress
         progress.epoch += 1
         progress.phase_epochs += 1
@@ -225,13 +229,7 @@ class _Training:
         bad = int(np.flatnonzero(~np.isfinite(losses))[0])
         step = self._step() - len(losses) + bad
         rate = self._rate(step)
-        last = self.progress.epoch
-        kept = f"its last good checkpoint is that of epoch {last}" if last else "it had saved no checkpoint yet"
-        raise TrainingError(
-            f"The loss is {losses[bad]} at step {step + 1} (epoch {last + 1}, learning rate {rate:.3g}): training "
-            f"stopped; {kept}. A lower --config.optimizer.learning_rate, --config.schedule.warmup_epochs=1 or "
-            "--config.optimizer.clip_norm=1. would be the first things to try."
-        )
+        raise divergence.at_step(losses[bad], step=step, rate=rate, progress=self.progress)
 
     def _rate(self, step: int) -> float:
         """The learning rate of a step of the phase under way."""

@@ -10,7 +10,7 @@ from imgcls_jax.models.layers import all_devices, places
 def cross_entropy(logits, labels, *, smoothing: float = 0.0):
     """logits [B, K], labels int [B] -> [B]; the target has 1 - smoothing on its class, the rest on all."""
     logits = logits.astype(jnp.float32)
-    targets = optax.smooth_labels(jnp.eye(logits.shape[-1])[labels], smoothing)
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
     return optax.softmax_cross_entropy(logits, targets)
 
 

@@ -17,7 +17,7 @@ from imgcls_jax import models
 from imgcls_jax.data.sources import SOURCES
 from imgcls_jax.data.transforms import parse
 from imgcls_jax.data.views import VIEWS
-from imgcls_jax.errors import ConfigError, RunError, choose
+from imgcls_jax.errors import ConfigError, RunError, choose, is_utf8
 from imgcls_jax.models import MODELS
 from imgcls_jax.run_folder import CONFIG, RunFolder, flat_options
 from imgcls_jax.training import objectives, phases, schedules
@@ -93,7 +93,11 @@ class Text:
     def remedy(self, value):
         if value is None and self.optional:
             return ""
-        return "" if isinstance(value, str) and "\0" not in value else "give a text, without zero bytes"
+        if not isinstance(value, str) or "\0" in value:
+            return "give a text, without zero bytes"
+        if not is_utf8(value):
+            return "give a text that is UTF-8; a file or folder of another name has to be renamed"
+        return ""
 
 
 class FileName(Text):

@@ -1,9 +1,10 @@
 import json
+import logging
 
 import numpy as np
 import pytest
 
-from imgcls_jax.data.checks import check, rare_classes, sample_indices, summary
+from imgcls_jax.data.checks import check, rare_classes, sample_indices, summary, tell
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import DataError
 
@@ -108,3 +109,58 @@ def test_classes_of_fewer_than_two_images_are_said():
     assert rare_classes(dataset(6)) == ""
     said = rare_classes(dataset(4, labels=[0, 0, 1, 0]))
     assert "fewer than 2 images" in said and "dog (1), owl (0)." in said and "cat" not in said
+
+
+def warnings_of(*, names=NAMES, **splits):
+    """Of splits of labels, whose images are all different, or of labels and the numbers of their images."""
+    made, number = {}, 0
+    for split, labels in splits.items():
+        labels, numbers = labels if isinstance(labels, tuple) else (labels, range(number, number + len(labels)))
+        number += len(labels)
+        images = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3) + np.uint8(list(numbers)).reshape(-1, 1, 1, 1)
+        made[split] = Dataset(images, np.array(labels, np.int32), names)
+    report = check(made)
+    assert json.loads(json.dumps(report)) == report
+    return report["warnings"]
+
+
+def test_good_data_has_no_warnings():
+    assert warnings_of(train=[0, 1, 2, 0], validation=[2, 1, 0], test=[0, 1, 2]) == []
+
+
+def test_one_class_is_warned_of():
+    (warning,) = warnings_of(train=[0, 0], test=[0], names=("cat",))
+    assert "but one class, cat" in warning
+
+
+def test_labels_from_1_are_warned_of():
+    (warning,) = warnings_of(train=[1, 2, 1], test=[1, 2], names=("0", "1", "2"))
+    assert warning == "The class 0 has no image in any split. Labels that count from 1 have to be lowered by 1."
+    (warning,) = warnings_of(train=[1, 2, 1], test=[1, 2])
+    assert warning == "The class cat has no image in any split."
+
+
+def test_absent_classes_are_warned_of_split_by_split():
+    names = tuple(f"n{k}" for k in range(8))
+    learned, validated, tested = warnings_of(train=[*range(7)], validation=[1, 2, 3, 4, 5, 6, 7], test=[0], names=names)
+    assert learned == "The class n7 has no train image: what has none cannot be learned."
+    assert validated == "The class n0 has no validation image."
+    assert tested.startswith(
+        "7 of 8 classes (n1, n2, n3, n4, n5, ...) have no test image: of what has none nothing is known"
+    )
+
+
+def test_copies_across_splits_are_warned_of():
+    found = warnings_of(train=([0, 1, 2], [10, 11, 12]), validation=([0, 1, 2], [20, 11, 22]), test=[0, 1, 2])
+    assert found == [
+        "1 of 3 validation images (33.33 %) are exact copies of train images: what is right on them was seen before."
+    ]
+    found = warnings_of(train=([0, 1, 2], [1, 2, 3]), validation=([0, 1, 2], [1, 2, 3]), test=([0, 1, 2], [1, 2, 3]))
+    assert len(found) == 3 and all("3 of 3" in warning for warning in found)
+
+
+def test_warnings_are_said(caplog):
+    with caplog.at_level(logging.INFO):
+        tell(check({"train": dataset(6), "test": dataset(4)}))
+    lines = caplog.text.splitlines()
+    assert any("4 of 4 test images" in line and "Warning" in line for line in lines) and "class owl" in caplog.text

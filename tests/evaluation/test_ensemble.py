@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,38 @@ def test_other_rules_are_compared_with_soft_voting_and_classify_images(voted, ru
     table = (run.path / "ensemble.md").read_text()
     assert "| soft voting of the same members | equal |" in table
     assert "Between the ensemble and soft voting" in table or "and soft voting of the same members no" in table
+
+
+def test_its_members_are_found_from_anywhere(voted, tmp_path, monkeypatch):
+    """Members are where they are from the ensemble; a run under a member's name is another run."""
+    home = Path.cwd()
+    images = np.zeros((3, 8, 8, 1), np.uint8)
+    expected = classifiers.load("runs/both").probabilities(images)
+    assert [member["run"] for member in voted.read_json("ensemble.json")["members"]] == ["../one", "../other"]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    (elsewhere / "runs").mkdir()
+    for name in ("one", "other"):  # taken by a path from the working directory, these would vote
+        shutil.copytree(home / "runs/one", elsewhere / "runs" / name)
+    np.testing.assert_array_equal(classifiers.load(home / "runs/both").probabilities(images), expected)
+    shutil.copytree(home / "runs", tmp_path / "moved")
+    np.testing.assert_array_equal(classifiers.load(tmp_path / "moved/both").probabilities(images), expected)
+    shutil.rmtree(tmp_path / "moved/other")
+    with pytest.raises(RunError, match="moved/other, a member of .*moved/both, is missing.*--mode ensemble"):
+        classifiers.load(tmp_path / "moved/both")
+    shutil.copytree(tmp_path / "moved/one", tmp_path / "moved/other")
+    with pytest.raises(RunError, match="moved/other is another run than the member of .*moved/both that voted"):
+        classifiers.load(tmp_path / "moved/both")
+
+
+def test_an_ensemble_of_an_older_version_says_what_to_do(voted, tmp_path):
+    found = voted.read_json("ensemble.json")
+    for member in found["members"]:
+        del member["fingerprint"]
+    RunFolder(tmp_path).write_json("ensemble.json", found)
+    with pytest.raises(RunError, match="older version, which did not keep where its members are: make .* again"):
+        classifiers.load(tmp_path)
 
 
 @pytest.mark.parametrize("rule", ["equal", "fitted", "greedy"])

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from imgcls_jax.evaluation.scores import score, softmax, train_test_gap
+from imgcls_jax.evaluation.scores import Confusion, absent, score, softmax, train_test_gap
 
 
 @pytest.fixture
@@ -30,10 +30,48 @@ def test_scores_equal_scikit_learn(case):
     for key, values in zip(("precision", "recall", "f1", "support"), expected, strict=True):
         np.testing.assert_allclose([row[key] for row in scores["per_class"]], values, rtol=1e-12)
         if key != "support":
-            assert scores["macro"][key] == pytest.approx(values.mean())
+            present = np.unique(labels)  # as scikit-learn's own mean, asked for the classes that are there
+            means = metrics.precision_recall_fscore_support(
+                labels, predicted, labels=present, average="macro", zero_division=0
+            )
+            mean = means[("precision", "recall", "f1").index(key)]
+            assert scores["macro"][key] == pytest.approx(mean) == pytest.approx(values[present].mean())
     assert [row["name"] for row in scores["per_class"]] == names
     assert scores["per_class"][10]["precision"] == 0 and scores["per_class"][11]["recall"] == 0
     assert scores["examples"] == 200
+
+
+def test_a_class_without_examples_is_left_out_of_the_means():
+    logits = 9 * np.eye(4)[[0, 0, 1, 1, 0]]
+    scores = score(logits, np.array([0, 0, 1, 1, 1]), ["a", "b", "c", "d"])
+    assert scores["macro"]["recall"] == pytest.approx((1 + 2 / 3) / 2)
+    assert absent(scores) == ["c", "d"]
+
+
+def test_many_classes_are_kept_as_the_counts_that_are_not_0():
+    labels = np.random.default_rng(0).integers(60, size=500)
+    logits = 3 * np.eye(60)[labels] + np.random.default_rng(1).normal(size=(500, 60))
+    names = [str(k) for k in range(60)]
+    many = score(logits, labels, names)
+    assert "confusion" not in many and set(many["confusion_entries"]) == {"true", "predicted", "count"}
+    confusion = Confusion.read(json.loads(json.dumps(many)))
+    expected = np.zeros((60, 60), int)
+    np.add.at(expected, (labels, logits.argmax(-1)), 1)
+    np.testing.assert_array_equal(confusion.matrix(np.arange(60)), expected)
+    np.testing.assert_array_equal(confusion.rows, expected.sum(1))
+    some = np.array([3, 20, 41])
+    np.testing.assert_array_equal(confusion.matrix(some), expected[np.ix_(some, some)])
+    few = Confusion.dense(expected[:9, :9].tolist())
+    np.testing.assert_array_equal(few.matrix(np.arange(9)), expected[:9, :9])
+
+
+def test_the_most_confused_classes_are_those_of_the_most_frequent_errors():
+    matrix = np.diag([50] * 8)
+    matrix[6, 2], matrix[1, 6], matrix[3, 4] = 9, 5, 1
+    confusion = Confusion.dense(matrix)
+    assert confusion.most_confused(3).tolist() == [1, 2, 6]
+    assert confusion.most_confused(5).tolist() == [1, 2, 3, 4, 6]
+    assert confusion.most_confused(7).tolist() == [0, 1, 2, 3, 4, 5, 6]  # where there are no more errors, others
 
 
 def test_confused_pairs_are_the_largest_counts_outside_the_diagonal(case):
