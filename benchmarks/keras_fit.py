@@ -52,6 +52,7 @@ MODELS = {
     "cnn": cnn,
     "lstm": lstm,
     "attention": attention,
+    "cifar_cnn": cnn,
     "resnet20": lambda x, classes: resnet(x, classes, blocks=(3, 3, 3), filters=(16, 32, 64), bias=True),
     "se_resnet": lambda x, classes: resnet(x, classes, blocks=(4, 4, 3), filters=(64, 128, 256), squeezed=4),
 }
@@ -70,9 +71,20 @@ def optimizer_of(task: Task) -> keras.optimizers.Optimizer:
     )
 
 
+APPLICATIONS = {
+    "efficientnet_b0": keras.applications.EfficientNetB0,
+    "efficientnetv2_b0": keras.applications.EfficientNetV2B0,
+    "convnext_tiny": keras.applications.ConvNeXtTiny,
+    "resnet50": keras.applications.ResNet50,
+}
+
+
 def model_of(task_name: str) -> keras.Model:
     task = TASKS[task_name]
     inputs = keras.Input(task.image)
+    if task.model in APPLICATIONS:
+        options = {"weights": None, "classes": task.classes, "classifier_activation": None}
+        return APPLICATIONS[task.model](input_tensor=inputs, **options)
     return keras.Model(inputs, MODELS[task_name](inputs, task.classes))
 
 

@@ -32,7 +32,8 @@ def main(arguments: list[str]) -> None:
     results: dict[str, Rates] = {}
     versions: dict[str, str] = {}
     for task in options.models:
-        results[task], found = measure(task, names, rounds=options.rounds, seconds=options.seconds)
+        able = [name for name in names if CONTESTANTS[name].takes(TASKS[task])]
+        results[task], found = measure(task, able, rounds=options.rounds, seconds=options.seconds)
         versions |= found
         print("\n" + table({task: results[task]}), flush=True)
     record = {

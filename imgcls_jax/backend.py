@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import logging
 import os
 import platform
 import resource
@@ -15,16 +16,18 @@ import jax
 from imgcls_jax import console
 from imgcls_jax.errors import ConfigError
 
+log = logging.getLogger(__name__)
+
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "clu", "ml-collections", "numpy", "imgcls_jax")
 
 # XLA's CPU backend has two habits that cost more than they gain here: its YNNPACK convolutions are slower for the
-# gradient of the kernel, and that pass undoes the barrier that layers.py sets. An unknown flag aborts the process, so
+# gradient of the kernel, and that pass undoes the barrier that cpu_kernels.py sets. An unknown flag aborts the process, so
 # the flags are set only for the versions of jax on which they were tried.
 CPU_FLAGS = (
     "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution",
     "--xla_disable_hlo_passes=cse_barrier_expander",
 )
-TRIED_VERSIONS = ("0.10.", "0.11.")
+TRIED_VERSIONS = ("0.10.", "0.11.", "0.12.")
 
 
 def configure(*, cpu_devices: int = 1) -> None:
@@ -37,13 +40,19 @@ def configure(*, cpu_devices: int = 1) -> None:
         with contextlib.suppress(RuntimeError):  # the backend has started: its devices are what they are
             jax.config.update("jax_num_cpu_devices", cpu_devices)
     given = os.environ.get("XLA_FLAGS", "")
-    if jax.__version__.startswith(TRIED_VERSIONS):
+    tried = jax.__version__.startswith(TRIED_VERSIONS)
+    if tried:
         ours = [flag for flag in CPU_FLAGS if flag.split("=")[0] not in given]
         os.environ["XLA_FLAGS"] = " ".join([given, *ours]).strip()
     default = Path("~/.cache/imgcls_jax/compiled").expanduser()
     jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(default)) or None)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     _check_devices()
+    if not tried and jax.default_backend() == "cpu":
+        log.info(
+            "JAX %s is a version on which XLA's flags for CPUs were not tried: it runs without them, perhaps slower.",
+            jax.__version__,
+        )
 
 
 def _check_devices() -> None:

@@ -35,3 +35,13 @@ def test_an_assertion_without_words_is_explained(monkeypatch):
     monkeypatch.setattr(jax, "devices", devices)
     with pytest.raises(ConfigError, match="there is none, or this jax was installed without it. Unset JAX_PLATFORMS"):
         backend.configure()
+
+
+@pytest.mark.parametrize("version, lines", [("0.12.1", 0), ("0.13.0", 1)])
+def test_a_version_on_which_the_flags_were_not_tried_is_named(version, lines, monkeypatch, caplog):
+    monkeypatch.setattr(jax, "__version__", version)
+    monkeypatch.setenv("XLA_FLAGS", "")
+    with caplog.at_level("INFO"):
+        backend.configure()
+    assert len([line for line in caplog.messages if "JAX 0.13.0 is a version on which" in line]) == lines
+    assert ("ynn_fusion" in os.environ["XLA_FLAGS"]) == (not lines)

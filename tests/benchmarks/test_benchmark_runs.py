@@ -34,11 +34,37 @@ def test_what_is_not_installed_is_left_out_by_name(monkeypatch, capsys):
     assert "torch is left out: no_such_package not installed" in capsys.readouterr().out
 
 
+def test_contestants_take_part_in_what_they_have():
+    def able(name, task):
+        return CONTESTANTS[name].takes(tasks.TASKS[task])
+
+    assert able("keras", "efficientnet_b0") and not able("keras", "efficientnet_b0_head")
+    assert not able("keras", "googlenet") and not able("torch", "efficientnetv2_b0")
+    assert all(able("ours", task) for task in tasks.TASKS)
+
+
+def test_another_checkout_is_measured_in_the_same_run(tmp_path, monkeypatch):
+    """Of a folder without the package nothing can be taken: it is that folder which is looked at first."""
+    monkeypatch.setenv(contestants.CHECKOUT, "")  # train.main sets it
+    (tmp_path / "imgcls_jax").mkdir()
+    (tmp_path / "imgcls_jax" / "__init__.py").write_text("raise ImportError('another checkout')")
+    arguments = ["--models", "cnn", "--ours", "ours", "--peers", "", "--before", str(tmp_path)]
+    with pytest.raises(WorkerError, match="before on cnn ended:(.|\n)*another checkout"):
+        train.main([*arguments, "--rounds", "1", "--seconds", ".01", "--output", str(tmp_path / "table")])
+
+
 @pytest.mark.parametrize("dispatch", ["scanned", "jit"])
 def test_ours_runs_as_the_loop_does(dispatch, monkeypatch):
     tiny = dataclasses.replace(tasks.TASKS["attention"], batch_size=4, examples=12)
     monkeypatch.setitem(tasks.TASKS, "attention", tiny)
     ours.create("attention", dispatch=dispatch)(5)  # more than an epoch
+
+
+def test_ours_predicts_and_trains_a_part(monkeypatch):
+    for suffix, trains in (("_predict", tasks.NOTHING), ("_head", "^classifier")):
+        tiny = dataclasses.replace(tasks.TASKS["cnn"], batch_size=4, examples=12, trains=trains)
+        monkeypatch.setitem(tasks.TASKS, f"cnn{suffix}", tiny)
+        ours.create(f"cnn{suffix}")(4)
 
 
 def test_a_table_from_processes_to_files(tmp_path, capsys):
