@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "clu", "ml-collections", "numpy", "imgcls_jax")
 
 # XLA's CPU backend has two habits that cost more than they gain here: its YNNPACK convolutions are slower for the
-# gradient of the kernel, and that pass undoes the barrier that cpu_kernels.py sets. An unknown flag aborts the process, so
-# the flags are set only for the versions of jax on which they were tried.
+# gradient of the kernel, and that pass undoes the barrier that cpu_kernels.py sets. An unknown flag aborts the process:
+# so they are set only for the versions of jax on which they were tried.
 CPU_FLAGS = (
     "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution",
     "--xla_disable_hlo_passes=cse_barrier_expander",

@@ -52,7 +52,7 @@ def resnet_file(resnet, tmp_path_factory):
 def save_run(folder, tree, *, model, epochs=1):
     """A run of some epochs, of which the first was the best and has the tree; the others' entries are higher."""
     folder.mkdir()
-    config = {"model": {"name": model}, "data": {"transform": "rgb|normalize(cifar10)"}}
+    config = {"seed": 0, "model": {"name": model}, "data": {"source": "tfds", "transform": "rgb|normalize(cifar10)"}}
     (folder / "config.json").write_text(json.dumps(config))
     checkpoints = Checkpoints(folder / "checkpoints")
     for step in range(1, epochs + 1):
