@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imgcls_jax.foreign import open_image
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -56,11 +58,10 @@ def write(folder: Path, pieces: Mapping[str, int] = PIECES) -> Path:
 
     Equal versions of NumPy and Pillow write equal files.
     """
-    from PIL import Image
-
     random = np.random.default_rng(0)
     for name, path in sources().items():
-        photo = Image.open(path).convert("RGB")
+        with open_image(path) as image:
+            photo = image.convert("RGB")
         middle, reach = int(MIDDLES[name] * photo.width), int(REACH * photo.width)
         columns = {"train": (middle - reach, middle), "test": (middle, middle + reach)}
         for split, count in pieces.items():

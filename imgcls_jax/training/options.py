@@ -225,12 +225,8 @@ OPTIONS = {
     "schedule.min_rate": Number(0),
     "schedule.peak_at": Number(0, 1, "both"),
 }
-OBJECTIVE = {
-    "name": OneOf("objective (objective.name)", OBJECTIVES),
-    "teacher": Text(),
-    "temperature": POSITIVE,
-    "weight": SHARE,
-}
+OBJECTIVE = {"name": OneOf("objective (objective.name)", OBJECTIVES), "teacher": Text()}
+OBJECTIVE |= {"temperature": POSITIVE, "weight": SHARE}
 # The options of models by their types, but for those whose names say more.
 WIDTH = Whole(1, 65_536)
 MODEL_TYPES = {
