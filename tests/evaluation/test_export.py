@@ -84,7 +84,7 @@ def exported(tmp_path_factory):
     run.write_json("data.json", {"class_names": NAMES, "splits": dict.fromkeys(("train", "validation", "test"), split)})
     run.write_json("environment.json", {"device": "a <small> CPU", "versions": {"jax": "0.10.2"}, "commit": "abc123"})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recorder, "_write_line", lambda tensorboard, line: None)
+        patch.setattr(recorder.Recorder, "_write", lambda self, line: None)
         loop.train(config, run, data)
     predict.test(run, data)
     calibration.write(run)
