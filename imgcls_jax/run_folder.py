@@ -304,7 +304,7 @@ class RunFolder:
         with contextlib.suppress(OSError):
             inside = {child.name for child in self.path.iterdir()}
             if not files.is_at(self._lock, self.path / LOCK):
-                if inside <= {CHECKPOINTS, TENSORBOARD}:
+                if inside <= {CHECKPOINTS, TENSORBOARD, METRICS, STEPS}:
                     shutil.rmtree(self.path)
             elif made and inside == {LOCK}:
                 (self.path / LOCK).unlink()

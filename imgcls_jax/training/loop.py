@@ -141,6 +141,7 @@ class _Training:
             self.state, stacked = self.phase.train(self.state, *feed.take(count))
             losses, correct = steps.per_step(stacked, count)
             self._check_finite(losses)
+            self.folder.check_there()
             self.recorder.steps(self._step(), losses, correct / size)
             progress.step_in_epoch += count
             for loss in losses:  # one by one: the sum's rounding must not depend on how many steps a dispatch has
@@ -151,7 +152,6 @@ class _Training:
             self.pace = processes.highest(seconds / count)
             seen = progress.step_in_epoch * size
             bar.update(count, loss=progress.loss_sum / seen, accuracy=progress.correct / seen)
-            self.folder.check_there()
             asked = int(processes.highest(interrupt.received))
             if asked and progress.step_in_epoch < steps_per_epoch:
                 bar.close()

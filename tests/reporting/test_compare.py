@@ -271,7 +271,7 @@ def test_confusions_that_changed_between_two_systems(runs, tmp_path):
         run.write_json(TEST, run.test | {"confusion": confusion})
     compare.write([("one|1", {}, before), ("other", {}, after)], tmp_path / "table", title="Two")
     section = (tmp_path / "table" / "table.md").read_text().split("## Confusions that changed most")[1]
-    cat, car = "<b>cat & dog</b>", "automobile"
+    cat, car = "&lt;b&gt;cat &amp; dog&lt;/b&gt;", "automobile"
     rows = [line for line in section.splitlines() if line.startswith("| ")][2:]
     assert rows == [f"| {cat} | {car} | 0 | 5 | +5 |", f"| {car} | {cat} | 3 | 1 | -2 |"]
     assert r"| one\|1 | other | Difference |" in section
