@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imgcls_jax import console
 from imgcls_jax.foreign import open_image
 
 if TYPE_CHECKING:
@@ -75,4 +76,4 @@ def write(folder: Path, pieces: Mapping[str, int] = PIECES) -> Path:
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
-    print(write(Path(sys.argv[1])))
+    console.say(str(write(Path(sys.argv[1]))))
