@@ -11,6 +11,7 @@ import numpy as np
 from jax.extend.core import Jaxpr, jaxprs_in_params
 
 from imgcls_jax import models
+from imgcls_jax.models import cpu_kernels
 from imgcls_jax.run_folder import RunFolder
 from imgcls_jax.training import steps
 from imgcls_jax.training.profiling import seconds_of
@@ -68,7 +69,8 @@ def multiply_adds(function: Callable[..., Any], *arguments: Any) -> int:
 
     What is padded counts like the rest, as is usual. A loop whose length is not known before it runs counts once.
     """
-    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+    with cpu_kernels.use(own=False):  # as the architecture says, not as a CPU computes it
+        return _count(jax.make_jaxpr(lambda *operands: function(*operands))(*arguments).jaxpr)
 
 
 def _count(jaxpr: Jaxpr) -> int:

@@ -50,7 +50,8 @@ def run_of(folder, filters) -> RunFolder:
     run = RunFolder(folder)
     model = {"name": "cnn", "filters": filters, "hidden": 4, "pretrained": f"the weights of {folder.name}"}
     train = {"precision": "float32", "views": "flip"}
-    run.write_json(CONFIG, {"model": model, "data": {"transform": "normalize(.5, .5)"}, "train": train})
+    options = {"seed": 0, "data": {"source": "digits", "transform": "normalize(.5, .5)"}}
+    run.write_json(CONFIG, options | {"model": model, "train": train})
     run.write_json(DATA, {"class_names": ["a", "b", "c"], "splits": {"train": {"shape": [12, 12, 1]}}})
     return run
 
