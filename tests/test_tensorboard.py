@@ -12,8 +12,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:html5lib's sanitizer:Deprecation
 
 CONFIGURED = {
     "seed": 3,
-    "data": {"name": "digits", "path": None},
-    "model": {"filters": [32, 64]},
+    "data": {"source": "digits", "name": "digits", "path": None},
+    "model": {"name": "cnn", "filters": [32, 64]},
     "optimizer": {"learning_rate": 0.25, "nesterov": True},
 }
 TESTED = {"accuracy": 0.875, "loss": 0.5, "best_step": 20, "validation_accuracy": 0.75, "validation_loss": 0.625}
@@ -77,8 +77,10 @@ def test_the_hparams_tab_shows_hyperparameters_with_the_final_figures(hparams_ta
     [row] = hparams_tab("/session_groups", request)["sessionGroups"]
     assert row["hparams"] == {
         "seed": 3.0,
+        "data.source": "digits",
         "data.name": "digits",
         "data.path": "None",
+        "model.name": "cnn",
         "model.filters": "[32, 64]",
         "optimizer.learning_rate": 0.25,
         "optimizer.nesterov": True,
