@@ -102,10 +102,8 @@ def _look(
 
 def _kind(config: ConfigDict) -> str:
     """What the time of a step and of an epoch depends on."""
-    options = flat_options(config)
-    return json.dumps(
-        {path: options[path] for path in options if not TIMELESS.search(path)}, sort_keys=True, default=str
-    )
+    timed = {path: value for path, value in flat_options(config).items() if not TIMELESS.search(path)}
+    return json.dumps(timed, sort_keys=True, default=str)
 
 
 def _estimate(config: ConfigDict) -> Estimate:

@@ -119,6 +119,7 @@ def _build(
 ) -> Setup:
     """The setup of a phase, whose evaluation is by `transform`."""
     settings, seed = config.train, config.seed
+    winograd = settings.get("winograd", True)
     steps_per_epoch = steps_in_epoch(len(data.train), settings.batch_size)
     optimizer = optimizers.create(config.optimizer)
     schedule = schedules.create(
@@ -133,7 +134,6 @@ def _build(
     embed = None
     same_images = train_transform.ops == tuple(op for op in transform.ops if not op.random)  # in evaluation as here
     if same_images and _caches_features(config, model, adaptation, train_transform, image, data):
-        winograd = settings.get("winograd", True)
         options = {"batch_size": settings.eval_batch_size, "adaptation": adaptation, "winograd": winograd}
         embed = steps.make_predict(model, transform, method="encode", **options)
         predict = steps.make_predict(model, _AsTheyAre(), method="head", together=True, **options)
@@ -149,7 +149,7 @@ def _build(
         average=settings.average,
         adaptation=adaptation,
         method="head" if embed else "__call__",
-        winograd=settings.get("winograd", True),
+        winograd=winograd,
         seed=seed,
     )
     opt_state = optimizer.init(adaptation.split(params)[0])
