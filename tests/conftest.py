@@ -1,7 +1,10 @@
 import atexit
+import gc
 import os
 import shutil
 import tempfile
+
+import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Programs are compiled once for all tests, also by the processes that tests start.
@@ -12,3 +15,11 @@ atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_e
 import jax  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_compiled_programs():
+    """After each file: every program keeps some of the 65,530 memory maps that Linux gives to a process."""
+    yield
+    jax.clear_caches()
+    gc.collect()

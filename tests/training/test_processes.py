@@ -158,7 +158,7 @@ def test_what_cannot_be_is_refused(config, tmp_path):
     for wrong, message in (
         (options, "every process is given all three"),
         ([*options, "--process=2"], "every process is given all three"),
-        ([*options, "--process=0", "--profile"], "train one config together, and do nothing else"),
+        ([*options, "--process=0", "--profile"], "--coordinator has no effect here: --profile takes"),
     ):
         printed = end(start(config, tmp_path / "run", *wrong), 2)
         assert message in printed and "Traceback" not in printed

@@ -132,10 +132,10 @@ def test_no_more_than_the_budget_lies_on_a_device(tmp_path, monkeypatch):
     placed = []
     replicate = steps.replicate
 
-    def watched(tree):
+    def watched(tree, **options):
         if isinstance(tree, np.ndarray) and tree.ndim == 4:
             placed.append(tree.nbytes)
-        return replicate(tree)
+        return replicate(tree, **options)
 
     monkeypatch.setattr(steps, "replicate", watched)
     run = train(small_config(**{"data.device_budget": BUDGET, "train.epochs": 1}), tmp_path / "run", LAZY)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from residual import DATA, small_config
 
-from imgcls_jax import commands, trees
+from imgcls_jax import commands, resuming, trees
 from imgcls_jax.data import checks
 from imgcls_jax.pretrained import safetensors_format
 from imgcls_jax.run_folder import RunFolder
@@ -21,8 +21,8 @@ def short(monkeypatch):
     monkeypatch.setattr("imgcls_jax.data.load", lambda config: dataclasses.replace(DATA, report=report))
     monkeypatch.setattr("imgcls_jax.evaluation.predict.test", lambda run, splits: None)
     monkeypatch.setattr(recorder, "write_results", lambda run: None)
-    for name in ("_report", "_figures"):
-        monkeypatch.setattr(commands, name, lambda *arguments, **options: None)
+    monkeypatch.setattr(commands, "_report", lambda *arguments, **options: None)
+    monkeypatch.setattr(resuming, "figures", lambda run: "")
 
 
 def write(path, config, factor: float) -> str:
