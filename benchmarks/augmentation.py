@@ -68,13 +68,14 @@ def training(model: str, *, rounds: int, seconds: float) -> Rates:
         progress(f"{model}: warming up {name}")
         runs[name] = ours.create(model, transform=text)
         runs[name](1)
-        per_step[name] = timed(runs[name], 1)
+        per_step[name], _ = timed(runs[name], 1)
     rates: Rates = {name: [] for name in runs}
     for number in range(rounds):
         for name in shuffled.sample(list(runs), len(runs)):
             progress(f"{model}: round {number + 1} of {rounds}, {name}")
             steps = max(1, round(seconds / per_step[name]))
-            per_step[name] = timed(runs[name], steps) / steps
+            spent, steps = timed(runs[name], steps)
+            per_step[name] = spent / steps
             rates[name].append(TASKS[model].batch_size / per_step[name])
     return rates
 

@@ -10,7 +10,8 @@ from benchmarks.tasks import EVERYTHING, Task
 BEFORE = "before"
 CHECKOUT = "BENCHMARKED_CHECKOUT"  # in the environment of BEFORE's process: the checkout whose package it takes
 
-Run = Callable[[int], None]  # runs so many training steps on shuffled batches, and returns when they are done
+# Runs so many training steps on shuffled batches, and returns when they are done: their number, where there were more.
+Run = Callable[[int], int | None]
 
 
 @dataclasses.dataclass(frozen=True)

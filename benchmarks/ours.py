@@ -19,6 +19,8 @@ from imgcls_jax.data.transforms import parse
 from imgcls_jax.training import adapt, optimizers, schedules, steps
 from imgcls_jax.training.state import TrainState
 
+PREDICTED = 8  # batches of a dispatch of predictions
+
 
 def create(task_name: str, *, dispatch: str = "scanned", transform: str = "", budget: str = "") -> Run:
     """dispatch: scanned (the product's way) | per_step (one step a dispatch) | jit (scanned, jax.jit for jax.pmap).
@@ -65,16 +67,15 @@ def create(task_name: str, *, dispatch: str = "scanned", transform: str = "", bu
 
 
 def _prediction(model, transform, variables, images: np.ndarray, batch_size: int) -> Run:
-    """Logits of so many batches, each of them a dispatch."""
+    """Logits of so many batches as the product computes those of a test set: many batches a dispatch."""
     predict = steps.make_predict(model, transform, batch_size=batch_size)
-    variables = steps.replicate(variables)
-    batches = [
-        steps.place_images(images[i : i + batch_size]) for i in range(0, len(images) - batch_size + 1, batch_size)
-    ]
+    variables, images = steps.replicate(variables), steps.place_images(images[: PREDICTED * batch_size])
 
-    def run(count: int) -> None:
-        for step in range(count):
-            predict(variables, batches[step % len(batches)])
+    def run(count: int) -> int:
+        dispatches = -(-count // PREDICTED)
+        for _ in range(dispatches):
+            predict(variables, images)
+        return dispatches * PREDICTED
 
     return run
 

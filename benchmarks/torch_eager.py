@@ -26,9 +26,10 @@ class VGG(nn.Module):
         super().__init__()
         layers, inputs = [], 3
         for width in (32, 48, 64, 128):
+            if layers:
+                layers += [nn.MaxPool2d(2), nn.Dropout(0.2)]
             for channels in (inputs, width):
                 layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
-            layers += [nn.MaxPool2d(2), nn.Dropout(0.2)]
             inputs = width
         self.features = nn.Sequential(*layers)
         self.head = nn.Sequential(nn.Linear(inputs, 512), nn.ReLU(), nn.Dropout(0.2), nn.Linear(512, classes))

@@ -24,23 +24,21 @@ def main(task: str, contestant: str) -> None:
         sys.path.insert(0, checkout)
     run = CONTESTANTS[contestant].create(task)
     run(LEAST_STEPS)  # compiles
-    per_step = timed(run, LEAST_STEPS) / LEAST_STEPS
-    steps = max(LEAST_STEPS, round(0.5 / per_step))
-    per_step = timed(run, steps) / steps
+    seconds, steps = timed(run, LEAST_STEPS)
+    seconds, steps = timed(run, max(LEAST_STEPS, round(0.5 * steps / seconds)))
     answers.write(json.dumps({"versions": versions()}) + "\n")
     for line in sys.stdin:
-        steps = max(LEAST_STEPS, round(float(line) / per_step))
-        seconds = timed(run, steps)
-        per_step = seconds / steps
+        seconds, steps = timed(run, max(LEAST_STEPS, round(float(line) * steps / seconds)))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux gives KiB
         answer = {"images": steps * batch_size, "seconds": seconds, "peak_mib": peak}
         answers.write(json.dumps(answer) + "\n")
 
 
-def timed(run, steps: int) -> float:
+def timed(run, steps: int) -> tuple[float, int]:
+    """The seconds that so many steps take, or a few more, and their number."""
     start = time.perf_counter()
-    run(steps)
-    return time.perf_counter() - start
+    steps = run(steps) or steps
+    return time.perf_counter() - start, steps
 
 
 def versions() -> dict[str, str]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from imgcls_jax.models.blocks import DropPath
-from imgcls_jax.models.layers import Classifier, Conv
+from imgcls_jax.models.layers import Classifier, Conv, Dense
 
 EPSILON = 1e-6
 
@@ -30,8 +30,8 @@ class Block(nn.Module):
         options = {"kernel_init": init, "dtype": self.dtype}
         y = Conv(channels, (7, 7), padding=3, feature_group_count=channels, name="block_0", **options)(x)
         y = norm(self.dtype, name="block_2")(y)
-        y = nn.gelu(nn.Dense(4 * channels, name="block_3", **options)(y), approximate=False)
-        y = nn.Dense(channels, name="block_5", **options)(y)
+        y = nn.gelu(Dense(4 * channels, name="block_3", **options)(y), approximate=False)
+        y = Dense(channels, name="block_5", **options)(y)
         scale = self.param("layer_scale", nn.initializers.constant(1e-6), (channels,))
         return x + DropPath(self.drop)(y * scale.astype(y.dtype), train=train)
 

@@ -75,7 +75,7 @@ def convolve(x, w, strides, padding, *, lhs_dilation=None, rhs_dilation=None, pr
     if depthwise:
         return depthwise_convolve(x, w, strides, padding)
     if w.shape[:2] == (1, 1) and padding == ((0, 0), (0, 0)):
-        return _product(x[:, :: strides[0], :: strides[1]], w)
+        return _product(x[:, :: strides[0], :: strides[1]], w[0, 0])
     plain = strides == (1, 1) == dilation and padding == ((1, 1), (1, 1)) and w.shape[:2] == (3, 3)
     if plain and _choice.winograd and winograd_is_faster(x, w):
         return winograd.convolve(x, w)
@@ -145,17 +145,28 @@ def _direct_backward(strides, padding, dilation, precision, residuals, g):
 direct_convolve.defvjp(_direct_forward, _direct_backward)
 
 
+def dense_product(x, kernel, dimensions, precision=None, **options):
+    """`lax.dot_general` for `nn.Dense(dot_general=...)`: x [..., C], kernel [C, F] -> [..., F]."""
+    if not used():
+        return lax.dot_general(x, kernel, dimensions, precision=precision, **options)
+    return _product(x, kernel)
+
+
 @jax.custom_vjp
 def _product(x, w):
-    """A 1x1 convolution as a matrix product: x [N, H, W, C], w [1, 1, C, F] -> [N, H, W, F]."""
-    return x @ w[0, 0]
+    """x [..., C] @ w [C, F]: a dense layer, or a 1x1 convolution."""
+    return x @ w
 
 
 def _product_backward(residuals, g):
-    x, w = lax.optimization_barrier(residuals)
-    g = lax.optimization_barrier(g)
-    dw = lax.dot_general(x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1]), (((0,), (0,)), ((), ())))
-    return g @ lax.optimization_barrier(w[0, 0].T), dw[None, None]
+    # Without the barrier XLA repeats the chain of operations that made x and g inside both products.
+    x, w, g = lax.optimization_barrier((*residuals, g))
+    dx = lax.dot_general(g, w, (((g.ndim - 1,), (1,)), ((), ())))
+    x, g = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
+    rows = (((0,), (0,)), ((), ()))
+    # The faster of the two has the narrow one first.
+    dw = lax.dot_general(x, g, rows) if w.shape[0] <= w.shape[1] else lax.dot_general(g, x, rows).T
+    return dx, dw
 
 
 _product.defvjp(lambda x, w: (_product(x, w), (x, w)), _product_backward)
@@ -251,23 +262,25 @@ def _depthwise_weight_gradient(x, g, window, strides):
     """For each place in a window the sums of x * g over all windows: padded x, g [N, H', W', C] -> [places, C].
 
     XLA's own sum over the outer axes of a large array is not vectorized: up to 16 examples are summed in one operation,
-    what is left of them by a matrix product. A loop over the places has this compiled once.
+    what is left of them by a matrix product. A loop over the window's rows has this compiled once for all of them.
     """
     count = max(divisor for divisor in range(1, 17) if len(g) % divisor == 0)
     x, g = (array.reshape(-1, count, *array.shape[1:]).astype(_exact(array)) for array in (x, g))
     groups, _, rows, columns, channels = g.shape
-    span = [(size - 1) * stride + 1 for size, stride in zip((rows, columns), strides, strict=True)]
+    height, width = ((size - 1) * stride + 1 for size, stride in zip((rows, columns), strides, strict=True))
     ones = jnp.ones(groups * rows * columns, g.dtype)
 
-    def sums(place):
-        start = (0, 0, place // window[1], place % window[1], 0)
-        entries = lax.dynamic_slice(x, start, (groups, count, *span, channels))
-        entries = entries[:, :, :: strides[0], :: strides[1]]
-        terms = [entries[:, i] * g[:, i] for i in range(count)]
-        partial = lax.optimization_barrier(sum(terms[1:], terms[0]))
-        return ones @ partial.reshape(-1, channels)
+    def sums_of_row(row):
+        entries = lax.dynamic_slice_in_dim(x, row, height, 2)[:, :, :: strides[0]]
+        sums = []
+        for column in range(window[1]):
+            shifted = entries[:, :, :, column : column + width : strides[1]]
+            terms = [shifted[:, i] * g[:, i] for i in range(count)]
+            partial = lax.optimization_barrier(sum(terms[1:], terms[0]))
+            sums.append(ones @ partial.reshape(-1, channels))
+        return jnp.stack(sums)
 
-    return lax.map(sums, jnp.arange(window[0] * window[1]))
+    return lax.map(sums_of_row, jnp.arange(window[0])).reshape(-1, channels)
 
 
 def _exact(x):

@@ -121,6 +121,7 @@ class Dropout(nn.Module):
 # Layers that have forms of their own on CPUs
 
 Conv = functools.partial(nn.Conv, conv_general_dilated=cpu_kernels.convolve)
+Dense = functools.partial(nn.Dense, dot_general=cpu_kernels.dense_product)
 
 
 def max_pool(x, window: tuple[int, int], strides: tuple[int, int] | None = None, padding="VALID"):
