@@ -32,9 +32,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/curves.png"))
     options = parser.parse_args(arguments)
     backend.configure()
-    print(
-        f"{machine()}, jax {jax.__version__}\n\n| config | step | without | Winograd, difference | perturbed, difference |"
-    )
+    print(f"{machine()}, jax {jax.__version__}\n")
+    print("| config | step | loss without | Winograd, difference | perturbed, difference |")
     print("| --- | ---: | ---: | ---: | ---: |")
     curves = {}
     for name in options.configs.split(","):
