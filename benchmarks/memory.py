@@ -5,10 +5,12 @@ libraries, data (50,000 synthetic images), compiled programs and activations tog
 """
 
 import argparse
+import os
 import statistics
 import sys
+from pathlib import Path
 
-from benchmarks.contestants import CONTESTANTS
+from benchmarks.contestants import BEFORE, CHECKOUT, CONTESTANTS
 from benchmarks.processes import Worker
 from benchmarks.tasks import TASKS
 from benchmarks.train import available, machine, names_in, progress, spread
@@ -16,16 +18,22 @@ from benchmarks.train import available, machine, names_in, progress, spread
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__.splitlines()[0])
+    peers = [name for name in CONTESTANTS if name not in ("ours", BEFORE)]
     parser.add_argument("--models", type=names_in(TASKS), default=["cnn"])
-    parser.add_argument("--peers", type=names_in(CONTESTANTS), default=["jax_naive", "keras", "torch"])
+    parser.add_argument("--peers", type=names_in(peers), default=["jax_naive", "keras", "torch"])
+    parser.add_argument("--before", type=Path, metavar="FOLDER", help="a checkout of another commit, measured too")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0, help="of training in each round")
     options = parser.parse_args(arguments)
     names = available(["ours", *options.peers])
+    if options.before:
+        os.environ[CHECKOUT] = str(options.before.resolve())
+        names.append(BEFORE)
     print(f"{machine()}; medians of {options.rounds} processes each.\n")
     print("| model | contestant | peak MiB | of ours |\n| --- | --- | --- | --- |")
     for task in options.models:
-        peaks = {name: [peak(task, name, options.seconds) for _ in range(options.rounds)] for name in names}
+        able = [name for name in names if CONTESTANTS[name].takes(TASKS[task])]
+        peaks = {name: [peak(task, name, options.seconds) for _ in range(options.rounds)] for name in able}
         ours = statistics.median(peaks["ours"])
         for name, values in peaks.items():
             print(f"| {task} | {name} | {spread(values, 0)} | {statistics.median(values) / ours:.2f} |", flush=True)

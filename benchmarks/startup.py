@@ -3,6 +3,7 @@
 Starts launch.py in a terminal of its own, waits until its progress bar shows a loss, which it does after the first
 dispatch, and stops it there. Done with empty and with filled caches of data and of compiled programs, in turn; the
 caches lie in temporary folders. Arguments that are not known here go to launch.py, such as --config.data.source=idx.
+With --before another checkout takes its turn as well.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import termios
 import time
 from pathlib import Path
 
+from benchmarks.contestants import BEFORE
 from benchmarks.processes import NOT_INHERITED, ROOT
 from benchmarks.train import machine, progress, spread
 
@@ -38,31 +40,34 @@ class StartupError(RuntimeError):
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.startup", description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="configs/mnist_cnn.py")
+    parser.add_argument("--before", type=Path, metavar="FOLDER", help="a checkout of another commit, measured too")
     parser.add_argument("--rounds", type=int, default=5)
     options, more = parser.parse_known_args(arguments)
-    seconds: dict[str, list[float]] = {case: [] for case in CASES}
+    checkouts = {"ours": ROOT} | ({BEFORE: options.before.resolve()} if options.before else {})
+    seconds: dict[tuple[str, str], list[float]] = {(case, name): [] for case in CASES for name in checkouts}
     with tempfile.TemporaryDirectory() as folder:
         # The caches are always used at the same place: it is part of what JAX finds a compiled program by.
-        caches, stock = Path(folder, "caches"), Path(folder, "stock")
-        progress("filling the caches")
-        start(options.config, caches, more)
-        caches.rename(stock)
+        caches = Path(folder, "caches")
+        for name, checkout in checkouts.items():
+            progress(f"filling the caches, {name}")
+            start(options.config, caches, more, checkout)
+            caches.rename(Path(folder, name))
         for round in range(options.rounds):
-            for case, filled in CASES.items():
-                progress(f"round {round + 1} of {options.rounds}: {case}")
-                for cache in filled:
-                    shutil.copytree(stock / cache, caches / cache)
-                seconds[case].append(start(options.config, caches, more))
+            for case, name in seconds:
+                progress(f"round {round + 1} of {options.rounds}: {case}, {name}")
+                for cache in CASES[case]:
+                    shutil.copytree(Path(folder, name, cache), caches / cache)
+                seconds[case, name].append(start(options.config, caches, more, checkouts[name]))
                 shutil.rmtree(caches)
-    first = statistics.median(seconds["both caches empty"])
     print(f"\n{options.config}, {machine()}; medians of {options.rounds} starts each.\n")
-    print("| caches | seconds to the first steps | of the first start |\n| --- | --- | --- |")
-    for case, values in seconds.items():
-        print(f"| {case} | {spread(values, 1)} | {statistics.median(values) / first:.2f} |")
+    print("| caches | checkout | seconds to the first steps | of the first start |\n| --- | --- | --- | --- |")
+    for (case, name), values in seconds.items():
+        share = statistics.median(values) / statistics.median(seconds["both caches empty", name])
+        print(f"| {case} | {name} | {spread(values, 1)} | {share:.2f} |")
 
 
-def start(config: str, caches: Path, more: list[str]) -> float:
-    """Starts a run and ends it after its first dispatch: the seconds until then."""
+def start(config: str, caches: Path, more: list[str], checkout: Path) -> float:
+    """Starts a run of a checkout and ends it after its first dispatch: the seconds until then."""
     caches.mkdir(exist_ok=True)
     environment = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
     environment["JAX_COMPILATION_CACHE_DIR"] = str(caches / COMPILED)
@@ -72,7 +77,7 @@ def start(config: str, caches: Path, more: list[str]) -> float:
     started = time.perf_counter()
     process = subprocess.Popen(
         [*command, "--workdir", str(caches / "run"), *more],
-        cwd=ROOT,
+        cwd=checkout,
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=its_end,

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -76,6 +77,6 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def command_line() -> str:
-    """The command line as a user would type it: without the paths of this machine."""
+    """The command line as a user would type it: quoted for a shell, without the paths of this machine."""
     program, *arguments = sys.argv
-    return printable(" ".join(["python", os.path.basename(program), *arguments]))
+    return printable(shlex.join(["python", os.path.basename(program), *arguments]))

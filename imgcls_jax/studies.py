@@ -199,6 +199,7 @@ def _train_apart(run: Planned, deadline: float) -> bool | None:
     received = []
 
     def forward(number, frame):
+        console.say(f"{signal.Signals(number).name}: the study stops as soon as {run.name} is saved.")
         received.append(number)
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, number)

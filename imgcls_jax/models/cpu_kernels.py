@@ -208,12 +208,16 @@ def _gradient_of_windows(size, window, strides, padding, term):
             phases.append(sum(parts[1:], parts[0]) if parts else None)
     shape = next(phase for phase in phases if phase is not None)
     phases = [jnp.zeros_like(shape) if phase is None else phase for phase in phases]
+    return _interleaved(phases, strides)[:, : size[0], : size[1]]
+
+
+def _interleaved(phases, strides):
+    """One array [N, H, W, C] of its parts: part i * strides[1] + j is [:, i :: strides[0], j :: strides[1]] of it."""
     if len(phases) == 1:
         return phases[0]
-    n, rows, columns, channels = shape.shape
-    dx = jnp.stack(phases, 3).reshape(n, rows, columns, *strides, channels).transpose(0, 1, 3, 2, 4, 5)
-    dx = dx.reshape(n, rows * strides[0], columns * strides[1], channels)
-    return dx[:, : size[0], : size[1]]
+    n, rows, columns, channels = phases[0].shape
+    x = jnp.stack(phases, 3).reshape(n, rows, columns, *strides, channels).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, rows * strides[0], columns * strides[1], channels)
 
 
 def _with_borders(g, window, strides, value=0):
@@ -289,6 +293,8 @@ def _exact(x):
 
 
 def _padded(x, padding, value=0):
+    if not np.any(padding):
+        return x
     return lax.optimization_barrier(jnp.pad(x, ((0, 0), *padding, (0, 0)), constant_values=value))
 
 
@@ -305,7 +311,10 @@ def _max_pool_forward(x, window, strides, padding):
 
 def _max_pool_backward(window, strides, padding, residuals, g):
     x, y = residuals
-    largest = jnp.full(y.shape, -1, jnp.int8)  # of equal entries the first takes the gradient, as in XLA's own
+    # Of equal entries the first takes the gradient, as in XLA's own.
+    if window == strides and not np.any(padding):
+        return (_gradient_of_tiles(x, y, g, window),)
+    largest = jnp.full(y.shape, -1, jnp.int8)
     for place, entry in enumerate(_entries(_padded(x, padding, -np.inf), window, strides)):
         largest = jnp.where((entry == y) & (largest < 0), jnp.int8(place), largest)
     largest, borders = _with_borders(largest, window, strides, -1)
@@ -316,6 +325,18 @@ def _max_pool_backward(window, strides, padding, residuals, g):
         return jnp.where(largest[:, *windows] == place, g[:, *windows], 0)
 
     return (_gradient_of_windows(x.shape[1:3], window, strides, padding, term),)
+
+
+def _gradient_of_tiles(x, y, g, window):
+    """The gradient of a max pool whose windows neither overlap nor leave gaps."""
+    taken, parts = jnp.zeros(y.shape, bool), []
+    for entry in _entries(x, window, window):
+        is_largest = (entry == y) & ~taken
+        parts.append(jnp.where(is_largest, g, 0))
+        taken |= is_largest
+    dx = _interleaved(parts, window)
+    rest = [(0, size - covered) for size, covered in zip(x.shape, dx.shape, strict=True)]
+    return jnp.pad(dx, rest)
 
 
 max_pool.defvjp(_max_pool_forward, _max_pool_backward)
