@@ -125,22 +125,30 @@ def ratios(rates: Rates, name: str) -> list[float]:
 
 
 def table(results: dict[str, Rates]) -> str:
-    """A row for each model and contestant, as Markdown."""
-    rows = ["| model | contestant | images/s | ours is times as fast |", "| --- | --- | --- | --- |"]
+    """A row for each model, a column for each contestant, as Markdown: its images/s, and ours as a multiple of it."""
+    names = list(dict.fromkeys(name for rates in results.values() for name in rates))
+    rows = [f"| model | {' | '.join(names)} |", "| --- |" + " ---: |" * len(names)]
     for task, rates in results.items():
-        for name, values in rates.items():
-            ratio = "" if name == OURS else spread(ratios(rates, name), 2)
-            digits = 0 if min(values) >= 100 else 1
-            rows.append(f"| {task} ({TASKS[task].batch_size}) | {name} | {spread(values, digits)} | {ratio} |")
+        cells = [cell(rates, name) if name in rates else "" for name in names]
+        rows.append(f"| {task} ({TASKS[task].batch_size}) | {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def cell(rates: Rates, name: str) -> str:
+    """Images/s of a contestant; of others than ours the median, and how many times as fast ours is."""
+    digits = 0 if min(rates[name]) >= 100 else 1
+    if name == OURS:
+        return spread(rates[name], digits)
+    return f"{statistics.median(rates[name]):,.{digits}f}: {spread(ratios(rates, name), 2)}"
 
 
 def markdown(record: dict[str, Any]) -> str:
     rounds = len(next(iter(next(iter(record["images_per_second"].values())).values())))
     versions = ", ".join(f"{name} {version}" for name, version in sorted(record["versions"].items()))
     return (
-        f"Measured on {record['date']}: {record['machine']}; {versions}. Medians of {rounds} rounds, least and most in "
-        f"brackets; ratios are taken within a round. Batch size in brackets after the model.\n\n"
+        f"Measured on {record['date']}: {record['machine']}; {versions}. Images/s, medians of {rounds} rounds; after a "
+        "colon, how many times as fast ours is, with least and most: taken within a round. Batch size in brackets after "
+        "the model.\n\n"
         f"    {record['command']}\n\n{table(record['images_per_second'])}\n"
     )
 

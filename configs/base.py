@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
 
     config.model = model = ConfigDict()
     model.name = "cnn"  # a name in imgcls_jax.models.MODELS; further keys are that model's own options
-    # Weights to start from: a name of `python -m imgcls_jax.pretrained list`, a file of torch, Keras or safetensors, or
+    # Weights to start from: a name of `python -m imgcls_jax weights list`, a file of torch, Keras or safetensors, or
     # a run folder. Their preprocessing is used where data.transform says nothing.
     model.pretrained = placeholder(str)
     model.max_parameters = 0  # most trainable parameters; a model with more is refused; 0 for no limit

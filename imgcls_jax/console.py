@@ -78,5 +78,10 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 def command_line() -> str:
     """The command line as a user would type it: quoted for a shell, without the paths of this machine."""
-    program, *arguments = sys.argv
-    return printable(shlex.join(["python", os.path.basename(program), *arguments]))
+    path, *arguments = sys.argv
+    program = ["python", os.path.basename(path)]
+    if os.path.basename(path) == "__main__.py":
+        program = ["python", "-m", os.path.basename(os.path.dirname(path))]
+    elif not path.endswith(".py"):
+        program = [os.path.basename(path)]
+    return printable(shlex.join([*program, *arguments]))

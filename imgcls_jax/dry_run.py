@@ -13,7 +13,8 @@ from pathlib import Path
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from imgcls_jax import backend, commands, console, resuming, studies
+from imgcls_jax import backend, console, resuming, studies
+from imgcls_jax.commands import train
 from imgcls_jax.errors import RunError, UserError
 from imgcls_jax.reporting import page
 from imgcls_jax.reporting.plain_tables import markdown_row, markdown_table
@@ -90,7 +91,7 @@ def _look(
 ) -> tuple[str, tuple[int, int, int], float]:
     """How far a run is; its parameters, those that train and its epochs; and the seconds left. known: by kind."""
     folder = RunFolder(run.folder)
-    if resuming.finished(commands.checked(run.config), folder):
+    if resuming.finished(train.checked(run.config), folder):
         test = folder.test
         return "finished", (test["parameters"], test.get("trainable", test["parameters"]), test["epochs"]), 0.0
     kind, epochs = _kind(run.config), sum(profiling.epochs_of(run.config))

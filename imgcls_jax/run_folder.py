@@ -31,13 +31,13 @@ CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
 PROFILE = "profile"  # the trace of --profile
 LOCK = ".lock"  # held by the process that writes into the folder
-SHOWN = "show_data.png"  # of --mode show_data
+SHOWN = "show_data.png"  # of imgcls show-data
 ROBUSTNESS = "robustness.json"  # accuracies under corruptions
 EXPLANATION = "explain.json"  # the predictions that explain.png explains
-ENSEMBLE = "ensemble.json"  # of a folder of --mode ensemble: the members' paths and weights, and what they reach
-PREDICTED = "predicted.png"  # of --mode predict: images of the user's with the classes found for them
+ENSEMBLE = "ensemble.json"  # of a folder of imgcls ensemble: the members' paths and weights, and what they reach
+PREDICTED = "predicted.png"  # of imgcls predict: images of the user's with the classes found for them
 CALIBRATION = "calibration.json"  # calibration errors, and the temperature that lowers them
-EXPORT = "export"  # folder of --mode export: the model as files that need no imgcls_jax
+EXPORT = "export"  # folder of imgcls export: the model as files that need no imgcls_jax
 
 # Options that are no part of what a run is: where data, weights and features lie (their hashes are), how much of them
 # lies on the devices or is evaluated at a time, on how many devices it is made, and in which order sums are taken.

@@ -18,7 +18,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from imgcls_jax import backend, commands, console, resuming
+from imgcls_jax import backend, console, resuming
+from imgcls_jax.commands import ensemble as ensembles
+from imgcls_jax.commands import train as training
 from imgcls_jax.errors import ConfigError, RunError, UserError, did_you_mean
 from imgcls_jax.run_folder import RunFolder, flat_options
 from imgcls_jax.training.interrupt import Interrupted
@@ -105,9 +107,9 @@ def _change(config: ConfigDict, options: Mapping[str, Any]) -> None:
 def train(config: ConfigDict, workdir: Path, given: Iterable[str] = ()) -> None:
     """Trains the runs of the study's plan in turn, and writes the comparison beside the run folders.
 
-    Each run is a process of its own and follows commands.train: what is finished is not repeated, what was interrupted
-    goes on. Where runs fail the others are trained all the same; then the table has the rows that are whole, and
-    RunError names the runs that failed. After `budget` hours, if it is not 0, the run under way is saved and stopped.
+    Each run is a process of its own: what is finished is not repeated, what was interrupted goes on. Where runs fail
+    the others are trained all the same; then the table has the rows that are whole, and RunError names the runs that
+    failed. After `budget` hours, if it is not 0, the run under way is saved and stopped.
     """
     runs = plan(config, workdir, given)
     study = RunFolder(workdir)
@@ -178,7 +180,7 @@ def ensemble(config: ConfigDict, workdir: Path, given: Iterable[str] = ()) -> No
     members = plan(config, workdir, given)
     weights_of(config.weights, len(members))
     _train_in_turn(members, RunFolder(workdir))
-    commands.ensemble([str(run.folder) for run in members], weights=config.weights, workdir=workdir)
+    ensembles.ensemble([str(run.folder) for run in members], weights=config.weights, workdir=workdir)
 
 
 def _train_apart(run: Planned, deadline: float) -> bool | None:
@@ -188,7 +190,7 @@ def _train_apart(run: Planned, deadline: float) -> bool | None:
     Raises Interrupted where a signal stopped it.
     """
     try:
-        if resuming.finished(commands.checked(run.config), RunFolder(run.folder)):
+        if resuming.finished(training.checked(run.config), RunFolder(run.folder)):
             return True
     except UserError as error:
         console.say(f"error: {error}", error=True)
@@ -232,7 +234,7 @@ def _run(run: Planned) -> None:
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     try:
         # The run of a study that was just killed may have to save first, and end.
-        commands.train(run.config, run.folder, run.given, patience=PATIENCE)
+        training.train(run.config, run.folder, run.given, patience=PATIENCE)
     except UserError as error:
         console.say(f"error: {error}", error=True)
         sys.exit(2)

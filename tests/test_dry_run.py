@@ -94,9 +94,9 @@ def test_weights_that_have_to_be_fetched(shown, tmp_path):
 def test_a_missing_run_is_named_with_the_command_that_trains_it(shown):
     first = r"Train it first: python launch\.py --config configs/first\.py"
     with pytest.raises(ConfigError, match=f"no weights 'runs/first'.*{first}"):
-        commands.checked(small(**{"model.pretrained": "runs/first"}))
+        commands.train.checked(small(**{"model.pretrained": "runs/first"}))
     with pytest.raises(RunError, match=f"runs/first is not there.*{first}"):
         classifiers.load("runs/first")
     with pytest.raises(ConfigError) as caught:
-        commands.checked(small(**{"model.pretrained": "runs/nonesuch"}))
+        commands.train.checked(small(**{"model.pretrained": "runs/nonesuch"}))
     assert "Train it" not in str(caught.value)

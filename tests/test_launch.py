@@ -126,7 +126,7 @@ def test_robustness_and_report_need_the_run_folder_alone(finished, tmp_path):
     RunFolder(copied).write_json("data.json", data | {"fingerprint": "0" * 64})
     assert "was made of other data" in of_folders("report", copied, code=2)
     assert "is missing" in of_folders("robustness", tmp_path / "nothing", code=2)
-    assert "No run folder given" in of_folders("report", code=2)
+    assert "arguments are required: RUN" in of_folders("report", code=2)
 
 
 def test_explain_needs_the_run_folder_alone(finished, tmp_path):
@@ -179,7 +179,7 @@ def test_predict_prints_a_line_for_each_image(finished, tmp_path):
     assert right >= 32 and any(line.split()[:3] == ["all", "40", str(right)] for line in process.stderr.splitlines())
     assert lines[40]["image"] == str(photos / "deep.png") and lines[40]["class"] == str(labels[0])
     assert (run / "predicted.png").stat().st_size > 2000 and str(run / "predicted.png") in process.stderr
-    assert "Run folder and images are needed" in of_folders("predict", run, code=2)
+    assert "arguments are required: IMAGE" in of_folders("predict", run, code=2)
 
 
 def test_show_data_draws_a_batch_and_the_folder_can_be_trained_into(config, tmp_path):

@@ -23,7 +23,7 @@ def changed(**options):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("locks") / "finished"
-    commands.train(changed(), folder)
+    commands.train.train(changed(), folder)
     return folder
 
 
@@ -46,7 +46,7 @@ def test_a_folder_in_which_another_command_trains_meanwhile_is_not_resumed(finis
     monkeypatch.setattr(RunFolder, "locked", after_another)
     before = (finished / "test.json").read_bytes()
     with pytest.raises(RunError, match="holds the run of another config"):
-        commands.train(changed(seed=7), folder)
+        commands.train.train(changed(seed=7), folder)
     assert (folder / "test.json").read_bytes() == before and RunFolder(folder).config.seed == 0
 
 
@@ -60,7 +60,7 @@ def test_the_same_command_meanwhile_done_is_finished(finished, run, monkeypatch,
         begun(self)
 
     monkeypatch.setattr(RunFolder, "check_writable", after_another)
-    commands.train(changed(), folder)
+    commands.train.train(changed(), folder)
     assert "is finished" in caplog.text and "Resuming" not in caplog.text
 
 
@@ -71,24 +71,24 @@ def test_who_loads_data_for_a_folder_has_it(tmp_path, monkeypatch):
     def another_comes(config):
         if not refusals:
             with pytest.raises(RunError, match="Another process is training into") as refusal:
-                commands.train(changed(), folder)
+                commands.train.train(changed(), folder)
             refusals.append(refusal)
         return load(config)
 
     monkeypatch.setattr(data, "load", another_comes)
-    commands.train(changed(seed=7), folder)
+    commands.train.train(changed(seed=7), folder)
     assert refusals and RunFolder(folder).config.seed == 7 and RunFolder(folder).finished
 
 
 WRITERS = {
-    "train": lambda path: commands.train(changed(), path),
-    "report": lambda path: commands.report([path]),
-    "robustness": lambda path: commands.robustness([path]),
-    "explain": lambda path: commands.explain([path], method="saliency"),
-    "export": lambda path: commands.export([path]),
-    "publish": lambda path: commands.publish([path]),
-    "show_data": lambda path: commands.show_data(changed(), path),
-    "profile": lambda path: commands.profile(changed(), path),
+    "train": lambda path: commands.train.train(changed(), path),
+    "report": lambda path: commands.report.report([path]),
+    "robustness": lambda path: commands.robustness.robustness([path]),
+    "explain": lambda path: commands.explain.explain([path], method="saliency"),
+    "export": lambda path: commands.export.export([path]),
+    "publish": lambda path: commands.publish.publish([path]),
+    "show_data": lambda path: commands.show_data.show_data(changed(), path),
+    "profile": lambda path: commands.profile.profile(changed(), path),
 }
 
 
@@ -108,17 +108,17 @@ def test_a_command_that_writes_into_a_folder_is_refused_while_another_one_does(n
 def test_a_command_on_several_runs_is_refused_while_another_one_writes_into_its_folder(name, run, tmp_path):
     other, target = shutil.copytree(run.path, tmp_path / "other"), tmp_path / "target"
     with RunFolder(target).locked(), pytest.raises(RunError, match="Another process"):
-        getattr(commands, name)([str(run.path), str(other)], workdir=target)
+        getattr(getattr(commands, name), name)([str(run.path), str(other)], workdir=target)
 
 
 def test_two_predictions_at_a_time_print_their_lines_and_one_draws(run, tmp_path, monkeypatch, capsys, caplog):
     from PIL import Image
 
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
-    monkeypatch.setattr(commands, "PATIENCE", 0.1)
+    monkeypatch.setattr(commands.predict, "PATIENCE", 0.1)
     caplog.set_level("INFO", "imgcls_jax")
     with run.locked():
-        commands.predict([str(run.path)], images=[str(tmp_path / "a.png")])
+        commands.predict.predict(str(run.path), [str(tmp_path / "a.png")])
     assert '"class"' in capsys.readouterr().out and not (run.path / "predicted.png").exists()
     assert "1 image classified" in caplog.text and "Another process" in caplog.text
 
@@ -136,7 +136,7 @@ def test_a_refused_command_leaves_no_folder(tmp_path):
     with pytest.raises(DataError):
         config = base.get_config()
         config.data.update(source="idx", path=str(tmp_path))
-        commands.train(config, tmp_path / "run")
+        commands.train.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

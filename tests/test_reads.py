@@ -42,7 +42,7 @@ def named(options, given, tmp_path, monkeypatch, caplog) -> set[str]:
     with config.unlocked():
         config.update_from_flattened_dict(options)
     with pytest.raises(Begun):
-        commands.train(config, tmp_path / "run", given)
+        commands.train.train(config, tmp_path / "run", given)
     lines = [record.getMessage() for record in caplog.records]
     return {match[1] for line in lines if (match := re.match(r"config\.(\S+) was given and has no effect", line))}
 

@@ -24,11 +24,11 @@ def test_more_epochs_are_refused_with_the_way_forward_which_works(begun, tmp_pat
     config = small.get_config()
     config.train.epochs = 9
     with pytest.raises(RunError, match="train.epochs: 6 there, 9 now") as refusal:
-        commands.train(config, begun.path)
+        commands.train.train(config, begun.path)
     assert f"With another name and --config.model.pretrained={begun.path} it starts from" in str(refusal.value)
     config.model.pretrained = str(begun.path)
     config.train.epochs = 1
-    further = commands.train(config, tmp_path / "further")
+    further = commands.train.train(config, tmp_path / "further")
     assert further.finished and further.history[0]["train_loss"] < begun.history[0]["train_loss"]
 
 
@@ -36,7 +36,7 @@ def test_of_another_model_nothing_can_start(begun):
     config = small.get_config()
     config.model.hidden = 7
     with pytest.raises(RunError, match="holds the run of another config") as refusal:
-        commands.train(config, begun.path)
+        commands.train.train(config, begun.path)
     assert "pretrained" not in str(refusal.value)
 
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = ["base", "data", "models", "pretrained", "training", "evaluation", "reporting", "commands"]
 BASE = {"errors", "files", "run_files", "run_folder", "trees", "backend", "checkpoints", "console", "pickles"}
 BASE |= {"processes", "foreign", "reads"}
-COMMANDS = {"commands", "studies", "dry_run", "publishing", "resuming", "overrides"}
+COMMANDS = {"commands", "__main__", "modes", "studies", "dry_run", "publishing", "resuming", "overrides"}
 CONFIGS = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.py"))
 
 
@@ -77,7 +77,7 @@ def test_every_config_names_things_that_there_are(path):
 
 
 def test_files_are_read_in_one_sitting():
-    limits = {"launch.py": 100, "CONTRIBUTING.md": 40, "imgcls_jax/training/loop.py": 250}
+    limits = {"launch.py": 60, "CONTRIBUTING.md": 40, "imgcls_jax/training/loop.py": 250}
     files = [
         *ROOT.glob("*.md"),
         ROOT / "launch.py",

@@ -11,9 +11,9 @@ convolution, on augmented images; then with a squeeze-and-excitation block. Leve
 of the third level and report E's EfficientNetV2 at 96x96, half each, and the tests of all pairs:
 
     python launch.py --config configs/cifar_efficientnetv2_96.py
-    python launch.py --mode ensemble runs/cifar_levels_lite0/d3_se-seed0 runs/cifar_efficientnetv2_96 \\
+    python -m imgcls_jax ensemble runs/cifar_levels_lite0/d3_se-seed0 runs/cifar_efficientnetv2_96 \\
       --workdir runs/cifar_levels_lite0_ensemble
-    python launch.py --mode compare "runs/cifar_levels_lite0/*" runs/cifar_efficientnetv2_96
+    python -m imgcls_jax compare "runs/cifar_levels_lite0/*" runs/cifar_efficientnetv2_96
 
 The reported figures are ResNet-50's at 224x224, and stand in the table of the reports, not in that
 of this study.

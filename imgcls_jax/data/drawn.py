@@ -1,7 +1,7 @@
 """Digits from outside MNIST, as image files in a folder a class, to try a classifier of digits on.
 
   python -m imgcls_jax.data.drawn FOLDER
-  python launch.py --mode predict runs/mnist_cnn --images FOLDER/drawn
+  python -m imgcls_jax predict runs/mnist_cnn FOLDER/drawn
 
 writes FOLDER/sklearn_digits (scikit-learn's 1,797 scans of 8x8 pixels) and FOLDER/drawn (500 digits that this file
 draws: pen strokes, most of them dark on unevenly lit paper, some of chalk on a board, 48 to 160 pixels wide and high).

@@ -72,7 +72,7 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
     if loose and not classes:
         raise DataError(
             f"{folder} holds no class folders, but {len(loose):,} files ({loose[0]}, ...), and nothing says their "
-            "classes. Sort them into class folders; what has no classes should be elsewhere, for --mode predict. "
+            "classes. Sort them into class folders; what has no classes should be elsewhere, for imgcls predict. "
             f"{EXPECTED}"
         )
     if not classes:

@@ -120,7 +120,7 @@ def write(run: RunFolder) -> None:
     """Writes calibration.json of a run whose predictions on its validation set are there."""
     validation = run.validation_predictions
     if validation is None:
-        raise RunError(f"{run.path} has no predictions of its validation set: --mode report {run.path} adds them.")
+        raise RunError(f"{run.path} has no predictions of its validation set: imgcls report {run.path} adds them.")
     run.write_json(CALIBRATION, calibrate(validation, run.predictions))
 
 

@@ -109,7 +109,7 @@ def _validation(runs: Sequence[RunFolder]) -> tuple[np.ndarray, np.ndarray]:
     found = []
     for run in runs:
         if (predictions := run.validation_predictions) is None:
-            raise RunError(f"{run.path} has no predictions of its validation set: --mode report {run.path} adds them.")
+            raise RunError(f"{run.path} has no predictions of its validation set: imgcls report {run.path} adds them.")
         found.append(predictions)
     prints = [run.data["splits"]["validation"]["fingerprint"] for run in runs]
     if len(set(prints)) > 1:
@@ -124,7 +124,7 @@ def _validation(runs: Sequence[RunFolder]) -> tuple[np.ndarray, np.ndarray]:
 def check_alike(runs: Sequence[RunFolder]) -> None:
     """Raises RunError where runs cannot vote together: fewer than two, other classes, another test set, one twice."""
     if len(runs) < 2:
-        raise RunError("An ensemble takes two runs or more: python launch.py --mode ensemble runs/ONE runs/OTHER.")
+        raise RunError("An ensemble takes two runs or more: python -m imgcls_jax ensemble runs/ONE runs/OTHER.")
     paths = [run.path.resolve() for run in runs]
     for run, path in zip(runs, paths, strict=True):
         run.test  # noqa: B018  an error where the run has not got that far
@@ -214,7 +214,7 @@ def _voted_validation(runs: Sequence[RunFolder], rule: Combination) -> tuple[np.
 
 def _member(run: RunFolder, member: Mapping[str, Any]) -> RunFolder:
     """The folder of a member of the ensemble in `run`, once it has been found to be the run that voted."""
-    again = "make the ensemble again: python launch.py --mode ensemble RUN RUN..."
+    again = "make the ensemble again: python -m imgcls_jax ensemble RUN RUN..."
     if "fingerprint" not in member:
         raise RunError(
             f"{run.path / ENSEMBLE} is of an older version, which did not keep where its members are: {again}"
@@ -230,7 +230,7 @@ def _member(run: RunFolder, member: Mapping[str, Any]) -> RunFolder:
 
 
 class EnsemblePredictor:
-    """The ensemble in a folder that `--mode ensemble` wrote; needs its members' folders, where they were from there.
+    """The ensemble in a folder that `imgcls ensemble` wrote; needs its members' folders, where they were from there.
 
     Raises RunError where one of them is missing, or is another run than the one that voted.
     """

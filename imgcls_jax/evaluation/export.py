@@ -109,7 +109,7 @@ class ExportedClassifier:
         path = Path(path)
         missing = [name for name in (PROGRAM, WEIGHTS) if not (path / name).is_file()]
         if missing:
-            raise RunError(f"{path} has no {missing[0]}: python launch.py --mode export RUN writes such a folder.")
+            raise RunError(f"{path} has no {missing[0]}: python -m imgcls_jax export RUN writes such a folder.")
         words = safetensors_format.read_words(path / WEIGHTS)
         program = (path / PROGRAM).read_bytes()
         if hashlib.sha256(program).hexdigest() != words.get("program_sha256"):

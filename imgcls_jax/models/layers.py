@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from imgcls_jax.models import cpu_kernels
+from imgcls_jax.models import cpu_kernels, cpu_windows
 
 glorot = nn.initializers.xavier_uniform()  # the default of Keras, in which report B's models were written
 
@@ -131,7 +131,7 @@ def max_pool(x, window: tuple[int, int], strides: tuple[int, int] | None = None,
         return nn.max_pool(x, window, strides, padding)
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], window, strides, padding)
-    return cpu_kernels.max_pool(x, window, strides, tuple(tuple(pads) for pads in padding))
+    return cpu_windows.max_pool(x, window, strides, tuple(tuple(pads) for pads in padding))
 
 
 class LSTM(nn.Module):

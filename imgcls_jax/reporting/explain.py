@@ -36,7 +36,7 @@ def write(run: RunFolder, test: Dataset, found: Mapping[str, Any], maps: np.ndar
 
 
 def section(run: RunFolder) -> Markup:
-    """The section of explain.json, where `--mode explain` has written it."""
+    """The section of explain.json, where `imgcls explain` has written it."""
     if not (run.path / EXPLANATION).exists():
         return Markup()
     chart = page.chart(run.path / "explain.png", "Test images beside maps of what speaks for a class", images=True)

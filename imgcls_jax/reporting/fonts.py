@@ -28,7 +28,7 @@ def legible(names: Sequence[str]) -> list[str]:
     if lost:
         log.warning(
             "No installed font has the characters of %s class name%s (%s%s): pictures show numbers instead, as in %r. "
-            "With a font for them, such as Noto Sans CJK, --mode report draws the names.",
+            "With a font for them, such as Noto Sans CJK, imgcls report draws the names.",
             f"{len(lost):,}",
             "s" * (len(lost) > 1),
             ", ".join(lost[:MOST_NAMED]),

@@ -223,7 +223,7 @@ def _results(run: RunFolder) -> str:
 
 def _calibration(run: RunFolder) -> str:
     if not (run.path / CALIBRATION).exists():
-        return "Not measured: `python launch.py --mode report RUN` does.\n"
+        return "Not measured: `python -m imgcls_jax report RUN` does.\n"
     found = run.read_json(CALIBRATION)
     note = "The program gives logits as trained: divide them by the temperature for the scaled probabilities."
     table = markdown_table(calibration.HEAD, calibration.rows(found), figures=range(1, len(calibration.HEAD)))
@@ -232,7 +232,7 @@ def _calibration(run: RunFolder) -> str:
 
 def _robustness(run: RunFolder) -> str:
     if not (run.path / ROBUSTNESS).exists():
-        return "Not measured: `python launch.py --mode robustness RUN` does.\n"
+        return "Not measured: `python -m imgcls_jax robustness RUN` does.\n"
     return robustness.markdown(run.read_json(ROBUSTNESS))
 
 

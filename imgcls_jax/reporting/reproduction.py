@@ -25,7 +25,7 @@ HEAD = (
 SHORT = 7  # the first columns of HEAD, which the project's README has
 SAME = "row "
 # In the project's README the table stands between these lines.
-BEGIN, END = "<!-- reproduction table: python launch.py --mode reproduce results -->\n", "<!-- end of the table -->\n"
+BEGIN, END = "<!-- reproduction table: python -m imgcls_jax reproduce results -->\n", "<!-- end of the table -->\n"
 # The rows of each kind, counted apart in the summary.
 KINDS = {
     "figure": "have a figure beside a reported one",
@@ -68,7 +68,7 @@ def render(folder: Path) -> tuple[str, str]:
     systems, rows = _read(folder)
     text = (
         "# Every row of the five reports, and ours\n\n"
-        f"Written by `python launch.py --mode reproduce {folder.name}` from the runs published here and from "
+        f"Written by `python -m imgcls_jax reproduce {folder.name}` from the runs published here and from "
         f"[{SYSTEMS}]({SYSTEMS}); with `--verify` every figure is computed again from the predictions and the labels. "
         f"{_summary(folder, systems, rows)}\n\nAccuracies are of the test set, in percent, unless it says validation; "
         "± is half the 95 % interval of the mean over the seeds. The gap is the training accuracy of the kept epoch, "
@@ -97,7 +97,7 @@ def _read(folder: Path) -> tuple[dict[str, dict[str, str]], dict[str, compare.Ro
 def _systems(folder: Path) -> list[dict[str, str]]:
     file = folder / SYSTEMS
     if not file.exists():
-        raise RunError(f"{file} is missing: give the folder of the published results, as in --mode reproduce results.")
+        raise RunError(f"{file} is missing: give the folder of the published results, as in imgcls reproduce results.")
     with open(file, newline="") as lines:
         reader = csv.DictReader(lines)
         if reader.fieldnames != COLUMNS:

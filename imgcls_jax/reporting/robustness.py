@@ -40,7 +40,7 @@ def markdown(found: Mapping[str, Any]) -> str:
 
 
 def section(run: RunFolder) -> Markup:
-    """The section of robustness.json, where `--mode robustness` has written it."""
+    """The section of robustness.json, where `imgcls robustness` has written it."""
     if not (run.path / ROBUSTNESS).exists():
         return Markup()
     found = run.read_json(ROBUSTNESS)

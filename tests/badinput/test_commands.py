@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from imgcls_jax import commands, resuming
+from imgcls_jax import __main__, commands, resuming
 from imgcls_jax.evaluation import cost
 from imgcls_jax.evaluation import predict as predict_module
 from imgcls_jax.reporting import calibration, explain, plots, robustness, run_report
@@ -31,9 +31,9 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recorder, "_summary_writer", lambda run: NoWriter())
         patch.setattr(recorder, "write_pictures", lambda run: None)
-        commands.train(changed(**small), folder / "whole")
+        commands.train.train(changed(**small), folder / "whole")
     shutil.copytree(folder / "whole", folder / "other")
-    commands.ensemble([str(folder / "whole"), str(folder / "other")], workdir=folder / "both")
+    commands.ensemble.ensemble([str(folder / "whole"), str(folder / "other")], workdir=folder / "both")
     return folder
 
 
@@ -46,20 +46,20 @@ def run(finished, tmp_path, monkeypatch):
 
 
 def predict(folders):
-    commands.predict(folders, images=["nothing.png"])
+    commands.predict.predict(*folders, ["nothing.png"])
 
 
 def ensemble(folders):
-    commands.ensemble([*folders, *folders[:1]], workdir="both")
+    commands.ensemble.ensemble([*folders, *folders[:1]], workdir="both")
 
 
 MODES = {
-    "publish": commands.publish,
-    "compare": commands.compare,
-    "report": commands.report,
-    "robustness": commands.robustness,
-    "explain": lambda folders: commands.explain(folders, method="saliency"),
-    "export": commands.export,
+    "publish": commands.publish.publish,
+    "compare": commands.compare.compare,
+    "report": commands.report.report,
+    "robustness": commands.robustness.robustness,
+    "explain": lambda folders: commands.explain.explain(folders, method="saliency"),
+    "export": commands.export.export,
     "ensemble": ensemble,
     "predict": predict,
 }
@@ -88,7 +88,8 @@ def test_what_is_no_run(mode, kind, tried, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("mode", [mode for mode in MODES if mode not in ("predict",)])
 def test_no_folder_and_names_that_cannot_be(mode, tried):
-    tried.refuses(MODES[mode], [])
+    with pytest.raises(SystemExit, match="2"):
+        __main__.parse([mode])
     for name in ("a" * 300, ""):
         tried.refuses(MODES[mode], [name])
 
@@ -136,7 +137,7 @@ def spoilt(content: dict):
 
 
 def compare(run):
-    commands.compare([str(run.path)])
+    commands.compare.compare([str(run.path)])
 
 
 READERS = {  # of each file
@@ -186,7 +187,11 @@ def test_predictions_that_are_none(mode, case, tried, run, finished):
     else:
         path.write_bytes(path.read_bytes()[:2000] if case == "half" else b"x")
     other = str(finished / "other")
-    act = commands.report if mode == "report" else lambda folders: commands.ensemble([*folders, other], workdir="both")
+    act = (
+        commands.report.report
+        if mode == "report"
+        else lambda folders: commands.ensemble.ensemble([*folders, other], workdir="both")
+    )
     tried.refuses(act, [str(run.path)])
 
 
@@ -196,7 +201,7 @@ METRICS = ["x\n", "[]\n", "3\n", "{}\n", '{"epoch": "a"}\n', '{"epoch": 1}\n', "
 @pytest.mark.parametrize("content", METRICS)
 def test_metrics_that_are_none(content, tried, run):
     (run.path / "metrics.jsonl").write_text(content)
-    tried.refuses(commands.report, [str(run.path)])
+    tried.refuses(commands.report.report, [str(run.path)])
 
 
 SECTIONS = {
@@ -240,7 +245,7 @@ EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
 @pytest.mark.parametrize("kind", [kind for kind in FOLDERS if kind not in ("missing", "empty", "a config alone")])
 def test_training_into_what_is_no_run(kind, tried, tmp_path):
     FOLDERS[kind](tmp_path / "run")
-    tried.refuses(commands.train, changed(**{"data.source": "digits", "data.cache": ""}), tmp_path / "run")
+    tried.refuses(commands.train.train, changed(**{"data.source": "digits", "data.cache": ""}), tmp_path / "run")
 
 
 def test_training_into_a_run_whose_files_are_damaged(tried, run):
@@ -251,6 +256,6 @@ def test_training_into_a_run_whose_files_are_damaged(tried, run):
         for content in CONTENTS:
             (run.path / name).write_text(content)
             lines = 100 if (name, content) in (("config.json", "{}"), ("config.json", '{"a": 1}')) else 1
-            tried.refuses(commands.train, config, run.path, lines=lines)
+            tried.refuses(commands.train.train, config, run.path, lines=lines)
         (run.path / name).write_text(before)
     assert json.loads((run.path / "config.json").read_text())["seed"] == 0 and flat_options(run.config)

@@ -243,11 +243,11 @@ TOGETHER = [
 def test_what_cannot_be_together_is_refused_before_training(values, message, tried, tmp_path, monkeypatch):
     monkeypatch.setattr(steps, "initialize", lambda *_, **__: pytest.fail("a model was built"))
     values = {key: ConfigDict(value) if isinstance(value, dict) else value for key, value in values.items()}
-    assert message in tried.refuses(commands.train, changed(**values), tmp_path / "run")
+    assert message in tried.refuses(commands.train.train, changed(**values), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("command", [commands.train, commands.profile, commands.show_data])
+@pytest.mark.parametrize("command", [commands.train.train, commands.profile.profile, commands.show_data.show_data])
 def test_no_data_is_read_for_a_config_that_cannot_be(command, tried, tmp_path, monkeypatch):
     monkeypatch.setattr(data, "load", lambda config: pytest.fail("data were read"))
     assert (

@@ -177,7 +177,7 @@ def test_predictions_of_a_hostile_run_are_refused_in_a_line(name, changes, tried
     before = json.loads((run.path / name).read_text())
     for change in changes.values():
         (run.path / name).write_text(json.dumps(changed(before, change)))
-        message = tried.refuses(commands.predict, [str(run.path)], images=["nothing.png"])
+        message = tried.refuses(commands.predict.predict, str(run.path), ["nothing.png"])
         assert len(message) < 1500
 
 

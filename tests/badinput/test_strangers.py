@@ -61,12 +61,12 @@ def test_what_is_published_is_not_written_through_links(run, victim, tmp_path, t
     target = tmp_path / "results" / "run"
     target.mkdir(parents=True)
     (target / "test.json").symlink_to(victim)
-    assert "test.json is a link that leaves its folder" in tried.refuses(commands.publish, [str(run.path)])
+    assert "test.json is a link that leaves its folder" in tried.refuses(commands.publish.publish, [str(run.path)])
 
 
 def test_what_is_published_already(run, tried, tmp_path):  # noqa: F811
-    commands.publish([str(run.path)])
-    assert "is published already" in tried.refuses(commands.publish, [str(tmp_path / "results" / "run")])
+    commands.publish.publish([str(run.path)])
+    assert "is published already" in tried.refuses(commands.publish.publish, [str(tmp_path / "results" / "run")])
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -92,7 +92,7 @@ def test_a_command_makes_no_cache_where_a_config_says(run, tmp_path, monkeypatch
     config["data"]["cache"] = str(tmp_path / "cache")
     run.write_json("config.json", config)
     monkeypatch.setattr(resuming, "check_data", lambda run, splits: None)
-    assert len(commands._data_of(run).train)
+    assert len(commands.runs.data_of(run).train)
     assert not (tmp_path / "cache").exists()
 
 

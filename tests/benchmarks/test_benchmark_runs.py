@@ -13,9 +13,12 @@ from benchmarks.processes import Worker, WorkerError
 def test_ratios_are_taken_within_a_round():
     rates = {"ours": [10.0, 30.0], "torch": [5.0, 10.0]}
     assert train.ratios(rates, "torch") == [2.0, 3.0]
-    assert train.table({"cnn": rates}).splitlines()[2:] == [
-        "| cnn (64) | ours | 20.0 (10.0 to 30.0) |  |",
-        "| cnn (64) | torch | 7.5 (5.0 to 10.0) | 2.50 (2.00 to 3.00) |",
+    lstm = {"ours": [200.0, 200.0], "keras": [100.0, 100.0]}
+    assert train.table({"cnn": rates, "lstm": lstm}).splitlines() == [
+        "| model | ours | torch | keras |",
+        "| --- | ---: | ---: | ---: |",
+        "| cnn (64) | 20.0 (10.0 to 30.0) | 7.5: 2.50 (2.00 to 3.00) |  |",
+        "| lstm (128) | 200 (200 to 200) |  | 100: 2.00 (2.00 to 2.00) |",
     ]
 
 

@@ -155,7 +155,7 @@ def test_a_split_without_classes_says_what_to_do_with_it(tmp_path):
     folder = write_folder(tmp_path / "data")
     for path in sorted((folder / "test").rglob("*"), reverse=True):
         path.rename(folder / "test" / f"{path.parent.name}-{path.name}") if path.is_file() else path.rmdir()
-    with pytest.raises(DataError, match=r"test holds no class folders, but 6 files .*--mode predict"):
+    with pytest.raises(DataError, match=r"test holds no class folders, but 6 files .*imgcls predict"):
         find_images(folder)
 
 

@@ -87,5 +87,5 @@ def test_a_perfect_run_has_no_entropy_of_the_wrong():
 
 def test_a_run_without_validation_predictions_says_what_adds_them(tmp_path):
     np.savez(tmp_path / "predictions.npz", probabilities=np.eye(2), labels=np.arange(2))
-    with pytest.raises(RunError, match="--mode report .* adds them"):
+    with pytest.raises(RunError, match="imgcls report .* adds them"):
         calibration.write(RunFolder(tmp_path))

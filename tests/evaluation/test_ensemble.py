@@ -127,14 +127,14 @@ def test_its_page_and_table_name_the_members(voted, caplog):
 
 
 def test_it_is_published(voted):
-    commands.publish(["runs/both"])
+    commands.publish.publish(["runs/both"])
     kept = {path.name for path in Path("results/both").iterdir()}
     assert {"ensemble.json", "ensemble.md", "ensemble.png", "report.html", "predictions.npz"} <= kept
 
 
 @pytest.mark.parametrize("rule", ["confidence", "stacked"])
 def test_other_rules_are_compared_with_soft_voting_and_classify_images(voted, rule):
-    commands.ensemble(["runs/one", "runs/other"], weights=rule, workdir=f"runs/{rule}")
+    commands.ensemble.ensemble(["runs/one", "runs/other"], weights=rule, workdir=f"runs/{rule}")
     run, labels = RunFolder(f"runs/{rule}"), voted.predictions[1]
     found = run.read_json("ensemble.json")
     soft = np.mean([RunFolder(name).predictions[0] for name in ("runs/one", "runs/other")], 0).argmax(-1) == labels
@@ -164,7 +164,7 @@ def test_its_members_are_found_from_anywhere(voted, tmp_path, monkeypatch):
     shutil.copytree(home / "runs", tmp_path / "moved")
     np.testing.assert_array_equal(classifiers.load(tmp_path / "moved/both").probabilities(images), expected)
     shutil.rmtree(tmp_path / "moved/other")
-    with pytest.raises(RunError, match="moved/other, a member of .*moved/both, is missing.*--mode ensemble"):
+    with pytest.raises(RunError, match="moved/other, a member of .*moved/both, is missing.*imgcls_jax ensemble"):
         classifiers.load(tmp_path / "moved/both")
     shutil.copytree(tmp_path / "moved/one", tmp_path / "moved/other")
     with pytest.raises(RunError, match="moved/other is another run than the member of .*moved/both that voted"):
@@ -191,17 +191,17 @@ def test_bad_weights_are_refused(voted, rule):
     with pytest.raises(
         ConfigError, match="greedy, confidence, stacked, or a figure of 0 or more for each of the 2 members"
     ):
-        commands.ensemble(["runs/one", "runs/other"], weights=rule, workdir="runs/refused")
+        commands.ensemble.ensemble(["runs/one", "runs/other"], weights=rule, workdir="runs/refused")
     assert not Path("runs/refused").exists()
 
 
 def test_what_cannot_vote_together_is_refused(voted):
     with pytest.raises(RunError, match="two runs or more"):
-        commands.ensemble(["runs/one"])
+        commands.ensemble.ensemble(["runs/one"])
     with pytest.raises(RunError, match="given twice"):
-        commands.ensemble(["runs/one", "runs/../runs/one"])
+        commands.ensemble.ensemble(["runs/one", "runs/../runs/one"])
     with pytest.raises(RunError, match="holds a run"):
-        commands.ensemble(["runs/one", "runs/other"], workdir="runs/one")
+        commands.ensemble.ensemble(["runs/one", "runs/other"], workdir="runs/one")
     other = RunFolder("runs/elsewhere")
     other.path.mkdir()
     for name in ("test.json", "predictions.npz"):

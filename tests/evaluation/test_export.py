@@ -133,7 +133,7 @@ def test_an_exported_classifier_needs_its_two_files_alone(exported, predictor, t
 
 def test_damaged_and_missing_files_are_refused(exported, tmp_path):
     _, folder = exported
-    with pytest.raises(RunError, match=f"has no {PROGRAM}: python launch.py --mode export RUN"):
+    with pytest.raises(RunError, match=f"has no {PROGRAM}: python -m imgcls_jax export RUN"):
         ExportedClassifier(tmp_path)
     (tmp_path / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes())
     program = bytearray((folder / PROGRAM).read_bytes())
@@ -155,14 +155,12 @@ def test_the_mode_says_what_it_wrote_and_how_far_it_is_off(exported, caplog, mon
     run, folder = exported
     monkeypatch.setattr(backend, "configure", lambda: None)
     with caplog.at_level(logging.INFO):
-        commands.export([str(run.path)])
+        commands.export.export([str(run.path)])
     sizes = rf"{PROGRAM} \d\.\d\d MB, {WEIGHTS} \d\.\d\d MB"
     assert re.search(rf"{folder}: {sizes}; logits differ from the run's by \d\.\de-\d\d", caplog.text)
     assert str(folder / "README.md") in caplog.text
-    with pytest.raises(RunError, match="No run folder given: python launch.py --mode export"):
-        commands.export([])
     with pytest.raises(RunError, match=r"test\.json is missing"):
-        commands.export([str(tmp_path)])
+        commands.export.export([str(tmp_path)])
 
 
 def test_a_program_that_differs_is_not_written(exported, monkeypatch):
@@ -224,7 +222,7 @@ def test_the_card_holds_the_figures_and_its_snippet_runs(exported):
         "`random_crop(1)\\|flip\\|resize(8)\\|normalize(.5, .25)`",
         "left \\| right",
         "&lt;b&gt;cat&lt;/b&gt;",
-        "Not measured: `python launch.py --mode robustness RUN` does.",
+        "Not measured: `python -m imgcls_jax robustness RUN` does.",
         "1 x a &lt;small&gt; CPU",
         "abc123",
     ):

@@ -270,7 +270,7 @@ def run(tmp_path_factory):
     config.model = ConfigDict({"name": "cnn", "filters": (16,), "hidden": 32, "pretrained": None})
     config.train.update(epochs=4, batch_size=32)
     config.optimizer.learning_rate = 3e-3
-    return commands.train(config, tmp_path_factory.mktemp("runs") / "digits")
+    return commands.train.train(config, tmp_path_factory.mktemp("runs") / "digits")
 
 
 def rank_correlation(one, other):

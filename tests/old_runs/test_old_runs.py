@@ -23,7 +23,7 @@ def test_a_run_that_an_older_version_began_is_resumed_to_its_end(archive, tmp_pa
     run = RunFolder(tmp_path / "run")
     before = [line | {"phase": 1} for line in run.history]  # the first version had no phases
     caplog.set_level("INFO", "imgcls_jax")
-    commands.train(small.get_config(), run.path)
+    commands.train.train(small.get_config(), run.path)
     assert run.finished and "Resuming" in caplog.text and "damaged" not in caplog.text
     assert run.history[: len(before)] == before and [line["epoch"] for line in run.history] == [1, 2, 3, 4, 5, 6]
     assert run.history[-1]["train_loss"] < before[-1]["train_loss"]

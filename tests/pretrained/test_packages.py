@@ -9,8 +9,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from imgcls_jax import pretrained
+from imgcls_jax.commands import weights
 from imgcls_jax.errors import DataError
-from imgcls_jax.pretrained import __main__ as command_line
 from imgcls_jax.pretrained import catalog, packages, torch_format
 
 NAME, MODULE = "made-up-weights", "made_up_weights"
@@ -84,7 +84,7 @@ def test_a_file_that_is_not_the_right_one(row, tmp_path, damage):
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     said = refusal(row)
     assert str(path) in said and digest in said and row.sha256 in said and "--force-reinstall" in said
-    assert "made_up" in command_line.table(tmp_path) and said in command_line.table(tmp_path)
+    assert "made_up" in weights.table(tmp_path) and said in weights.table(tmp_path)
 
 
 def test_a_file_that_is_gone(row, tmp_path):

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from imgcls_jax import models, pretrained, trees
+from imgcls_jax import __main__, models, pretrained, trees
 from imgcls_jax.checkpoints import Checkpoints
+from imgcls_jax.commands import weights
 from imgcls_jax.errors import ConfigError, DataError, RunError
-from imgcls_jax.pretrained import __main__ as command_line
 from imgcls_jax.pretrained import catalog, download, export, formats, keras_format, safetensors_format, torch_format
 from imgcls_jax.pretrained.port import unport
 
@@ -186,12 +186,12 @@ def test_sources_that_there_are_not(tmp_path):
 
 def test_the_command_line(tmp_path, resnet, resnet_file, capsys):
     target = tmp_path / "w.safetensors"
-    assert command_line.main(["convert", str(resnet_file), "--model", "resnet18", "--to", str(target)]) == 0
+    assert __main__.main(["weights", "convert", str(resnet_file), "--model", "resnet18", "--to", str(target)]) == 0
     assert f"{target}: resnet18, {trees.count(resnet[0]['params']):,} parameters" in capsys.readouterr().out
-    assert command_line.main(["export", str(target), "--to", str(tmp_path / "back.pth")]) == 0
+    assert __main__.main(["weights", "export", str(target), "--to", str(tmp_path / "back.pth")]) == 0
     assert_equal(pretrained.load(tmp_path / "back.pth", model="resnet18", expected=resnet[0]), resnet[1])
     for to in ("w.h5", "nowhere/w.pth"):
-        assert command_line.main(["export", str(target), "--to", str(tmp_path / to)]) == 2
+        assert __main__.main(["weights", "export", str(target), "--to", str(tmp_path / to)]) == 2
     errors = capsys.readouterr().err
     assert "should end in .pth or .pt or .safetensors for this model" in errors and "there is no folder" in errors
 
@@ -200,7 +200,7 @@ def test_the_list(tmp_path):
     row = catalog.CATALOG["resnet18_v1"]
     path = download.cached_path(row, tmp_path)
     path.write_bytes(bytes(2_000_000))
-    lines = command_line.table(tmp_path).splitlines()
+    lines = weights.table(tmp_path).splitlines()
     assert lines[0].split() == ["name", "model", "parameters", "top-1", "%", "MB", "status"]
     assert lines[2].split() == ["resnet18_v1", "resnet18", "11,689,512", "69.76", "2.0", "in", "cache"]
     assert lines[9].split() == [
@@ -217,7 +217,7 @@ def test_the_list(tmp_path):
 
 def test_help_says_how(capsys):
     with pytest.raises(SystemExit, match="0"):
-        command_line.main(["--help"])
+        __main__.main(["weights", "--help"])
     assert "convert resnet50_v2 --to resnet50.safetensors" in capsys.readouterr().out
 
 

@@ -43,8 +43,8 @@ def test_lite0_knows_a_palace_and_a_daisy(lite0):
 
 def test_predict_by_a_name_in_the_catalogue(lite0, capsys, monkeypatch):
     monkeypatch.setattr(classifiers, "PublishedClassifier", lambda name: lite0)
-    monkeypatch.setattr(commands.signal, "signal", lambda *arguments: None)
-    commands.predict(["efficientnet_lite0"], [str(PHOTOS / "flower.jpg")])
+    monkeypatch.setattr(commands.predict.signal, "signal", lambda *arguments: None)
+    commands.predict.predict("efficientnet_lite0", [str(PHOTOS / "flower.jpg")])
     line = json.loads(capsys.readouterr().out)
     assert line["class"] == "daisy" and len(line["top"]) == 5
 

@@ -95,7 +95,7 @@ def test_the_page_and_what_is_published_have_it_once_it_is_there(make_dataset, m
     named = {"gradcam": "Grad-CAM:", "gradcam++": "Grad-CAM++:", "saliency": "Saliency:"}[method]
     assert "What the model looks at" in text and named in text and 'class="chart images"' in text
     monkeypatch.chdir(tmp_path)
-    commands.publish([str(run.path)])
+    commands.publish.publish([str(run.path)])
     for name in ("explain.json", "explain.png"):
         assert (tmp_path / "results" / run.name / name).read_bytes() == (run.path / name).read_bytes()
 

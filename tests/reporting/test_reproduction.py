@@ -23,7 +23,7 @@ def systems():
 
 def test_the_tables_are_what_the_command_writes():
     whole, short = reproduction.render(RESULTS)
-    again = "run: python launch.py --mode reproduce results"
+    again = "run: python -m imgcls_jax reproduce results"
     assert (RESULTS / "README.md").read_text() == whole, again
     between = (ROOT / "README.md").read_text().split(reproduction.BEGIN)[1].split(reproduction.END)[0]
     assert between.strip() == short.strip(), again

@@ -97,9 +97,7 @@ def test_an_ensemble_is_computed_from_its_members(published):
 
 def test_a_folder_without_runs_is_refused(tmp_path):
     with pytest.raises(RunError, match="no published run"):
-        commands.reproduce([str(tmp_path)], verify=True)
-    with pytest.raises(RunError, match="Give one folder"):
-        commands.reproduce(["results", "runs"], verify=True)
+        commands.reproduce.reproduce(str(tmp_path), verify=True)
 
 
 @pytest.mark.skipif(not (DATA / "cifar10").exists() or not (DATA / "mnist").exists(), reason="the data are not here")

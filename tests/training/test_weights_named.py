@@ -16,12 +16,12 @@ from imgcls_jax.training import recorder, setup
 
 @pytest.fixture
 def short(monkeypatch):
-    """commands.train on the small data, without test and page: it counts as unfinished."""
+    """commands.train.train on the small data, without test and page: it counts as unfinished."""
     report = checks.check({"train": DATA.train, "validation": DATA.validation, "test": DATA.test})
     monkeypatch.setattr("imgcls_jax.data.load", lambda config: dataclasses.replace(DATA, report=report))
     monkeypatch.setattr("imgcls_jax.evaluation.predict.test", lambda run, splits: None)
     monkeypatch.setattr(recorder, "write_results", lambda run: None)
-    monkeypatch.setattr(commands, "_report", lambda *arguments, **options: None)
+    monkeypatch.setattr(commands.runs, "write_report", lambda *arguments, **options: None)
     monkeypatch.setattr(resuming, "figures", lambda run: "")
 
 
@@ -38,13 +38,13 @@ def test_named_and_kept(tmp_path, short):
     config, file = small_config(**{"train.epochs": 1}), tmp_path / "start.safetensors"
     expected = {"resnet20": {"file": file.name, "sha256": write(file, config, 1.0)}}
     config.model.pretrained = str(file)
-    commands.train(config, tmp_path / "run")
+    commands.train.train(config, tmp_path / "run")
     assert RunFolder(tmp_path / "run").environment["weights"] == expected
     assert write(file, config, 0.5) != expected["resnet20"]["sha256"]
-    commands.train(config, tmp_path / "run")
+    commands.train.train(config, tmp_path / "run")
     assert RunFolder(tmp_path / "run").environment["weights"] == expected
 
 
 def test_no_weights_no_word(tmp_path, short):
-    commands.train(small_config(**{"train.epochs": 1}), tmp_path / "run")
+    commands.train.train(small_config(**{"train.epochs": 1}), tmp_path / "run")
     assert "weights" not in RunFolder(tmp_path / "run").environment

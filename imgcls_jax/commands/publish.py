@@ -1,0 +1,26 @@
+"""Copies the small files of finished runs, studies or ensembles to results/NAME; checkpoints stay."""
+
+import argparse
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from imgcls_jax.commands import runs
+
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    runs.add_folders(parser, "folder of a finished run, a study or an ensemble")
+
+
+def run(options: argparse.Namespace) -> None:
+    publish(options.folders)
+
+
+def publish(folders: Sequence[str]) -> None:
+    from imgcls_jax import publishing
+
+    for folder in folders:
+        log.info("%s", publishing.publish(Path(os.path.expanduser(folder))))
