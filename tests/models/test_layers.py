@@ -133,6 +133,21 @@ def test_winograd_is_taken_where_it_is_faster_unless_switched_off(monkeypatch):
     assert trace((16, 32, 32, 64))
 
 
+def test_winograd_transforms_a_frozen_kernel_once_a_dispatch():
+    """XLA takes the transform of what does not change out of the loop of steps."""
+
+    def steps(count, x, w):
+        def step(i, total):
+            return total + winograd.convolve(x[i], w).sum()
+
+        return jax.lax.fori_loop(0, count, step, 0.0)
+
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((4, 8, 16, 16, 64), (3, 3, 64, 64))]
+    program = jax.jit(steps).lower(3, *shapes).compile().as_text()
+    before_the_loop = program[program.index("ENTRY") :].partition(" while(")[0]
+    assert "f32[36,64,64]" in before_the_loop
+
+
 def test_winograd_does_not_depend_on_the_number_of_devices():
     x, w = normal(0, (4, 8, 8, 3)), normal(1, (3, 3, 3, 5))
 
