@@ -48,7 +48,7 @@ def get_config() -> ConfigDict:
     train.average = 0.0  # decay per step of an average of the weights, which is what is validated and kept; 0 none
     train.views = "none"  # none | flip | flip_shift: views of an image over whose logits validation and test average
     train.winograd = True  # on CPUs: 3x3 convolutions by Winograd where that is faster; off takes plain sums
-    train.cpu_devices = 1  # virtual devices that a CPU is split into; 2 make recurrent networks faster
+    train.cpu_devices = 1  # virtual devices that a CPU is split into; 2 make recurrent and narrow networks faster
 
     config.adapt = adapt = ConfigDict()
     adapt.trainable = ()  # regular expressions of the parameter paths that train; () for all, with lora the pairs alone

@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
 
     config.train.epochs = 10
     config.train.batch_size = 64
+    config.train.cpu_devices = 2
 
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 1e-3
