@@ -58,9 +58,9 @@ def command(arguments: Sequence[str]) -> list[str]:
         raise ConfigError(f"--{others[0]} has no effect here: {asked} takes {accepted}.")
     if name == "train":
         return []
-    new = [name.replace("_", "-"), *_translated(takes, given), *arguments]
     if name == "predict":
-        new += flags.FLAGS.images
+        arguments = [*arguments[:1], *flags.FLAGS.images, *arguments[1:]]
+    new = [name.replace("_", "-"), *_translated(takes, given), *arguments]
     console.say(f"{asked} is now: python -m imgcls_jax {shlex.join(new)}", error=True)
     return new
 

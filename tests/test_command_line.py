@@ -45,7 +45,6 @@ def test_every_command_has_help(name, capsys):
         (["explain"], "required: RUN"),
         (["explain", "run", "--limit=5"], "unrecognized arguments: --limit=5"),
         (["explain", "run", "--config.seed=1"], "unrecognized arguments: --config.seed=1"),
-        (["explain", "run", "--method=nothing"], "invalid choice: 'nothing'"),
         (["predict", "run"], "required: IMAGE"),
         (["reproduce", "results", "runs"], "unrecognized arguments: runs"),
         (["train", "configs/quickstart.py", "--limit=5"], "unrecognized arguments: --limit=5"),

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from imgcls_jax.commands import runs
 
 log = logging.getLogger(__name__)
-METHODS = ("gradcam", "gradcam++", "saliency")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     runs.add_folders(parser)
-    parser.add_argument("--method", choices=METHODS, default="gradcam", help="default: %(default)s")
+    parser.add_argument("--method", default="gradcam", help="gradcam, gradcam++ or saliency (default: %(default)s)")
 
 
 def run(options: argparse.Namespace) -> None:

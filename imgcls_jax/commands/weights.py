@@ -9,6 +9,7 @@ exported .pth loads in PyTorch by
 
   imgcls weights list
   imgcls weights convert resnet50-11ad3fa6.pth --model resnet50 --to resnet50.safetensors
+  imgcls weights convert resnet50_v2 --to resnet50.safetensors
   imgcls weights export runs/cifar_resnet50_finetune --to resnet50_cifar.pth
 """
 
