@@ -147,8 +147,8 @@ def markdown(record: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in sorted(record["versions"].items()))
     return (
         f"Measured on {record['date']}: {record['machine']}; {versions}. Images/s, medians of {rounds} rounds; after a "
-        "colon, how many times as fast ours is, with least and most: taken within a round. Batch size in brackets after "
-        "the model.\n\n"
+        "colon, how many times as fast ours is, with least and most: taken within a round. In brackets after the "
+        "model: batch size.\n\n"
         f"    {record['command']}\n\n{table(record['images_per_second'])}\n"
     )
 
