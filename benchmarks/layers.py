@@ -107,7 +107,8 @@ def row(layer: Layer, *, rounds: int) -> str:
     wide = min(layer.kernel[2:]) >= 16
     own = winograd.convolve if square and wide else chosen
     has_own = layer.groups > 1 or layer.kernel[:2] == (1, 1) or (square and wide)
-    cells = {"XLA": cell(xla, x, w, rounds), "direct": "-", "own": "-"}
+    # Of XLA the forward pass alone: inside a loop its gradients fall to naive loops, which take up to seconds.
+    cells = {"XLA": f"{milliseconds(xla, x, w, rounds=rounds):.1f}", "direct": "-", "own": "-"}
     if layer.groups == 1:
         cells["direct"] = cell(direct, x, w, rounds)
     if has_own:
