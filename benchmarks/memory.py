@@ -5,15 +5,13 @@ libraries, data (50,000 synthetic images), compiled programs and activations tog
 """
 
 import argparse
-import os
 import statistics
 import sys
-from pathlib import Path
 
-from benchmarks.contestants import BEFORE, CHECKOUT, CONTESTANTS
+from benchmarks.contestants import BEFORE, CONTESTANTS
 from benchmarks.processes import Worker
 from benchmarks.tasks import TASKS
-from benchmarks.train import available, machine, names_in, progress, spread
+from benchmarks.train import add_before, available, machine, names_in, progress, spread, with_before
 
 
 def main(arguments: list[str]) -> None:
@@ -21,14 +19,11 @@ def main(arguments: list[str]) -> None:
     peers = [name for name in CONTESTANTS if name not in ("ours", BEFORE)]
     parser.add_argument("--models", type=names_in(TASKS), default=["cnn"])
     parser.add_argument("--peers", type=names_in(peers), default=["jax_naive", "keras", "torch"])
-    parser.add_argument("--before", type=Path, metavar="FOLDER", help="a checkout of another commit, measured too")
+    add_before(parser)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0, help="of training in each round")
     options = parser.parse_args(arguments)
-    names = available(["ours", *options.peers])
-    if options.before:
-        os.environ[CHECKOUT] = str(options.before.resolve())
-        names.append(BEFORE)
+    names = with_before(available(["ours", *options.peers]), options.before)
     print(f"{machine()}; medians of {options.rounds} processes each.\n")
     print("| model | contestant | peak MiB | of ours |\n| --- | --- | --- | --- |")
     for task in options.models:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks.contestants import BEFORE
 from benchmarks.processes import NOT_INHERITED, ROOT
-from benchmarks.train import machine, progress, spread
+from benchmarks.train import add_before, machine, progress, spread
 
 FIRST_STEPS = re.compile(rb"loss [\d.]+, accuracy")  # of the progress bar alone
 DATA, COMPILED = "data", "compiled"
@@ -40,7 +40,7 @@ class StartupError(RuntimeError):
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.startup", description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="configs/mnist_cnn.py")
-    parser.add_argument("--before", type=Path, metavar="FOLDER", help="a checkout of another commit, measured too")
+    add_before(parser)
     parser.add_argument("--rounds", type=int, default=5)
     options, more = parser.parse_known_args(arguments)
     checkouts = {"ours": ROOT} | ({BEFORE: options.before.resolve()} if options.before else {})

@@ -25,10 +25,7 @@ Rates = dict[str, list[float]]  # images/s of each contestant, round by round
 
 def main(arguments: list[str]) -> None:
     options = parse(arguments)
-    names = available([*options.ours, *options.peers])
-    if options.before:
-        os.environ[CHECKOUT] = str(options.before.resolve())
-        names.append(BEFORE)
+    names = with_before(available([*options.ours, *options.peers]), options.before)
     results: dict[str, Rates] = {}
     versions: dict[str, str] = {}
     for task in options.models:
@@ -57,7 +54,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--models", type=names_in(TASKS), default=list(TASKS), help=f"of {', '.join(TASKS)}")
     parser.add_argument("--peers", type=names_in(peers), default=peers, help=f"of {', '.join(peers)}; '' for none")
     parser.add_argument("--ours", type=names_in(ours), default=ours, help=f"of {', '.join(ours)}")
-    parser.add_argument("--before", type=Path, metavar="FOLDER", help="a checkout of another commit, measured too")
+    add_before(parser)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each contestant's training in each round")
     parser.add_argument("--output", type=Path, help="path of the results, without a suffix")
@@ -65,6 +62,18 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if OURS not in options.ours:
         parser.error(f"--ours needs {OURS} among its names: all ratios are against it")
     return options
+
+
+def add_before(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--before", type=Path, metavar="FOLDER", help="a checkout of another commit, measured too")
+
+
+def with_before(names: list[str], checkout: Path | None) -> list[str]:
+    """The names and, where a checkout is given, BEFORE, whose processes then take its package."""
+    if checkout is None:
+        return names
+    os.environ[CHECKOUT] = str(checkout.resolve())
+    return [*names, BEFORE]
 
 
 def names_in(known):

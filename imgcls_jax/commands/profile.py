@@ -12,10 +12,7 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 log = logging.getLogger(__name__)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    configs.add_config(parser)
+add_arguments = configs.add_config
 
 
 def run(options: argparse.Namespace) -> None:

@@ -7,10 +7,7 @@ from collections.abc import Sequence
 from imgcls_jax.commands import runs
 
 log = logging.getLogger(__name__)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    runs.add_folders(parser)
+add_arguments = runs.add_folders
 
 
 def run(options: argparse.Namespace) -> None:

@@ -17,12 +17,10 @@ import argparse
 import os
 from pathlib import Path
 
-CACHE = "~/.cache/imgcls_jax/weights"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--cache", help=f"folder of downloaded files (default: {CACHE})")
+    shared.add_argument("--cache", help="folder of downloaded files (default: the one that `list` names)")
     files = argparse.ArgumentParser(add_help=False)
     files.add_argument("weights", help="name in the list, file, or run folder")
     files.add_argument("--model", help="name of the model, where the weights do not say it: of any foreign file")
