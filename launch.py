@@ -15,15 +15,25 @@ from absl import app, flags
 from ml_collections import ConfigDict
 
 from imgcls_jax import __main__ as cli
-from imgcls_jax import console, modes, overrides
-from imgcls_jax.commands import train
+from imgcls_jax import console
+from imgcls_jax.commands import modes, overrides, train
 from imgcls_jax.errors import ConfigError
 
-CONFIG = overrides.define_config("config", "The config file: configs/NAME.py or configs/studies/NAME.py.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, study or ensemble; runs/NAME if not given.")
-DRY_RUN = flags.DEFINE_bool("dry_run", False, "List what would be trained, with parameters and times, and do nothing.")
-COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of the first of several processes.")
-PROCESSES = flags.DEFINE_integer("processes", None, "How many processes train together.", lower_bound=1)
+CONFIG = overrides.define_config(
+    "config", "The config file: configs/NAME.py or configs/studies/NAME.py."
+)
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run, study or ensemble; runs/NAME if not given."
+)
+DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "List what would be trained, with parameters and times, and do nothing."
+)
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of the first of several processes."
+)
+PROCESSES = flags.DEFINE_integer(
+    "processes", None, "How many processes train together.", lower_bound=1
+)
 PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0.", lower_bound=0)
 modes.define()
 
@@ -38,7 +48,9 @@ def run(arguments: list[str]) -> None:
         options = cli.parse(command)
         return options.run(options)
     if arguments:
-        raise ConfigError(f"{arguments[0]!r} is not understood: options begin with --, as in --config.seed=1.")
+        raise ConfigError(
+            f"{arguments[0]!r} is not understood: options begin with --, as in --config.seed=1."
+        )
     if not isinstance(CONFIG.value, ConfigDict):
         raise ConfigError(overrides.no_config(Path(__file__).parent / "configs"))
     workdir, given = overrides.workdir(WORKDIR.value, CONFIG.value)

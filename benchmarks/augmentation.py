@@ -51,13 +51,21 @@ BATCH = 512  # of an operation alone
 
 def main(arguments: list[str]) -> None:
     colour = [name for name, task in TASKS.items() if task.image == CIFAR]
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.augmentation", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.augmentation", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--model", choices=colour, default="se_resnet")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each transform's training in each round")
+    parser.add_argument(
+        "--seconds", type=float, default=4.0, help="of each transform's training in each round"
+    )
     options = parser.parse_args(arguments)
     print(f"{machine()}; medians of {options.rounds} rounds, least and most in brackets.\n")
-    print(training_table(options.model, training(options.model, rounds=options.rounds, seconds=options.seconds)))
+    print(
+        training_table(
+            options.model, training(options.model, rounds=options.rounds, seconds=options.seconds)
+        )
+    )
     print(f"\n{operations_table(operations(options.rounds))}")
 
 
@@ -82,7 +90,9 @@ def training(model: str, *, rounds: int, seconds: float) -> Rates:
 
 def operations(rounds: int) -> Rates:
     """Images/s of each of ALONE on uint8 images; all include the scaling to [0, 1], which "" does by itself."""
-    images = jax.device_put(np.random.default_rng(0).integers(0, 256, (BATCH, *CIFAR), dtype=np.uint8))
+    images = jax.device_put(
+        np.random.default_rng(0).integers(0, 256, (BATCH, *CIFAR), dtype=np.uint8)
+    )
     keys, examples = jax.random.split(jax.random.key(0), BATCH), np.arange(BATCH)
     runs = {text: compiled(text) for text in ("", *ALONE)}
     rates: Rates = {text: [] for text in runs}
@@ -122,7 +132,10 @@ def training_table(model: str, rates: Rates) -> str:
 
 def operations_table(rates: Rates) -> str:
     rows = [f"| alone, {BATCH} images | images/s |", "| --- | --- |"]
-    rows += [f"| {f'`{text}`' if text else 'scaling'} | {spread(values, 0)} |" for text, values in rates.items()]
+    rows += [
+        f"| {f'`{text}`' if text else 'scaling'} | {spread(values, 0)} |"
+        for text, values in rates.items()
+    ]
     return "\n".join(rows)
 
 

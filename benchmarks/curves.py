@@ -26,8 +26,12 @@ SHOWN = (1, 2, 5, 10, 25, 50, 75, 100)
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.curves", description=__doc__.splitlines()[0])
-    parser.add_argument("--configs", default="cifar_se_resnet,cifar_resnet20", help="of configs/, comma-separated")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.curves", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--configs", default="cifar_se_resnet,cifar_resnet20", help="of configs/, comma-separated"
+    )
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/curves.png"))
     options = parser.parse_args(arguments)
@@ -62,7 +66,9 @@ def losses(config: ConfigDict, splits: data.Splits, count: int, perturbation: fl
     state = first.state.replace(params=jax.tree.map(perturbed, first.state.params))
     state = steps.replicate(state, to_donate=True)
     placed, _ = first.place(state, splits.train)
-    batches = epoch_batches(len(splits.train), config.train.batch_size, seed=config.seed, epoch=0)[:count]
+    batches = epoch_batches(len(splits.train), config.train.batch_size, seed=config.seed, epoch=0)[
+        :count
+    ]
     feed = steps.Feed(placed, batches, most=min(config.train.steps_per_dispatch, len(batches)))
     found = []
     while len(found) < len(batches):
@@ -78,7 +84,10 @@ def rows(name: str, curves: dict[str, np.ndarray]) -> list[str]:
     numbers = [number for number in SHOWN if number <= len(base)]
     differences = [np.abs(curves[variant] - base) for variant in ("Winograd", "perturbed")]
     cells = [(base[n - 1], *(difference[n - 1] for difference in differences)) for n in numbers]
-    return [f"| {name} | {n} | {a:.6f} | {b:.1e} | {c:.1e} |" for n, (a, b, c) in zip(numbers, cells, strict=True)]
+    return [
+        f"| {name} | {n} | {a:.6f} | {b:.1e} | {c:.1e} |"
+        for n, (a, b, c) in zip(numbers, cells, strict=True)
+    ]
 
 
 def draw(curves: dict[str, dict[str, np.ndarray]]) -> Figure:
@@ -90,7 +99,12 @@ def draw(curves: dict[str, dict[str, np.ndarray]]) -> Figure:
             number = np.arange(1, len(values) + 1)
             above.plot(number, values, style, label=variant)
             if variant != "without":
-                below.semilogy(number, np.abs(values - of_config["without"]), style, label=f"{variant} - without")
+                below.semilogy(
+                    number,
+                    np.abs(values - of_config["without"]),
+                    style,
+                    label=f"{variant} - without",
+                )
         above.set(title=name, ylabel="training loss")
         below.set(xlabel="step", ylabel="difference of the loss")
         above.legend()

@@ -24,12 +24,16 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train: bool):
-        norm = nn.BatchNorm(not train, momentum=self.momentum, epsilon=self.epsilon, dtype=self.dtype)
+        norm = nn.BatchNorm(
+            not train, momentum=self.momentum, epsilon=self.epsilon, dtype=self.dtype
+        )
         return norm(x)
 
 
 def LSTM(features: int, *, dtype, forget_bias: float):
-    cell = nn.OptimizedLSTMCell(features, dtype=dtype, recurrent_kernel_init=nn.initializers.orthogonal())
+    cell = nn.OptimizedLSTMCell(
+        features, dtype=dtype, recurrent_kernel_init=nn.initializers.orthogonal()
+    )
     return nn.RNN(cell)
 
 
@@ -37,7 +41,9 @@ def LSTM(features: int, *, dtype, forget_bias: float):
 REPLACED_IN = (blocks, cifar_resnet, cnn, convnext, googlenet, lstm, resnet, vgg)
 FLAX = {
     "Conv": nn.Conv,
-    "max_pool": lambda x, window, strides=None, padding="VALID": nn.max_pool(x, window, strides or window, padding),
+    "max_pool": lambda x, window, strides=None, padding="VALID": nn.max_pool(
+        x, window, strides or window, padding
+    ),
     "BatchNorm": BatchNorm,
     "LSTM": LSTM,
 }
@@ -58,15 +64,22 @@ def create(task_name: str) -> Run:
     images, labels = task.data()
     images = images.astype(np.float32) / 255
     model = models.create(ConfigDict({"name": task.model}), num_classes=task.classes)
-    optimizer = optax.chain(optimizers.create(config.optimizer), optax.scale(-config.optimizer.learning_rate))
+    optimizer = optax.chain(
+        optimizers.create(config.optimizer), optax.scale(-config.optimizer.learning_rate)
+    )
     variables = jax.jit(lambda x: model.init(jax.random.key(0), x))(images[:1])
     params = variables.pop("params")
 
     @jax.jit
     def step(params, model_state, opt_state, x, y):
         def loss_fn(params):
-            logits, changed = model.apply({"params": params, **model_state}, x, train=True, mutable=list(model_state))
-            return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), (logits, changed)
+            logits, changed = model.apply(
+                {"params": params, **model_state}, x, train=True, mutable=list(model_state)
+            )
+            return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), (
+                logits,
+                changed,
+            )
 
         (loss, (logits, model_state)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
         updates, opt_state = optimizer.update(grads, opt_state, params)

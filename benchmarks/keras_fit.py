@@ -35,7 +35,9 @@ def resnet(x, classes: int, *, blocks, filters, squeezed: int = 0, bias: bool = 
 
     x = layers.ReLU()(conv_norm(x, filters[0], 3, 1))
     if squeezed:
-        gate = layers.Dense(squeezed, activation="relu")(layers.GlobalAveragePooling2D(keepdims=True)(x))
+        gate = layers.Dense(squeezed, activation="relu")(
+            layers.GlobalAveragePooling2D(keepdims=True)(x)
+        )
         x = x * layers.Dense(filters[0], activation="sigmoid")(gate)
     for stage, (count, width) in enumerate(zip(blocks, filters, strict=True)):
         for i in range(count):
@@ -53,8 +55,12 @@ MODELS = {
     "lstm": lstm,
     "attention": attention,
     "cifar_cnn": cnn,
-    "resnet20": lambda x, classes: resnet(x, classes, blocks=(3, 3, 3), filters=(16, 32, 64), bias=True),
-    "se_resnet": lambda x, classes: resnet(x, classes, blocks=(4, 4, 3), filters=(64, 128, 256), squeezed=4),
+    "resnet20": lambda x, classes: resnet(
+        x, classes, blocks=(3, 3, 3), filters=(16, 32, 64), bias=True
+    ),
+    "se_resnet": lambda x, classes: resnet(
+        x, classes, blocks=(4, 4, 3), filters=(64, 128, 256), squeezed=4
+    ),
 }
 
 

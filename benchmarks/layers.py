@@ -45,14 +45,22 @@ class Layer:
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.layers", description=__doc__.splitlines()[0])
-    parser.add_argument("--models", type=names_in(MODELS), default=MODELS, help=f"of {', '.join(MODELS)}")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.layers", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--models", type=names_in(MODELS), default=MODELS, help=f"of {', '.join(MODELS)}"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args(arguments)
     backend.configure()
     layers = list(dict.fromkeys(layer for name in options.models for layer in layers_of(name)))
-    print(f"{machine()}, jax {jax.__version__}; medians of {options.rounds}, ms forward / gradients.\n")
-    print("| layer | XLA | direct | own form | PyTorch | error |\n| --- | --- | --- | --- | --- | --- |")
+    print(
+        f"{machine()}, jax {jax.__version__}; medians of {options.rounds}, ms forward / gradients.\n"
+    )
+    print(
+        "| layer | XLA | direct | own form | PyTorch | error |\n| --- | --- | --- | --- | --- | --- |"
+    )
     for number, layer in enumerate(layers, 1):
         progress(f"{number} of {len(layers)}: {layer}")
         print(row(layer, rounds=options.rounds), flush=True)
@@ -91,7 +99,9 @@ def row(layer: Layer, *, rounds: int) -> str:
     """Of the table: each algorithm's times, the chosen one in bold; a dash where there is no such form."""
     random = np.random.default_rng(0)
     x = jnp.asarray(random.normal(size=layer.image), jnp.float32)
-    w = jnp.asarray(random.normal(size=layer.kernel) / np.sqrt(np.prod(layer.kernel[:3])), jnp.float32)
+    w = jnp.asarray(
+        random.normal(size=layer.kernel) / np.sqrt(np.prod(layer.kernel[:3])), jnp.float32
+    )
     options = {"dimension_numbers": cpu_kernels.NHWC, "feature_group_count": layer.groups}
 
     def xla(x, w):
@@ -116,7 +126,10 @@ def row(layer: Layer, *, rounds: int) -> str:
     takes_own = has_own and (not square or cpu_kernels.winograd_is_faster(x, w))
     marked = "own" if takes_own else "direct"
     cells[marked] = f"**{cells[marked]}**"
-    errors = [error(f, xla, x, w) for f in ([direct] if layer.groups == 1 else []) + ([own] if has_own else [])]
+    errors = [
+        error(f, xla, x, w)
+        for f in ([direct] if layer.groups == 1 else []) + ([own] if has_own else [])
+    ]
     words = " / ".join(f"{value:.1e}" for value in errors)
     return f"| {layer} | {' | '.join(cells.values())} | {torch_cell(layer, x, rounds)} | {words} |"
 
@@ -168,11 +181,15 @@ def torch_cell(layer: Layer, x, rounds: int, count: int = 4) -> str:
     except ImportError:
         return "-"
     (top, bottom), (left, right) = layer.padding
-    image = torch.nn.functional.pad(torch.tensor(np.asarray(x)).permute(0, 3, 1, 2), (left, right, top, bottom))
+    image = torch.nn.functional.pad(
+        torch.tensor(np.asarray(x)).permute(0, 3, 1, 2), (left, right, top, bottom)
+    )
     image = image.contiguous(memory_format=torch.channels_last).requires_grad_()
     features, channels = layer.kernel[3], layer.image[3]
     options = {"stride": layer.strides, "groups": layer.groups, "bias": False}
-    conv = torch.nn.Conv2d(channels, features, layer.kernel[:2], **options).to(memory_format=torch.channels_last)
+    conv = torch.nn.Conv2d(channels, features, layer.kernel[:2], **options).to(
+        memory_format=torch.channels_last
+    )
     y = conv(image)
     g = torch.ones_like(y)
 

@@ -15,7 +15,9 @@ from benchmarks.train import add_before, available, machine, names_in, progress,
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.memory", description=__doc__.splitlines()[0]
+    )
     peers = [name for name in CONTESTANTS if name not in ("ours", BEFORE)]
     parser.add_argument("--models", type=names_in(TASKS), default=["cnn"])
     parser.add_argument("--peers", type=names_in(peers), default=["jax_naive", "keras", "torch"])
@@ -28,10 +30,16 @@ def main(arguments: list[str]) -> None:
     print("| model | contestant | peak MiB | of ours |\n| --- | --- | --- | --- |")
     for task in options.models:
         able = [name for name in names if CONTESTANTS[name].takes(TASKS[task])]
-        peaks = {name: [peak(task, name, options.seconds) for _ in range(options.rounds)] for name in able}
+        peaks = {
+            name: [peak(task, name, options.seconds) for _ in range(options.rounds)]
+            for name in able
+        }
         ours = statistics.median(peaks["ours"])
         for name, values in peaks.items():
-            print(f"| {task} | {name} | {spread(values, 0)} | {statistics.median(values) / ours:.2f} |", flush=True)
+            print(
+                f"| {task} | {name} | {spread(values, 0)} | {statistics.median(values) / ours:.2f} |",
+                flush=True,
+            )
 
 
 def peak(task: str, contestant: str, seconds: float) -> float:

@@ -22,7 +22,9 @@ from imgcls_jax.training.state import TrainState
 PREDICTED = 8  # batches of a dispatch of predictions
 
 
-def create(task_name: str, *, dispatch: str = "scanned", transform: str = "", budget: str = "") -> Run:
+def create(
+    task_name: str, *, dispatch: str = "scanned", transform: str = "", budget: str = ""
+) -> Run:
     """dispatch: scanned (the product's way) | per_step (one step a dispatch) | jit (scanned, jax.jit for jax.pmap).
 
     transform: as config.data.transform has it. budget: bytes of images on a device, which then stream from a file.
@@ -35,12 +37,16 @@ def create(task_name: str, *, dispatch: str = "scanned", transform: str = "", bu
     model = models.create(ConfigDict({"name": task.model}), num_classes=task.classes)
     params, model_state = steps.initialize(model, transform, images, seed=0)
     if task.trains == NOTHING:
-        return _prediction(model, transform, {"params": params, **model_state}, images, task.batch_size)
+        return _prediction(
+            model, transform, {"params": params, **model_state}, images, task.batch_size
+        )
     config.adapt.trainable = () if task.trains == EVERYTHING else (task.trains,)
     image = jax.eval_shape(transform, images[:1])
     adaptation, params = adapt.create(config, model, params, image, seed=0)
     optimizer = optimizers.create(config.optimizer)
-    schedule = schedules.create(config.schedule, peak=config.optimizer.learning_rate, epochs=1, steps_per_epoch=1)
+    schedule = schedules.create(
+        config.schedule, peak=config.optimizer.learning_rate, epochs=1, steps_per_epoch=1
+    )
     with mock.patch.object(jax, "pmap", _jit_as_pmap if dispatch == "jit" else jax.pmap):
         train = steps.make_train(
             model, transform, optimizer, schedule, steps_per_epoch=1, adaptation=adaptation, seed=0
@@ -48,7 +54,11 @@ def create(task_name: str, *, dispatch: str = "scanned", transform: str = "", bu
     opt_state = optimizer.init(adaptation.split(params)[0])
     state = steps.replicate(TrainState.start(params, model_state, opt_state))
     dataset = Dataset(images, labels, tuple(map(str, range(task.classes))))
-    data = steps.place(_on_disk(task_name, dataset), budget=float(budget)) if budget else steps.place(dataset)
+    data = (
+        steps.place(_on_disk(task_name, dataset), budget=float(budget))
+        if budget
+        else steps.place(dataset)
+    )
     most = 1 if dispatch == "per_step" else config.train.steps_per_dispatch
     epoch, left, feed = 0, 0, None
 
@@ -69,7 +79,10 @@ def create(task_name: str, *, dispatch: str = "scanned", transform: str = "", bu
 def _prediction(model, transform, variables, images: np.ndarray, batch_size: int) -> Run:
     """Logits of so many batches as the product computes those of a test set: many batches a dispatch."""
     predict = steps.make_predict(model, transform, batch_size=batch_size)
-    variables, images = steps.replicate(variables), steps.place_images(images[: PREDICTED * batch_size])
+    variables, images = (
+        steps.replicate(variables),
+        steps.place_images(images[: PREDICTED * batch_size]),
+    )
 
     def run(count: int) -> int:
         dispatches = -(-count // PREDICTED)
@@ -91,7 +104,9 @@ def _jit_as_pmap(function, *, axis_name, in_axes, out_axes, donate_argnums):
     specs = tuple(PartitionSpec() if axis is None else PartitionSpec(axis_name) for axis in in_axes)
 
     def on_device(*arguments):
-        return function(*(a if axis is None else a[0] for a, axis in zip(arguments, in_axes, strict=True)))
+        return function(
+            *(a if axis is None else a[0] for a, axis in zip(arguments, in_axes, strict=True))
+        )
 
     mapped = jax.shard_map(
         on_device,

@@ -11,7 +11,13 @@ from benchmarks.contestants import BEFORE, CHECKOUT, CONTESTANTS
 
 ROOT = Path(__file__).parents[1]
 # What would change how a library computes is not taken over from the caller's environment.
-NOT_INHERITED = ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES", "KERAS_BACKEND", "OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+NOT_INHERITED = (
+    "XLA_FLAGS",
+    "JAX_NUM_CPU_DEVICES",
+    "KERAS_BACKEND",
+    "OMP_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+)
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
 
 

@@ -38,13 +38,17 @@ class StartupError(RuntimeError):
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.startup", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.startup", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--config", default="configs/mnist_cnn.py")
     add_before(parser)
     parser.add_argument("--rounds", type=int, default=5)
     options, more = parser.parse_known_args(arguments)
     checkouts = {"ours": ROOT} | ({BEFORE: options.before.resolve()} if options.before else {})
-    seconds: dict[tuple[str, str], list[float]] = {(case, name): [] for case in CASES for name in checkouts}
+    seconds: dict[tuple[str, str], list[float]] = {
+        (case, name): [] for case in CASES for name in checkouts
+    }
     with tempfile.TemporaryDirectory() as folder:
         # The caches are always used at the same place: it is part of what JAX finds a compiled program by.
         caches = Path(folder, "caches")
@@ -60,7 +64,9 @@ def main(arguments: list[str]) -> None:
                 seconds[case, name].append(start(options.config, caches, more, checkouts[name]))
                 shutil.rmtree(caches)
     print(f"\n{options.config}, {machine()}; medians of {options.rounds} starts each.\n")
-    print("| caches | checkout | seconds to the first steps | of the first start |\n| --- | --- | --- | --- |")
+    print(
+        "| caches | checkout | seconds to the first steps | of the first start |\n| --- | --- | --- | --- |"
+    )
     for (case, name), values in seconds.items():
         share = statistics.median(values) / statistics.median(seconds["both caches empty", name])
         print(f"| {case} | {name} | {spread(values, 1)} | {share:.2f} |")
@@ -71,7 +77,13 @@ def start(config: str, caches: Path, more: list[str], checkout: Path) -> float:
     caches.mkdir(exist_ok=True)
     environment = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
     environment["JAX_COMPILATION_CACHE_DIR"] = str(caches / COMPILED)
-    command = [sys.executable, "launch.py", "--config", config, f"--config.data.cache={caches / DATA}"]
+    command = [
+        sys.executable,
+        "launch.py",
+        "--config",
+        config,
+        f"--config.data.cache={caches / DATA}",
+    ]
     terminal, its_end = pty.openpty()  # only a terminal gets a progress bar
     termios.tcsetwinsize(terminal, (40, 200))
     started = time.perf_counter()

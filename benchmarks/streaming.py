@@ -25,19 +25,33 @@ SIDE, CLASSES = 224, 10
 CONTENTS = 200  # different files; the others are links to them, read and decoded as often as they are listed
 WHOLE = 10**12  # a budget that everything fits
 # Small enough that reading is much of the work: MNIST's CNN on what 224x224 becomes at 28x28.
-OPTIONS = ("config.train.epochs=2", "config.train.eval_batch_size=64", "config.data.transform=resize(28)")
+OPTIONS = (
+    "config.train.epochs=2",
+    "config.train.eval_batch_size=64",
+    "config.data.transform=resize(28)",
+)
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.streaming", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.streaming", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--images", type=int, default=50_000)
-    parser.add_argument("--both", type=int, default=6_000, help="images that are trained on resident and streamed")
+    parser.add_argument(
+        "--both", type=int, default=6_000, help="images that are trained on resident and streamed"
+    )
     parser.add_argument("--few", type=int, default=500)
-    parser.add_argument("--budget", type=int, default=100_000_000, help="config.data.device_budget, in bytes")
-    parser.add_argument("--folder", default=tempfile.gettempdir(), help="with room for the decoded images")
+    parser.add_argument(
+        "--budget", type=int, default=100_000_000, help="config.data.device_budget, in bytes"
+    )
+    parser.add_argument(
+        "--folder", default=tempfile.gettempdir(), help="with room for the decoded images"
+    )
     options = parser.parse_args(arguments)
     cases = [(options.few, WHOLE), (options.both, WHOLE), (options.both, options.budget)]
-    print(f"{machine()}; device budget {options.budget / 1e6:.0f} MB; budgets that hold everything are left out.\n")
+    print(
+        f"{machine()}; device budget {options.budget / 1e6:.0f} MB; budgets that hold everything are left out.\n"
+    )
     print("| images | MB | budget, MB | peak, MiB | seconds | images/s, second epoch | test loss |")
     print("| ---: |" + " ---: |" * 6)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -57,10 +71,20 @@ def train(folder: Path, images: int, budget: int) -> dict[str, Any]:
     folder.mkdir()
     make(folder / "images", images)
     options = [
-        f"config.data.{key}" for key in ("source=folder", f"path={folder / 'images'}", f"cache={folder / 'cache'}")
+        f"config.data.{key}"
+        for key in ("source=folder", f"path={folder / 'images'}", f"cache={folder / 'cache'}")
     ]
-    command = [sys.executable, "launch.py", "--config", "configs/mnist_cnn.py", "--workdir", str(folder / "run")]
-    command += [f"--{option}" for option in (*OPTIONS, *options, f"config.data.device_budget={budget}")]
+    command = [
+        sys.executable,
+        "launch.py",
+        "--config",
+        "configs/mnist_cnn.py",
+        "--workdir",
+        str(folder / "run"),
+    ]
+    command += [
+        f"--{option}" for option in (*OPTIONS, *options, f"config.data.device_budget={budget}")
+    ]
     environment = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
     started = time.perf_counter()
     with open(folder / "log", "w") as log:
@@ -90,7 +114,10 @@ def make(folder: Path, count: int) -> None:
     random = np.random.default_rng(0)
     for number in range(count):
         label, split = number % CLASSES, "test" if number // CLASSES % 5 == 4 else "train"
-        file, content = folder / split / str(label) / f"{number:06}.jpg", folder.parent / f"{number % CONTENTS}.jpg"
+        file, content = (
+            folder / split / str(label) / f"{number:06}.jpg",
+            folder.parent / f"{number % CONTENTS}.jpg",
+        )
         if number < CONTENTS:
             coarse = random.integers(20 * label, 20 * label + 76, (28, 28, 3), dtype=np.uint8)
             Image.fromarray(coarse).resize((SIDE, SIDE)).save(content, quality=90)

@@ -67,5 +67,7 @@ for _model, (_stage, _head) in BACKBONES.items():
     parts = {"": EVERYTHING, "_last_stage": _stage, "_head": _head, "_predict": NOTHING}
     for _suffix, _trains in parts.items():
         TASKS[_model + _suffix] = Task(_model, PHOTO, 32, ADAM, examples=2_048, trains=_trains)
-TASKS["se_resnet_predict"] = Task("se_resnet", CIFAR, 128, SE_RESNET, examples=2_048, trains=NOTHING)
+TASKS["se_resnet_predict"] = Task(
+    "se_resnet", CIFAR, 128, SE_RESNET, examples=2_048, trains=NOTHING
+)
 TASKS["resnet20_predict"] = Task("resnet20", CIFAR, 128, ADAM, examples=2_048, trains=NOTHING)

@@ -32,7 +32,9 @@ class VGG(nn.Module):
                 layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
             inputs = width
         self.features = nn.Sequential(*layers)
-        self.head = nn.Sequential(nn.Linear(inputs, 512), nn.ReLU(), nn.Dropout(0.2), nn.Linear(512, classes))
+        self.head = nn.Sequential(
+            nn.Linear(inputs, 512), nn.ReLU(), nn.Dropout(0.2), nn.Linear(512, classes)
+        )
 
     def forward(self, x):
         return self.head(self.features(x).mean((2, 3)))
@@ -54,25 +56,33 @@ class SelfAttention(nn.Module):
         self.embed = nn.Linear(28, 64)
         self.query, self.key, self.value = (nn.Linear(64, 64) for _ in range(3))
         self.norm = nn.LayerNorm(64, eps=1e-3)
-        self.head = nn.Sequential(nn.Flatten(), nn.Linear(28 * 64, 128), nn.ReLU(), nn.Linear(128, classes))
+        self.head = nn.Sequential(
+            nn.Flatten(), nn.Linear(28 * 64, 128), nn.ReLU(), nn.Linear(128, classes)
+        )
 
     def forward(self, x):
         rows = self.embed(x[:, 0])
-        attended = F.scaled_dot_product_attention(self.query(rows), self.key(rows), self.value(rows))
+        attended = F.scaled_dot_product_attention(
+            self.query(rows), self.key(rows), self.value(rows)
+        )
         return self.head(self.norm(rows + attended))
 
 
 class SqueezeExcite(nn.Module):
     def __init__(self, channels: int, squeezed: int):
         super().__init__()
-        self.gate = nn.Sequential(nn.Linear(channels, squeezed), nn.ReLU(), nn.Linear(squeezed, channels), nn.Sigmoid())
+        self.gate = nn.Sequential(
+            nn.Linear(channels, squeezed), nn.ReLU(), nn.Linear(squeezed, channels), nn.Sigmoid()
+        )
 
     def forward(self, x):
         return x * self.gate(x.mean((2, 3)))[:, :, None, None]
 
 
 def conv_norm(inputs: int, filters: int, kernel: int, stride: int, bias: bool) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, filters, kernel, stride, kernel // 2, bias=bias), nn.BatchNorm2d(filters))
+    return nn.Sequential(
+        nn.Conv2d(inputs, filters, kernel, stride, kernel // 2, bias=bias), nn.BatchNorm2d(filters)
+    )
 
 
 class BasicBlock(nn.Module):
@@ -111,8 +121,12 @@ MODELS = {
     "attention": SelfAttention,
     "cifar_cnn": lambda classes: CNN(classes, channels=3, places=16),
     "vgg": VGG,
-    "resnet20": lambda classes: CifarResNet(classes, blocks=(3, 3, 3), filters=(16, 32, 64), bias=True),
-    "se_resnet": lambda classes: CifarResNet(classes, blocks=(4, 4, 3), filters=(64, 128, 256), squeezed=4),
+    "resnet20": lambda classes: CifarResNet(
+        classes, blocks=(3, 3, 3), filters=(16, 32, 64), bias=True
+    ),
+    "se_resnet": lambda classes: CifarResNet(
+        classes, blocks=(4, 4, 3), filters=(64, 128, 256), squeezed=4
+    ),
 }
 
 
@@ -123,7 +137,9 @@ def backbone(name: str, classes: int) -> nn.Module:
     library = torch.library.Library("torchvision", "FRAGMENT")
     for operation in ("nms", "qnms"):
         if not hasattr(torch.ops.torchvision, operation):
-            library.define(f"{operation}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            library.define(
+                f"{operation}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            )
     from torchvision import models
 
     options = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
@@ -132,7 +148,11 @@ def backbone(name: str, classes: int) -> nn.Module:
 
 def model_of(task: Task, name: str) -> nn.Module:
     """The task's model; what does not train of it is frozen."""
-    model = backbone(task.model, task.classes) if task.model in BACKBONES else MODELS[name](task.classes)
+    model = (
+        backbone(task.model, task.classes)
+        if task.model in BACKBONES
+        else MODELS[name](task.classes)
+    )
     if task.trains not in (EVERYTHING, NOTHING):
         for path, parameter in model.named_parameters():
             parameter.requires_grad = bool(re.search(task.trains, path))
@@ -144,7 +164,10 @@ def optimizer_of(task: Task, model: nn.Module) -> torch.optim.Optimizer:
     if options["name"] == "adam":
         return torch.optim.Adam(parameters, options["learning_rate"], eps=options["eps"])
     return torch.optim.SGD(
-        parameters, options["learning_rate"], options["momentum"], weight_decay=options["weight_decay"]
+        parameters,
+        options["learning_rate"],
+        options["momentum"],
+        weight_decay=options["weight_decay"],
     )
 
 
@@ -153,7 +176,10 @@ def create(task_name: str, *, layout: str = "contiguous") -> Run:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     task = TASKS[task_name]
     images, labels = task.data()
-    images, labels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(labels).long()
+    images, labels = (
+        torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255,
+        torch.from_numpy(labels).long(),
+    )
     memory_format = torch.channels_last if layout == "channels_last" else torch.contiguous_format
     images = images.contiguous(memory_format=memory_format)
     model = model_of(task, task_name.removesuffix("_predict")).to(memory_format=memory_format)

@@ -51,12 +51,18 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.train", description=__doc__)
     ours = [name for name in CONTESTANTS if name.startswith(OURS)]
     peers = [name for name in CONTESTANTS if name not in (*ours, BEFORE)]
-    parser.add_argument("--models", type=names_in(TASKS), default=list(TASKS), help=f"of {', '.join(TASKS)}")
-    parser.add_argument("--peers", type=names_in(peers), default=peers, help=f"of {', '.join(peers)}; '' for none")
+    parser.add_argument(
+        "--models", type=names_in(TASKS), default=list(TASKS), help=f"of {', '.join(TASKS)}"
+    )
+    parser.add_argument(
+        "--peers", type=names_in(peers), default=peers, help=f"of {', '.join(peers)}; '' for none"
+    )
     parser.add_argument("--ours", type=names_in(ours), default=ours, help=f"of {', '.join(ours)}")
     add_before(parser)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each contestant's training in each round")
+    parser.add_argument(
+        "--seconds", type=float, default=4.0, help="of each contestant's training in each round"
+    )
     parser.add_argument("--output", type=Path, help="path of the results, without a suffix")
     options = parser.parse_args(arguments)
     if OURS not in options.ours:
@@ -65,7 +71,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def add_before(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--before", type=Path, metavar="FOLDER", help="a checkout of another commit, measured too")
+    parser.add_argument(
+        "--before", type=Path, metavar="FOLDER", help="a checkout of another commit, measured too"
+    )
 
 
 def with_before(names: list[str], checkout: Path | None) -> list[str]:
@@ -83,7 +91,9 @@ def names_in(known):
         names = [name for name in text.split(",") if name]
         for name in names:
             if name not in known:
-                raise argparse.ArgumentTypeError(f"there is no {name!r}; choose from {', '.join(known)}")
+                raise argparse.ArgumentTypeError(
+                    f"there is no {name!r}; choose from {', '.join(known)}"
+                )
         return names
 
     return parse
@@ -93,11 +103,15 @@ def available(names: list[str]) -> list[str]:
     """Those whose packages are installed; says which are left out."""
     for name in names:
         if missing := CONTESTANTS[name].missing():
-            print(f"{name} is left out: {', '.join(missing)} not installed (pip install -r requirements-bench.txt).")
+            print(
+                f"{name} is left out: {', '.join(missing)} not installed (pip install -r requirements-bench.txt)."
+            )
     return [name for name in names if not CONTESTANTS[name].missing()]
 
 
-def measure(task: str, names: list[str], *, rounds: int, seconds: float) -> tuple[Rates, dict[str, str]]:
+def measure(
+    task: str, names: list[str], *, rounds: int, seconds: float
+) -> tuple[Rates, dict[str, str]]:
     """Warms all contestants up, then measures them in turn, in a new order each round. Also their versions."""
     shuffled = random.Random(0)
     rates: Rates = {name: [] for name in names}
@@ -124,7 +138,9 @@ def progress(text: str) -> None:
 
 def spread(values: list[float], digits: int) -> str:
     """Median (least to most)."""
-    middle, least, most = (f"{value:,.{digits}f}" for value in (statistics.median(values), min(values), max(values)))
+    middle, least, most = (
+        f"{value:,.{digits}f}" for value in (statistics.median(values), min(values), max(values))
+    )
     return f"{middle} ({least} to {most})"
 
 
@@ -153,7 +169,9 @@ def cell(rates: Rates, name: str) -> str:
 
 def markdown(record: dict[str, Any]) -> str:
     rounds = len(next(iter(next(iter(record["images_per_second"].values())).values())))
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(record["versions"].items()))
+    versions = ", ".join(
+        f"{name} {version}" for name, version in sorted(record["versions"].items())
+    )
     return (
         f"Measured on {record['date']}: {record['machine']}; {versions}. Images/s, medians of {rounds} rounds; after a "
         "colon, how many times as fast ours is, with least and most: taken within a round. In brackets after the "

@@ -21,13 +21,23 @@ from imgcls_jax.training import setup, steps
 
 TRAIN, VALIDATION = 40_000, 10_000  # images of report D's split
 WIDTH = 2048  # of ResNet-50's features
-TRAINABLE = {"everything": (), "layer4 and classifier": ("^layer4_", "^fc/"), "classifier": ("^fc/",)}
+TRAINABLE = {
+    "everything": (),
+    "layer4 and classifier": ("^layer4_", "^fc/"),
+    "classifier": ("^fc/",),
+}
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.transfer", description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=224, help="side to which the images are enlarged")
-    parser.add_argument("--batches", type=int, default=2, help="batches of 64 images that stand for a whole epoch")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.transfer", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--size", type=int, default=224, help="side to which the images are enlarged"
+    )
+    parser.add_argument(
+        "--batches", type=int, default=2, help="batches of 64 images that stand for a whole epoch"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(arguments)
     print(f"{machine()}; medians of {options.rounds} rounds, least and most in brackets.\n")
@@ -68,9 +78,16 @@ def caching(size: int, batches: int, *, rounds: int) -> Rates:
         "validation on images": (len(data), lambda: plain.predict(variables, images)),
         "features": (len(data), lambda: once.embed(variables, images)),
         "training on features": (TRAIN, training(once, whole, TRAIN // batch, batch)),
-        "validation on features": (VALIDATION, lambda: once.predict(variables, whole[0][:VALIDATION])),
+        "validation on features": (
+            VALIDATION,
+            lambda: once.predict(variables, whole[0][:VALIDATION]),
+        ),
     }
-    return in_turn({name: run for name, (_, run) in parts.items()}, {name: n for name, (n, _) in parts.items()}, rounds)
+    return in_turn(
+        {name: run for name, (_, run) in parts.items()},
+        {name: n for name, (n, _) in parts.items()},
+        rounds,
+    )
 
 
 def freezing(size: int, *, rounds: int) -> tuple[Rates, dict[str, float]]:
@@ -82,7 +99,9 @@ def freezing(size: int, *, rounds: int) -> tuple[Rates, dict[str, float]]:
         data = examples(batch)
         each = built(config, data)
         placed = steps.place(data)
-        flops[name] = each.train.flops(steps.replicate(each.state), placed, steps.split(np.zeros((1, batch)), 1))
+        flops[name] = each.train.flops(
+            steps.replicate(each.state), placed, steps.split(np.zeros((1, batch)), 1)
+        )
         runs[name] = training(each, placed, 1, batch)
     return in_turn(runs, dict.fromkeys(runs, 1), rounds), flops
 
@@ -90,7 +109,9 @@ def freezing(size: int, *, rounds: int) -> tuple[Rates, dict[str, float]]:
 def training(each: setup.Setup, placed, batches: int, batch: int) -> Callable[[], None]:
     """run() takes `batches` steps over the examples in order."""
     state = steps.replicate(each.state, to_donate=True)
-    indices = steps.split(np.arange(batches * batch, dtype=np.int32).reshape(batches, batch), batches)
+    indices = steps.split(
+        np.arange(batches * batch, dtype=np.int32).reshape(batches, batch), batches
+    )
 
     def run() -> None:
         nonlocal state
@@ -125,7 +146,10 @@ def epochs_table(seconds: Rates) -> str:
         "the features of all images": (features, without / features),
         "an epoch on features": (after, without / after),
         "five epochs on images": (5 * without, one),
-        "five epochs on features, with computing them": (features + 5 * after, 5 * without / (features + 5 * after)),
+        "five epochs on features, with computing them": (
+            features + 5 * after,
+            5 * without / (features + 5 * after),
+        ),
     }
     lines = ["| ResNet-50 frozen (D1) | seconds | times as fast |", "| --- | --- | --- |"]
     for name, (values, ratio) in rows.items():

@@ -38,7 +38,10 @@ def get_config() -> ConfigDict:
     config.adapt.trainable = ("^top/",)
     config.adapt.phases = ConfigDict(
         {
-            "phase1": {"train": {"epochs": 30, "early_stopping": 10}, "optimizer": {"learning_rate": 1e-3}},
+            "phase1": {
+                "train": {"epochs": 30, "early_stopping": 10},
+                "optimizer": {"learning_rate": 1e-3},
+            },
             "phase2": {
                 "train": {"epochs": 30, "early_stopping": 10},
                 "optimizer": {"learning_rate": 1e-4},

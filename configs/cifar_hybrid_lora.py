@@ -15,7 +15,9 @@ from configs import mnist_hybrid_lora
 def get_config() -> ConfigDict:
     config = mnist_hybrid_lora.get_config()
     config.data.name = "cifar10"
-    config.data.transform = "random_crop(4)|flip|color_jitter(.2, .2, .2)|resize(224)|normalize(imagenet)"
+    config.data.transform = (
+        "random_crop(4)|flip|color_jitter(.2, .2, .2)|resize(224)|normalize(imagenet)"
+    )
 
     config.train.batch_size = 256
 

@@ -16,7 +16,9 @@ from configs import cifar_resnet50_frozen
 def get_config() -> ConfigDict:
     config = cifar_resnet50_frozen.get_config()
     # The images are enlarged last: on 32x32 all else is cheaper.
-    config.data.transform = "random_crop(4)|flip|color_jitter(.2, .2, .2, .05)|resize(224)|normalize(imagenet)"
+    config.data.transform = (
+        "random_crop(4)|flip|color_jitter(.2, .2, .2, .05)|resize(224)|normalize(imagenet)"
+    )
 
     config.train.epochs = 10
 

@@ -18,7 +18,8 @@ def get_config() -> ConfigDict:
     config = base.get_config()
     config.data.name = "cifar10"
     config.data.transform = (
-        "random_resized_crop(.2)|flip|color_jitter(.4, .4, .4, .1)|random_gray(.2)|normalize(cifar10)"
+        "random_resized_crop(.2)|flip|color_jitter(.4, .4, .4, .1)|random_gray(.2)"
+        "|normalize(cifar10)"
     )
 
     config.model.name = "simclr"

@@ -16,7 +16,8 @@ def get_config() -> ConfigDict:
     config = base.get_config()
     # Turned and shifted before they are enlarged: on 28x28 that is cheaper.
     config.data.transform = (
-        "rgb|rotation(10)|affine(0, .1, .9, 1.1)|resize(224)|color_jitter(.2, .2)|normalize(imagenet)"
+        "rgb|rotation(10)|affine(0, .1, .9, 1.1)|resize(224)|color_jitter(.2, .2)"
+        "|normalize(imagenet)"
     )
 
     config.model.name = "hybrid"

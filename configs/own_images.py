@@ -17,14 +17,18 @@ def get_config() -> ConfigDict:
     config.data.source = "folder"
     config.data.name = "own images"
     config.data.image_size = 32
-    config.data.transform = "random_crop(4, reflect)|rotation(10)|color_jitter(.2, .2)|normalize(.5, .25)"
+    config.data.transform = (
+        "random_crop(4, reflect)|rotation(10)|color_jitter(.2, .2)|normalize(.5, .25)"
+    )
 
     config.model.name = "resnet20"
 
     config.train.epochs = 30
     config.train.batch_size = 32
     config.train.eval_batch_size = 128
-    config.train.monitor = "loss"  # an accuracy on few validation images is too coarse to pick an epoch by
+    config.train.monitor = (
+        "loss"  # an accuracy on few validation images is too coarse to pick an epoch by
+    )
 
     config.optimizer.name = "adamw"
     config.optimizer.learning_rate = 3e-3

@@ -55,7 +55,9 @@ def get_config(folder: str = "") -> ConfigDict:
     config.train.batch_size = up_to(photos, (200, 8), (1_000, 16), (inf, 32))
     config.train.eval_batch_size = 32
     config.train.label_smoothing = 0.1  # else a classifier of few photos is soon too sure of itself
-    config.train.monitor = "loss"  # an accuracy on few validation images is too coarse to pick an epoch by
+    config.train.monitor = (
+        "loss"  # an accuracy on few validation images is too coarse to pick an epoch by
+    )
 
     config.optimizer.name = "adamw"
     config.optimizer.weight_decay = 1e-4

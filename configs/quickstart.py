@@ -21,7 +21,9 @@ def get_config() -> ConfigDict:
 
     config.train.epochs = 20
     config.train.batch_size = 32
-    config.train.monitor = "loss"  # an accuracy on 144 validation images is too coarse to pick an epoch by
+    config.train.monitor = (
+        "loss"  # an accuracy on 144 validation images is too coarse to pick an epoch by
+    )
 
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 2e-3

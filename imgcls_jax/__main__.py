@@ -20,7 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options of a command line, with `run`, what to do with them. Exits where it cannot be understood."""
-    parser = argparse.ArgumentParser(prog="imgcls", description="Image classification in JAX and Flax.")
+    parser = argparse.ArgumentParser(
+        prog="imgcls", description="Image classification in JAX and Flax."
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for module in COMMANDS:
         name = module.__name__.rpartition(".")[2]
@@ -46,19 +48,23 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def guarded(action: Callable[[], None]) -> int:
     """Does it, with one line for what a user can mend; returns the exit status."""
-    from imgcls_jax import processes
+    from imgcls_jax import distributed
     from imgcls_jax.training.interrupt import Interrupted
 
     try:
         action()
     except UserError as error:
         console.say(f"error: {error}", error=True)
-        return processes.leave(2)
+        return distributed.leave(2)
     except KeyboardInterrupt:
-        console.say(f"Stopped. What was saved is kept. The same command resumes:\n  {console.command_line()}")
-        return processes.leave(INTERRUPTED)
+        console.say(
+            f"Stopped. What was saved is kept. The same command resumes:\n  {console.command_line()}"
+        )
+        return distributed.leave(INTERRUPTED)
     except Interrupted as stop:
-        console.say(f"Stopped by {stop}; everything is saved. The same command resumes:\n  {console.command_line()}")
+        console.say(
+            f"Stopped by {stop}; everything is saved. The same command resumes:\n  {console.command_line()}"
+        )
         return stop.exit_status
     return 0
 

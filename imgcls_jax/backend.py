@@ -18,7 +18,17 @@ from imgcls_jax.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "clu", "ml-collections", "numpy", "imgcls_jax")
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "clu",
+    "ml-collections",
+    "numpy",
+    "imgcls_jax",
+)
 
 # XLA's CPU backend has two habits that cost more than they gain here: its YNNPACK convolutions are slower for the
 # gradient of the kernel, and that pass undoes the barrier that cpu_kernels.py sets. An unknown flag aborts the process:
@@ -37,7 +47,9 @@ def configure(*, cpu_devices: int = 1) -> None:
     flags in $XLA_FLAGS win over ours; $JAX_COMPILATION_CACHE_DIR moves the cache, and is switched off by being empty.
     """
     if cpu_devices > 1 and "JAX_NUM_CPU_DEVICES" not in os.environ:
-        with contextlib.suppress(RuntimeError):  # the backend has started: its devices are what they are
+        with contextlib.suppress(
+            RuntimeError
+        ):  # the backend has started: its devices are what they are
             jax.config.update("jax_num_cpu_devices", cpu_devices)
     given = os.environ.get("XLA_FLAGS", "")
     tried = jax.__version__.startswith(TRIED_VERSIONS)
@@ -45,7 +57,10 @@ def configure(*, cpu_devices: int = 1) -> None:
         ours = [flag for flag in CPU_FLAGS if flag.split("=")[0] not in given]
         os.environ["XLA_FLAGS"] = " ".join([given, *ours]).strip()
     default = Path("~/.cache/imgcls_jax/compiled").expanduser()
-    jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(default)) or None)
+    jax.config.update(
+        "jax_compilation_cache_dir",
+        os.environ.get("JAX_COMPILATION_CACHE_DIR", str(default)) or None,
+    )
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     _check_devices()
     if not tried and jax.default_backend() == "cpu":
@@ -61,7 +76,9 @@ def _check_devices() -> None:
         jax.devices()
     except (AssertionError, RuntimeError) as error:
         asked = jax.config.jax_platforms
-        reason = " ".join(str(error).split()) or "there is none, or this jax was installed without it"
+        reason = (
+            " ".join(str(error).split()) or "there is none, or this jax was installed without it"
+        )
         raise ConfigError(
             f"JAX finds no device of JAX_PLATFORMS={asked}: {reason}. Unset JAX_PLATFORMS to take what there is; for "
             "NVIDIA's GPUs install requirements.txt."
@@ -114,6 +131,8 @@ def _commit() -> str | None:
         run = lambda *command: subprocess.run(  # noqa: E731
             ["git", *command], cwd=here, capture_output=True, text=True, check=True
         ).stdout.strip()
-        return run("rev-parse", "HEAD") + ("+changes" if run("status", "--porcelain", "--untracked-files=no") else "")
+        return run("rev-parse", "HEAD") + (
+            "+changes" if run("status", "--porcelain", "--untracked-files=no") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return None

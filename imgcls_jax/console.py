@@ -67,12 +67,24 @@ def parse_flags(argv: list[str]) -> list[str]:
     except UserError as error:
         say(f"error: {error}", error=True)
         sys.exit(2)
-    except (flags.Error, AttributeError, ImportError, KeyError, OSError, SyntaxError, TypeError, ValueError) as error:
+    except (
+        flags.Error,
+        AttributeError,
+        ImportError,
+        KeyError,
+        OSError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+    ) as error:
         said, cause = str(error), error.args[0] if error.args else None
         if isinstance(cause, KeyError):  # of ml_collections, for an option that there is not
             said = f"there is no option {cause.args[0]}"
         said = " ".join(said.split())
-        say(f"error: {said}; python launch.py --help, and configs/base.py, have all options", error=True)
+        say(
+            f"error: {said}; python launch.py --help, and configs/base.py, have all options",
+            error=True,
+        )
         sys.exit(2)
 
 

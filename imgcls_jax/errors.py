@@ -33,7 +33,9 @@ def printable(text: object, *, keep: str = "") -> str:
     keep: those of them that stay, such as line breaks.
     """
     return "".join(
-        character if character.isprintable() or character in keep else character.encode("unicode_escape").decode()
+        character
+        if character.isprintable() or character in keep
+        else character.encode("unicode_escape").decode()
         for character in str(text)
     )
 
@@ -46,11 +48,15 @@ def is_utf8(text: str) -> bool:
 
 def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
     """`table[name]`; for a name that is not in it, a ConfigError with the nearest and all the accepted names."""
-    if isinstance(name, str) and name in table:  # damaged files have anything in the place of a name
+    if (
+        isinstance(name, str) and name in table
+    ):  # damaged files have anything in the place of a name
         return table[name]
     text = repr(name) if isinstance(name, str) else " ".join(str(name).split())
     hint = did_you_mean(str(name), table)
-    raise ConfigError(f"There is no {kind} named {text}.{hint} Choose from: {', '.join(sorted(table))}.")
+    raise ConfigError(
+        f"There is no {kind} named {text}.{hint} Choose from: {', '.join(sorted(table))}."
+    )
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

@@ -42,7 +42,9 @@ def open_regular(path: str | os.PathLike) -> BinaryIO:
 
 
 @contextlib.contextmanager
-def open_image(source: str | os.PathLike | BinaryIO, formats: Sequence[str] = IMAGE_FORMATS) -> Iterator["Image"]:
+def open_image(
+    source: str | os.PathLike | BinaryIO, formats: Sequence[str] = IMAGE_FORMATS
+) -> Iterator["Image"]:
     """Pillow's image of a file of one of the formats, to be used within.
 
     Raises OSError for a file of another format, or what is no regular file; what is damaged makes Pillow raise nearly
@@ -59,7 +61,9 @@ def open_image(source: str | os.PathLike | BinaryIO, formats: Sequence[str] = IM
             raise OSError(f"it is of none of the formats {', '.join(known)}") from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             most = 2 * Image.MAX_IMAGE_PIXELS / 1e6
-            raise OSError(f"it has more than the {most:,.0f} million pixels that are read: scale it down") from error
+            raise OSError(
+                f"it has more than the {most:,.0f} million pixels that are read: scale it down"
+            ) from error
         yield image
 
 
@@ -82,7 +86,9 @@ def image_suffixes() -> frozenset[str]:
     """Those of the formats that are read, such as ".jpg"."""
     from PIL import Image
 
-    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in IMAGE_FORMATS)
+    return frozenset(
+        suffix for suffix, name in Image.registered_extensions().items() if name in IMAGE_FORMATS
+    )
 
 
 @functools.cache
@@ -91,7 +97,9 @@ def _formats() -> frozenset[str]:
     from PIL import Image
 
     Image.init()
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # half of what is refused is not large
+    warnings.simplefilter(
+        "ignore", Image.DecompressionBombWarning
+    )  # half of what is refused is not large
     return frozenset(Image.OPEN)
 
 

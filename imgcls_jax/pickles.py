@@ -18,7 +18,9 @@ from typing import Any, BinaryIO, ClassVar
 
 from imgcls_jax.errors import DataError
 
-MOST_INSTRUCTIONS = 1_000_000  # CIFAR-10's batches have 50,000, a state dict of 10,000 tensors 400,000
+MOST_INSTRUCTIONS = (
+    1_000_000  # CIFAR-10's batches have 50,000, a state dict of 10,000 tensors 400,000
+)
 LARGEST_NUMBER = 2**80  # torch's files begin with one of 77 bits
 
 
@@ -87,10 +89,14 @@ class Machine:
         Raises Refused where it names anything else than it may, and Damaged where it is broken.
         """
         try:
-            with warnings.catch_warnings(action="ignore"):  # of pickletools for odd text, which is refused anyway
+            with warnings.catch_warnings(
+                action="ignore"
+            ):  # of pickletools for odd text, which is refused anyway
                 return self._run(stream)
         except (ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError) as error:
-            reason = str(error) if isinstance(error, Damaged) else f"{type(error).__name__}: {error}"
+            reason = (
+                str(error) if isinstance(error, Damaged) else f"{type(error).__name__}: {error}"
+            )
             raise Damaged(f"in its pickle, {reason[:200]}") from error
 
     def _run(self, stream: BinaryIO) -> Any:
@@ -121,7 +127,9 @@ class Machine:
                 stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[opcode])
             case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT":
                 stack.append(argument)
-            case "BINUNICODE" | "SHORT_BINUNICODE" | "BINSTRING" | "SHORT_BINSTRING":  # the last two by Python 2
+            case (
+                "BINUNICODE" | "SHORT_BINUNICODE" | "BINSTRING" | "SHORT_BINSTRING"
+            ):  # the last two by Python 2
                 stack.append(argument)
             case "BINBYTES" | "SHORT_BINBYTES":
                 stack.append(argument)

@@ -34,7 +34,9 @@ def split(tree: Any, chosen: Callable[[str], bool]) -> tuple[Any, Any]:
 
 def join(one: Any, other: Any) -> Any:
     """The tree whose parts `split` gave."""
-    return jax.tree.map(lambda a, b: b if a is None else a, one, other, is_leaf=lambda leaf: leaf is None)
+    return jax.tree.map(
+        lambda a, b: b if a is None else a, one, other, is_leaf=lambda leaf: leaf is None
+    )
 
 
 def matching(option: str, patterns: Iterable[str], paths: Iterable[str]) -> list[str]:
@@ -47,10 +49,14 @@ def matching(option: str, patterns: Iterable[str], paths: Iterable[str]) -> list
         try:
             found = any(re.search(pattern, path) for path in paths)
         except re.error as error:
-            raise ConfigError(f"{option}: {pattern!r} is no regular expression ({error}).") from error
+            raise ConfigError(
+                f"{option}: {pattern!r} is no regular expression ({error})."
+            ) from error
         if not found:
             near = ", ".join(difflib.get_close_matches(pattern, paths, n=3, cutoff=0.0))
-            raise ConfigError(f"{option}: {pattern!r} is found in no parameter's path. The nearest are: {near}.")
+            raise ConfigError(
+                f"{option}: {pattern!r} is found in no parameter's path. The nearest are: {near}."
+            )
     return [path for path in paths if any(re.search(pattern, path) for pattern in patterns)]
 
 

@@ -17,12 +17,23 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.parametrize("platform", ["cuda", "nonsense"])
 @pytest.mark.parametrize("schedule", ["constant", "onecycle"])
 def test_a_platform_without_devices_is_said_in_a_line(platform, schedule, tmp_path):
-    if platform == "cuda" and any(path.name.startswith("nvidia") for path in Path("/dev").iterdir()):
+    if platform == "cuda" and any(
+        path.name.startswith("nvidia") for path in Path("/dev").iterdir()
+    ):
         pytest.skip("this machine has such a device")
-    command = [sys.executable, "launch.py", "--config", "configs/quickstart.py", "--workdir", str(tmp_path / "run")]
+    command = [
+        sys.executable,
+        "launch.py",
+        "--config",
+        "configs/quickstart.py",
+        "--workdir",
+        str(tmp_path / "run"),
+    ]
     command += [f"--config.schedule.name={schedule}"]
     environment = os.environ | {"JAX_PLATFORMS": platform}
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
     assert ended.returncode == 2 and "Traceback" not in ended.stderr, ended.stderr
     assert f"error: JAX finds no device of JAX_PLATFORMS={platform}: " in ended.stderr
     assert not (tmp_path / "run").exists()
@@ -33,7 +44,10 @@ def test_an_assertion_without_words_is_explained(monkeypatch):
         raise AssertionError
 
     monkeypatch.setattr(jax, "devices", devices)
-    with pytest.raises(ConfigError, match="there is none, or this jax was installed without it. Unset JAX_PLATFORMS"):
+    with pytest.raises(
+        ConfigError,
+        match="there is none, or this jax was installed without it. Unset JAX_PLATFORMS",
+    ):
         backend.configure()
 
 
@@ -43,5 +57,8 @@ def test_a_version_on_which_the_flags_were_not_tried_is_named(version, lines, mo
     monkeypatch.setenv("XLA_FLAGS", "")
     with caplog.at_level("INFO"):
         backend.configure()
-    assert len([line for line in caplog.messages if "JAX 0.13.0 is a version on which" in line]) == lines
+    assert (
+        len([line for line in caplog.messages if "JAX 0.13.0 is a version on which" in line])
+        == lines
+    )
     assert ("ynn_fusion" in os.environ["XLA_FLAGS"]) == (not lines)

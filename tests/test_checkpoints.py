@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from imgcls_jax.checkpoints import Checkpoints, shapes
 from imgcls_jax.errors import RunError
+from imgcls_jax.run.checkpoints import Checkpoints, shapes
 
 MODEL = {"params": {"kernel": np.ones((64, 64), np.float32)}, "model_state": {}}
 TRAINING = {"step": np.int32(0), "momentum": np.zeros(3, np.float32)}
@@ -16,7 +16,9 @@ TRAINING = {"step": np.int32(0), "momentum": np.zeros(3, np.float32)}
 def save(checkpoints, step):
     model = {"params": {"kernel": MODEL["params"]["kernel"] * step}, "model_state": {}}
     progress = {"epoch": step, "best_step": min(step, 2)}
-    checkpoints.save(step, model=model, training=TRAINING | {"step": np.int32(step)}, progress=progress)
+    checkpoints.save(
+        step, model=model, training=TRAINING | {"step": np.int32(step)}, progress=progress
+    )
 
 
 @pytest.fixture
@@ -32,7 +34,9 @@ def folder(tmp_path):
 def restore(folder):
     checkpoints = Checkpoints(folder)
     try:
-        return checkpoints.restore(lambda progress: {"model": shapes(MODEL), "training": shapes(TRAINING)})
+        return checkpoints.restore(
+            lambda progress: {"model": shapes(MODEL), "training": shapes(TRAINING)}
+        )
     finally:
         checkpoints.close()
 
@@ -48,14 +52,23 @@ def best(folder):
 def damage(folder, step):
     """Flips a byte in every large file of the step."""
     for file in (folder / str(step)).rglob("*"):
-        if file.is_file() and file.stat().st_size > 200 and "ocdbt" not in file.name and "d" in file.parts:
+        if (
+            file.is_file()
+            and file.stat().st_size > 200
+            and "ocdbt" not in file.name
+            and "d" in file.parts
+        ):
             content = bytearray(file.read_bytes())
             content[len(content) // 2] ^= 1
             file.write_bytes(content)
 
 
 def test_the_newest_two_and_the_best_are_kept_and_come_back_to_the_bit(folder):
-    assert sorted(int(child.name) for child in folder.iterdir() if child.name.isdigit()) == [2, 4, 5]
+    assert sorted(int(child.name) for child in folder.iterdir() if child.name.isdigit()) == [
+        2,
+        4,
+        5,
+    ]
     step, model, training, progress = restore(folder)
     assert (step, progress, training["step"]) == (5, {"epoch": 5, "best_step": 2}, 5)
     assert np.array_equal(model["params"]["kernel"], 5 * MODEL["params"]["kernel"])
@@ -65,7 +78,9 @@ def test_the_newest_two_and_the_best_are_kept_and_come_back_to_the_bit(folder):
 
 def test_a_damaged_best_stops_training_and_a_missing_one_is_named(folder, caplog):
     damage(folder, 2)
-    with pytest.raises(RunError, match="/2, the best checkpoint, is damaged; 5, the newest, is whole. Put it back"):
+    with pytest.raises(
+        RunError, match="/2, the best checkpoint, is damaged; 5, the newest, is whole. Put it back"
+    ):
         restore(folder)
     shutil.rmtree(folder / "2")
     with caplog.at_level(logging.WARNING):
@@ -83,7 +98,9 @@ def test_nothing_saved_is_nothing_restored(tmp_path):
     assert restore(tmp_path / "checkpoints") is None
 
 
-def test_a_damaged_checkpoint_is_skipped_with_a_warning_and_its_step_can_be_saved_again(folder, caplog):
+def test_a_damaged_checkpoint_is_skipped_with_a_warning_and_its_step_can_be_saved_again(
+    folder, caplog
+):
     damage(folder, 5)
     with caplog.at_level(logging.WARNING):
         assert restore(folder)[0] == 4
@@ -95,7 +112,9 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning_and_its_step_can_be_save
     assert restore(folder)[0] == 5
 
 
-@pytest.mark.parametrize("what", ["truncated", "missing arrays", "missing progress", "empty folder", "temporary"])
+@pytest.mark.parametrize(
+    "what", ["truncated", "missing arrays", "missing progress", "empty folder", "temporary"]
+)
 def test_a_partial_checkpoint_is_skipped(folder, what):
     newest = folder / "5"
     if what == "truncated":

@@ -16,7 +16,9 @@ NAMES = [module.__name__.rpartition(".")[2].replace("_", "-") for module in COMM
 
 def run(*command, code: int = 0) -> str:
     """What a program prints, from the repository's folder."""
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -26,7 +28,9 @@ def test_help_lists_the_commands_and_loads_nothing_that_takes_long():
     listed = run("-c", code)
     assert all(f"\n    {name} " in listed for name in NAMES), listed
     loaded = run("-X", "importtime", "-m", "imgcls_jax", "--help")
-    assert not any(f" {name}\n" in loaded for name in ("jax", "flax", "tensorflow", "matplotlib", "numpy"))
+    assert not any(
+        f" {name}\n" in loaded for name in ("jax", "flax", "tensorflow", "matplotlib", "numpy")
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -58,7 +62,14 @@ def test_what_a_command_does_not_take_is_refused(arguments, says, capsys):
 
 
 def test_a_config_with_changes(tmp_path):
-    printed = run("-m", "imgcls_jax", "show-data", "configs/quickstart.py", f"--workdir={tmp_path}", "--config.seed=3")
+    printed = run(
+        "-m",
+        "imgcls_jax",
+        "show-data",
+        "configs/quickstart.py",
+        f"--workdir={tmp_path}",
+        "--config.seed=3",
+    )
     assert str(tmp_path / "show_data.png") in printed and (tmp_path / "show_data.png").exists()
     for arguments, says in (
         (["configs/nothing.py"], "There is no config in configs/nothing.py"),
@@ -73,21 +84,35 @@ def test_a_config_with_changes(tmp_path):
     [
         (["--mode=explain", "--method=saliency", "nowhere"], "explain --method=saliency nowhere"),
         (["--mode", "predict", "nowhere", "--images", "a.png"], "predict nowhere a.png"),
-        (["--mode=ensemble", "nowhere", "there", "--weights=2,1"], "ensemble --weights=2,1 nowhere there"),
         (
-            ["--mode=show_data", "--config=configs/quickstart.py", "--config.data.transform=flip|flop(1)"],
+            ["--mode=ensemble", "nowhere", "there", "--weights=2,1"],
+            "ensemble --weights=2,1 nowhere there",
+        ),
+        (
+            [
+                "--mode=show_data",
+                "--config=configs/quickstart.py",
+                "--config.data.transform=flip|flop(1)",
+            ],
             "show-data configs/quickstart.py '--config.data.transform=flip|flop(1)'",
         ),
     ],
 )
 def test_an_older_form_names_the_new_one_and_does_it(older, newer):
     printed = run("launch.py", *older, code=2)
-    assert f"{older[0].replace('=', ' ')}" in printed and f" is now: python -m imgcls_jax {newer}\n" in printed
+    assert (
+        f"{older[0].replace('=', ' ')}" in printed
+        and f" is now: python -m imgcls_jax {newer}\n" in printed
+    )
     assert printed.splitlines()[-1].startswith("error: ")
 
 
 def test_a_printed_command_can_be_pasted(monkeypatch):
-    arguments = ["--config=configs/a.py", "--config.grid=(('optimizer.learning_rate', (.1, .01)),)", "a b"]
+    arguments = [
+        "--config=configs/a.py",
+        "--config.grid=(('optimizer.learning_rate', (.1, .01)),)",
+        "a b",
+    ]
     for program, typed in (
         ("/there/launch.py", ["python", "launch.py"]),
         ("/there/imgcls_jax/__main__.py", ["python", "-m", "imgcls_jax"]),
@@ -95,6 +120,9 @@ def test_a_printed_command_can_be_pasted(monkeypatch):
     ):
         monkeypatch.setattr(sys, "argv", [program, *arguments])
         pasted = subprocess.run(
-            ["sh", "-c", f"printf '%s\\n' {console.command_line()}"], capture_output=True, text=True, env=os.environ
+            ["sh", "-c", f"printf '%s\\n' {console.command_line()}"],
+            capture_output=True,
+            text=True,
+            env=os.environ,
         )
         assert pasted.stdout.splitlines() == [*typed, *arguments]

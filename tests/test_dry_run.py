@@ -7,7 +7,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import base
-from imgcls_jax import commands, dry_run
+from imgcls_jax import commands
+from imgcls_jax.commands import dry_run
 from imgcls_jax.errors import ConfigError, RunError
 from imgcls_jax.evaluation import classifiers
 from imgcls_jax.training.profiling import Estimate
@@ -29,7 +30,9 @@ class Pool:
         return self
 
     def result(self):
-        return Estimate(parameters=10, trainable=4, features=0.0, per_epoch=(3600.0 / config_epochs(),))
+        return Estimate(
+            parameters=10, trainable=4, features=0.0, per_epoch=(3600.0 / config_epochs(),)
+        )
 
 
 def config_epochs() -> int:
@@ -60,15 +63,26 @@ def shown(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("option", ["model.pretrained", "objective"])
 def test_a_run_without_the_run_that_it_starts_from(shown, option):
-    value = "runs/first" if option == "model.pretrained" else ConfigDict({"name": "distill", "teacher": "runs/first"})
+    value = (
+        "runs/first"
+        if option == "model.pretrained"
+        else ConfigDict({"name": "distill", "teacher": "runs/first"})
+    )
     config = small()
-    config.update(ConfigDict({"model": {"pretrained": value}} if option == "model.pretrained" else {option: value}))
+    config.update(
+        ConfigDict(
+            {"model": {"pretrained": value}} if option == "model.pretrained" else {option: value}
+        )
+    )
     text = shown(config)
     assert re.search(r"\| one +\| cannot start", text)
     assert (
-        "it needs runs/first, which is not there. Train it first: python launch.py --config configs/first.py." in text
+        "it needs runs/first, which is not there. Train it first: python launch.py --config configs/first.py."
+        in text
     )
-    assert "in all at this machine's present speed, without 1 of 1 runs; nothing was trained." in text
+    assert (
+        "in all at this machine's present speed, without 1 of 1 runs; nothing was trained." in text
+    )
 
 
 def test_a_study_whose_rows_start_from_what_it_trains_first(shown):
@@ -81,9 +95,16 @@ def test_a_study_whose_rows_start_from_what_it_trains_first(shown):
 
 
 def test_weights_that_have_to_be_fetched(shown, tmp_path):
-    weights = {"model.name": "resnet18", "model.pretrained": "resnet18_v1", "pretrained.cache": str(tmp_path / "cache")}
+    weights = {
+        "model.name": "resnet18",
+        "model.pretrained": "resnet18_v1",
+        "pretrained.cache": str(tmp_path / "cache"),
+    }
     text = shown(small(**weights))
-    assert "To be fetched first: resnet18_v1." in text and "without fetching the weights; nothing" in text
+    assert (
+        "To be fetched first: resnet18_v1." in text
+        and "without fetching the weights; nothing" in text
+    )
     (tmp_path / "cache").mkdir()
     from imgcls_jax.pretrained import CATALOG, download
 

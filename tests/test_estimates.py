@@ -5,7 +5,8 @@ from concurrent.futures import Future
 import pytest
 from ml_collections import ConfigDict
 
-from imgcls_jax import data, dry_run
+from imgcls_jax import data
+from imgcls_jax.commands import dry_run
 from imgcls_jax.training import profiling
 from tests.old_runs import small
 
@@ -44,9 +45,13 @@ class Here:
         return done
 
 
-def test_a_line_is_printed_as_soon_as_it_is_known_and_kinds_are_estimated_once(tmp_path, monkeypatch, capsys, caplog):
+def test_a_line_is_printed_as_soon_as_it_is_known_and_kinds_are_estimated_once(
+    tmp_path, monkeypatch, capsys, caplog
+):
     printed, estimated = "", []
-    caplog.set_level("INFO", "imgcls_jax")  # which is as it was again at the end: a dry run is quiet
+    caplog.set_level(
+        "INFO", "imgcls_jax"
+    )  # which is as it was again at the end: a dry run is quiet
 
     def estimate(config):
         nonlocal printed
@@ -58,7 +63,11 @@ def test_a_line_is_printed_as_soon_as_it_is_known_and_kinds_are_estimated_once(t
     monkeypatch.setattr(dry_run, "_estimate", estimate)
     config = ConfigDict({"name": "s", "title": "", "seeds": (0, 1)})
     config.rows = ConfigDict({"a": {"config": small.get_config()}})
-    config.grid = (("model.hidden", (6, 7)), ("optimizer.learning_rate", (0.1, 0.2)), ("train.epochs", (1, 3)))
+    config.grid = (
+        ("model.hidden", (6, 7)),
+        ("optimizer.learning_rate", (0.1, 0.2)),
+        ("train.epochs", (1, 3)),
+    )
     dry_run.show(config, tmp_path)
     printed += capsys.readouterr().out
     assert [hidden for hidden, _ in estimated] == [6, 7]

@@ -17,8 +17,9 @@ from imgcls_jax import files, foreign
 from imgcls_jax.data.folder import find_images, read_folder, read_image
 from imgcls_jax.data.image_files import Reader
 from imgcls_jax.errors import DataError, RunError
+from imgcls_jax.files import write_atomically, write_npz
 from imgcls_jax.pretrained import formats, keras_format, safetensors_format, torch_format
-from imgcls_jax.run_folder import RunFolder, write_atomically, write_npz
+from imgcls_jax.run.folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 EPS = (
@@ -53,7 +54,12 @@ def folder(tmp_path):
 @pytest.mark.parametrize("name", WRITERS)
 def test_nothing_is_written_through_a_link(name, victim, folder):
     """Neither one under the name of the file, nor one under that of the file before it is whole."""
-    for link in ("a.file", ".a.file.partial", f".a.file.{os.getpid()}.partial", f".a.{os.getpid()}.partial"):
+    for link in (
+        "a.file",
+        ".a.file.partial",
+        f".a.file.{os.getpid()}.partial",
+        f".a.{os.getpid()}.partial",
+    ):
         (folder / link).symlink_to(victim)
     WRITERS[name](folder / "a.file")
     assert (folder / "a.file").is_file() and not (folder / "a.file").is_symlink()
@@ -104,14 +110,19 @@ def test_a_folder_may_hold_links_that_stay_in_it(folder, tmp_path):
     foreign.check_plain(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("target", ["../victim", "..", "/etc/passwd", "inner/../../victim", "/nowhere", "../folder2"])
+@pytest.mark.parametrize(
+    "target", ["../victim", "..", "/etc/passwd", "inner/../../victim", "/nowhere", "../folder2"]
+)
 @pytest.mark.parametrize("place", ["a", "inner/a"])
 def test_links_that_leave_the_folder_are_refused(target, place, folder, victim):
     (folder / "inner").mkdir()
     (folder / place).symlink_to(target if place == "a" or target[0] == "/" else f"../{target}")
     with pytest.raises(RunError, match="is a link that leaves its folder"):
         foreign.check_plain(folder)
-    with pytest.raises(RunError, match="is a link that leaves its folder"), RunFolder(folder).locked():
+    with (
+        pytest.raises(RunError, match="is a link that leaves its folder"),
+        RunFolder(folder).locked(),
+    ):
         pass
 
 
@@ -161,7 +172,10 @@ def ghostscript(tmp_path, monkeypatch):
 
 def test_the_stand_in_would_be_called(ghostscript, folder):
     (folder / "1.png").write_text(EPS)
-    with pytest.raises((OSError, subprocess.CalledProcessError)), Image.open(folder / "1.png") as image:
+    with (
+        pytest.raises((OSError, subprocess.CalledProcessError)),
+        Image.open(folder / "1.png") as image,
+    ):
         image.load()
     assert ghostscript.exists()
 
@@ -171,17 +185,23 @@ def test_an_image_starts_no_program(ghostscript, folder):
         (folder / name).mkdir()
         (folder / name / "1.png").write_text(EPS)
     for read in (lambda path: read_image(path, channels=1), READER):
-        with pytest.raises(DataError, match="1.png cannot be read as an image .*of none of the formats PNG, JPEG"):
+        with pytest.raises(
+            DataError, match="1.png cannot be read as an image .*of none of the formats PNG, JPEG"
+        ):
             read(folder / "a" / "1.png")
     with pytest.raises(DataError, match="none of the formats"):
         read_folder(find_images(folder))["train"].images[:]
     assert not ghostscript.exists()
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "jfif", "gif", "bmp", "webp", "tif", "ppm", "pgm", "tga", "jp2"])
+@pytest.mark.parametrize(
+    "suffix", ["png", "jpg", "jfif", "gif", "bmp", "webp", "tif", "ppm", "pgm", "tga", "jp2"]
+)
 def test_the_formats_of_photographs_are_read(suffix, folder):
     path = folder / f"a.{suffix}"
-    Image.new("L" if suffix == "pgm" else "RGB", (16, 12), "red" if suffix != "pgm" else 76).save(path)
+    Image.new("L" if suffix == "pgm" else "RGB", (16, 12), "red" if suffix != "pgm" else 76).save(
+        path
+    )
     assert read_image(path, channels=1).shape == (12, 16, 1)
     assert abs(int(read_image(path, channels=1)[6, 6, 0]) - 76) < 8
 
@@ -197,13 +217,24 @@ def test_images_are_opened_in_one_place():
             if not isinstance(node, ast.Call):
                 continue
             name, line = ast.unparse(node.func), f"{path.name}, line {node.lineno}"
-            assert name != "Image.open" or path.name in OWN_IMAGES, f"{line}: use foreign.open_image"
+            assert name != "Image.open" or path.name in OWN_IMAGES, (
+                f"{line}: use foreign.open_image"
+            )
             if name == "open":
                 modes = [
-                    ast.unparse(argument) for argument in [*node.args[1:], *(each.value for each in node.keywords)]
+                    ast.unparse(argument)
+                    for argument in [*node.args[1:], *(each.value for each in node.keywords)]
                 ]
-                assert not any(set("wax+") & set(mode) for mode in modes), f"{line}: use files.replacing"
-            assert name.rpartition(".")[2] not in ("write_text", "write_bytes", "copyfile", "copy2", "copytree"), line
+                assert not any(set("wax+") & set(mode) for mode in modes), (
+                    f"{line}: use files.replacing"
+                )
+            assert name.rpartition(".")[2] not in (
+                "write_text",
+                "write_bytes",
+                "copyfile",
+                "copy2",
+                "copytree",
+            ), line
 
 
 def secret_h5(folder: Path) -> Path:
@@ -233,9 +264,13 @@ HDF5 = {
     "a link to a pipe": lambda group, secret: put(group, h5py.ExternalLink(pipe(secret), "/x")),
     "a link to a device": lambda group, secret: put(group, h5py.ExternalLink("/dev/zero", "/x")),
     "a soft link": lambda group, secret: put(group, h5py.SoftLink("/conv1/kernel:0")),
-    "external storage": lambda group, secret: group.create_dataset("kernel:0", (9,), "u1", external=[(secret, 0, 9)]),
+    "external storage": lambda group, secret: group.create_dataset(
+        "kernel:0", (9,), "u1", external=[(secret, 0, 9)]
+    ),
     "virtual": virtual,
-    "lists": lambda group, secret: group.create_dataset("kernel:0", (3,), h5py.vlen_dtype(np.float32)),
+    "lists": lambda group, secret: group.create_dataset(
+        "kernel:0", (3,), h5py.vlen_dtype(np.float32)
+    ),
     "compound": compound,
     "references": lambda group, secret: group.create_dataset("kernel:0", (1,), h5py.ref_dtype),
     "empty": lambda group, secret: put(group, h5py.Empty("f4")),
@@ -277,7 +312,9 @@ def test_groups_are_not_reached_by_links_either(target, tmp_path):
         if target in file:
             del file[target]
         file[target] = h5py.ExternalLink(str(secret), "/")
-    with pytest.raises(DataError, match=f"'{target}' is a link .ExternalLink., which is not followed"):
+    with pytest.raises(
+        DataError, match=f"'{target}' is a link .ExternalLink., which is not followed"
+    ):
         keras_format.read(path)
 
 

@@ -32,7 +32,11 @@ def shapes(config):
 
 @pytest.mark.parametrize(
     ("row", "count"),
-    [("d1_frozen", 12_810), ("d2_finetune", LAST_STAGE + 12_810), ("d3_se", LAST_STAGE + 12_810 + SE)],
+    [
+        ("d1_frozen", 12_810),
+        ("d2_finetune", LAST_STAGE + 12_810),
+        ("d3_se", LAST_STAGE + 12_810 + SE),
+    ],
 )
 def test_what_trains_on_each_level(row, count):
     config = LEVELS[row].config

@@ -26,7 +26,9 @@ except KeyboardInterrupt:
 
 
 def test_ctrl_c_in_a_callback_of_the_garbage_collection_is_not_lost():
-    ended = subprocess.run([sys.executable, "-c", IN_A_CALLBACK], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(
+        [sys.executable, "-c", IN_A_CALLBACK], capture_output=True, text=True, timeout=60
+    )
     assert ended.stdout == "stopped\n" and not ended.stderr
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgcls_jax.run_folder import RunFolder
+from imgcls_jax.run.folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 # Small enough to train in seconds, with everything on that a resumed run could get wrong.
@@ -39,7 +39,15 @@ def config(tmp_path_factory):
 
 
 def command(config, workdir, *options):
-    return [sys.executable, "launch.py", "--config", str(config), "--workdir", str(workdir), *options]
+    return [
+        sys.executable,
+        "launch.py",
+        "--config",
+        str(config),
+        "--workdir",
+        str(workdir),
+        *options,
+    ]
 
 
 def launch(config, workdir, *options, devices: int = 1, code: int = 0) -> str:
@@ -61,14 +69,22 @@ def environment(devices: int = 1):
 
 
 def hashes(workdir):
-    steps = sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+    steps = sorted(
+        int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit()
+    )
     return {
-        step: RunFolder(workdir / "checkpoints" / str(step)).read_json("progress/metadata")["hashes"] for step in steps
+        step: RunFolder(workdir / "checkpoints" / str(step)).read_json("progress/metadata")[
+            "hashes"
+        ]
+        for step in steps
     }
 
 
 def without_times(run: RunFolder):
-    return [{k: v for k, v in line.items() if k not in ("seconds", "images_per_second")} for line in run.history]
+    return [
+        {k: v for k, v in line.items() if k not in ("seconds", "images_per_second")}
+        for line in run.history
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +100,11 @@ def test_a_run_folder_is_complete(finished):
                  "report.html", "dashboard.png", "samples.png", "curves.png", "confusion.png",
                  "mistakes.png"):  # fmt: skip
         assert (run.path / name).stat().st_size > 50, name
-    assert "Total: " in printed and "epoch 12/12" in printed and str(run.path / "report.html") in printed
+    assert (
+        "Total: " in printed
+        and "epoch 12/12" in printed
+        and str(run.path / "report.html") in printed
+    )
     probabilities, labels = run.predictions
     assert run.test["accuracy"] == (probabilities.argmax(1) == labels).mean() > 0.8
     assert run.environment["data_fingerprint"] == run.data["fingerprint"]
@@ -115,12 +135,19 @@ def test_robustness_and_report_need_the_run_folder_alone(finished, tmp_path):
     copied = tmp_path / "moved"
     shutil.copytree(finished[0].path, copied)
     printed = of_folders("robustness", "--limit=50", copied)
-    assert "| Gaussian noise |" in printed and "on 50 images" in printed and str(copied / "robustness.png") in printed
+    assert (
+        "| Gaussian noise |" in printed
+        and "on 50 images" in printed
+        and str(copied / "robustness.png") in printed
+    )
     assert "Accuracy in percent at severities 1 to 5" in (copied / "report.html").read_text()
     for name in ("report.html", "dashboard.png"):
         (copied / name).unlink()
     of_folders("report", copied)
-    assert "Gaussian noise" in (copied / "report.html").read_text() and (copied / "dashboard.png").exists()
+    assert (
+        "Gaussian noise" in (copied / "report.html").read_text()
+        and (copied / "dashboard.png").exists()
+    )
 
     data = RunFolder(copied).data
     RunFolder(copied).write_json("data.json", data | {"fingerprint": "0" * 64})
@@ -134,14 +161,20 @@ def test_explain_needs_the_run_folder_alone(finished, tmp_path):
     copied = tmp_path / "moved"
     shutil.copytree(finished[0].path, copied)
     printed = of_folders("explain", copied, code=2)
-    assert "moved: the features of the model SelfAttention are 8x64" in printed and "--method saliency" in printed
+    assert (
+        "moved: the features of the model SelfAttention are 8x64" in printed
+        and "--method saliency" in printed
+    )
     assert not (copied / "explain.png").exists()
     assert str(copied / "explain.png") in of_folders("explain", "--method=saliency", copied)
     found = RunFolder(copied).read_json("explain.json")
     probabilities, labels = finished[0].predictions
     assert found["method"] == "saliency" and len(found["examples"]) > 12
     for each in found["examples"]:
-        assert (each["label"], each["prediction"]) == (labels[each["index"]], probabilities[each["index"]].argmax())
+        assert (each["label"], each["prediction"]) == (
+            labels[each["index"]],
+            probabilities[each["index"]].argmax(),
+        )
     assert "What the model looks at" in (copied / "report.html").read_text()
     assert "Did you mean 'gradcam'" in of_folders("explain", "--method=gradcm", copied, code=2)
 
@@ -153,32 +186,55 @@ def test_predict_prints_a_line_for_each_image(finished, tmp_path):
 
     run, photos = tmp_path / "run", tmp_path / "photos"
     shutil.copytree(finished[0].path, run)
-    digits, labels = np.round(load_digits().images * (255 / 16)).astype(np.uint8), load_digits().target
+    digits, labels = (
+        np.round(load_digits().images * (255 / 16)).astype(np.uint8),
+        load_digits().target,
+    )
     for i in range(20):
         for name, image in (("white", digits[i]), ("paper", 255 - digits[i])):
             folder = photos / name / str(labels[i])
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(folder / f"{i:02}.png")
-    Image.fromarray(digits[0].repeat(6, 0).repeat(6, 1).astype(np.uint16) * 257).save(photos / "deep.png")
+    Image.fromarray(digits[0].repeat(6, 0).repeat(6, 1).astype(np.uint16) * 257).save(
+        photos / "deep.png"
+    )
     (photos / "broken.png").write_text("no image")
 
-    given = ["--images", photos / "broken.png", photos / "paper", f"{photos}/white/*/*.png", photos / "deep.png"]
+    given = [
+        "--images",
+        photos / "broken.png",
+        photos / "paper",
+        f"{photos}/white/*/*.png",
+        photos / "deep.png",
+    ]
     command = [sys.executable, "launch.py", "--mode", "predict", str(run), *map(str, given)]
-    process = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
+    process = subprocess.run(
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300
+    )
     assert process.returncode == 2 and "Traceback" not in process.stderr, process.stderr
-    assert "error: 1 of 42 images could not be read" in process.stderr and "20 of them inverted" in process.stderr
+    assert (
+        "error: 1 of 42 images could not be read" in process.stderr
+        and "20 of them inverted" in process.stderr
+    )
 
     broken, *lines = map(json.loads, process.stdout.splitlines())
-    assert broken["image"] == str(photos / "broken.png") and "cannot be read as an image" in broken["error"]
+    assert (
+        broken["image"] == str(photos / "broken.png")
+        and "cannot be read as an image" in broken["error"]
+    )
     paper, white = lines[:20], lines[20:40]
     assert [line["image"] for line in paper] == sorted(map(str, photos.glob("paper/*/*")))
     for dark, light in zip(paper, white, strict=True):
         assert dark["inverted"] and not light["inverted"] and dark["top"] == light["top"]
         assert len(dark["top"]) == 5 and dark["top"][0] == [dark["class"], dark["confidence"]]
     right = sum(line["class"] == line["image"].split("/")[-2] for line in lines[:40])
-    assert right >= 32 and any(line.split()[:3] == ["all", "40", str(right)] for line in process.stderr.splitlines())
+    assert right >= 32 and any(
+        line.split()[:3] == ["all", "40", str(right)] for line in process.stderr.splitlines()
+    )
     assert lines[40]["image"] == str(photos / "deep.png") and lines[40]["class"] == str(labels[0])
-    assert (run / "predicted.png").stat().st_size > 2000 and str(run / "predicted.png") in process.stderr
+    assert (run / "predicted.png").stat().st_size > 2000 and str(
+        run / "predicted.png"
+    ) in process.stderr
     assert "arguments are required: IMAGE" in of_folders("predict", run, code=2)
 
 
@@ -186,7 +242,9 @@ def test_show_data_draws_a_batch_and_the_folder_can_be_trained_into(config, tmp_
     printed = launch(config, tmp_path / "run", "--mode=show_data")
     assert "32x8x8x1" in printed and (tmp_path / "run" / "show_data.png").stat().st_size > 2000
     launch(config, tmp_path / "run", "--config.train.epochs=1")
-    message = launch(config, tmp_path / "run", "--mode=show_data", "--config.data.transform=flop", code=2)
+    message = launch(
+        config, tmp_path / "run", "--mode=show_data", "--config.data.transform=flop", code=2
+    )
     assert "'flop' (operation 1, at character 1)" in message and "did you mean 'flip'" in message
 
 
@@ -194,11 +252,20 @@ def test_tensorboard_holds_scalars_texts_hparams_and_images(finished):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run, _ = finished
-    events = EventAccumulator(str(run.path / "tensorboard"), size_guidance={"tensors": 0, "images": 0}).Reload()
+    events = EventAccumulator(
+        str(run.path / "tensorboard"), size_guidance={"tensors": 0, "images": 0}
+    ).Reload()
     losses = events.Tensors("train_loss")
     assert [event.step for event in losses] == [line["step"] for line in run.history]
     tags = set(events.Tags()["tensors"])
-    assert {"validation_accuracy", "test_accuracy", "learning_rate", "config", "samples", "confusion"} <= tags
+    assert {
+        "validation_accuracy",
+        "test_accuracy",
+        "learning_rate",
+        "config",
+        "samples",
+        "confusion",
+    } <= tags
     assert events.PluginTagToContent("hparams")
 
 
@@ -215,14 +282,23 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(config, finished, t
     whole, _ = finished
     moments = random.Random(20)
     interrupted = []
-    for stop in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGKILL):
+    for stop in (
+        signal.SIGKILL,
+        signal.SIGTERM,
+        signal.SIGKILL,
+        signal.SIGINT,
+        signal.SIGKILL,
+        signal.SIGKILL,
+    ):
         process = subprocess.Popen(
             command(config, tmp_path / "run"), cwd=ROOT, env=environment(), stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         begun = tmp_path / "run" / "metrics.jsonl"
         lines = begun.read_text().count("\n") if begun.exists() else 0
-        while process.poll() is None and not (begun.exists() and begun.read_text().count("\n") > lines):
+        while process.poll() is None and not (
+            begun.exists() and begun.read_text().count("\n") > lines
+        ):
             time.sleep(0.02)  # until it has trained an epoch more than the one before
         time.sleep(moments.uniform(0, 0.3))
         process.send_signal(stop)
@@ -244,7 +320,11 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(config, finished, t
 
 def test_one_two_and_eight_devices_give_the_same_losses(config, tmp_path):
     """To float32 rounding. With momentum: Adam divides by the gradient's size, and so makes much of rounding."""
-    options = ["--config.train.epochs=3", "--config.optimizer.name=momentum", "--config.optimizer.learning_rate=.02"]
+    options = [
+        "--config.train.epochs=3",
+        "--config.optimizer.name=momentum",
+        "--config.optimizer.learning_rate=.02",
+    ]
     losses = []
     for devices in (1, 2, 8):
         launch(config, tmp_path / str(devices), *options, devices=devices)
@@ -314,19 +394,26 @@ def test_bad_input_is_refused_before_training(config, tmp_path, options, message
 def test_batch_size_must_fit_the_devices(config, tmp_path):
     printed = launch(config, tmp_path / "run", "--config.train.batch_size=33", devices=2, code=2)
     assert "train.batch_size is 33" in printed and "2 devices" in printed
-    launch(config, tmp_path / "run", "--config.train.epochs=1", devices=2)  # what was refused is in nobody's way
+    launch(
+        config, tmp_path / "run", "--config.train.epochs=1", devices=2
+    )  # what was refused is in nobody's way
 
 
 def test_a_missing_config_names_those_there_are():
     run = subprocess.run([sys.executable, "launch.py"], cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 2 and "--config is missing" in run.stderr and "quickstart" in run.stderr
+    assert (
+        run.returncode == 2 and "--config is missing" in run.stderr and "quickstart" in run.stderr
+    )
 
 
 def test_help_and_tensorflow_waits_for_the_first_metric():
-    printed = subprocess.run([sys.executable, "launch.py", "--help"], cwd=ROOT, capture_output=True, text=True).stdout
+    printed = subprocess.run(
+        [sys.executable, "launch.py", "--help"], cwd=ROOT, capture_output=True, text=True
+    ).stdout
     assert "configs/quickstart.py" in printed
     code = (
-        "import sys, imgcls_jax.commands, imgcls_jax.studies, imgcls_jax.training.loop, imgcls_jax.evaluation.predict\n"
+        "import sys, imgcls_jax.commands, imgcls_jax.commands.study, imgcls_jax.training.loop\n"
+        "import imgcls_jax.evaluation.predict\n"
         "import imgcls_jax.reporting.run_report, imgcls_jax.reporting.compare, imgcls_jax.data\n"
         "sys.exit('tensorflow' in sys.modules)"
     )

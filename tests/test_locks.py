@@ -7,9 +7,11 @@ import threading
 import pytest
 
 from configs import base
-from imgcls_jax import commands, data, publishing
+from imgcls_jax import commands, data
 from imgcls_jax.errors import RunError
-from imgcls_jax.run_folder import RunFolder, write_atomically
+from imgcls_jax.files import write_atomically
+from imgcls_jax.run import publish as publishing
+from imgcls_jax.run.folder import RunFolder
 from tests.old_runs import small
 
 
@@ -32,7 +34,9 @@ def run(finished, tmp_path):
     return RunFolder(shutil.copytree(finished, tmp_path / "run"))
 
 
-def test_a_folder_in_which_another_command_trains_meanwhile_is_not_resumed(finished, run, monkeypatch):
+def test_a_folder_in_which_another_command_trains_meanwhile_is_not_resumed(
+    finished, run, monkeypatch
+):
     """It does so after the second one looked at the empty folder, before that one has the lock."""
     folder, locked, late = run.path.with_name("new"), RunFolder.locked, []
 
@@ -93,25 +97,36 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_command_that_writes_into_a_folder_is_refused_while_another_one_does(name, run, tmp_path, monkeypatch):
+def test_a_command_that_writes_into_a_folder_is_refused_while_another_one_does(
+    name, run, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     if name == "train":
         (run.path / "report.html").unlink()  # of a finished run it prints the figures
     before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
-    with run.locked(), pytest.raises(RunError, match="Another process is training into .*, or writing into it"):
+    with (
+        run.locked(),
+        pytest.raises(RunError, match="Another process is training into .*, or writing into it"),
+    ):
         WRITERS[name](str(run.path) if name in ("publish", "report") else run.path)
     before.pop(run.path / ".lock", None)
-    assert {path: path.stat().st_mtime_ns for path in before} == before and not (tmp_path / "results").exists()
+    assert {path: path.stat().st_mtime_ns for path in before} == before and not (
+        tmp_path / "results"
+    ).exists()
 
 
 @pytest.mark.parametrize("name", ["ensemble", "compare"])
-def test_a_command_on_several_runs_is_refused_while_another_one_writes_into_its_folder(name, run, tmp_path):
+def test_a_command_on_several_runs_is_refused_while_another_one_writes_into_its_folder(
+    name, run, tmp_path
+):
     other, target = shutil.copytree(run.path, tmp_path / "other"), tmp_path / "target"
     with RunFolder(target).locked(), pytest.raises(RunError, match="Another process"):
         getattr(getattr(commands, name), name)([str(run.path), str(other)], workdir=target)
 
 
-def test_two_predictions_at_a_time_print_their_lines_and_one_draws(run, tmp_path, monkeypatch, capsys, caplog):
+def test_two_predictions_at_a_time_print_their_lines_and_one_draws(
+    run, tmp_path, monkeypatch, capsys, caplog
+):
     from PIL import Image
 
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
@@ -162,16 +177,23 @@ def test_many_writers_of_one_file_do_not_tear_it(tmp_path):
 def test_a_folder_whose_lock_is_a_link_is_refused(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".lock").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(RunError, match="lock is a link that leaves its folder"), RunFolder(tmp_path / "run").locked():
+    with (
+        pytest.raises(RunError, match="lock is a link that leaves its folder"),
+        RunFolder(tmp_path / "run").locked(),
+    ):
         pass
     assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_folder_that_was_renamed_is_not_written_again(tmp_path):
     run, moved = RunFolder(tmp_path / "run"), tmp_path / "moved"
-    with pytest.raises(RunError, match="was renamed or deleted while this process wrote into it.*--workdir=FOLDER"):
+    with pytest.raises(
+        RunError, match="was renamed or deleted while this process wrote into it.*--workdir=FOLDER"
+    ):
         with run.locked():
             run.path.rename(moved)
-            (run.path / "checkpoints" / "7.orbax-checkpoint-tmp").mkdir(parents=True)  # as a thread may still do
+            (run.path / "checkpoints" / "7.orbax-checkpoint-tmp").mkdir(
+                parents=True
+            )  # as a thread may still do
             run.check_there()
     assert not run.path.exists() and (moved / ".lock").exists()

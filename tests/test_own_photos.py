@@ -16,8 +16,8 @@ from imgcls_jax.data import photos
 from imgcls_jax.data.transforms import parse
 from imgcls_jax.errors import DataError
 from imgcls_jax.pretrained import CATALOG, packages
-from imgcls_jax.run_folder import RunFolder
-from imgcls_jax.training import options
+from imgcls_jax.run.folder import RunFolder
+from imgcls_jax.training import checks as options
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,7 +48,9 @@ def test_numbers_fit_the_number_of_photos(count, expected, monkeypatch):
     config = own_photos.get_config("photos")
     options.check(config)
     assert numbers(config) == expected
-    assert config.data.path == "photos" and config.name == "own_photos"  # not named after the folder
+    assert (
+        config.data.path == "photos" and config.name == "own_photos"
+    )  # not named after the folder
 
 
 def test_photos_are_counted_in_both_kinds_of_folders(tmp_path):
@@ -57,9 +59,13 @@ def test_photos_are_counted_in_both_kinds_of_folders(tmp_path):
             path = tmp_path / split / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-    assert own_photos.count(str(tmp_path / "plain")) == own_photos.count(str(tmp_path / "split")) == 3
+    assert (
+        own_photos.count(str(tmp_path / "plain")) == own_photos.count(str(tmp_path / "split")) == 3
+    )
     assert own_photos.count(str(tmp_path / "nowhere")) == 0
-    assert numbers(own_photos.get_config(str(tmp_path / "nowhere"))) == numbers(own_photos.get_config())
+    assert numbers(own_photos.get_config(str(tmp_path / "nowhere"))) == numbers(
+        own_photos.get_config()
+    )
 
 
 def test_grayscale_photos_will_do():
@@ -71,7 +77,9 @@ def test_grayscale_photos_will_do():
 
 def launch(*arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "launch.py", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=300
+    )
 
 
 def test_from_a_folder_of_photos_to_predictions(tmp_path):
@@ -81,15 +89,27 @@ def test_from_a_folder_of_photos_to_predictions(tmp_path):
     except DataError as error:
         pytest.skip(str(error))
     folder = photos.write(tmp_path / "photos", {"train": 14, "test": 6})
-    small = {"data.image_size": 64, "adapt.phases.phase1.train.epochs": 20, "adapt.phases.phase2.train.epochs": 1}
+    small = {
+        "data.image_size": 64,
+        "adapt.phases.phase1.train.epochs": 20,
+        "adapt.phases.phase2.train.epochs": 1,
+    }
     small |= {"adapt.feature_folder": "", "data.cache": ""}
     changes = [f"--config.{option}={value}" for option, value in small.items()]
     run = RunFolder(tmp_path / "run")
-    done = launch("--config", f"configs/own_photos.py:{folder}", "--workdir", str(run.path), *changes)
+    done = launch(
+        "--config", f"configs/own_photos.py:{folder}", "--workdir", str(run.path), *changes
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "20 epochs of phase1 on features that are computed once, then 1 epoch of phase2. About" in done.stderr
+    assert (
+        "20 epochs of phase1 on features that are computed once, then 1 epoch of phase2. About"
+        in done.stderr
+    )
     assert "trained on images of 224x224 pixels" in done.stderr and "of 64x64 pixels" in done.stderr
-    assert run.environment["weights"]["efficientnet_lite0"]["sha256"] == CATALOG["efficientnet_lite0"].sha256
+    assert (
+        run.environment["weights"]["efficientnet_lite0"]["sha256"]
+        == CATALOG["efficientnet_lite0"].sha256
+    )
     assert run.test["accuracy"] >= 0.8 and run.test["examples"] == 18
     assert (run.path / "report.html").exists()
 

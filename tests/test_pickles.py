@@ -91,7 +91,9 @@ def test_every_other_instruction_is_refused_and_none_works_on_nothing(opcode):
 
 def nested(levels: int = 30) -> bytes:
     """A list of two lists that are one, and so on: two to the power of `levels`, if one walked through it."""
-    return b"]q\x00" + b"".join(b"](" + 2 * (b"h" + bytes([k - 1])) + b"eq" + bytes([k]) for k in range(1, levels))
+    return b"]q\x00" + b"".join(
+        b"](" + 2 * (b"h" + bytes([k - 1])) + b"eq" + bytes([k]) for k in range(1, levels)
+    )
 
 
 def nested_tuples(levels: int = 40) -> bytes:
@@ -186,20 +188,31 @@ CIFAR_BOMBS = {
 def test_a_small_batch_takes_little(name, little):
     with pytest.raises(DataError) as error:
         cifar._python_batch(CIFAR_BOMBS[name], "a batch")
-    assert len(str(error.value)) < 1000 and "\n" not in str(error.value) and "\x1b" not in str(error.value)
+    assert (
+        len(str(error.value)) < 1000
+        and "\n" not in str(error.value)
+        and "\x1b" not in str(error.value)
+    )
 
 
 @pytest.mark.parametrize(
-    "names", [b"h\x1d", b"](" + text("a" * 300) + b"e", b"](" + text("a") * 1001 + b"e", b"](K\x01e"]
+    "names",
+    [b"h\x1d", b"](" + text("a" * 300) + b"e", b"](" + text("a") * 1001 + b"e", b"](K\x01e"],
 )
 def test_class_names_that_are_none(names, little):
     with pytest.raises(DataError, match="label_names"):
-        cifar._python_names(b"\x80\x02" + nested() + b"}" + text("label_names") + names + b"s.", "batches.meta")
+        cifar._python_names(
+            b"\x80\x02" + nested() + b"}" + text("label_names") + names + b"s.", "batches.meta"
+        )
 
 
 def test_calls_may_make_as_much_as_the_file_holds():
     """As files of Python 3 in the old format do: each text is encoded once."""
-    once = b"c_codecs\nencode\nq\x00](" + b"".join(b"h\x00" + text("a" * 1000) + b"\x85R" for _ in range(50)) + b"e."
+    once = (
+        b"c_codecs\nencode\nq\x00]("
+        + b"".join(b"h\x00" + text("a" * 1000) + b"\x85R" for _ in range(50))
+        + b"e."
+    )
     assert cifar._Batch().parse(io.BytesIO(once)) == [b"a" * 1000] * 50
 
 
@@ -216,7 +229,20 @@ def test_nothing_here_imports_pickle():
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            unpicklers = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
-            assert not unpicklers & {name.split(".")[0] for name in names}, f"{path}, line {node.lineno}"
+            unpicklers = {
+                "pickle",
+                "_pickle",
+                "cPickle",
+                "cloudpickle",
+                "dill",
+                "joblib",
+                "marshal",
+                "shelve",
+            }
+            assert not unpicklers & {name.split(".")[0] for name in names}, (
+                f"{path}, line {node.lineno}"
+            )
             if isinstance(node, ast.Attribute):
-                assert node.attr not in ("Unpickler", "read_pickle", "find_class"), f"{path}, line {node.lineno}"
+                assert node.attr not in ("Unpickler", "read_pickle", "find_class"), (
+                    f"{path}, line {node.lineno}"
+                )

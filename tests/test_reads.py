@@ -7,13 +7,24 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import base
-from imgcls_jax import commands, dry_run, reads, studies
-from imgcls_jax.run_folder import flat_options
+from imgcls_jax import commands
+from imgcls_jax.commands import dry_run
+from imgcls_jax.commands import study as studies
+from imgcls_jax.config import reads
+from imgcls_jax.config.options import flat_options
 from imgcls_jax.training import loop
 from tests.old_runs import small
 
 TRAINING = [option for option in flat_options(base.get_config()) if option.startswith("train.")]
-ALWAYS = ["seed", "data.source", "data.name", "data.validation", "data.train", "data.test", "data.split_seed"]
+ALWAYS = [
+    "seed",
+    "data.source",
+    "data.name",
+    "data.validation",
+    "data.train",
+    "data.test",
+    "data.split_seed",
+]
 ALWAYS += [
     "data.transform",
     "data.device_budget",
@@ -44,29 +55,61 @@ def named(options, given, tmp_path, monkeypatch, caplog) -> set[str]:
     with pytest.raises(Begun):
         commands.train.train(config, tmp_path / "run", given)
     lines = [record.getMessage() for record in caplog.records]
-    return {match[1] for line in lines if (match := re.match(r"config\.(\S+) was given and has no effect", line))}
+    return {
+        match[1]
+        for line in lines
+        if (match := re.match(r"config\.(\S+) was given and has no effect", line))
+    }
 
 
 CASES = {
     "adam, constant": (
         {},
         ["optimizer.beta1", "optimizer.beta2", "optimizer.eps", "optimizer.weight_decay", *ALWAYS],
-        ["optimizer.momentum", "optimizer.nesterov", "optimizer.decay_vectors", "schedule.final", "data.path"]
-        + ["data.cache", "pretrained.cache", "adapt.lora.rank", "adapt.frozen_statistics", "adapt.feature_cache"],
+        [
+            "optimizer.momentum",
+            "optimizer.nesterov",
+            "optimizer.decay_vectors",
+            "schedule.final",
+            "data.path",
+        ]
+        + [
+            "data.cache",
+            "pretrained.cache",
+            "adapt.lora.rank",
+            "adapt.frozen_statistics",
+            "adapt.feature_cache",
+        ],
     ),
     "sgd, plateau": (
         {"optimizer.name": "sgd", "schedule.name": "plateau", "optimizer.weight_decay": 0.1},
         ["schedule.factor", "schedule.patience", "schedule.min_rate", "optimizer.decay_vectors"],
-        ["optimizer.momentum", "optimizer.beta1", "optimizer.eps", "schedule.peak_at", "schedule.step_epochs"],
+        [
+            "optimizer.momentum",
+            "optimizer.beta1",
+            "optimizer.eps",
+            "schedule.peak_at",
+            "schedule.step_epochs",
+        ],
     ),
     "momentum, cosine, a frozen part": (
-        {"optimizer.name": "momentum", "schedule.name": "cosine", "adapt.trainable": ("^classifier/",)},
+        {
+            "optimizer.name": "momentum",
+            "schedule.name": "cosine",
+            "adapt.trainable": ("^classifier/",),
+        },
         ["optimizer.momentum", "optimizer.nesterov", "schedule.final", "adapt.frozen_statistics"],
         ["schedule.factor", "optimizer.beta2", "adapt.lora.alpha"],
     ),
     "step, low-rank pairs": (
         {"schedule.name": "step", "adapt.lora.targets": ("conv_0/kernel",)},
-        ["schedule.factor", "schedule.step_epochs", "adapt.lora.rank", "adapt.lora.alpha", "adapt.lora.full"],
+        [
+            "schedule.factor",
+            "schedule.step_epochs",
+            "adapt.lora.rank",
+            "adapt.lora.alpha",
+            "adapt.lora.full",
+        ],
         ["schedule.patience"],
     ),
 }
@@ -78,18 +121,32 @@ def test_what_nothing_reads_is_named(name, tmp_path, monkeypatch, caplog):
     assert named(options, [*read, *unread], tmp_path, monkeypatch, caplog) == {*unread}
 
 
-def test_what_every_phase_says_for_itself_is_of_no_effect_in_the_config(tmp_path, monkeypatch, caplog):
+def test_what_every_phase_says_for_itself_is_of_no_effect_in_the_config(
+    tmp_path, monkeypatch, caplog
+):
     one = ("train.epochs", "optimizer.learning_rate", "optimizer.momentum")
     optimizer = {"learning_rate": 0.1, "momentum": 0.5}
     phases = {"a": {"optimizer": optimizer}, "b": {"optimizer": optimizer | {"name": "momentum"}}}
     phases = ConfigDict({name: phase | {"train": {"epochs": 1}} for name, phase in phases.items()})
-    given = [*one, "adapt.phases.a.optimizer.momentum", "adapt.phases.b.optimizer.momentum", "train.early_stopping"]
+    given = [
+        *one,
+        "adapt.phases.a.optimizer.momentum",
+        "adapt.phases.b.optimizer.momentum",
+        "train.early_stopping",
+    ]
     unread = named({"adapt.phases": phases}, given, tmp_path, monkeypatch, caplog)
     assert unread == {*one, "adapt.phases.a.optimizer.momentum"}
 
 
 def test_options_of_a_model_that_its_code_does_not_ask_for_are_named(tmp_path, monkeypatch, caplog):
-    model = {"name": "se_resnet", "blocks": (1, 1, 1), "width": 4, "se": "none", "se_ratio": 2, "dropout": 0.1}
+    model = {
+        "name": "se_resnet",
+        "blocks": (1, 1, 1),
+        "width": 4,
+        "se": "none",
+        "se_ratio": 2,
+        "dropout": 0.1,
+    }
     config, given = small.get_config(), [f"model.{key}" for key in model]
     config.model = ConfigDict(config.model.to_dict() | model)
     for key in ("filters", "hidden"):
@@ -109,15 +166,25 @@ def test_the_sentence_says_what_was_chosen(caplog):
 
 def test_what_goes_over_all_options_reads_none():
     config = reads.recorded(small.get_config(), ["optimizer.momentum", "seed"])
-    config.to_dict(), config.to_json_best_effort(), flat_options(config), str(config), config.items()
+    (
+        config.to_dict(),
+        config.to_json_best_effort(),
+        flat_options(config),
+        str(config),
+        config.items(),
+    )
     copy = config.copy_and_resolve_references()
     assert len(reads.unread(config)) == len(reads.unread(copy)) == 2
     assert copy.seed == 0 and len(reads.unread(config)) == 1
 
 
 def test_options_of_a_studys_rows_and_of_its_grid_are_given_to_its_runs():
-    config = ConfigDict({"name": "s", "title": "", "seeds": (0,), "needs": {"first": small.get_config()}})
-    config.rows = ConfigDict({"a": {"config": small.get_config()}, "b": {"config": small.get_config()}})
+    config = ConfigDict(
+        {"name": "s", "title": "", "seeds": (0,), "needs": {"first": small.get_config()}}
+    )
+    config.rows = ConfigDict(
+        {"a": {"config": small.get_config()}, "b": {"config": small.get_config()}}
+    )
     config.grid = (("optimizer.momentum", (0.1, 0.2)),)
     given = ["seeds", "rows.a.config.schedule.factor", "needs.first.optimizer.eps"]
     first, *runs = studies.plan(config, Path("study"), given)
@@ -131,7 +198,9 @@ def test_options_of_a_studys_rows_and_of_its_grid_are_given_to_its_runs():
 def test_runs_whose_steps_take_as_long_are_of_one_kind():
     def kind(**options):
         config = small.get_config()
-        config.update_from_flattened_dict({key.replace("_in_", "."): value for key, value in options.items()})
+        config.update_from_flattened_dict(
+            {key.replace("_in_", "."): value for key, value in options.items()}
+        )
         return dry_run._kind(config)
 
     assert kind() == kind(seed=3, name="other", optimizer_in_learning_rate=0.5, train_in_epochs=9)

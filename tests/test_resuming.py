@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from imgcls_jax import commands, resuming
+from imgcls_jax import commands
 from imgcls_jax.errors import RunError
-from imgcls_jax.run_folder import RunFolder
+from imgcls_jax.run import resuming
+from imgcls_jax.run.folder import RunFolder
 from tests.old_runs import small
 
 ARCHIVE = next((Path(__file__).parent / "old_runs").glob("31ea3c6.tar.xz"))
@@ -25,7 +26,9 @@ def test_more_epochs_are_refused_with_the_way_forward_which_works(begun, tmp_pat
     config.train.epochs = 9
     with pytest.raises(RunError, match="train.epochs: 6 there, 9 now") as refusal:
         commands.train.train(config, begun.path)
-    assert f"With another name and --config.model.pretrained={begun.path} it starts from" in str(refusal.value)
+    assert f"With another name and --config.model.pretrained={begun.path} it starts from" in str(
+        refusal.value
+    )
     config.model.pretrained = str(begun.path)
     config.train.epochs = 1
     further = commands.train.train(config, tmp_path / "further")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from imgcls_jax import studies
+from imgcls_jax.commands import study as studies
 from imgcls_jax.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -41,11 +41,21 @@ def get_config():
 
 
 def command(folder, *options):
-    return [sys.executable, str(ROOT / "launch.py"), "--config", str(folder / "widths.py"), *options]
+    return [
+        sys.executable,
+        str(ROOT / "launch.py"),
+        "--config",
+        str(folder / "widths.py"),
+        *options,
+    ]
 
 
 def options(folder):
-    return {"cwd": folder, "env": os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}, "text": True}
+    return {
+        "cwd": folder,
+        "env": os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""},
+        "text": True,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +65,11 @@ def study(tmp_path_factory):
     (folder / "widths.py").write_text(STUDY)
     (folder / "configs").symlink_to(ROOT / "configs")
     process = subprocess.Popen(
-        command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, **options(folder)
+        command(folder),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        **options(folder),
     )
     second = folder / "runs" / "widths" / "narrow-seed1" / "metrics.jsonl"
     while process.poll() is None and not second.exists():
@@ -79,11 +93,20 @@ def test_every_row_has_its_seeds_and_the_table_stands_beside_them(study):
     table = (runs / "table.md").read_text()
     assert "Two widths" in table and "| narrow | 2 |" in table and "91.50" in table and "±" in table
     pictures = ("table.png", "cost.png", "curves.png")
-    assert all((runs / name).stat().st_size > 1000 for name in pictures) and (runs / "table.tex").exists()
+    assert (
+        all((runs / name).stat().st_size > 1000 for name in pictures)
+        and (runs / "table.tex").exists()
+    )
     with open(runs / "table.csv") as file:
         narrow, wide = csv.DictReader(file)
     for row in (narrow, wide):
-        assert min(float(row[key]) for key in ("multiply_adds", "latency", "images_per_second", "peak_memory")) > 0
+        assert (
+            min(
+                float(row[key])
+                for key in ("multiply_adds", "latency", "images_per_second", "peak_memory")
+            )
+            > 0
+        )
     assert float(narrow["multiply_adds"]) < float(wide["multiply_adds"])
     assert "run 5 of 5, wide-seed1" in printed and "| wide | 2 |" in printed
 
@@ -91,22 +114,36 @@ def test_every_row_has_its_seeds_and_the_table_stands_beside_them(study):
 def test_what_the_study_needs_is_trained_before_its_rows(study):
     folder, printed = study
     assert (folder / "runs" / "first" / "report.html").exists()
-    assert printed.index("run 1 of 5, first, which it needs") < printed.index("run 2 of 5, narrow-seed0")
+    assert printed.index("run 1 of 5, first, which it needs") < printed.index(
+        "run 2 of 5, narrow-seed0"
+    )
 
 
 def test_seeds_are_overridden_and_finished_runs_stay(study):
     folder, _ = study
-    run = subprocess.run(command(folder, "--config.seeds=0,"), capture_output=True, **options(folder))
-    assert run.returncode == 0 and "run 3 of 3, wide-seed0" in run.stderr and "is finished" in run.stderr
+    run = subprocess.run(
+        command(folder, "--config.seeds=0,"), capture_output=True, **options(folder)
+    )
+    assert (
+        run.returncode == 0
+        and "run 3 of 3, wide-seed0" in run.stderr
+        and "is finished" in run.stderr
+    )
     assert "±" not in (folder / "runs" / "widths" / "table.md").read_text().split("\n")[4]
 
 
 def test_a_dry_run_lists_what_would_be_trained(study):
     folder, _ = study
     before = sorted((folder / "runs").rglob("*"))
-    run = subprocess.run(command(folder, "--dry_run", "--config.seeds=0,7"), capture_output=True, **options(folder))
+    run = subprocess.run(
+        command(folder, "--dry_run", "--config.seeds=0,7"), capture_output=True, **options(folder)
+    )
     assert run.returncode == 0, run.stderr
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in run.stdout.splitlines() if "|" in line]
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in run.stdout.splitlines()
+        if "|" in line
+    ]
     states = {row[0]: row[1] for row in cells[2:]}
     assert states == {
         "first": "finished",
@@ -114,7 +151,9 @@ def test_a_dry_run_lists_what_would_be_trained(study):
         **{f"{row}-seed7": "new" for row in ("narrow", "wide")},
     }
     counts = {row[0]: int(row[2].replace(",", "")) for row in cells[2:]}
-    assert counts["narrow-seed7"] == counts["narrow-seed0"] < counts["wide-seed0"]  # measured and from the run
+    assert (
+        counts["narrow-seed7"] == counts["narrow-seed0"] < counts["wide-seed0"]
+    )  # measured and from the run
     assert sorted((folder / "runs").rglob("*")) == before and "nothing was trained" in run.stdout
 
 
@@ -132,8 +171,15 @@ def test_a_grid_makes_a_row_of_each_combination(tmp_path):
     assert (first.name, first.row, first.folder) == ("first", "", Path("runs/first"))
     assert len(runs) == 2 * 4 * 2
     run = next(run for run in runs if run.name == "narrow,learning_rate=0.002,batch_size=16-seed1")
-    assert run.row == "narrow,learning_rate=0.002,batch_size=16" and run.reported == {"accuracy": 91.5}
-    settings = run.config.optimizer.learning_rate, run.config.train.batch_size, run.config.seed, run.config.model.width
+    assert run.row == "narrow,learning_rate=0.002,batch_size=16" and run.reported == {
+        "accuracy": 91.5
+    }
+    settings = (
+        run.config.optimizer.learning_rate,
+        run.config.train.batch_size,
+        run.config.seed,
+        run.config.model.width,
+    )
     assert settings == (0.002, 16, 1, 8)
 
 
@@ -154,7 +200,9 @@ def test_a_budget_ends_a_study(tmp_path):
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "widths.py").write_text(STUDY.replace("epochs=3", "epochs=300_000"))
     budget = f"--config.budget={5 / 3600}"
-    run = subprocess.run(command(tmp_path, budget), capture_output=True, timeout=120, **options(tmp_path))
+    run = subprocess.run(
+        command(tmp_path, budget), capture_output=True, timeout=120, **options(tmp_path)
+    )
     assert run.returncode == 0, run.stderr
     assert "hours is spent: 5 of 5 runs are not finished: first, narrow-seed0" in run.stderr
     assert not (tmp_path / "runs" / "widths" / "table.md").exists()
@@ -171,12 +219,19 @@ def test_what_is_finished_of_a_study_is_published(study, tmp_path):
 
     done = publish()
     assert done.returncode == 0 and "Left out" not in done.stderr, done.stderr
-    assert {"table.md", "table.tex", "curves.png", *(run.name for run in runs)} <= {p.name for p in published.iterdir()}
+    assert {"table.md", "table.tex", "curves.png", *(run.name for run in runs)} <= {
+        p.name for p in published.iterdir()
+    }
     shutil.rmtree(published)
     (runs[-1] / "report.html").unlink()
     done = publish()
-    assert done.returncode == 0 and "Left out, since not finished: runs/widths/wide-seed1. " in done.stderr
-    assert {path.name for path in published.iterdir() if path.is_dir()} == {run.name for run in runs[:-1]}
+    assert (
+        done.returncode == 0
+        and "Left out, since not finished: runs/widths/wide-seed1. " in done.stderr
+    )
+    assert {path.name for path in published.iterdir() if path.is_dir()} == {
+        run.name for run in runs[:-1]
+    }
     for run in runs[:-1]:
         (run / "report.html").unlink()
     done = publish()

@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from imgcls_jax.run_folder import CONFIG, RunFolder
+from imgcls_jax.run.folder import CONFIG, RunFolder
 from imgcls_jax.training import recorder
 
-pytestmark = pytest.mark.filterwarnings("ignore:html5lib's sanitizer:DeprecationWarning")  # TensorBoard's own copy
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:html5lib's sanitizer:DeprecationWarning"
+)  # TensorBoard's own copy
 
 CONFIGURED = {
     "seed": 3,
@@ -16,7 +18,13 @@ CONFIGURED = {
     "model": {"name": "cnn", "filters": [32, 64]},
     "optimizer": {"learning_rate": 0.25, "nesterov": True},
 }
-TESTED = {"accuracy": 0.875, "loss": 0.5, "best_step": 20, "validation_accuracy": 0.75, "validation_loss": 0.625}
+TESTED = {
+    "accuracy": 0.875,
+    "loss": 0.5,
+    "best_step": 20,
+    "validation_accuracy": 0.75,
+    "validation_loss": 0.625,
+}
 
 
 def record(recorder, epoch: int, *, steps: int = 10) -> None:
@@ -31,7 +39,12 @@ def record(recorder, epoch: int, *, steps: int = 10) -> None:
 
 
 def line(epoch: int) -> dict:
-    return {"epoch": epoch, "step": 10 * epoch, "train_loss": 1 / epoch, "validation_accuracy": 0.125 * epoch}
+    return {
+        "epoch": epoch,
+        "step": 10 * epoch,
+        "train_loss": 1 / epoch,
+        "validation_accuracy": 0.125 * epoch,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -64,16 +77,28 @@ def hparams_tab(run):
     from werkzeug.test import Client
 
     events = EventMultiplexer().AddRunsFromDirectory(str(run.path)).Reload()
-    apps = HParamsPlugin(TBContext(data_provider=MultiplexerDataProvider(events, str(run.path)))).get_plugin_apps()
-    return lambda path, request: json.loads(Client(apps[path]).post("/", data=json.dumps(request)).data)
+    apps = HParamsPlugin(
+        TBContext(data_provider=MultiplexerDataProvider(events, str(run.path)))
+    ).get_plugin_apps()
+    return lambda path, request: json.loads(
+        Client(apps[path]).post("/", data=json.dumps(request)).data
+    )
 
 
 def test_the_hparams_tab_shows_hyperparameters_with_the_final_figures(hparams_tab):
     experiment = hparams_tab("/experiment", {"experimentName": "", "includeMetrics": True})
-    assert {metric["name"]["tag"] for metric in experiment["metricInfos"]} >= {"test_accuracy", "test_loss"}
+    assert {metric["name"]["tag"] for metric in experiment["metricInfos"]} >= {
+        "test_accuracy",
+        "test_loss",
+    }
     columns = [{"hparam": info["name"]} for info in experiment["hparamInfos"]]
     columns += [{"metric": info["name"]} for info in experiment["metricInfos"]]
-    request = {"startIndex": 0, "sliceSize": 9, "colParams": columns, "allowedStatuses": ["STATUS_UNKNOWN"]}
+    request = {
+        "startIndex": 0,
+        "sliceSize": 9,
+        "colParams": columns,
+        "allowedStatuses": ["STATUS_UNKNOWN"],
+    }
     [row] = hparams_tab("/session_groups", request)["sessionGroups"]
     assert row["hparams"] == {
         "seed": 3.0,
@@ -85,7 +110,10 @@ def test_the_hparams_tab_shows_hyperparameters_with_the_final_figures(hparams_ta
         "optimizer.learning_rate": 0.25,
         "optimizer.nesterov": True,
     }
-    figures = {metric["name"]["tag"]: (metric["trainingStep"], metric["value"]) for metric in row["metricValues"]}
+    figures = {
+        metric["name"]["tag"]: (metric["trainingStep"], metric["value"])
+        for metric in row["metricValues"]
+    }
     points = [figures.pop(f"iteration/{key}") for key in ("loss", "accuracy")]
     assert [step for step, _ in points] == [40, 40]
     assert figures == {
@@ -129,4 +157,8 @@ def test_damaged_points_do_not_stop_a_run(tmp_path, caplog):
     run.write_json(CONFIG, CONFIGURED)
     (tmp_path / "steps.jsonl").write_text('{"step": "two"}\n')
     recorder.Recorder(run, history=[], step=7, total_steps=40)
-    assert "steps.jsonl is damaged" in caplog.text and "begin at step 7" in caplog.text and run.steps == []
+    assert (
+        "steps.jsonl is damaged" in caplog.text
+        and "begin at step 7" in caplog.text
+        and run.steps == []
+    )

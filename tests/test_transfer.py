@@ -19,14 +19,14 @@ from configs import (
     mnist_resnet50_frozen,
 )
 from imgcls_jax import pretrained, trees
-from imgcls_jax.checkpoints import Checkpoints
 from imgcls_jax.data import Splits
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.models import lora
 from imgcls_jax.pretrained import catalog, export, keras_format, torch_format
 from imgcls_jax.pretrained.port import unport
-from imgcls_jax.run_folder import RunFolder
+from imgcls_jax.run.checkpoints import Checkpoints
+from imgcls_jax.run.folder import RunFolder
 from imgcls_jax.training import adapt, loop, phases, recorder, setup
 
 CONFIGS = {
@@ -57,7 +57,9 @@ TRAINABLE = {
     "E7": 2_290_458,
 }
 FIRST_PHASE = {"E6": 333_578, "E7": 333_578}  # of 6,255,962 with batch statistics
-LORA = "resnet18/(conv1/k|layer4_1/conv2/k)|googlenet/(conv1|inception5b)/.*kernel|/projection_|/top/"
+LORA = (
+    "resnet18/(conv1/k|layer4_1/conv2/k)|googlenet/(conv1|inception5b)/.*kernel|/projection_|/top/"
+)
 TRAINED = {  # of parameters and statistics
     "A1": LORA,
     "A3": LORA,
@@ -74,7 +76,9 @@ CHANNELS = {"A1": 1, "B2": 1}
 
 
 def examples(count: int, channels: int) -> Dataset:
-    images = np.random.default_rng(count).integers(0, 256, (count, 32, 32, channels), dtype=np.uint8)
+    images = np.random.default_rng(count).integers(
+        0, 256, (count, 32, 32, channels), dtype=np.uint8
+    )
     return Dataset(images, np.arange(count, dtype=np.int32) % 10, tuple("abcdefghij"))
 
 
@@ -87,7 +91,12 @@ def small(row: str):
         phase.train.epochs = 1
     config.adapt.feature_folder = ""
     channels = CHANNELS.get(row, 3)
-    data = Splits(train=examples(8, channels), validation=examples(8, channels), test=examples(8, channels), report={})
+    data = Splits(
+        train=examples(8, channels),
+        validation=examples(8, channels),
+        test=examples(8, channels),
+        report={},
+    )
     return config, data
 
 
@@ -95,36 +104,51 @@ def small(row: str):
 def test_counts_of_what_trains(row):
     config, data = small(row)
     model, transform = setup.build_model(config, num_classes=10)
-    params, _ = jax.eval_shape(lambda: setup.steps.initialize(model, transform, data.train.images, seed=0))
+    params, _ = jax.eval_shape(
+        lambda: setup.steps.initialize(model, transform, data.train.images, seed=0)
+    )
     image = jax.eval_shape(transform, data.train.images[:1])
     counts = []
     for phase in phases.of(config).values():
         adaptation, adapted = adapt.create(phase, model, params, image, seed=0)
         counts.append(trees.count(adaptation.split(adapted)[0]))
-    assert counts == ([FIRST_PHASE[row], TRAINABLE[row]] if row in FIRST_PHASE else [TRAINABLE[row]])
+    assert counts == (
+        [FIRST_PHASE[row], TRAINABLE[row]] if row in FIRST_PHASE else [TRAINABLE[row]]
+    )
 
 
 def test_a_hybrid_takes_each_backbone_from_its_own_file(tmp_path):
     config, data = small("A1")
     model, transform = setup.build_model(config, num_classes=10)
-    shapes = jax.eval_shape(lambda: setup.steps.initialize(model, transform, data.train.images, seed=0))
+    shapes = jax.eval_shape(
+        lambda: setup.steps.initialize(model, transform, data.train.images, seed=0)
+    )
     params, model_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     given, paths = {}, []
     for seed, name in enumerate(config.model.backbones):
-        random, expected = np.random.default_rng(seed), export._shapes({"name": name}, num_classes=1000)
-        given[name] = jax.tree.map(lambda leaf, random=random: random.random(leaf.shape, np.float32), expected)
+        random, expected = (
+            np.random.default_rng(seed),
+            export._shapes({"name": name}, num_classes=1000),
+        )
+        given[name] = jax.tree.map(
+            lambda leaf, random=random: random.random(leaf.shape, np.float32), expected
+        )
         paths.append(tmp_path / f"{name}.pth")
         torch_format.write(paths[-1], unport(given[name], name_of=catalog.key_map(name).name_of))
     config.model.pretrained = ", ".join(map(str, paths))
     params, model_state = pretrained.initialize(config, params=params, model_state=model_state)
     for name, weights in given.items():
         weights = trees.flatten(weights)
-        taken = trees.flatten({"params": params[name], "batch_stats": model_state["batch_stats"][name]})
+        taken = trees.flatten(
+            {"params": params[name], "batch_stats": model_state["batch_stats"][name]}
+        )
         assert all(np.array_equal(leaf, weights[path]) for path, leaf in taken.items())
         assert set(weights) - set(taken) == {"params/fc/kernel", "params/fc/bias"}
     assert not np.any(params["top"]["classifier"]["kernel"])
     config.model.pretrained = str(paths[0])
-    with pytest.raises(ConfigError, match="give 2 sources separated by commas, one for each of resnet18, googlenet"):
+    with pytest.raises(
+        ConfigError, match="give 2 sources separated by commas, one for each of resnet18, googlenet"
+    ):
         pretrained.initialize(config, params=params, model_state=model_state)
 
 
@@ -138,8 +162,12 @@ def test_options_of_published_weights_reach_the_backbone():
 def write_weights(path, name: str) -> dict[str, np.ndarray]:
     """A file of made-up weights of the model in its own format; returns them by the paths of the model's variables."""
     random, expected = np.random.default_rng(0), export._shapes({"name": name}, num_classes=1000)
-    weights = jax.tree.map(lambda leaf: random.normal(0, 0.05, leaf.shape).astype(np.float32), expected)
-    weights["batch_stats"] = jax.tree.map(lambda leaf: np.abs(leaf) + 0.5, weights.get("batch_stats", {}))
+    weights = jax.tree.map(
+        lambda leaf: random.normal(0, 0.05, leaf.shape).astype(np.float32), expected
+    )
+    weights["batch_stats"] = jax.tree.map(
+        lambda leaf: np.abs(leaf) + 0.5, weights.get("batch_stats", {})
+    )
     write = keras_format.write if path.suffix == ".h5" else torch_format.write
     write(path, unport(weights, name_of=catalog.key_map(name).name_of))
     return trees.flatten(weights)
@@ -164,12 +192,19 @@ def test_it_trains_from_files_what_it_should_and_nothing_else(row, tmp_path, mon
     run.write_json("config.json", config.to_dict())
     run.write_json(
         "data.json",
-        {"class_names": data.train.class_names, "splits": {"train": {"shape": (32, 32, 3), "pixel_mean": 120.0}}},
+        {
+            "class_names": data.train.class_names,
+            "splits": {"train": {"shape": (32, 32, 3), "pixel_mean": 120.0}},
+        },
     )
     loop.train(config, run, data)
     assert all(np.isfinite(line["train_loss"]) for line in run.history)
     kept = newest(run)
-    changed = {path for path, leaf in kept.items() if path in given and not np.array_equal(leaf, given[path])}
+    changed = {
+        path
+        for path, leaf in kept.items()
+        if path in given and not np.array_equal(leaf, given[path])
+    }
     trained = {path for path in kept if re.search(TRAINED[row], path)}
     # A bias before a norm has no gradient but rounding's, and what a ReLU cut off all over the batch has none.
     assert changed <= trained and len(changed) > 0.7 * len(trained & set(given))

@@ -14,5 +14,7 @@ def get_config() -> ConfigDict:
     config.grid = ()  # pairs of an option and its values: each row is trained with every combination of them
     config.budget = 0.0  # hours after which no more is trained, and what is under way saved and stopped; 0 for no end
     config.needs = ConfigDict()  # configs by name that are trained first, as runs/NAME
-    config.rows = ConfigDict()  # by label: "config", "reported" figures of it elsewhere, and "seeds" of its own, if any
+    config.rows = (
+        ConfigDict()
+    )  # by label: "config", "reported" figures of it elsewhere, and "seeds" of its own, if any
     return config

@@ -7,7 +7,12 @@ The reported figure of D4a is of validation. No figures of ours yet: the weights
 
 from ml_collections import ConfigDict
 
-from configs import cifar_efficientnet_b0, cifar_resnet50_finetune, cifar_resnet50_frozen, cifar_resnet50_se
+from configs import (
+    cifar_efficientnet_b0,
+    cifar_resnet50_finetune,
+    cifar_resnet50_frozen,
+    cifar_resnet50_se,
+)
 from configs.studies import base
 
 
@@ -17,10 +22,19 @@ def get_config() -> ConfigDict:
     config.title = "Report D: levels of transfer on CIFAR-10"
     config.rows = ConfigDict(
         {
-            "d1_frozen": {"config": cifar_resnet50_frozen.get_config(), "reported": {"accuracy": 82.06}},
-            "d2_finetune": {"config": cifar_resnet50_finetune.get_config(), "reported": {"accuracy": 94.64}},
+            "d1_frozen": {
+                "config": cifar_resnet50_frozen.get_config(),
+                "reported": {"accuracy": 82.06},
+            },
+            "d2_finetune": {
+                "config": cifar_resnet50_finetune.get_config(),
+                "reported": {"accuracy": 94.64},
+            },
             "d3_se": {"config": cifar_resnet50_se.get_config(), "reported": {"accuracy": 94.55}},
-            "d4a_efficientnet_b0": {"config": cifar_efficientnet_b0.get_config(), "reported": {"accuracy": 89.72}},
+            "d4a_efficientnet_b0": {
+                "config": cifar_efficientnet_b0.get_config(),
+                "reported": {"accuracy": 89.72},
+            },
         }
     )
     return config

@@ -9,14 +9,21 @@ results/cifar_progression_variants/table.md.
 
 from ml_collections import ConfigDict
 
-from configs import cifar_resnet20_crop_flip, cifar_vgg10_base, cifar_vgg10_callbacks, cifar_vgg10_crop_flip
+from configs import (
+    cifar_resnet20_crop_flip,
+    cifar_vgg10_base,
+    cifar_vgg10_callbacks,
+    cifar_vgg10_crop_flip,
+)
 from configs.studies import base
 
 
 def get_config() -> ConfigDict:
     config = base.get_config()
     config.name = "cifar_progression_variants"
-    config.title = "VGG-10 without a last max pool, and ResNet-20 without Keras' defaults, on CIFAR-10"
+    config.title = (
+        "VGG-10 without a last max pool, and ResNet-20 without Keras' defaults, on CIFAR-10"
+    )
     for label, module, option in (
         ("2_vgg10_base", cifar_vgg10_base, "last_pool"),
         ("3_vgg10_callbacks", cifar_vgg10_callbacks, "last_pool"),

@@ -29,7 +29,9 @@ def get_config() -> ConfigDict:
     config.rows = ConfigDict(
         {
             "1_labels": row({}),
-            "2_distilled": row({"name": "distill", "teacher": "runs/cifar_fast", "temperature": 4.0, "weight": 0.9}),
+            "2_distilled": row(
+                {"name": "distill", "teacher": "runs/cifar_fast", "temperature": 4.0, "weight": 0.9}
+            ),
         }
     )
     return config

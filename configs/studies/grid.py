@@ -15,9 +15,13 @@ from configs.studies import base
 
 def get_config(name: str = "quickstart") -> ConfigDict:
     if importlib.util.find_spec(f"configs.{name}") is None:
-        raise ValueError(f"There is no configs/{name}.py: give --config configs/studies/grid.py:NAME.")
+        raise ValueError(
+            f"There is no configs/{name}.py: give --config configs/studies/grid.py:NAME."
+        )
     config = base.get_config()
     config.name = f"{name}_grid"
     config.title = f"A grid over configs/{name}.py"
-    config.rows = ConfigDict({name: {"config": importlib.import_module(f"configs.{name}").get_config()}})
+    config.rows = ConfigDict(
+        {name: {"config": importlib.import_module(f"configs.{name}").get_config()}}
+    )
     return config

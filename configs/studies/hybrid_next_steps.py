@@ -29,7 +29,9 @@ ROWS = {
 def get_config() -> ConfigDict:
     config = base.get_config()
     config.name = "hybrid_next_steps"
-    config.title = "Report A's next steps: partial fine-tuning, adaptive fusion, attention, drawn digits"
+    config.title = (
+        "Report A's next steps: partial fine-tuning, adaptive fusion, attention, drawn digits"
+    )
     for label, options in ROWS.items():
         row = mnist_hybrid_lora.get_config()
         if "model.fusion" in options:

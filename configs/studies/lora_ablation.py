@@ -31,7 +31,9 @@ def get_config() -> ConfigDict:
             "a4_no_lora": row(95.09, **{"adapt.lora.targets": ()}),
             "a5_first_layers": row(98.14, **{"adapt.lora.targets": FIRST}),
             "a6_middle_layers": row(97.67, **{"adapt.lora.targets": MIDDLE}),
-            "a7_no_projection": row(97.89, **{"model.projection": 0, "adapt.trainable": ("^top/",)}),
+            "a7_no_projection": row(
+                97.89, **{"model.projection": 0, "adapt.trainable": ("^top/",)}
+            ),
         }
     )
     return config

@@ -37,14 +37,19 @@ ROWS = {
 def get_config() -> ConfigDict:
     config = base.get_config()
     config.name = "lora_ablation_imagenet"
-    config.title = "Where LoRA stands: a hybrid of EfficientNetV2-B0 and EfficientNet-Lite0 on MNIST"
+    config.title = (
+        "Where LoRA stands: a hybrid of EfficientNetV2-B0 and EfficientNet-Lite0 on MNIST"
+    )
     config.seeds = (0, 1, 2)
     config.images, config.epochs = 4_000, 5  # to train on
-    config.weights = "efficientnetv2_b0_keras_notop"  # of EfficientNetV2-B0: a name of the list, or a file
+    config.weights = (
+        "efficientnetv2_b0_keras_notop"  # of EfficientNetV2-B0: a name of the list, or a file
+    )
     for label, options in ROWS.items():
         row = mnist_hybrid_lora.get_config()
         row.data.transform = (
-            "rgb|rotation(10)|affine(0, .1, .9, 1.1)|resize(96)|color_jitter(.2, .2)|normalize(imagenet)"
+            "rgb|rotation(10)|affine(0, .1, .9, 1.1)|resize(96)|color_jitter(.2, .2)"
+            "|normalize(imagenet)"
         )
         row.data.train = config.get_ref("images")
         row.model.backbones = BACKBONES

@@ -33,7 +33,9 @@ def get_config() -> ConfigDict:
     config = base.get_config()
     config.name = "se_resnet_optimizers"
     config.title = "Report C: optimizers and schedules for the SE-ResNet on CIFAR-10"
-    config.rows = ConfigDict({f"{name}_cosine": row(options, "cosine") for name, options in OPTIMIZERS.items()})
+    config.rows = ConfigDict(
+        {f"{name}_cosine": row(options, "cosine") for name, options in OPTIMIZERS.items()}
+    )
     for schedule in ("onecycle", "constant"):
         config.rows[f"sgd_{schedule}"] = row(MOMENTUM, schedule)
     return config

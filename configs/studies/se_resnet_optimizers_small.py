@@ -14,7 +14,9 @@ from configs.studies import se_resnet_optimizers
 def get_config() -> ConfigDict:
     config = se_resnet_optimizers.get_config()
     config.name = "se_resnet_optimizers_small"
-    config.title = "Optimizers and schedules for report C's SE-ResNet: 4,000 images of CIFAR-10, 6 epochs"
+    config.title = (
+        "Optimizers and schedules for report C's SE-ResNet: 4,000 images of CIFAR-10, 6 epochs"
+    )
     for row in config.rows.values():
         row.config.data.train = 4_000
         row.config.data.validation = 1_000

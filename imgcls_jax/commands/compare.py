@@ -17,7 +17,9 @@ FOLDER = "runs/comparison"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     runs.add_folders(parser, "folder of a run or of a study of runs, or a glob of them")
-    parser.add_argument("--workdir", default=FOLDER, help="folder of table and plots (default: %(default)s)")
+    parser.add_argument(
+        "--workdir", default=FOLDER, help="folder of table and plots (default: %(default)s)"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -29,8 +31,8 @@ def compare(folders: Sequence[str], *, workdir: str | Path = FOLDER) -> None:
     from imgcls_jax.errors import RunError
     from imgcls_jax.evaluation import cost
     from imgcls_jax.reporting import compare as tables
-    from imgcls_jax.run_folder import CONFIG, RunFolder, runs_in
-    from imgcls_jax.training import options
+    from imgcls_jax.run.folder import CONFIG, RunFolder, runs_in
+    from imgcls_jax.training import checks as options
 
     compared = runs_in(folders)
     if not compared:

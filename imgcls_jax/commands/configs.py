@@ -28,7 +28,8 @@ def load(options: argparse.Namespace) -> tuple["ConfigDict", Path, tuple[str, ..
     from absl import flags
     from ml_collections import ConfigDict
 
-    from imgcls_jax import console, overrides
+    from imgcls_jax import console
+    from imgcls_jax.commands import overrides
 
     # Config files import others as `configs.NAME`, also where the program is the console script.
     for parent in Path(options.config.partition(":")[0]).resolve().parents:

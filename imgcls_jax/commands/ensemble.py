@@ -15,19 +15,23 @@ WEIGHTS = "equal, fitted, greedy, confidence, stacked, or a number for each run 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     runs.add_folders(parser, "folder of a finished run; two or more, on the same test images")
     parser.add_argument("--weights", default="equal", help=WEIGHTS)
-    parser.add_argument("--workdir", default=FOLDER, help="folder of the ensemble (default: %(default)s)")
+    parser.add_argument(
+        "--workdir", default=FOLDER, help="folder of the ensemble (default: %(default)s)"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
     ensemble(options.folders, weights=options.weights, workdir=options.workdir)
 
 
-def ensemble(folders: Sequence[str], *, weights: str = "equal", workdir: str | Path = FOLDER) -> None:
+def ensemble(
+    folders: Sequence[str], *, weights: str = "equal", workdir: str | Path = FOLDER
+) -> None:
     from imgcls_jax.errors import RunError
     from imgcls_jax.evaluation import calibration, predict
     from imgcls_jax.evaluation import ensemble as voting
     from imgcls_jax.reporting import ensemble as pages
-    from imgcls_jax.run_folder import CONFIG, ENSEMBLE, REPORT, RunFolder
+    from imgcls_jax.run.folder import CONFIG, ENSEMBLE, REPORT, RunFolder
 
     members, run = [RunFolder(folder) for folder in folders], RunFolder(workdir)
     with run.locked():

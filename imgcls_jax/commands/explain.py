@@ -15,7 +15,9 @@ log = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     runs.add_folders(parser)
-    parser.add_argument("--method", default="gradcam", help="gradcam, gradcam++ or saliency (default: %(default)s)")
+    parser.add_argument(
+        "--method", default="gradcam", help="gradcam, gradcam++ or saliency (default: %(default)s)"
+    )
 
 
 def run(options: argparse.Namespace) -> None:

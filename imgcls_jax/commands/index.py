@@ -10,7 +10,9 @@ log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="folder below which the runs are, such as runs")
+    parser.add_argument(
+        "folders", nargs="+", metavar="FOLDER", help="folder below which the runs are, such as runs"
+    )
 
 
 def run(options: argparse.Namespace) -> None:

@@ -20,8 +20,14 @@ PATIENCE = 10.0  # seconds to wait for another command that writes into the run'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("classifier", metavar="RUN", help="folder of a run, ensemble or export, or a name of weights")
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders and globs of images")
+    parser.add_argument(
+        "classifier",
+        metavar="RUN",
+        help="folder of a run, ensemble or export, or a name of weights",
+    )
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="files, folders and globs of images"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -45,24 +51,32 @@ def predict(classifier: str, images: Sequence[str]) -> None:
     backend.configure()
     model = classifiers.load(classifier)
     log.info("%s", model.reader)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ends without a traceback where our lines go to head
+    signal.signal(
+        signal.SIGPIPE, signal.SIG_DFL
+    )  # ends without a traceback where our lines go to head
     summary = Summary(model.class_names)
     predictions = classify(model, files)
-    for prediction in tqdm(predictions, total=len(files), desc=printable(model.name), unit="image", disable=None):
-        tqdm.write(json.dumps(prediction.line(model.class_names)))  # print would tear the progress bar
+    for prediction in tqdm(
+        predictions, total=len(files), desc=printable(model.name), unit="image", disable=None
+    ):
+        tqdm.write(
+            json.dumps(prediction.line(model.class_names))
+        )  # print would tear the progress bar
         summary.add(prediction)
     if classifier in pretrained.CATALOG:
         log.info("%s", summary.text())
     else:
         log.info("%s", _write_summary(summary, classifier))
     if summary.unreadable:
-        raise DataError(f"{summary.unreadable:,} of {summary.files:,} images could not be read; their lines say why.")
+        raise DataError(
+            f"{summary.unreadable:,} of {summary.files:,} images could not be read; their lines say why."
+        )
 
 
 def _write_summary(summary: "Summary", folder: str) -> str:
     """Draws the picture of predictions into the folder, unless another command writes there; returns what to say."""
     from imgcls_jax.errors import RunError
-    from imgcls_jax.run_folder import RunFolder
+    from imgcls_jax.run.folder import RunFolder
 
     run = RunFolder(folder)
     try:

@@ -22,9 +22,10 @@ def run(options: argparse.Namespace) -> None:
 
 def profile(config: "ConfigDict", workdir: Path, given: Iterable[str] = ()) -> None:
     """Writes the trace into `workdir`/profile, and prints what the steps cost."""
-    from imgcls_jax import backend, data, reads
+    from imgcls_jax import backend, data
+    from imgcls_jax.config import reads
     from imgcls_jax.evaluation import teacher
-    from imgcls_jax.run_folder import PROFILE, RunFolder
+    from imgcls_jax.run.folder import PROFILE, RunFolder
     from imgcls_jax.training import profiling
 
     config = train.checked(reads.recorded(config, given))

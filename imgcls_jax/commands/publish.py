@@ -20,7 +20,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def publish(folders: Sequence[str]) -> None:
-    from imgcls_jax import publishing
+    from imgcls_jax.run import publish as publishing
 
     for folder in folders:
         log.info("%s", publishing.publish(Path(os.path.expanduser(folder))))

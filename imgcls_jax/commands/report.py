@@ -16,7 +16,7 @@ def run(options: argparse.Namespace) -> None:
 
 def report(folders: Sequence[str]) -> None:
     from imgcls_jax import backend
-    from imgcls_jax.run_folder import REPORT
+    from imgcls_jax.run.folder import REPORT
 
     backend.configure()
     for run in runs.tested(folders):

@@ -8,7 +8,9 @@ log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", nargs="?", default="results", help="of published runs (default: %(default)s)")
+    parser.add_argument(
+        "folder", nargs="?", default="results", help="of published runs (default: %(default)s)"
+    )
     parser.add_argument(
         "--verify",
         action="store_true",

@@ -14,7 +14,13 @@ log = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     runs.add_folders(parser)
-    parser.add_argument("--limit", type=int, default=0, metavar="N", help="only the first N test images; 0 takes all")
+    parser.add_argument(
+        "--limit",
+        type=int,
+        default=0,
+        metavar="N",
+        help="only the first N test images; 0 takes all",
+    )
 
 
 def run(options: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from imgcls_jax.data import Splits
-    from imgcls_jax.run_folder import RunFolder
+    from imgcls_jax.run.folder import RunFolder
 
 
 def add_folders(parser: argparse.ArgumentParser, help: str = "folder of a finished run") -> None:
@@ -17,7 +17,7 @@ def add_folders(parser: argparse.ArgumentParser, help: str = "folder of a finish
 
 def tested(folders: Iterable[str]) -> Iterator["RunFolder"]:
     """Each run. Raises RunError for one that has not got as far as its test figures."""
-    from imgcls_jax.run_folder import RunFolder
+    from imgcls_jax.run.folder import RunFolder
 
     for run in map(RunFolder, folders):
         require_tested(run)
@@ -26,8 +26,8 @@ def tested(folders: Iterable[str]) -> Iterator["RunFolder"]:
 
 def require_tested(run: "RunFolder") -> None:
     """Raises RunError, or ConfigError, where the folder holds no run that was tested."""
-    from imgcls_jax.run_folder import TEST
-    from imgcls_jax.training import options
+    from imgcls_jax.run.folder import TEST
+    from imgcls_jax.training import checks as options
 
     run.read_json(TEST)
     options.of_run(run)
@@ -43,7 +43,8 @@ def locked_with_data(run: "RunFolder") -> Iterator["Splits"]:
 
 def data_of(run: "RunFolder") -> "Splits":
     """The data that the run's config names. Raises RunError where that is no longer the run's."""
-    from imgcls_jax import data, resuming
+    from imgcls_jax import data
+    from imgcls_jax.run import resuming
 
     splits = data.load(run.config.data, keep=False)
     resuming.check_data(run, splits)

@@ -22,10 +22,11 @@ def run(options: argparse.Namespace) -> None:
 
 def show_data(config: "ConfigDict", workdir: Path, given: Iterable[str] = ()) -> None:
     """Draws several augmented versions of some training images into `workdir`/show_data.png."""
-    from imgcls_jax import backend, data, reads
+    from imgcls_jax import backend, data
+    from imgcls_jax.config import reads
     from imgcls_jax.data import checks
     from imgcls_jax.reporting import fonts, plots
-    from imgcls_jax.run_folder import SHOWN, RunFolder
+    from imgcls_jax.run.folder import SHOWN, RunFolder
     from imgcls_jax.training import preview
 
     config = train.checked(reads.recorded(config, given))
@@ -36,5 +37,7 @@ def show_data(config: "ConfigDict", workdir: Path, given: Iterable[str] = ()) ->
     class_names = fonts.legible(splits.train.class_names)
     names = [class_names[label] for label in splits.train.labels[shown.indices]]
     with RunFolder(workdir).locked():
-        plots.save(plots.batch(splits.train.images[shown.indices], shown.images, names), workdir / SHOWN)
+        plots.save(
+            plots.batch(splits.train.images[shown.indices], shown.images, names), workdir / SHOWN
+        )
     log.info("%s", "\n".join([shown.words, str(workdir / SHOWN), *reads.unread(config)]))

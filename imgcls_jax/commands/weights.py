@@ -20,12 +20,18 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--cache", help="folder of downloaded files (default: the one that `list` names)")
+    shared.add_argument(
+        "--cache", help="folder of downloaded files (default: the one that `list` names)"
+    )
     files = argparse.ArgumentParser(add_help=False)
     files.add_argument("weights", help="name in the list, file, or run folder")
-    files.add_argument("--model", help="name of the model, where the weights do not say it: of any foreign file")
+    files.add_argument(
+        "--model", help="name of the model, where the weights do not say it: of any foreign file"
+    )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    actions.add_parser("list", parents=[shared], help="the weights known by name, and whether they are here")
+    actions.add_parser(
+        "list", parents=[shared], help="the weights known by name, and whether they are here"
+    )
     convert = actions.add_parser(
         "convert",
         parents=[files, shared],
@@ -33,10 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     convert.add_argument("--to", required=True, metavar="FILE.safetensors", help="file to write")
     export = actions.add_parser(
-        "export", parents=[files, shared], help="write weights by torchvision's or Keras' names, to be loaded there"
+        "export",
+        parents=[files, shared],
+        help="write weights by torchvision's or Keras' names, to be loaded there",
     )
     export.add_argument(
-        "--to", required=True, metavar="FILE", help="file to write: .pth or .safetensors; .h5 for models from Keras"
+        "--to",
+        required=True,
+        metavar="FILE",
+        help="file to write: .pth or .safetensors; .h5 for models from Keras",
     )
 
 
@@ -51,7 +62,9 @@ def run(options: argparse.Namespace) -> None:
     target = Path(options.to)
     loaded = write(options.weights, target, model=options.model, cache=options.cache)
     megabytes = target.stat().st_size / 1e6
-    console.say(f"{target}: {loaded.model['name']}, {loaded.parameters:,} parameters, {megabytes:.1f} MB")
+    console.say(
+        f"{target}: {loaded.model['name']}, {loaded.parameters:,} parameters, {megabytes:.1f} MB"
+    )
 
 
 def table(cache: str | None) -> str:
@@ -73,7 +86,12 @@ def table(cache: str | None) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     lines = []
     for name, model, *figures, status in rows:
-        cells = [name.ljust(widths[0]), model.ljust(widths[1]), *map(str.rjust, figures, widths[2:]), status]
+        cells = [
+            name.ljust(widths[0]),
+            model.ljust(widths[1]),
+            *map(str.rjust, figures, widths[2:]),
+            status,
+        ]
         lines.append("  ".join(cells))
     folder = Path(os.path.expanduser(cache or download.CACHE))
     note = f"Top-1 on ImageNet and parameters as published (Keras counts batch statistics). Cache: {folder}"

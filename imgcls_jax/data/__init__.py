@@ -16,7 +16,10 @@ from imgcls_jax.errors import choose
 
 log = logging.getLogger(__name__)
 
-OWN, HELD_OUT = "the source's own", "held out of the training images"  # where a split comes from, in the data report
+OWN, HELD_OUT = (
+    "the source's own",
+    "held out of the training images",
+)  # where a split comes from, in the data report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +34,9 @@ class Splits:
     @property
     def fingerprint(self) -> str:
         """One SHA-256 over the fingerprints of the three splits."""
-        return checks.fingerprint({"train": self.train, "validation": self.validation, "test": self.test})
+        return checks.fingerprint(
+            {"train": self.train, "validation": self.validation, "test": self.test}
+        )
 
     @property
     def nbytes(self) -> int:
@@ -82,7 +87,9 @@ def load(config: ConfigDict, *, keep: bool = True) -> Splits:
             datasets |= {"train": datasets["train"].take(rest), split: datasets["train"].take(part)}
     limit = config.get("train", 0)
     if limit and limit != len(datasets["train"]):  # so many are all of them
-        _, part = stratified_split(datasets["train"].labels, limit, config.split_seed, option="data.train")
+        _, part = stratified_split(
+            datasets["train"].labels, limit, config.split_seed, option="data.train"
+        )
         datasets["train"] = datasets["train"].take(part)
     if each := config.get("drawn", 0):
         datasets["train"] = with_drawn(datasets["train"], each, seed=config.split_seed)

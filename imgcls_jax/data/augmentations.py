@@ -70,13 +70,16 @@ class RandomResizedCrop(Op):
         def draw(key):
             area, ratio, down, right = jax.random.uniform(key, (4,))
             side = jnp.sqrt(self.low + (self.high - self.low) * area)
-            stretch = jnp.exp((ratio - 0.5) * jnp.log(4 / 3))  # of the width: the root of the sides' ratio
+            stretch = jnp.exp(
+                (ratio - 0.5) * jnp.log(4 / 3)
+            )  # of the width: the root of the sides' ratio
             shares = jnp.minimum(jnp.stack([side / stretch, side * stretch]), 1)
             return shares, (1 - shares) * jnp.stack([down, right])
 
         shares, corners = jax.vmap(draw)(keys)
         rows, columns = (
-            _sampled(length, shares[:, axis], corners[:, axis]) for axis, length in enumerate((height, width))
+            _sampled(length, shares[:, axis], corners[:, axis])
+            for axis, length in enumerate((height, width))
         )
         return jnp.einsum("bik,bklc,bjl->bijc", rows, images, columns)
 
@@ -164,9 +167,15 @@ class Affine(Op):
     def __post_init__(self):
         choose("interpolation", self.interpolation, INTERPOLATIONS)
         choose("fill", self.fill, FILLS)
-        require(finite(self.degrees, self.translate, self.scale_low, self.scale_high, self.shear), "give numbers")
+        require(
+            finite(self.degrees, self.translate, self.scale_low, self.scale_high, self.shear),
+            "give numbers",
+        )
         require(0 <= self.degrees <= 180, f"degrees must be from 0 to 180, not {self.degrees}")
-        require(0 <= self.translate <= 1, f"translate is a share of the side: 0 to 1, not {self.translate}")
+        require(
+            0 <= self.translate <= 1,
+            f"translate is a share of the side: 0 to 1, not {self.translate}",
+        )
         require(0 <= self.shear < 90, f"shear must be at least 0 and below 90, not {self.shear}")
         require(
             0 < self.scale_low <= self.scale_high,
@@ -270,7 +279,10 @@ class ColorJitter(Op):
         draws = jax.vmap(lambda key: jax.random.uniform(key, (4,), minval=-1.0))(keys)
         steps = (
             (self.brightness, lambda x, factor: x * factor),
-            (self.contrast, lambda x, factor: _blend(x, gray(x).mean((1, 2, 3), keepdims=True), factor)),
+            (
+                self.contrast,
+                lambda x, factor: _blend(x, gray(x).mean((1, 2, 3), keepdims=True), factor),
+            ),
             (self.saturation, lambda x, factor: _blend(x, gray(x), factor)),
         )
         for i, (amount, change) in enumerate(steps):
@@ -332,7 +344,10 @@ class Mix(Op):
     alpha: float = 1.0
 
     def __post_init__(self):
-        require(finite(self.alpha) and self.alpha > 0, f"alpha must be a number above 0, not {self.alpha!r}")
+        require(
+            finite(self.alpha) and self.alpha > 0,
+            f"alpha must be a number above 0, not {self.alpha!r}",
+        )
 
     def __call__(self, images, partners, keys):
         """images and partners float32 [B, H, W, C] -> the mixed images, and each image's own share in its label [B]."""

@@ -26,7 +26,12 @@ VERSION = 2  # raised when a reader comes to give other images for the same file
 
 
 def cached(
-    folder: str, key: Sequence, sources: Iterable[Path], read: Callable[[], dict[str, Dataset]], *, keep: bool = True
+    folder: str,
+    key: Sequence,
+    sources: Iterable[Path],
+    read: Callable[[], dict[str, Dataset]],
+    *,
+    keep: bool = True,
 ) -> dict[str, Dataset]:
     """`read()`, or what it gave before for the same `key` and sources of the same path, size and modification time.
 
@@ -93,19 +98,30 @@ def _read(path: Path) -> dict[str, Dataset]:
 def _in_place(path: Path, member: zipfile.ZipInfo) -> LazyImages:
     """The images of a member of the .npz file `path`, which lie there uncompressed, one after the other."""
     with open(path, "rb") as file:
-        file.seek(member.header_offset + 26)  # where the member's own header says how long its two last fields are
+        file.seek(
+            member.header_offset + 26
+        )  # where the member's own header says how long its two last fields are
         file.seek(sum(struct.unpack("<HH", file.read(4))), os.SEEK_CUR)
         version = np.lib.format.read_magic(file)
         shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
         start = file.tell()
-    if member.compress_type != zipfile.ZIP_STORED or version != (1, 0) or by_columns or dtype != np.uint8:
+    if (
+        member.compress_type != zipfile.ZIP_STORED
+        or version != (1, 0)
+        or by_columns
+        or dtype != np.uint8
+    ):
         raise ValueError("its images are not as they were written")
     count, *image = shape
     size = math.prod(image)
 
     def read(numbers: np.ndarray) -> np.ndarray:
         images = np.empty((len(numbers), *image), np.uint8)
-        breaks = [0, *(np.flatnonzero(np.diff(numbers) != 1) + 1), len(numbers)]  # between them are neighbours
+        breaks = [
+            0,
+            *(np.flatnonzero(np.diff(numbers) != 1) + 1),
+            len(numbers),
+        ]  # between them are neighbours
         try:
             with open(path, "rb") as file:
                 for first, end in itertools.pairwise(breaks):
@@ -124,14 +140,19 @@ def _in_place(path: Path, member: zipfile.ZipInfo) -> LazyImages:
 def _write(path: Path, datasets: dict[str, Dataset]) -> None:
     """An .npz file as numpy.savez has it, without all the images in memory."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {"splits": np.array(list(datasets)), "class_names": np.array(datasets["train"].class_names)}
+    arrays = {
+        "splits": np.array(list(datasets)),
+        "class_names": np.array(datasets["train"].class_names),
+    }
     with files.replacing(path) as partial, zipfile.ZipFile(partial, "w") as archive:
         for split, dataset in datasets.items():
             with _member(archive, f"{split}_images") as file:
                 form = {"descr": "|u1", "fortran_order": False, "shape": dataset.images.shape}
                 np.lib.format.write_array_header_1_0(file, form)
                 images = parts(dataset.images, f"decoding {split}")
-                arrays[f"{split}_fingerprint"] = np.array(dataset.fingerprint_of(_copied(images, file)))
+                arrays[f"{split}_fingerprint"] = np.array(
+                    dataset.fingerprint_of(_copied(images, file))
+                )
             arrays[f"{split}_labels"] = dataset.labels
         for name, array in arrays.items():
             with _member(archive, name) as file:

@@ -52,7 +52,9 @@ def tell(report: Mapping) -> None:
 def _class_warnings(names: tuple[str, ...], counts: Mapping[str, np.ndarray]) -> list[str]:
     """counts: of each split the examples of each class."""
     if len(names) == 1:
-        return [f"There is but one class, {names[0]}: every answer is right, so that no figure says anything."]
+        return [
+            f"There is but one class, {names[0]}: every answer is right, so that no figure says anything."
+        ]
     warnings = []
     present = sum(counts.values()) > 0
     if not present.all():
@@ -63,7 +65,9 @@ def _class_warnings(names: tuple[str, ...], counts: Mapping[str, np.ndarray]) ->
     for split, of_split in counts.items():
         absent = np.array(names)[present & (of_split == 0)]
         if len(absent):
-            warnings.append(f"{_classes(absent, names)} no {split} image{CONSEQUENCES.get(split, '')}.")
+            warnings.append(
+                f"{_classes(absent, names)} no {split} image{CONSEQUENCES.get(split, '')}."
+            )
     return warnings
 
 
@@ -116,7 +120,10 @@ def refuse(datasets: Mapping[str, Dataset]) -> None:
 def rare_classes(dataset: Dataset, least: int = 2) -> str:
     """A sentence on the classes with so few images that none can be held out; "" where there are none."""
     counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
-    rare = [f"{dataset.class_names[label]} ({counts[label]})" for label in np.flatnonzero(counts < least)]
+    rare = [
+        f"{dataset.class_names[label]} ({counts[label]})"
+        for label in np.flatnonzero(counts < least)
+    ]
     if not rare:
         return ""
     return (
@@ -141,15 +148,24 @@ def summary(report: dict) -> str:
     rows.append(("examples", *(f"{split['examples']:,}" for split in splits)))
     rows.append(("image", *(f"{shape_text(split['shape'])} {split['dtype']}" for split in splits)))
     rows.append(("missing values", *(f"{split['missing']:,}" for split in splits)))
-    rows.append(("pixels", *(f"{s['pixel_min']} to {s['pixel_max']}, mean {s['pixel_mean']:.2f}" for s in splits)))
+    rows.append(
+        (
+            "pixels",
+            *(f"{s['pixel_min']} to {s['pixel_max']}, mean {s['pixel_mean']:.2f}" for s in splits),
+        )
+    )
     rows.append(("labels", *(f"{split['label_min']} to {split['label_max']}" for split in splits)))
     if "origin" in report:
         rows.append(("origin", *(report["origin"].get(split, "") for split in report["splits"])))
     if len(names) <= MAX_CLASS_ROWS:
         for label, name in enumerate(names):
-            rows.append((f"class {name}", *(f"{split['class_counts'][label]:,}" for split in splits)))
+            rows.append(
+                (f"class {name}", *(f"{split['class_counts'][label]:,}" for split in splits))
+            )
     else:
-        ranges = (f"{min(split['class_counts']):,} to {max(split['class_counts']):,}" for split in splits)
+        ranges = (
+            f"{min(split['class_counts']):,} to {max(split['class_counts']):,}" for split in splits
+        )
         rows.append((f"each of {len(names)} classes", *ranges))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
@@ -166,7 +182,10 @@ def sample_indices(labels: np.ndarray, per_class: int, seed: int = 0) -> list[np
     examples, or of all of them where it has fewer.
     """
     rng = np.random.default_rng(seed)
-    return [rng.permutation(np.flatnonzero(labels == label))[:per_class] for label in range(int(labels.max()) + 1)]
+    return [
+        rng.permutation(np.flatnonzero(labels == label))[:per_class]
+        for label in range(int(labels.max()) + 1)
+    ]
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
@@ -177,7 +196,9 @@ def shape_text(shape: tuple[int, ...]) -> str:
 def _describe(dataset: Dataset) -> tuple[dict, np.ndarray]:
     """What the report says of a split, and a digest of each image, uint64 [N]."""
     images, labels = dataset.images, dataset.labels
-    figures = [(part.min(), part.max(), part.sum(dtype=np.int64), _digests(part)) for part in parts(images)]
+    figures = [
+        (part.min(), part.max(), part.sum(dtype=np.int64), _digests(part)) for part in parts(images)
+    ]
     lows, highs, sums, digests = zip(*figures, strict=True)
     described = {
         "examples": len(dataset),
@@ -197,7 +218,9 @@ def _describe(dataset: Dataset) -> tuple[dict, np.ndarray]:
 
 def _digests(images: np.ndarray) -> np.ndarray:
     rows = np.ascontiguousarray(images).reshape(len(images), -1)
-    return np.frombuffer(b"".join(hashlib.blake2b(row, digest_size=8).digest() for row in rows), np.uint64)
+    return np.frombuffer(
+        b"".join(hashlib.blake2b(row, digest_size=8).digest() for row in rows), np.uint64
+    )
 
 
 def _count_missing(values: Images) -> int:

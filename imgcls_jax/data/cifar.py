@@ -20,8 +20,14 @@ MOST_NAMES, LONGEST_NAME = 1000, 200  # of classes, and characters
 FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin")
 ARCHIVES = ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz")
 # Of each version: the batches of the splits, and the file of the class names.
-PYTHON = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}, "batches.meta"
-BINARY = {"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)}, "batches.meta.txt"
+PYTHON = (
+    {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)},
+    "batches.meta",
+)
+BINARY = (
+    {"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)},
+    "batches.meta.txt",
+)
 
 
 def find_cifar(path: Path) -> list[Path]:
@@ -63,12 +69,18 @@ def read_cifar(files: list[Path]) -> tuple[dict[str, Split], tuple[str, ...]]:
         names = [*splits["train"], *splits["test"], meta]
         missing = [name for name in names if name not in contents]
         if missing and len(missing) < len(names):
-            raise DataError(f"{origin} lacks {', '.join(missing)} of CIFAR-10. Download the archive again.")
+            raise DataError(
+                f"{origin} lacks {', '.join(missing)} of CIFAR-10. Download the archive again."
+            )
         if missing:
             continue
         class_names = read_names(contents[meta], f"{meta} in {origin}")
         read = {}
-        every = {name: read_batch(contents[name], f"{name} in {origin}") for name in names if name != meta}
+        every = {
+            name: read_batch(contents[name], f"{name} in {origin}")
+            for name in names
+            if name != meta
+        }
         counts = {name: len(labels) for name, (_, labels) in every.items()}
         if len(set(counts.values())) > 1:
             raise DataError(
@@ -81,7 +93,9 @@ def read_cifar(files: list[Path]) -> tuple[dict[str, Split], tuple[str, ...]]:
             images = np.ascontiguousarray(flat.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
             read[split] = (images, np.concatenate([labels for _, labels in parts]).astype(np.int32))
         return read, class_names
-    raise DataError(f"{origin} holds no batch of CIFAR-10. Accepted are the archives {' and '.join(ARCHIVES)}.")
+    raise DataError(
+        f"{origin} holds no batch of CIFAR-10. Accepted are the archives {' and '.join(ARCHIVES)}."
+    )
 
 
 def _listed(counts: dict[str, int]) -> str:
@@ -90,7 +104,11 @@ def _listed(counts: dict[str, int]) -> str:
 
 def _archive_members(path: Path) -> dict[str, bytes]:
     """The content of CIFAR-10's files in an archive by their name without folder; nothing is unpacked to disk."""
-    wanted = {name for splits, meta in (PYTHON, BINARY) for name in (*splits["train"], *splits["test"], meta)}
+    wanted = {
+        name
+        for splits, meta in (PYTHON, BINARY)
+        for name in (*splits["train"], *splits["test"], meta)
+    }
     try:
         with tarfile.open(path, "r:*") as archive:
             members = ((member, Path(member.name).name) for member in archive if member.isfile())
@@ -98,7 +116,9 @@ def _archive_members(path: Path) -> dict[str, bytes]:
             for member, name in members:
                 if name in wanted:
                     if member.size > LARGEST:
-                        raise tarfile.TarError(f"{name} has {member.size:,} bytes, and CIFAR-10's have 31 million")
+                        raise tarfile.TarError(
+                            f"{name} has {member.size:,} bytes, and CIFAR-10's have 31 million"
+                        )
                     found[name] = archive.extractfile(member).read()
             return found
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
@@ -115,7 +135,12 @@ class _Batch(Machine):
     kind = "file of CIFAR-10"
     longest = LARGEST
     functions = (
-        *("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct", "numpy.ndarray", "numpy.dtype"),
+        *(
+            "numpy.core.multiarray._reconstruct",
+            "numpy._core.multiarray._reconstruct",
+            "numpy.ndarray",
+            "numpy.dtype",
+        ),
         "_codecs.encode",  # in the place of bytes, by Python 3 in an old version of the format
     )
 
@@ -136,7 +161,9 @@ class _Batch(Machine):
                 raise Damaged(f"the sides of an array are no numbers from 0 to {LARGEST:,}")
             value.shape, value.dtype = shape, expect(dtype, _Parts).dtype
             value.order = "F" if by_columns is True else "C"
-            value.content = self._bytes(content) if isinstance(content, str) else expect(content, bytes)
+            value.content = (
+                self._bytes(content) if isinstance(content, str) else expect(content, bytes)
+            )
 
     def _bytes(self, text: str) -> bytes:
         self.charge(len(text))
@@ -151,7 +178,11 @@ class _Parts:
 
     def array(self) -> np.ndarray | None:
         """None where it is not of bytes, or not as large as it says."""
-        if self.content is None or self.dtype is not np.uint8 or math.prod(self.shape) != len(self.content):
+        if (
+            self.content is None
+            or self.dtype is not np.uint8
+            or math.prod(self.shape) != len(self.content)
+        ):
             return None
         return np.frombuffer(self.content, np.uint8).reshape(self.shape, order=self.order)
 
@@ -160,7 +191,9 @@ def _unpickle(content: bytes, where: str) -> dict:
     """The dict in a pickle, its keys as text; arrays as `_Parts`."""
     try:
         read = expect(_Batch().parse(io.BytesIO(content)), dict)
-        return {key.decode() if isinstance(key, bytes) else key: value for key, value in read.items()}
+        return {
+            key.decode() if isinstance(key, bytes) else key: value for key, value in read.items()
+        }
     except (Refused, ValueError) as error:
         raise DataError(
             f"{where} is not a file of CIFAR-10's python version ({error}). Get the archive again from its official "
@@ -172,7 +205,9 @@ def _python_batch(content: bytes, where: str) -> Split:
     read = _unpickle(content, where)
     images, labels = read.get("data"), read.get("labels")
     images = images.array() if isinstance(images, _Parts) else None
-    numbered = isinstance(labels, list) and all(type(label) is int and 0 <= label < 2**31 for label in labels)
+    numbered = isinstance(labels, list) and all(
+        type(label) is int and 0 <= label < 2**31 for label in labels
+    )
     labels = labels if numbered else []
     if images is None or images.shape != (len(labels), PIXELS):
         names = ", ".join(printable(key)[:40] for key in list(read)[:8])
@@ -188,7 +223,9 @@ def _python_names(content: bytes, where: str) -> tuple[str, ...]:
     if not isinstance(names, list) or not 0 < len(names) <= MOST_NAMES:
         raise DataError(f"{where} has no list 'label_names'. Download the archive again.")
     if not all(isinstance(name, str | bytes) and len(name) <= LONGEST_NAME for name in names):
-        raise DataError(f"{where}: 'label_names' holds something else than names. Download the archive again.")
+        raise DataError(
+            f"{where}: 'label_names' holds something else than names. Download the archive again."
+        )
     return tuple(name.decode("latin-1") if isinstance(name, bytes) else name for name in names)
 
 

@@ -33,7 +33,9 @@ class Dataset:
     images: Images
     labels: np.ndarray
     class_names: tuple[str, ...]
-    teacher: np.ndarray | None = None  # log probabilities float32 [N, K] that another model gives the images
+    teacher: np.ndarray | None = (
+        None  # log probabilities float32 [N, K] that another model gives the images
+    )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -41,8 +43,14 @@ class Dataset:
     def take(self, indices: np.ndarray) -> "Dataset":
         """The examples at `indices`, in that order."""
         teacher = None if self.teacher is None else self.teacher[indices]
-        images = self.images.take(indices) if isinstance(self.images, LazyImages) else self.images[indices]
-        return dataclasses.replace(self, images=images, labels=self.labels[indices], teacher=teacher)
+        images = (
+            self.images.take(indices)
+            if isinstance(self.images, LazyImages)
+            else self.images[indices]
+        )
+        return dataclasses.replace(
+            self, images=images, labels=self.labels[indices], teacher=teacher
+        )
 
     def in_memory(self) -> "Dataset":
         """The same with all its images read."""
@@ -56,7 +64,9 @@ class Dataset:
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 over shape, images, labels and class names: equal for equal data, whatever its source."""
-        return self.fingerprint_of(parts(self.images, "verifying" if isinstance(self.images, LazyImages) else ""))
+        return self.fingerprint_of(
+            parts(self.images, "verifying" if isinstance(self.images, LazyImages) else "")
+        )
 
     def fingerprint_of(self, images: Iterable[np.ndarray]) -> str:
         """The fingerprint, of the images as they come, part by part."""

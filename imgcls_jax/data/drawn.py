@@ -22,7 +22,9 @@ EACH = 50  # drawn images of each digit
 FINE = 4  # what is drawn is drawn so many times as large and then shrunk, which smooths its edges
 POINTS = 24  # of an arc
 
-Stroke = np.ndarray  # float [P, 2]: x and y of its points, the digit being 1 wide and high, y downwards
+Stroke = (
+    np.ndarray
+)  # float [P, 2]: x and y of its points, the digit being 1 wide and high, y downwards
 
 
 def line(*points: tuple[float, float]) -> Stroke:
@@ -57,7 +59,10 @@ DIGITS: tuple[tuple[list[Stroke], ...], ...] = (
     ),
     (
         [joined(line((0.85, 0), (0.22, 0), (0.18, 0.45)), arc(0.45, 0.68, 0.4, 0.32, 230, 510))],
-        [joined(line((0.22, 0), (0.18, 0.45)), arc(0.45, 0.68, 0.4, 0.32, 230, 510)), line((0.22, 0), (0.85, 0))],
+        [
+            joined(line((0.22, 0), (0.18, 0.45)), arc(0.45, 0.68, 0.4, 0.32, 230, 510)),
+            line((0.22, 0), (0.85, 0)),
+        ],
     ),
     ([joined(arc(0.85, 0.7, 0.75, 0.7, 260, 180), arc(0.48, 0.72, 0.38, 0.28, 180, -180))],),
     (
@@ -93,11 +98,18 @@ def draw(digit: int, random: np.random.Generator) -> np.ndarray:
     for stroke in ways[random.integers(len(ways))]:
         bent = stroke - 0.5 + random.normal(0, 0.02, 2) + _waves(stroke, random)
         points = FINE * (bent @ place.T + middle)
-        pen.line([tuple(point) for point in points], fill=255, width=max(round(FINE * thick), 1), joint="curve")
+        pen.line(
+            [tuple(point) for point in points],
+            fill=255,
+            width=max(round(FINE * thick), 1),
+            joint="curve",
+        )
         for x, y in points[[0, -1]]:  # the pen is round
             radius = FINE * thick / 2
             pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
-    ink = np.asarray(canvas.resize((int(width), int(height)), Image.Resampling.BOX), np.float64) / 255
+    ink = (
+        np.asarray(canvas.resize((int(width), int(height)), Image.Resampling.BOX), np.float64) / 255
+    )
     ink = ndimage.gaussian_filter(ink, random.uniform(0, 0.04) * tall / 2)
 
     if random.random() < 0.75:
@@ -105,8 +117,12 @@ def draw(digit: int, random: np.random.Generator) -> np.ndarray:
     else:
         paper, colour = random.uniform(0, 70), random.uniform(180, 255)
     sideways, downwards = random.uniform(-0.1, 0.1, 2)
-    light = 1 + sideways * np.linspace(-1, 1, width) + downwards * np.linspace(-1, 1, height)[:, None]
-    image = (paper + ink * (colour - paper)) * light + random.normal(0, random.uniform(0, 12), ink.shape)
+    light = (
+        1 + sideways * np.linspace(-1, 1, width) + downwards * np.linspace(-1, 1, height)[:, None]
+    )
+    image = (paper + ink * (colour - paper)) * light + random.normal(
+        0, random.uniform(0, 12), ink.shape
+    )
     return image.clip(0, 255).round().astype(np.uint8)
 
 
@@ -121,7 +137,9 @@ def with_drawn(train: Dataset, each: int, *, seed: int) -> Dataset:
 
     Raises ConfigError where the images are not digits of MNIST's form.
     """
-    if train.images.shape[1:] != (MNIST_SIDE, MNIST_SIDE, 1) or tuple(train.class_names) != tuple("0123456789"):
+    if train.images.shape[1:] != (MNIST_SIDE, MNIST_SIDE, 1) or tuple(train.class_names) != tuple(
+        "0123456789"
+    ):
         shape = "x".join(map(str, train.images.shape[1:]))
         raise ConfigError(
             f"config.data.drawn is {each}, but the images are {shape} of {len(train.class_names)} classes: drawn "

@@ -13,11 +13,25 @@ from imgcls_jax.data.lazy_images import LazyImages
 from imgcls_jax.errors import DataError
 from imgcls_jax.foreign import is_image, open_image
 
-DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # integers and floats, which Pillow would clip to 8 bits
-GRAYSCALE_MODES = ("1", "L", "LA", "La", *DEEP_MODES)  # Pillow's names of grayscale, without and with alpha
+DEEP_MODES = (
+    "I",
+    "I;16",
+    "I;16B",
+    "I;16L",
+    "I;16N",
+    "F",
+)  # integers and floats, which Pillow would clip to 8 bits
+GRAYSCALE_MODES = (
+    "1",
+    "L",
+    "LA",
+    "La",
+    *DEEP_MODES,
+)  # Pillow's names of grayscale, without and with alpha
 
 EXPECTED = (
-    "Expected is PATH/train/CLASS/*, with PATH/val/CLASS/* and PATH/test/CLASS/* if there are such, or PATH/CLASS/*."
+    "Expected is PATH/train/CLASS/*, with PATH/val/CLASS/* and PATH/test/CLASS/* if there are such, or "
+    "PATH/CLASS/*."
 )
 
 Files = dict[str, dict[str, list[Path]]]  # split -> class -> image files
@@ -30,7 +44,9 @@ def find_images(path: Path) -> Files:
     What is there besides is named in a line. Raises DataError for what is none of these forms.
     """
     folders = _visible(path, folders=True)
-    if not any(split_of(folder.name) == "train" and _visible(folder, folders=True) for folder in folders):
+    if not any(
+        split_of(folder.name) == "train" and _visible(folder, folders=True) for folder in folders
+    ):
         return {"train": _classes(path)}
     of_splits: dict[str, Path] = {}
     for folder in folders:
@@ -41,7 +57,9 @@ def find_images(path: Path) -> Files:
             )
         if split:
             of_splits[split] = folder
-    tell_unused(path, _names(set(path.iterdir()) - {*of_splits.values()}), "train, val and test are")
+    tell_unused(
+        path, _names(set(path.iterdir()) - {*of_splits.values()}), "train, val and test are"
+    )
     found = {split: _classes(of_splits[split]) for split in SPLIT_NAMES if split in of_splits}
     for split, classes in found.items():
         if other := sorted(set(found["train"]) ^ set(classes)):
@@ -63,7 +81,9 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
             )
         classes[subfolder.name] = _visible(subfolder, folders=False)
         if not classes[subfolder.name]:
-            raise DataError(f"The class folder {subfolder} is empty. Put images into it or remove it.")
+            raise DataError(
+                f"The class folder {subfolder} is empty. Put images into it or remove it."
+            )
         if other := next((file for file in classes[subfolder.name] if not is_image(file)), None):
             raise DataError(
                 f"{other} cannot be read as an image: neither its suffix nor its content is one's. Repair or remove it."
@@ -82,7 +102,9 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
 
 
 def _visible(folder: Path, *, folders: bool) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.name[0] != "." and path.is_dir() == folders)
+    return sorted(
+        path for path in folder.iterdir() if path.name[0] != "." and path.is_dir() == folders
+    )
 
 
 def _names(paths: Iterable[Path]) -> list[str]:
@@ -96,7 +118,9 @@ def read_folder(files: Files, *, image_size: int = 0) -> dict[str, Dataset]:
     Images are decoded when they are asked for, by as many threads as there are cores. image_size: side to which every
     image is resized; with 0 all of them must have the same size, else decoding raises DataError.
     """
-    every = [file for classes in files.values() for of_class in classes.values() for file in of_class]
+    every = [
+        file for classes in files.values() for of_class in classes.values() for file in of_class
+    ]
     channels = 1 if all(_is_grayscale(file) for file in every) else 3
     first, shape = every[0], read_image(every[0], channels=channels, image_size=image_size).shape
 
@@ -122,7 +146,10 @@ def read_folder(files: Files, *, image_size: int = 0) -> dict[str, Dataset]:
                 list(threads.map(put, range(len(numbers))))  # raises the first error
             return images
 
-        labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(of_class) for of_class in classes.values()])
+        labels = np.repeat(
+            np.arange(len(classes), dtype=np.int32),
+            [len(of_class) for of_class in classes.values()],
+        )
         return Dataset(LazyImages(read, shape, np.arange(len(of_split))), labels, tuple(classes))
 
     return {split: dataset(classes) for split, classes in files.items()}
@@ -149,7 +176,9 @@ def read_image(path: str | os.PathLike, *, channels: int, image_size: int = 0) -
                 image = Image.alpha_composite(white, image)
             image = image.convert("L" if channels == 1 else "RGB")
     except Exception as error:  # a damaged file can make Pillow raise nearly anything
-        raise DataError(f"{path} cannot be read as an image ({error}). Repair or remove it.") from error
+        raise DataError(
+            f"{path} cannot be read as an image ({error}). Repair or remove it."
+        ) from error
     if image_size:
         image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
     pixels = np.asarray(image)
@@ -164,7 +193,9 @@ def _eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
     elif mode == "F" and low >= 0 and high <= 1:
         values = values * 255
     elif not (low >= 0 and high <= 255):  # NaN is neither
-        raise ValueError(f"its values reach from {low} to {high}: save it with 8 bits, from 0 to 255")
+        raise ValueError(
+            f"its values reach from {low} to {high}: save it with 8 bits, from 0 to 255"
+        )
     return values.round().astype(np.uint8)
 
 

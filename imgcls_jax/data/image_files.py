@@ -18,7 +18,10 @@ from imgcls_jax.foreign import image_suffixes, is_image
 
 log = logging.getLogger(__name__)
 
-DARK, LIGHT = 85, 170  # mean brightness, of 255, below and above which one-channel images count as dark or light
+DARK, LIGHT = (
+    85,
+    170,
+)  # mean brightness, of 255, below and above which one-channel images count as dark or light
 MNIST_MEAN = 50  # below it images are strokes: MNIST's mean is 33, Fashion-MNIST's 73
 MNIST_SIDE, MNIST_BOX = 28, 20  # pixels of an image, and of the box around its digit
 
@@ -36,23 +39,36 @@ def find(paths: Iterable[str]) -> list[str]:
 def _find(path: str) -> list[str]:
     if os.path.isdir(path):
         below = sorted(file for file in Path(path).rglob("*") if not file.is_dir())
-        hidden = {file for file in below if any(part[0] == "." for part in file.relative_to(path).parts)}
+        hidden = {
+            file for file in below if any(part[0] == "." for part in file.relative_to(path).parts)
+        }
         images = [file for file in below if file not in hidden and is_image(file)]
         _tell_skipped(path, below, hidden, images)
         return [str(file) for file in images] or [path]
     if not os.path.exists(path) and glob.has_magic(path):
-        return [file for match in sorted(glob.glob(path, recursive=True)) for file in _find(match)] or [path]
+        return [
+            file for match in sorted(glob.glob(path, recursive=True)) for file in _find(match)
+        ] or [path]
     return [path]
 
 
-def _tell_skipped(folder: str, below: Iterable[Path], hidden: Container[Path], images: Sequence[Path]) -> None:
+def _tell_skipped(
+    folder: str, below: Iterable[Path], hidden: Container[Path], images: Sequence[Path]
+) -> None:
     """Counts and names the files of a folder that are no images, and hidden ones that have an image's suffix."""
     taken = {*images}
     rest = [file for file in below if file not in taken]
-    skipped = [file for file in rest if file not in hidden or file.suffix.lower() in image_suffixes()]
+    skipped = [
+        file for file in rest if file not in hidden or file.suffix.lower() in image_suffixes()
+    ]
     if skipped:
         names = listed([str(file.relative_to(folder)) for file in skipped])
-        log.warning("Skipped in %s, as hidden or no images, %s files: %s.", folder, f"{len(skipped):,}", names)
+        log.warning(
+            "Skipped in %s, as hidden or no images, %s files: %s.",
+            folder,
+            f"{len(skipped):,}",
+            names,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +116,9 @@ class Reader:
         """Raises DataError, which says why, for a file that cannot be read as an image."""
         if os.path.isdir(path):
             suffixes = ", ".join(sorted(image_suffixes()))
-            raise DataError(f"{path} is a folder without image files: none ends in {suffixes}, or has such content.")
+            raise DataError(
+                f"{path} is a folder without image files: none ends in {suffixes}, or has such content."
+            )
         height, width, channels = self.shape
         image = read_image(path, channels=channels, image_size=height if self.stretched else 0)
         inverted = self.ground != "" and (border(image[..., 0]) > 127) == (self.ground == "dark")
@@ -132,7 +150,9 @@ def as_mnist(image: np.ndarray) -> np.ndarray:
     from scipy import ndimage
 
     picture = Image.fromarray(image)
-    picture.thumbnail((4 * MNIST_SIDE, 4 * MNIST_SIDE), Image.Resampling.BOX)  # averages the noise of photographs
+    picture.thumbnail(
+        (4 * MNIST_SIDE, 4 * MNIST_SIDE), Image.Resampling.BOX
+    )  # averages the noise of photographs
     ink = np.asarray(picture, np.float32) - border(np.asarray(picture))
     out = np.zeros((MNIST_SIDE, MNIST_SIDE), np.uint8)
     if ink.max() <= 0:

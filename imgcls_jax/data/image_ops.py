@@ -11,7 +11,10 @@ from imgcls_jax.errors import ConfigError, choose
 STATISTICS = {  # mean and standard deviation of each channel, images scaled to [0, 1]
     "mnist": ((0.1307,), (0.3081,)),
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
-    "caffe": ((103.939 / 255, 116.779 / 255, 123.68 / 255), (1 / 255,) * 3),  # of BGR: 0 to 255 less the mean
+    "caffe": (
+        (103.939 / 255, 116.779 / 255, 123.68 / 255),
+        (1 / 255,) * 3,
+    ),  # of BGR: 0 to 255 less the mean
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "lite": ((127 / 255,), (128 / 255,)),  # of EfficientNet-Lite: (x - 127) / 128 of 0 to 255
 }

@@ -52,7 +52,9 @@ Images = np.ndarray | LazyImages
 def parts(images: Images, what: str = "") -> Iterator[np.ndarray]:
     """All the images, in order, PART bytes at a time. what: is done with them, for a progress bar; "" for none."""
     count = max(PART // max(images.nbytes // max(len(images), 1), 1), 1)
-    with tqdm(total=len(images), desc=what, unit="image", leave=False, disable=None if what else True) as bar:
+    with tqdm(
+        total=len(images), desc=what, unit="image", leave=False, disable=None if what else True
+    ) as bar:
         for start in range(0, len(images), count):
             part = images[start : start + count]
             yield part

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 PIECES = {"train": 80, "test": 20}  # of each class
 SIDES = 160, 320  # pixels that a piece may be wide and high
-MIDDLES = {"building": 0.33, "flower": 0.485, "person": 0.51}  # of what is in the photo, as a share of its width
+MIDDLES = {
+    "building": 0.33,
+    "flower": 0.485,
+    "person": 0.51,
+}  # of what is in the photo, as a share of its width
 REACH = 0.33  # of the pieces to either side of the middle, as a share of the width
 
 
@@ -47,7 +51,9 @@ def cut(photo: "Image.Image", start: int, stop: int, random: np.random.Generator
     left = int(random.integers(start, stop - size, endpoint=True))
     top = int(random.integers(0, photo.height - size, endpoint=True))
     side = int(random.integers(*SIDES, endpoint=True))
-    piece = photo.crop((left, top, left + size, top + size))  # first, or resizing would look beyond it
+    piece = photo.crop(
+        (left, top, left + size, top + size)
+    )  # first, or resizing would look beyond it
     piece = piece.resize((side, side), Image.Resampling.BICUBIC)
     if random.random() < 0.5:
         piece = ImageOps.mirror(piece)

@@ -33,7 +33,9 @@ def find_idx(folder: Path) -> dict[str, tuple[Path, Path]]:
         if all(pair):
             found[split] = tuple(pair)
         elif any(pair) or split == "train":
-            names = [f"{prefix}-{kind}-idx{number}-ubyte" for kind, number in IDX_DIMENSIONS.items()]
+            names = [
+                f"{prefix}-{kind}-idx{number}-ubyte" for kind, number in IDX_DIMENSIONS.items()
+            ]
             missing = [name for name, file in zip(names, pair, strict=True) if not file]
             raise DataError(
                 f"{folder} has no {' and no '.join(missing)} (with or without .gz). Copy it there, or name another "
@@ -82,7 +84,9 @@ def _read_idx_file(path: Path, kind: str) -> np.ndarray:
                     "compressed, any other must not."
                 )
             if len(header) < start:
-                raise DataError(f"{path} ends inside its header, after {len(header)} bytes. Copy or download it again.")
+                raise DataError(
+                    f"{path} ends inside its header, after {len(header)} bytes. Copy or download it again."
+                )
             shape = np.frombuffer(header, ">u4", dimensions, offset=4).tolist()
             size = math.prod(shape)
             # What the header announces is not asked for where the file cannot hold it.
@@ -118,7 +122,10 @@ def find_csv(path: Path) -> dict[str, Path]:
         found[split] = [file for file in tables if split in file.name.lower()]
         if len(found[split]) != 1:
             have = ", ".join(file.name for file in tables) or "no CSV file at all"
-            packed = next((f" Unpack {file.name} first." for file in files if file.suffix.lower() in PACKED), "")
+            packed = next(
+                (f" Unpack {file.name} first." for file in files if file.suffix.lower() in PACKED),
+                "",
+            )
             raise DataError(
                 f"{path} should hold exactly one CSV file with {split!r} in its name; it holds {have}.{packed} Rename "
                 "the files, or name a single file by --config.data.path, which is then split."
@@ -140,7 +147,10 @@ def read_csv(path: Path) -> Split:
 
     try:
         columns = _csv_columns(path)
-        with _open_csv(path) as file, warnings.catch_warnings(action="error", category=RuntimeWarning):
+        with (
+            _open_csv(path) as file,
+            warnings.catch_warnings(action="error", category=RuntimeWarning),
+        ):
             # The warnings are NumPy's, for "inf" as an integer.
             table = pandas.read_csv(file, header=None, skiprows=1, dtype=np.int16).to_numpy()
     except pandas.errors.EmptyDataError as error:
@@ -149,7 +159,9 @@ def read_csv(path: Path) -> Split:
         raise DataError(f"{path} cannot be read ({error}). Copy or download it again.") from error
     except (ValueError, OverflowError, RuntimeWarning) as error:
         reason = " ".join(str(error).split())[:200]
-        raise DataError(_csv_fault(path, columns) or f"{path} cannot be read as integers ({reason}).") from error
+        raise DataError(
+            _csv_fault(path, columns) or f"{path} cannot be read as integers ({reason})."
+        ) from error
     label = columns.index("label")
     low = table < 0
     high = table > 255
@@ -193,7 +205,11 @@ def _csv_columns(path: Path) -> list[str]:
         header = file.readline(LONGEST_LINE)
         columns = [name.strip().strip("\"'") for name in header.split(",")]
         columns = ["label" if name.lower() == "label" else name for name in columns]
-        if "label" not in columns and 1 < math.isqrt(len(columns)) ** 2 == len(columns) and not columns[0].isdigit():
+        if (
+            "label" not in columns
+            and 1 < math.isqrt(len(columns)) ** 2 == len(columns)
+            and not columns[0].isdigit()
+        ):
             raise DataError(
                 f"{path} has no column 'label', and {len(columns)} others, a square number: pixels without labels, as "
                 "the test files of Kaggle's competitions have. Without labels nothing can be tested on them. Name the "
@@ -219,7 +235,9 @@ def _csv_columns(path: Path) -> list[str]:
                 blank = blank or number
             elif blank or count != len(columns):
                 found = f"line {blank} is empty" if blank else f"line {number} has {count} columns"
-                raise DataError(f"{path}: {found}, where line 1 names {len(columns)}. Correct or remove that line.")
+                raise DataError(
+                    f"{path}: {found}, where line 1 names {len(columns)}. Correct or remove that line."
+                )
     return columns
 
 
@@ -231,7 +249,13 @@ def _csv_fault(path: Path, columns: list[str]) -> str | None:
     import pandas
 
     start = 0
-    options = {"header": None, "skiprows": 1, "dtype": str, "keep_default_na": False, "chunksize": 1000}
+    options = {
+        "header": None,
+        "skiprows": 1,
+        "dtype": str,
+        "keep_default_na": False,
+        "chunksize": 1000,
+    }
     with _open_csv(path) as file, contextlib.suppress(pandas.errors.ParserError):
         for chunk in pandas.read_csv(file, **options):
             numbers = chunk.apply(pandas.to_numeric, errors="coerce").to_numpy(np.float64)
@@ -241,8 +265,14 @@ def _csv_fault(path: Path, columns: list[str]) -> str | None:
                 row, column = wrong[0]
                 text = chunk.iat[row, column].strip()
                 missing = text.lower() in ("", "nan", "na", "n/a", "null", "none", "?")
-                found = "the value is missing" if missing else f"{text!r} is not {_accepted(columns, column)}"
-                remedy = "Fill it or remove the line." if missing else "Correct it or remove the line."
+                found = (
+                    "the value is missing"
+                    if missing
+                    else f"{text!r} is not {_accepted(columns, column)}"
+                )
+                remedy = (
+                    "Fill it or remove the line." if missing else "Correct it or remove the line."
+                )
                 return f"{_cell(path, columns, start + row, column)}: {found}. {remedy}"
             start += len(chunk)
     return None
@@ -253,11 +283,16 @@ def _check_npz_sizes(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
             with archive.open(entry) as file:
-                read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+                read = {
+                    (1, 0): np.lib.format.read_array_header_1_0,
+                    (2, 0): np.lib.format.read_array_header_2_0,
+                }
                 if not (header := read.get(np.lib.format.read_magic(file))):
                     raise ValueError(f"{entry.filename} is of an unknown version")
                 shape, _, dtype = header(file)
-            if math.prod(shape) * dtype.itemsize > min(entry.file_size, entry.compress_size * DEFLATE_MOST):
+            if math.prod(shape) * dtype.itemsize > min(
+                entry.file_size, entry.compress_size * DEFLATE_MOST
+            ):
                 raise ValueError(f"{entry.filename} announces {shape} {dtype}, which is not there")
 
 
@@ -294,12 +329,16 @@ def read_npz(path: Path) -> tuple[dict[str, Split], tuple[str, ...] | None]:
     for split, (images, labels) in names.items():
         pixels, numbers = arrays[images], arrays[labels]
         column = numbers.ndim == 2 and numbers.shape[1] == 1  # as MedMNIST's
-        splits[split] = (pixels[..., None] if pixels.ndim == 3 else pixels, numbers[:, 0] if column else numbers)
+        splits[split] = (
+            pixels[..., None] if pixels.ndim == 3 else pixels,
+            numbers[:, 0] if column else numbers,
+        )
     class_names = arrays.get("class_names")
     if class_names is None:
         return splits, None
     return splits, tuple(
-        name.decode() if isinstance(name, bytes) else str(name) for name in class_names.ravel().tolist()
+        name.decode() if isinstance(name, bytes) else str(name)
+        for name in class_names.ravel().tolist()
     )
 
 
@@ -307,12 +346,18 @@ def _npz_names(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Of each split that an .npz file has arrays of, the names of its images and labels."""
     named = {}
     for split, words in SPLIT_NAMES.items():
-        pairs = [pair for word in words for pair in ((f"{word}_images", f"{word}_labels"), (f"x_{word}", f"y_{word}"))]
+        pairs = [
+            pair
+            for word in words
+            for pair in ((f"{word}_images", f"{word}_labels"), (f"x_{word}", f"y_{word}"))
+        ]
         if split == "train":
             pairs.append(("images", "labels"))
         present = [pair for pair in pairs if set(pair) & set(names)]
         if len(present) > 1:
-            raise DataError(f"has {present[0][0]} and {present[1][0]}: two {split} sets. Keep one of them.")
+            raise DataError(
+                f"has {present[0][0]} and {present[1][0]}: two {split} sets. Keep one of them."
+            )
         if present or split == "train":
             named[split] = (present or pairs[-1:])[0]
     return named

@@ -25,7 +25,11 @@ def digits(config: ConfigDict) -> dict[str, Dataset]:
 
     data = load_digits()
     images = np.round(data.images * (255 / 16)).astype(np.uint8)[..., None]
-    return {"train": Dataset(images, data.target.astype(np.int32), tuple(str(name) for name in data.target_names))}
+    return {
+        "train": Dataset(
+            images, data.target.astype(np.int32), tuple(str(name) for name in data.target_names)
+        )
+    }
 
 
 def tfds(config: ConfigDict) -> dict[str, Dataset]:
@@ -34,7 +38,9 @@ def tfds(config: ConfigDict) -> dict[str, Dataset]:
     if config.path:
         folder = _path(config, "the TFDS data folder", "folder")
     else:
-        folder = Path(os.path.expanduser(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")).resolve()
+        folder = Path(
+            os.path.expanduser(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+        ).resolve()
     tfds_reader.check_name(config.name)
     directory = tfds_reader.find_prepared(config.name, folder)
     if directory is None and not config.get("keep", True):
@@ -63,7 +69,10 @@ def idx(config: ConfigDict) -> dict[str, Dataset]:
 def cifar(config: ConfigDict) -> dict[str, Dataset]:
     """CIFAR-10's original files, python or binary version, unpacked or in their archive."""
     _refuse_image_size(config)
-    path = _path(config, "the folder cifar-10-batches-py or cifar-10-batches-bin, its parent, or the .tar.gz archive")
+    path = _path(
+        config,
+        "the folder cifar-10-batches-py or cifar-10-batches-bin, its parent, or the .tar.gz archive",
+    )
     files = cifar_files.find_cifar(path)
 
     def read() -> dict[str, Dataset]:
@@ -88,10 +97,14 @@ def csv(config: ConfigDict) -> dict[str, Dataset]:
 def folder(config: ConfigDict) -> dict[str, Dataset]:
     """Image files in a folder a class: PATH/train/CLASS/*, PATH/val/CLASS/* and PATH/test/CLASS/*, or PATH/CLASS/*."""
     if config.image_size < 0:
-        raise ConfigError(f"config.data.image_size is {config.image_size}: give 0 or the side in pixels.")
+        raise ConfigError(
+            f"config.data.image_size is {config.image_size}: give 0 or the side in pixels."
+        )
     path = _path(config, "a folder with a folder of images for each class", "folder")
     files = image_folder.find_images(path)
-    every = [file for classes in files.values() for of_class in classes.values() for file in of_class]
+    every = [
+        file for classes in files.values() for of_class in classes.values() for file in of_class
+    ]
 
     def read() -> dict[str, Dataset]:
         return image_folder.read_folder(files, image_size=config.image_size)
@@ -121,13 +134,17 @@ SOURCES: Mapping[str, Callable[[ConfigDict], dict[str, Dataset]]] = {
 def _path(config: ConfigDict, what: str, kind: str = "") -> Path:
     """`config.path` as it should be there: a "file", a "folder", or either."""
     if not config.path:
-        raise ConfigError(f"config.data.source={config.source} needs {what}: --config.data.path=PATH names it.")
+        raise ConfigError(
+            f"config.data.source={config.source} needs {what}: --config.data.path=PATH names it."
+        )
     path = Path(os.path.expanduser(config.path)).resolve()
     if not os.path.exists(path):  # a name too long for the file system does not exist, for it
         raise DataError(f"There is no {path}. --config.data.path should name {what}.")
     kinds = {"folder": path.is_dir(), "file": path.is_file()}
     if not kinds.get(kind, any(kinds.values())):
-        raise DataError(f"{path} is not a {kind or 'file or folder'}. --config.data.path should name {what}.")
+        raise DataError(
+            f"{path} is not a {kind or 'file or folder'}. --config.data.path should name {what}."
+        )
     return path
 
 
@@ -147,7 +164,9 @@ def _refuse_image_size(config: ConfigDict) -> None:
 
 
 def _datasets(splits: dict[str, readers.Split], class_names: tuple[str, ...]) -> dict[str, Dataset]:
-    return {split: Dataset(images, labels, class_names) for split, (images, labels) in splits.items()}
+    return {
+        split: Dataset(images, labels, class_names) for split, (images, labels) in splits.items()
+    }
 
 
 def _numbered(splits: dict[str, readers.Split], path: Path) -> dict[str, Dataset]:

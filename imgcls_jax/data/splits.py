@@ -22,9 +22,15 @@ def stratified_split(
     classes, class_counts = np.unique(labels, return_counts=True)
     most = total - len(classes)
     if size >= 1 and size != count:
-        raise ConfigError(f"config.{option} is {size}: give a share below 1 or a whole number of examples.")
+        raise ConfigError(
+            f"config.{option} is {size}: give a share below 1 or a whole number of examples."
+        )
     if count < 1:
-        why = " The validation set picks the checkpoint, so it cannot be empty." if "validation" in option else ""
+        why = (
+            " The validation set picks the checkpoint, so it cannot be empty."
+            if "validation" in option
+            else ""
+        )
         raise ConfigError(
             f"config.{option} is {size:g}, which is {max(count, 0)} of {total} examples.{why} "
             f"Give a share between 0 and 1 or a number from 1 to {most}."

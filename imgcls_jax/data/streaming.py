@@ -44,7 +44,9 @@ class Streamed:
         def window(start: int) -> tuple[T, np.ndarray]:
             chosen = batches[start : start + steps]
             images = self.images[chosen.reshape(-1)]
-            if missing := steps * size - len(images):  # all windows have one size, so that one program serves
+            if missing := steps * size - len(
+                images
+            ):  # all windows have one size, so that one program serves
                 images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), np.uint8)])
             return place(images), np.arange(chosen.size, dtype=np.int32).reshape(chosen.shape)
 
@@ -52,7 +54,9 @@ class Streamed:
             ahead = thread.submit(window, 0)
             for start in range(0, len(batches), steps):
                 now = ahead.result()
-                ahead = thread.submit(window, start + steps) if start + steps < len(batches) else None
+                ahead = (
+                    thread.submit(window, start + steps) if start + steps < len(batches) else None
+                )
                 yield now
                 del now  # the window after the next takes its place
 

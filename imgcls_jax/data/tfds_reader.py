@@ -70,12 +70,16 @@ def prepare(name: str, folder: Path) -> Path:
     try:
         builder = tfds.builder(name, data_dir=folder)
     except tfds.core.DatasetNotFoundError as error:
-        near = difflib.get_close_matches(name, tfds.list_builders(with_community_datasets=False), n=3)
+        near = difflib.get_close_matches(
+            name, tfds.list_builders(with_community_datasets=False), n=3
+        )
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise DataError(
             f"TFDS knows no data set {name!r}, and none is prepared in {folder / name}.{hint} {OTHER_SOURCES}"
         ) from error
-    except Exception as error:  # an unknown version or configuration of a known data set, or half a folder of one
+    except (
+        Exception
+    ) as error:  # an unknown version or configuration of a known data set, or half a folder of one
         reason = " ".join(str(error).split())[:500]
         raise DataError(
             f"TFDS cannot make {name!r}: {reason} Give NAME, NAME:VERSION, NAME/CONFIG or NAME/CONFIG:VERSION as TFDS' "
@@ -83,7 +87,9 @@ def prepare(name: str, folder: Path) -> Path:
         ) from error
     if builder.is_prepared():  # under the name of its default configuration
         return Path(builder.data_path)
-    command = f"tfds.builder({name!r}, data_dir=FOLDER).download_and_prepare(file_format='array_record')"
+    command = (
+        f"tfds.builder({name!r}, data_dir=FOLDER).download_and_prepare(file_format='array_record')"
+    )
     if not network_there():
         raise DataError(
             f"The TFDS data set {name!r} is not prepared in {folder / name}, and there is no network to download "
@@ -135,7 +141,9 @@ def tell_unused_splits(directory: Path) -> None:
     except (OSError, ValueError, LookupError, TypeError):
         return
     used = _used(splits).values()
-    tell_unused(directory, [name for name in splits if name not in used], "train, validation and test are")
+    tell_unused(
+        directory, [name for name in splits if name not in used], "train, validation and test are"
+    )
 
 
 def _used(splits: Iterable[str]) -> dict[str, str]:
@@ -159,16 +167,22 @@ def read_prepared(directory: Path) -> dict[str, Dataset]:
         ) from error
     features = dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}
     image, label = features.get("image"), features.get("label")
-    if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
+    if not isinstance(image, tfds.features.Image) or not isinstance(
+        label, tfds.features.ClassLabel
+    ):
         raise DataError(
             f"{directory} is no image classification data set: it needs the features 'image' (an Image) and 'label' "
             f"(a ClassLabel), and has {', '.join(sorted(features)) or 'none'}."
         )
     if np.dtype(image.np_dtype) != np.uint8:
-        raise DataError(f"The images of {directory} are {np.dtype(image.np_dtype)}; uint8 is accepted.")
+        raise DataError(
+            f"The images of {directory} are {np.dtype(image.np_dtype)}; uint8 is accepted."
+        )
     used = _used(splits)
     if "train" not in used:
-        raise DataError(f"{directory} has no split 'train'; its splits are {', '.join(sorted(splits))}.")
+        raise DataError(
+            f"{directory} has no split 'train'; its splits are {', '.join(sorted(splits))}."
+        )
     names = tuple(label.names)
     return {split: _read_split(builder, name, names) for split, name in used.items()}
 
@@ -179,8 +193,14 @@ def _check_features(directory: Path) -> None:
     while rest:
         value = rest.pop()
         if isinstance(value, dict):
-            named = [value[key] for key in ("pythonClassName", "python_class_name", "type") if key in value]
-            if not all(str(name).startswith("tensorflow_datasets.core.features.") for name in named):
+            named = [
+                value[key]
+                for key in ("pythonClassName", "python_class_name", "type")
+                if key in value
+            ]
+            if not all(
+                str(name).startswith("tensorflow_datasets.core.features.") for name in named
+            ):
                 raise ValueError(f"it names {printable(named)[:100]} as the class of a feature")
             rest.extend(value.values())
         elif isinstance(value, list):
@@ -193,7 +213,9 @@ def _read_split(builder, split: str, class_names: tuple[str, ...]) -> Dataset:
     images, read = None, 0
     try:
         if count > sum(os.path.getsize(path) for path in builder.info.splits[split].filepaths):
-            raise ValueError(f"its description has {count:,} examples, more than its files have bytes")
+            raise ValueError(
+                f"its description has {count:,} examples, more than its files have bytes"
+            )
         labels = np.empty(count, np.int32)
         for read, record in enumerate(_records(builder, split), start=1):
             image = _decode(record["image"], mode)
@@ -224,7 +246,9 @@ def _records(builder, split: str) -> Iterator[dict]:
     import tensorflow_datasets as tfds
 
     decoders = {"image": tfds.decode.SkipDecoding()}
-    if builder.info.file_format == tfds.core.FileFormat.TFRECORD:  # TFDS itself reads these by TensorFlow only
+    if (
+        builder.info.file_format == tfds.core.FileFormat.TFRECORD
+    ):  # TFDS itself reads these by TensorFlow only
         for path in builder.info.splits[split].filepaths:
             for record in _tfrecords(path):
                 yield builder.info.features.deserialize_example_np(record, decoders=decoders)

@@ -79,7 +79,11 @@ class Transform:
             if not op.random:
                 images = op(images, None)
             elif keys is not None and op.by_epoch:
-                images = op(images, jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(position), examples), epoch)
+                images = op(
+                    images,
+                    jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(position), examples),
+                    epoch,
+                )
             elif keys is not None:
                 images = op(images, jax.vmap(jax.random.fold_in, (0, None))(keys, position))
         return images
@@ -97,7 +101,9 @@ def parse(text: str) -> Transform:
         where = f"operation {number}, at character {at + len(fragment) - len(fragment.lstrip())}"
         ops.append(_parse_op(fragment.strip(), where))
         if number > 1 and isinstance(ops[-2], Mix):
-            raise _refusal(fragment.strip(), where, f"nothing may follow {ops[-2].signature.split('(')[0]}")
+            raise _refusal(
+                fragment.strip(), where, f"nothing may follow {ops[-2].signature.split('(')[0]}"
+            )
         at += len(fragment) + 1
     if isinstance(ops[-1], Mix):
         return Transform(tuple(ops[:-1]), ops[-1])
@@ -108,7 +114,9 @@ def _parse_op(fragment: str, where: str) -> Op:
     try:
         tree = ast.parse(fragment, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise _refusal(fragment, where, "it is not of the form name or name(argument, ...)") from error
+        raise _refusal(
+            fragment, where, "it is not of the form name or name(argument, ...)"
+        ) from error
     call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
     if not isinstance(call.func, ast.Name):
         raise _refusal(fragment, where, "it is not of the form name or name(argument, ...)")
@@ -116,14 +124,20 @@ def _parse_op(fragment: str, where: str) -> Op:
     if name not in OPS:
         near = difflib.get_close_matches(name, OPS, n=1)
         raise _refusal(
-            fragment, where, f"there is no operation {name!r}" + (f" (did you mean {near[0]!r}?)" if near else "")
+            fragment,
+            where,
+            f"there is no operation {name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""),
         )
     try:
         arguments = [_literal(node) for node in call.args]
         options = {keyword.arg or "**": _literal(keyword.value) for keyword in call.keywords}
         return OPS[name](*arguments, **options)
     except (TypeError, ConfigError) as error:
-        reason = f"the arguments do not fit {OPS[name].signature}" if isinstance(error, TypeError) else str(error)
+        reason = (
+            f"the arguments do not fit {OPS[name].signature}"
+            if isinstance(error, TypeError)
+            else str(error)
+        )
         raise _refusal(fragment, where, reason.rstrip(".")) from error
 
 
@@ -143,4 +157,6 @@ def _literal(node: ast.expr) -> str | float | tuple:
 def _refusal(fragment: str, where: str, reason: str) -> ConfigError:
     operations = ", ".join(op.signature for op in OPS.values())
     fragment = fragment if len(fragment) <= 80 else f"{fragment[:77]}..."
-    return ConfigError(f"config.data.transform: cannot use {fragment!r} ({where}): {reason}. Operations: {operations}.")
+    return ConfigError(
+        f"config.data.transform: cannot use {fragment!r} ({where}): {reason}. Operations: {operations}."
+    )

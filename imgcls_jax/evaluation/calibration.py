@@ -9,13 +9,15 @@ import numpy as np
 
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation.scores import softmax
-from imgcls_jax.run_folder import CALIBRATION, RunFolder
+from imgcls_jax.run.folder import CALIBRATION, RunFolder
 
 BINS = 15  # of equal width between 0 and 1, as in Guo et al. (2017, arXiv:1706.04599)
 COLDEST, HOTTEST = 0.05, 20.0  # temperatures that are tried
 REJECTED = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)  # shares of the images in a rejection curve
 SMALLEST_GAIN = 1e-9  # of the mean log-likelihood, that a temperature other than 1 has to bring
-SMALLEST = 2.0**-25  # what a stored probability of 0 may have been: they are kept to the 24th binary place
+SMALLEST = (
+    2.0**-25
+)  # what a stored probability of 0 may have been: they are kept to the 24th binary place
 
 
 def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
@@ -25,7 +27,9 @@ def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
 
 def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Mean, in nats."""
-    return float(-np.take_along_axis(log_probabilities(probabilities), labels[:, None], axis=-1).mean())
+    return float(
+        -np.take_along_axis(log_probabilities(probabilities), labels[:, None], axis=-1).mean()
+    )
 
 
 def brier(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -53,7 +57,9 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray) -> list[dict[str,
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Mean over the examples of their bin's distance between confidence and accuracy: 0 to 1."""
     bins = reliability(probabilities, labels)
-    return sum(each["examples"] * abs(each["confidence"] - each["accuracy"]) for each in bins) / len(labels)
+    return sum(
+        each["examples"] * abs(each["confidence"] - each["accuracy"]) for each in bins
+    ) / len(labels)
 
 
 def scale(probabilities: np.ndarray, temperature: float) -> np.ndarray:
@@ -120,11 +126,15 @@ def write(run: RunFolder) -> None:
     """Writes calibration.json of a run whose predictions on its validation set are there."""
     validation = run.validation_predictions
     if validation is None:
-        raise RunError(f"{run.path} has no predictions of its validation set: imgcls report {run.path} adds them.")
+        raise RunError(
+            f"{run.path} has no predictions of its validation set: imgcls report {run.path} adds them."
+        )
     run.write_json(CALIBRATION, calibrate(validation, run.predictions))
 
 
-def calibrate(validation: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
+def calibrate(
+    validation: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]
+) -> dict[str, Any]:
     """Figures of the test set's predictions as they are and at the temperature that the validation set's ask for.
 
     Both are (probabilities, labels). Ready for JSON; p is of the hypothesis that the temperature is 1.

@@ -12,7 +12,7 @@ from imgcls_jax.evaluation.export import WEIGHTS, ExportedClassifier
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.evaluation.published import PublishedClassifier
 from imgcls_jax.pretrained import CATALOG
-from imgcls_jax.run_folder import ENSEMBLE, RunFolder
+from imgcls_jax.run.folder import ENSEMBLE, RunFolder
 
 
 class Classifier(Protocol):

@@ -24,7 +24,9 @@ class Combination:
 
     weights: np.ndarray
     by_confidence: bool = False
-    kernel: np.ndarray | None = None  # [M, K, K] of stacking, from a member's log probabilities to logits
+    kernel: np.ndarray | None = (
+        None  # [M, K, K] of stacking, from a member's log probabilities to logits
+    )
     bias: np.ndarray | None = None  # [K]
 
     def __call__(self, members: np.ndarray) -> np.ndarray:

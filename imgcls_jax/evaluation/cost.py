@@ -12,7 +12,7 @@ from jax.extend.core import Jaxpr, jaxprs_in_params
 
 from imgcls_jax import models
 from imgcls_jax.models import cpu_kernels
-from imgcls_jax.run_folder import RunFolder
+from imgcls_jax.run.folder import RunFolder
 from imgcls_jax.training import steps
 from imgcls_jax.training.profiling import seconds_of
 from imgcls_jax.training.setup import build_model, views
@@ -25,7 +25,9 @@ SECONDS = 0.5  # over which each time is taken, about
 class Cost:
     """Of one model; times are from uint8 images on the device to logits, views of the run included."""
 
-    multiply_adds: int  # of one image, in the model's convolutions and matrix products, over all views
+    multiply_adds: (
+        int  # of one image, in the model's convolutions and matrix products, over all views
+    )
     latency: float  # seconds that one image alone takes: the median
     images_per_second: float  # in batches of BATCH
 
@@ -42,7 +44,9 @@ class Meter:
         shape, classes = tuple(data["splits"]["train"]["shape"]), len(data["class_names"])
         key = json.dumps([models.architecture(config.model), *what, shape, classes], default=str)
         if key not in self._known:
-            self._known[key] = measure(*build_model(config, num_classes=classes), shape=shape, views=views(config))
+            self._known[key] = measure(
+                *build_model(config, num_classes=classes), shape=shape, views=views(config)
+            )
         return self._known[key]
 
 

@@ -16,7 +16,7 @@ from imgcls_jax.evaluation import calibration, paired
 from imgcls_jax.evaluation.combination import Combination, confidence_shares, stacked
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.evaluation.scores import score
-from imgcls_jax.run_folder import ENSEMBLE, RunFolder
+from imgcls_jax.run.folder import ENSEMBLE, RunFolder
 
 RULES = ("equal", "fitted", "greedy", "confidence", "stacked")
 MOST_ROUNDS = 50  # of the greedy selection; members may come in more than once
@@ -30,7 +30,9 @@ def combine(members: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 def fitted(members: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The weights [M] under which the labels are likeliest, by expectation maximisation: a concave problem."""
-    likelihood = np.maximum(members[:, np.arange(len(labels)), labels].astype(np.float64), calibration.SMALLEST)
+    likelihood = np.maximum(
+        members[:, np.arange(len(labels)), labels].astype(np.float64), calibration.SMALLEST
+    )
     weights = np.full(len(members), 1 / len(members))
     for _ in range(ITERATIONS):
         shares = weights[:, None] * likelihood
@@ -109,7 +111,9 @@ def _validation(runs: Sequence[RunFolder]) -> tuple[np.ndarray, np.ndarray]:
     found = []
     for run in runs:
         if (predictions := run.validation_predictions) is None:
-            raise RunError(f"{run.path} has no predictions of its validation set: imgcls report {run.path} adds them.")
+            raise RunError(
+                f"{run.path} has no predictions of its validation set: imgcls report {run.path} adds them."
+            )
         found.append(predictions)
     prints = [run.data["splits"]["validation"]["fingerprint"] for run in runs]
     if len(set(prints)) > 1:
@@ -124,21 +128,32 @@ def _validation(runs: Sequence[RunFolder]) -> tuple[np.ndarray, np.ndarray]:
 def check_alike(runs: Sequence[RunFolder]) -> None:
     """Raises RunError where runs cannot vote together: fewer than two, other classes, another test set, one twice."""
     if len(runs) < 2:
-        raise RunError("An ensemble takes two runs or more: python -m imgcls_jax ensemble runs/ONE runs/OTHER.")
+        raise RunError(
+            "An ensemble takes two runs or more: python -m imgcls_jax ensemble runs/ONE runs/OTHER."
+        )
     paths = [run.path.resolve() for run in runs]
     for run, path in zip(runs, paths, strict=True):
         run.test  # noqa: B018  an error where the run has not got that far
         if paths.count(path) > 1:
-            raise RunError(f"{run.path} is given twice. Weights say how much a member counts: --weights=2,1.")
+            raise RunError(
+                f"{run.path} is given twice. Weights say how much a member counts: --weights=2,1."
+            )
         for what, ours, theirs in (
             ("classes", run.data["class_names"], runs[0].data["class_names"]),
-            ("a test set", *(each.data["splits"]["test"]["fingerprint"] for each in (run, runs[0]))),
+            (
+                "a test set",
+                *(each.data["splits"]["test"]["fingerprint"] for each in (run, runs[0])),
+            ),
         ):
             if ours != theirs:
-                raise RunError(f"{run.path} has {what} other than {runs[0].path}: they cannot vote together.")
+                raise RunError(
+                    f"{run.path} has {what} other than {runs[0].path}: they cannot vote together."
+                )
         shape = run.data["splits"]["test"]["examples"], len(run.data["class_names"])
         if run.predictions[0].shape != shape:
-            raise RunError(f"{run.path}: its predictions are {run.predictions[0].shape}, of its test set {shape}.")
+            raise RunError(
+                f"{run.path}: its predictions are {run.predictions[0].shape}, of its test set {shape}."
+            )
 
 
 def fingerprint(run: RunFolder) -> str:
@@ -204,7 +219,9 @@ def vote(
     return voted, _voted_validation(runs, rule_of_all), found
 
 
-def _voted_validation(runs: Sequence[RunFolder], rule: Combination) -> tuple[np.ndarray, np.ndarray] | None:
+def _voted_validation(
+    runs: Sequence[RunFolder], rule: Combination
+) -> tuple[np.ndarray, np.ndarray] | None:
     try:
         members, labels = _validation(runs)
     except RunError:
@@ -221,7 +238,9 @@ def _member(run: RunFolder, member: Mapping[str, Any]) -> RunFolder:
         )
     folder = RunFolder(os.path.normpath(run.path / member["run"]))
     if not folder.path.is_dir():
-        raise RunError(f"{folder.path}, a member of {run.path}, is missing. Put it back, or {again}")
+        raise RunError(
+            f"{folder.path}, a member of {run.path}, is missing. Put it back, or {again}"
+        )
     if fingerprint(folder) != member["fingerprint"]:
         raise RunError(
             f"{folder.path} is another run than the member of {run.path} that voted. Put that back, or {again}"
@@ -239,7 +258,9 @@ class EnsemblePredictor:
         found = run.read_json(ENSEMBLE)
         members = found["members"]
         if not any(member["weight"] > 0 for member in members):
-            raise RunError(f"{run.path / ENSEMBLE} names no member that counts: make the ensemble anew.")
+            raise RunError(
+                f"{run.path / ENSEMBLE} names no member that counts: make the ensemble anew."
+            )
         self.name = run.name
         counting = [member for member in members if member["weight"] > 0]
         weights = np.array([member["weight"] for member in counting])

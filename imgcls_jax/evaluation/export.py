@@ -21,9 +21,10 @@ from imgcls_jax.data.views import View
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.evaluation.scores import softmax
+from imgcls_jax.files import write_atomically
 from imgcls_jax.models import cpu_kernels
 from imgcls_jax.pretrained import safetensors_format
-from imgcls_jax.run_folder import EXPORT, RunFolder, write_atomically
+from imgcls_jax.run.folder import EXPORT, RunFolder
 from imgcls_jax.training.setup import views
 from imgcls_jax.training.steps import mean_over_views
 
@@ -31,7 +32,10 @@ PROGRAM = "model.jaxexport"  # as jax.export.deserialize reads it
 WEIGHTS = "model.safetensors"  # with all that is known of the model in its metadata
 PLATFORMS = ("cpu", "cuda", "tpu")
 CHECKED = 16  # random images on which the program is compared with the run
-TOLERANCE = {"float32": 1e-5, "bfloat16": 5e-2}  # largest difference, as a share of the largest logit
+TOLERANCE = {
+    "float32": 1e-5,
+    "bfloat16": 5e-2,
+}  # largest difference, as a share of the largest logit
 BATCH = 128  # images that an exported model takes at a time
 
 log = logging.getLogger(__name__)
@@ -68,7 +72,9 @@ def write(run: RunFolder) -> Path:
     }
     safetensors_format.write(folder / WEIGHTS, trees.flatten(predictor.variables), words)
     write_atomically(folder / PROGRAM, program)
-    sizes = ", ".join(f"{name} {(folder / name).stat().st_size / 1e6:.2f} MB" for name in (PROGRAM, WEIGHTS))
+    sizes = ", ".join(
+        f"{name} {(folder / name).stat().st_size / 1e6:.2f} MB" for name in (PROGRAM, WEIGHTS)
+    )
     log.info("%s: %s; logits differ from the run's by %.1e of the largest", folder, sizes, off)
     return folder
 
@@ -77,16 +83,22 @@ def _program(predictor: Predictor, views: Sequence[tuple[float, View]]) -> bytes
     def forward(own: bool):
         @cpu_kernels.use(own=own)
         def apply(variables, images):
-            return mean_over_views(predictor.model, variables, predictor.transform(images), views=views)
+            return mean_over_views(
+                predictor.model, variables, predictor.transform(images), views=views
+            )
 
         return apply
 
     def logits(images):
         # Each platform has the layers that are fast there, on the same weights.
-        return lax.platform_dependent(predictor.variables, images, cpu=forward(True), default=forward(False))
+        return lax.platform_dependent(
+            predictor.variables, images, cpu=forward(True), default=forward(False)
+        )
 
     shape = export.symbolic_shape(", ".join(["b", *map(str, predictor.shape)]))
-    exported = export.export(jax.jit(logits), platforms=PLATFORMS)(jax.ShapeDtypeStruct(shape, np.uint8))
+    exported = export.export(jax.jit(logits), platforms=PLATFORMS)(
+        jax.ShapeDtypeStruct(shape, np.uint8)
+    )
     return bytes(exported.serialize())
 
 
@@ -94,7 +106,9 @@ def _difference(predictor: Predictor, call: Callable) -> float:
     """The largest between the run's logits and the program's on random images, as a share of the largest logit."""
     images = np.random.default_rng(0).integers(0, 256, (CHECKED, *predictor.shape), dtype=np.uint8)
     expected = predictor.logits(images)
-    return float(np.abs(np.asarray(jax.jit(call)(images)) - expected).max() / np.abs(expected).max())
+    return float(
+        np.abs(np.asarray(jax.jit(call)(images)) - expected).max() / np.abs(expected).max()
+    )
 
 
 class ExportedClassifier:
@@ -109,11 +123,15 @@ class ExportedClassifier:
         path = Path(path)
         missing = [name for name in (PROGRAM, WEIGHTS) if not (path / name).is_file()]
         if missing:
-            raise RunError(f"{path} has no {missing[0]}: python -m imgcls_jax export RUN writes such a folder.")
+            raise RunError(
+                f"{path} has no {missing[0]}: python -m imgcls_jax export RUN writes such a folder."
+            )
         words = safetensors_format.read_words(path / WEIGHTS)
         program = (path / PROGRAM).read_bytes()
         if hashlib.sha256(program).hexdigest() != words.get("program_sha256"):
-            raise RunError(f"{path / PROGRAM} is damaged, or of another export than {WEIGHTS}: export the run again.")
+            raise RunError(
+                f"{path / PROGRAM} is damaged, or of another export than {WEIGHTS}: export the run again."
+            )
         try:
             self.name, self.class_names = words["name"], tuple(json.loads(words["class_names"]))
             self.shape = tuple(json.loads(words["shape"]))
@@ -127,7 +145,9 @@ class ExportedClassifier:
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """images uint8 [N, H, W, C] -> logits float32 [N, K]."""
-        return np.concatenate([self._call(images[start : start + BATCH]) for start in range(0, len(images), BATCH)])
+        return np.concatenate(
+            [self._call(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
+        )
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """images uint8 [N, H, W, C] -> probabilities float64 [N, K]."""

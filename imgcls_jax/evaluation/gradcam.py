@@ -18,13 +18,19 @@ from imgcls_jax.data.image_ops import CenterCrop, Resize
 from imgcls_jax.data.transforms import Transform
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation.predict import Predictor
-from imgcls_jax.run_folder import RunFolder
+from imgcls_jax.run.folder import RunFolder
 
 BATCH = 32  # images whose maps are computed at a time
 SEED = 0  # of the order among equally confident predictions
-GROUPS = {"most confident": 0.0, "in the middle": 0.5, "least confident": 1.0}  # and the place in their third
+GROUPS = {
+    "most confident": 0.0,
+    "in the middle": 0.5,
+    "least confident": 1.0,
+}  # and the place in their third
 RIGHT, WRONG = 4, 3  # examples of each group
-HELD = 0.8  # share of a map's sum: how small a part of the image holds it says how compact the map is
+HELD = (
+    0.8  # share of a map's sum: how small a part of the image holds it says how compact the map is
+)
 MEASURED = 200  # test images whose maps are measured, the same for every run on them
 
 
@@ -37,7 +43,9 @@ def gradcam(model: nn.Module, variables: Any, x: jax.Array, classes: jax.Array) 
     return nn.relu((gradients.mean((1, 2), keepdims=True) * maps).sum(-1))
 
 
-def gradcam_plus_plus(model: nn.Module, variables: Any, x: jax.Array, classes: jax.Array) -> jax.Array:
+def gradcam_plus_plus(
+    model: nn.Module, variables: Any, x: jax.Array, classes: jax.Array
+) -> jax.Array:
     """Chattopadhay et al. (2018, arXiv:1710.11063), equation 19: positive gradients alone, weighted by place.
 
     As `gradcam`, and up to a positive factor (the exponential of the logit, of which the paper takes the gradient). The
@@ -63,7 +71,9 @@ METHODS: Mapping[str, Callable[..., jax.Array]] = {
 }
 
 
-def maps(predictor: Predictor, images: np.ndarray, classes: np.ndarray, *, method: str) -> np.ndarray:
+def maps(
+    predictor: Predictor, images: np.ndarray, classes: np.ndarray, *, method: str
+) -> np.ndarray:
     """How much each place of images uint8 [N, H, W, C] speaks for `classes` int [N]: float32 [N, H, W] >= 0.
 
     Feature maps are stretched over what the model sees of an image, bilinearly. Raises RunError where the method needs
@@ -75,14 +85,18 @@ def maps(predictor: Predictor, images: np.ndarray, classes: np.ndarray, *, metho
 
     @jax.jit
     def explained(variables, images, classes):
-        return _onto_images(compute(model, variables, transform(images), classes), transform, images.shape)
+        return _onto_images(
+            compute(model, variables, transform(images), classes), transform, images.shape
+        )
 
     batches = filled_batches(len(images), min(BATCH, len(images)))
     found = [explained(predictor.variables, images[batch], classes[batch]) for batch in batches]
     return np.concatenate(found)[: len(images)]
 
 
-def explain(run: RunFolder, test: Dataset, *, method: str, seed: int = SEED) -> tuple[dict[str, Any], np.ndarray]:
+def explain(
+    run: RunFolder, test: Dataset, *, method: str, seed: int = SEED
+) -> tuple[dict[str, Any], np.ndarray]:
     """Explains some of a run's predictions on its test set, right and wrong ones.
 
     Returns a JSON-ready dict: method, seed, and examples: their index, label, prediction, confidence and group; and
@@ -94,7 +108,9 @@ def explain(run: RunFolder, test: Dataset, *, method: str, seed: int = SEED) -> 
     images = test.images[[each["index"] for each in examples]]
     classes = np.array([[each["prediction"], each["label"]] for each in examples])
     found = maps(Predictor(run), images.repeat(2, axis=0), classes.reshape(-1), method=method)
-    return {"method": method, "seed": seed, "examples": examples}, found.reshape(-1, 2, *found.shape[1:])
+    return {"method": method, "seed": seed, "examples": examples}, found.reshape(
+        -1, 2, *found.shape[1:]
+    )
 
 
 def compactness(run: RunFolder, test: Dataset, *, method: str) -> np.ndarray:
@@ -128,7 +144,9 @@ def pick(probabilities: np.ndarray, labels: np.ndarray, *, seed: int) -> list[di
     right = (predicted == labels)[order]
     examples = []
     for part, most in ((order[right], RIGHT), (order[~right], WRONG)):
-        for (group, place), third in zip(GROUPS.items(), np.array_split(part, len(GROUPS)), strict=True):
+        for (group, place), third in zip(
+            GROUPS.items(), np.array_split(part, len(GROUPS)), strict=True
+        ):
             start = int(place * max(len(third) - most, 0))
             examples += [
                 {
@@ -151,11 +169,15 @@ def _map_and_gradient(model, variables, x, classes) -> tuple[jax.Array, jax.Arra
     features = model.apply(variables, x, method="features")
 
     def score(features):
-        logits = model.apply(variables, features, method=lambda model, features: model.head(model.pool(features)))
+        logits = model.apply(
+            variables, features, method=lambda model, features: model.head(model.pool(features))
+        )
         return _of_classes(logits, classes)
 
     both = (features, jax.grad(score)(features))
-    maps, gradients = (jnp.concatenate(jax.tree.leaves(each), -1).astype(jnp.float32) for each in both)
+    maps, gradients = (
+        jnp.concatenate(jax.tree.leaves(each), -1).astype(jnp.float32) for each in both
+    )
     return maps, gradients
 
 
@@ -168,13 +190,17 @@ def _onto_images(maps: jax.Array, transform: Transform, shape: tuple[int, ...]) 
     """Maps [B, h, w] of what the transform makes of images of `shape` [B, H, W, C] -> [B, H, W], each place where it
     lies in the image; 0 where the transform crops."""
     ops = [op for op in transform.ops if isinstance(op, Resize | CenterCrop)]
-    seen = [jax.ShapeDtypeStruct((*shape[:3], 1), jnp.float32)]  # before each operation, and after the last
+    seen = [
+        jax.ShapeDtypeStruct((*shape[:3], 1), jnp.float32)
+    ]  # before each operation, and after the last
     for op in ops:
         seen.append(jax.eval_shape(lambda x, op=op: op(x, None), seen[-1]))
     maps = jax.image.resize(maps[..., None], seen[-1].shape, "linear")
     for op, before in zip(reversed(ops), reversed(seen[:-1]), strict=True):
         if isinstance(op, CenterCrop):
-            (maps,) = jax.linear_transpose(lambda x, op=op: op(x, None), before)(maps)  # zeros around it
+            (maps,) = jax.linear_transpose(lambda x, op=op: op(x, None), before)(
+                maps
+            )  # zeros around it
         else:
             maps = jax.image.resize(maps, before.shape, "linear")
     return maps[..., 0]

@@ -29,7 +29,13 @@ class Prediction:
             return {"image": self.path, "error": self.error}
         order = np.argsort(-self.probabilities, kind="stable")[:TOP]
         top = [[str(class_names[k]), round(float(self.probabilities[k]), 6)] for k in order]
-        return {"image": self.path, "class": top[0][0], "confidence": top[0][1], "top": top, "inverted": self.inverted}
+        return {
+            "image": self.path,
+            "class": top[0][0],
+            "confidence": top[0][1],
+            "top": top,
+            "inverted": self.inverted,
+        }
 
 
 def classify(classifier: Classifier, files: Sequence[str]) -> Iterator[Prediction]:
@@ -39,13 +45,18 @@ def classify(classifier: Classifier, files: Sequence[str]) -> Iterator[Predictio
     its program is compiled once.
     """
     for start in range(0, len(files), classifier.batch_size):
-        batch = [_read(path, classifier.reader) for path in files[start : start + classifier.batch_size]]
+        batch = [
+            _read(path, classifier.reader) for path in files[start : start + classifier.batch_size]
+        ]
         images = [each.image for each in batch if not each.error]
         if images:
             filled = np.zeros((classifier.batch_size, *classifier.shape), np.uint8)
             filled[: len(images)] = images
             found = iter(classifier.probabilities(filled))
-            batch = [each if each.error else dataclasses.replace(each, probabilities=next(found)) for each in batch]
+            batch = [
+                each if each.error else dataclasses.replace(each, probabilities=next(found))
+                for each in batch
+            ]
         yield from batch
 
 

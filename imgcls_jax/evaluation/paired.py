@@ -49,7 +49,9 @@ def _resampled(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     def accuracy(kinds: np.ndarray) -> np.ndarray:
         runs = len(kinds)
-        return ((random.multinomial(runs, np.full(runs, 1 / runs), RESAMPLES) / runs) @ kinds * shares).sum(-1)
+        return (
+            (random.multinomial(runs, np.full(runs, 1 / runs), RESAMPLES) / runs) @ kinds * shares
+        ).sum(-1)
 
     return accuracy(kinds[: len(first)]) - accuracy(kinds[len(first) :])
 
@@ -58,7 +60,12 @@ def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
     """The mean of values [N], and its 95 % interval, by the bootstrap."""
     values = np.asarray(values, np.float64)
     random = np.random.default_rng(0)
-    drawn = np.array([values[random.integers(len(values), size=len(values))].mean() for _ in range(RESAMPLES // 10)])
+    drawn = np.array(
+        [
+            values[random.integers(len(values), size=len(values))].mean()
+            for _ in range(RESAMPLES // 10)
+        ]
+    )
     low, high = np.percentile(drawn, [2.5, 97.5])
     return float(values.mean()), float(low), float(high)
 

@@ -8,14 +8,16 @@ import jax
 import numpy as np
 
 from imgcls_jax import backend, trees
-from imgcls_jax.checkpoints import Checkpoints, shapes
 from imgcls_jax.data import Splits, device_budget
 from imgcls_jax.data.image_files import Reader
 from imgcls_jax.data.lazy_images import Images
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation.scores import score, softmax
-from imgcls_jax.run_folder import CHECKPOINTS, CONFIG, PREDICTIONS, TEST, RunFolder, write_npz
-from imgcls_jax.training import adapt, options, phases, steps
+from imgcls_jax.files import write_npz
+from imgcls_jax.run.checkpoints import Checkpoints, shapes
+from imgcls_jax.run.folder import CHECKPOINTS, CONFIG, PREDICTIONS, TEST, RunFolder
+from imgcls_jax.training import adapt, phases, steps
+from imgcls_jax.training import checks as options
 from imgcls_jax.training.setup import build_model, build_predict
 
 MOST_BATCH = 2**32  # bytes of a batch of images as the model sees them
@@ -38,13 +40,17 @@ class Predictor:
         self.reader, self.batch_size = Reader.of(config.data, data), config.train.eval_batch_size
         self.model, self.transform = build_model(config, num_classes=len(self.class_names))
         params, model_state = jax.eval_shape(
-            lambda: steps.initialize(self.model, self.transform, np.zeros((1, *self.shape), np.uint8), seed=0)
+            lambda: steps.initialize(
+                self.model, self.transform, np.zeros((1, *self.shape), np.uint8), seed=0
+            )
         )
         image = jax.eval_shape(self.transform, jax.ShapeDtypeStruct((1, *self.shape), np.uint8))
         _check_batch(run, self.batch_size, image.shape[1:])
         last = list(phases.of(config).values())[-1]
         adaptation, params = adapt.create(last, self.model, params, image, seed=0)
-        self.trainable = trees.count(adaptation.split(params)[0])  # parameters that trained, in the last phase
+        self.trainable = trees.count(
+            adaptation.split(params)[0]
+        )  # parameters that trained, in the last phase
         expected = {"params": params, "model_state": model_state}
         checkpoints = Checkpoints(run.path / CHECKPOINTS, read_only=True)
         self.step, restored = checkpoints.restore_best(shapes(expected))
@@ -93,23 +99,36 @@ def test(run: RunFolder, data: Splits) -> None:
     logits = predictor.logits(data.test.images)
     validation = predictor.probabilities(data.validation.images), data.validation.labels
     write(run, (softmax(logits), data.test.labels), validation)
-    run.write_json(TEST, score(logits, data.test.labels, data.test.class_names) | _summary(run, predictor))
+    run.write_json(
+        TEST, score(logits, data.test.labels, data.test.class_names) | _summary(run, predictor)
+    )
 
 
 def add_validation(run: RunFolder, data: Splits) -> None:
     """Adds the predictions on the validation set to those of a run of a version that did not keep them."""
-    write(run, run.predictions, (Predictor(run).probabilities(data.validation.images), data.validation.labels))
+    write(
+        run,
+        run.predictions,
+        (Predictor(run).probabilities(data.validation.images), data.validation.labels),
+    )
 
 
 def write(
-    run: RunFolder, test: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray] | None
+    run: RunFolder,
+    test: tuple[np.ndarray, np.ndarray],
+    validation: tuple[np.ndarray, np.ndarray] | None,
 ) -> None:
     """Writes predictions.npz: (probabilities [N, K], labels [N]) of the test set, and the validation set's if given."""
     arrays = {}
-    for prefix, (probabilities, labels) in {"": test, "validation_": validation or (None, None)}.items():
+    for prefix, (probabilities, labels) in {
+        "": test,
+        "validation_": validation or (None, None),
+    }.items():
         if probabilities is not None:
             # To the resolution of float32 at 1: the many digits of the improbable would make the file six times as big.
-            arrays[f"{prefix}probabilities"] = (np.round(probabilities * 2**24) / 2**24).astype(np.float32)
+            arrays[f"{prefix}probabilities"] = (np.round(probabilities * 2**24) / 2**24).astype(
+                np.float32
+            )
             arrays[f"{prefix}labels"] = labels
     write_npz(run.path / PREDICTIONS, **arrays)
 

@@ -15,7 +15,9 @@ from imgcls_jax.evaluation.scores import softmax
 from imgcls_jax.pretrained import CATALOG
 from imgcls_jax.training import steps
 
-CLASSES = Path(pretrained.__file__).with_name("imagenet_classes.txt")  # a name a line, in the order of the outputs
+CLASSES = Path(pretrained.__file__).with_name(
+    "imagenet_classes.txt"
+)  # a name a line, in the order of the outputs
 
 
 class PublishedClassifier:
@@ -32,7 +34,9 @@ class PublishedClassifier:
         weights = CATALOG[name]
         if not weights.classes:
             others = ", ".join(other for other, row in CATALOG.items() if row.classes)
-            raise ConfigError(f"The weights {name} have no classifier of their own. Those with one: {others}.")
+            raise ConfigError(
+                f"The weights {name} have no classifier of their own. Those with one: {others}."
+            )
         self.name = name
         self.class_names = tuple(CLASSES.read_text().splitlines())
         transform = parse(weights.transform)
@@ -43,7 +47,9 @@ class PublishedClassifier:
         model = models.create(config, num_classes=weights.classes)
         image = jax.eval_shape(transform, jax.ShapeDtypeStruct((1, *self.shape), np.uint8))
         expected = jax.eval_shape(model.init, jax.random.key(0), image)
-        self._variables = steps.replicate(pretrained.load(name, model=weights.model, expected=expected))
+        self._variables = steps.replicate(
+            pretrained.load(name, model=weights.model, expected=expected)
+        )
         self._predict = steps.make_predict(model, transform, batch_size=self.batch_size)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:

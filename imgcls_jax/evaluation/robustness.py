@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.evaluation.predict import Predictor
-from imgcls_jax.run_folder import RunFolder
+from imgcls_jax.run.folder import RunFolder
 
 SEVERITIES = (1, 2, 3, 4, 5)
 CHUNK = 1000  # images that are corrupted at a time
@@ -95,7 +95,9 @@ def _each(x, change: Callable) -> np.ndarray:
 
     images = (x * 255).round().astype(np.uint8)
     gray = images.shape[-1] == 1
-    changed = [np.asarray(change(Image.fromarray(image[..., 0] if gray else image))) for image in images]
+    changed = [
+        np.asarray(change(Image.fromarray(image[..., 0] if gray else image))) for image in images
+    ]
     return np.stack(changed).reshape(x.shape).astype(np.float32) / 255
 
 
@@ -121,7 +123,9 @@ def corrupt(images: np.ndarray, name: str, severity: int, *, seed: int = 0) -> n
     out = np.empty(images.shape, np.uint8)
     for start in range(0, len(images), CHUNK):
         x = images[start : start + CHUNK].astype(np.float32) / 255
-        out[start : start + CHUNK] = (apply(x, random, strengths[severity - 1]).clip(0, 1) * 255).round()
+        out[start : start + CHUNK] = (
+            apply(x, random, strengths[severity - 1]).clip(0, 1) * 255
+        ).round()
     return out
 
 
@@ -139,7 +143,9 @@ def evaluate(run: RunFolder, test: Dataset, *, limit: int = 0) -> dict[str, Any]
         return float((predictor.logits(images).argmax(-1) == test.labels).mean())
 
     found = {"examples": len(test), "clean": accuracy(test.images), "corruptions": {}}
-    with tqdm(total=len(CORRUPTIONS) * len(SEVERITIES), desc=run.name, unit="set", disable=None) as bar:
+    with tqdm(
+        total=len(CORRUPTIONS) * len(SEVERITIES), desc=run.name, unit="set", disable=None
+    ) as bar:
         for name in CORRUPTIONS:
             found["corruptions"][name] = []
             for severity in SEVERITIES:

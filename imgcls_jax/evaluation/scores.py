@@ -105,7 +105,9 @@ def score(logits: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) ->
     """
     labels, classes = np.asarray(labels), len(class_names)
     if logits.shape != (len(labels), classes) or not len(labels):
-        raise ValueError(f"logits {logits.shape} do not fit {len(labels)} labels of {classes} classes.")
+        raise ValueError(
+            f"logits {logits.shape} do not fit {len(labels)} labels of {classes} classes."
+        )
 
     predicted = np.argmax(logits, axis=-1)
     confusion = Confusion.of(labels, predicted, classes)
@@ -177,7 +179,9 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 
 def _confused_pairs(confusion: Confusion, class_names: Sequence[str]) -> list[dict[str, Any]]:
     errors = confusion.errors
-    columns = (each[:CONFUSED_PAIRS].tolist() for each in (errors.true, errors.predicted, errors.count))
+    columns = (
+        each[:CONFUSED_PAIRS].tolist() for each in (errors.true, errors.predicted, errors.count)
+    )
     return [
         {"true": str(class_names[i]), "predicted": str(class_names[j]), "count": count}
         for i, j, count in zip(*columns, strict=True)

@@ -8,13 +8,13 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from imgcls_jax import foreign, processes
+from imgcls_jax import distributed, foreign
 from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import filled_batches
 from imgcls_jax.errors import ConfigError, printable
 from imgcls_jax.evaluation import classifiers
 from imgcls_jax.evaluation.calibration import log_probabilities
-from imgcls_jax.run_folder import write_npz
+from imgcls_jax.files import write_npz
 from imgcls_jax.training import objectives
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def taught(config: ConfigDict, data: Splits, file: Path | None = None) -> Splits
     teacher = (config.get("objective") or {}).get("teacher")
     if not teacher:
         return data
-    return _with(data, processes.from_first(lambda: _log_probabilities(teacher, data, file)))
+    return _with(data, distributed.from_primary(lambda: _log_probabilities(teacher, data, file)))
 
 
 def _log_probabilities(teacher: str, data: Splits, file: Path | None) -> np.ndarray:
@@ -61,7 +61,9 @@ def _log_probabilities(teacher: str, data: Splits, file: Path | None) -> np.ndar
 def _probabilities(classifier: classifiers.Classifier, images: np.ndarray) -> np.ndarray:
     """As `classifier.probabilities`, with a progress bar."""
     found = []
-    with tqdm(total=len(images), desc=printable(classifier.name), unit="image", disable=None) as bar:
+    with tqdm(
+        total=len(images), desc=printable(classifier.name), unit="image", disable=None
+    ) as bar:
         for index in filled_batches(len(images), min(CHUNK, len(images))):
             found.append(classifier.probabilities(images[index]))
             bar.update(min(len(index), len(images) - bar.n))
@@ -69,4 +71,6 @@ def _probabilities(classifier: classifiers.Classifier, images: np.ndarray) -> np
 
 
 def _with(data: Splits, log_probabilities: np.ndarray) -> Splits:
-    return dataclasses.replace(data, train=dataclasses.replace(data.train, teacher=log_probabilities))
+    return dataclasses.replace(
+        data, train=dataclasses.replace(data.train, teacher=log_probabilities)
+    )

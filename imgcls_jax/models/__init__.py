@@ -63,7 +63,11 @@ def architecture(config: ConfigDict) -> dict[str, Any]:
 
     `pretrained` says what the parameters start from, `max_parameters` how many there may be: these are no options.
     """
-    return {key: value for key, value in config.to_dict().items() if key not in ("pretrained", "max_parameters")}
+    return {
+        key: value
+        for key, value in config.to_dict().items()
+        if key not in ("pretrained", "max_parameters")
+    }
 
 
 def read_options(config: ConfigDict, image: jax.ShapeDtypeStruct, *, num_classes: int) -> set[str]:
@@ -79,7 +83,9 @@ def read_options(config: ConfigDict, image: jax.ShapeDtypeStruct, *, num_classes
     del given["name"]
 
     def ask(module, name):
-        if name in names and sys._getframe(1).f_code.co_filename.startswith(here):  # not Flax, which asks for all
+        if name in names and sys._getframe(1).f_code.co_filename.startswith(
+            here
+        ):  # not Flax, which asks for all
             read.add(name)
         return constructor.__getattribute__(module, name)
 

@@ -28,7 +28,11 @@ class SelfAttention(Classifier):
 
     def features(self, x, *, train: bool = False):
         rows = self.embed(x.reshape(*x.shape[:2], -1))
-        scores = self.query(rows) @ self.key(rows).swapaxes(1, 2) / jnp.sqrt(self.width).astype(self.dtype)
+        scores = (
+            self.query(rows)
+            @ self.key(rows).swapaxes(1, 2)
+            / jnp.sqrt(self.width).astype(self.dtype)
+        )
         attended = nn.softmax(scores) @ self.value(rows)
         return self.norm(rows + attended)
 

@@ -46,13 +46,18 @@ class ConvNorm(nn.Module):
             dtype=self.dtype,
             name=conv,
         )(x)
-        x = BatchNorm(momentum=self.momentum, epsilon=self.epsilon, dtype=self.dtype, name=norm)(x, train=train)
+        x = BatchNorm(momentum=self.momentum, epsilon=self.epsilon, dtype=self.dtype, name=norm)(
+            x, train=train
+        )
         return self.activation(x) if self.activation else x
 
 
 def from_imagenet(x, mean: float, std: float):
     """Images normalised by ImageNet's mean and deviation -> the same normalised by these. x [B, H, W, 3]."""
-    imagenet_mean, imagenet_std = jnp.asarray(IMAGENET_MEAN, x.dtype), jnp.asarray(IMAGENET_STD, x.dtype)
+    imagenet_mean, imagenet_std = (
+        jnp.asarray(IMAGENET_MEAN, x.dtype),
+        jnp.asarray(IMAGENET_STD, x.dtype),
+    )
     return x * (imagenet_std / std) + (imagenet_mean - mean) / std
 
 
@@ -79,7 +84,9 @@ class DropPath(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train: bool):
-        return x * Dropout(self.rate)(jnp.ones((x.shape[0],) + (1,) * (x.ndim - 1), x.dtype), train=train)
+        return x * Dropout(self.rate)(
+            jnp.ones((x.shape[0],) + (1,) * (x.ndim - 1), x.dtype), train=train
+        )
 
 
 def ceil_max_pool(x, window: int, strides: int):

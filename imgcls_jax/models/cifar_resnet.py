@@ -10,7 +10,11 @@ from imgcls_jax.errors import ConfigError, choose
 from imgcls_jax.models.blocks import SqueezeExcite
 from imgcls_jax.models.layers import BatchNorm, Classifier, Conv, Dropout, glorot
 
-SE_PLACES = {"none": "no such block", "stem": "one after the stem", "blocks": "one in every residual block"}
+SE_PLACES = {
+    "none": "no such block",
+    "stem": "one after the stem",
+    "blocks": "one in every residual block",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +25,9 @@ class Defaults:
     dense_init: nn.initializers.Initializer
     momentum: float  # of BatchNorm
     epsilon: float
-    same: bool  # Keras' padding, which differs from the symmetric one where strides meet an even size
+    same: (
+        bool  # Keras' padding, which differs from the symmetric one where strides meet an even size
+    )
 
     def padding(self, kernel: int) -> int | str:
         return "SAME" if self.same else kernel // 2
@@ -69,7 +75,9 @@ class BasicBlock(nn.Module):
             return BatchNorm(**options, dtype=self.dtype, name=name)(x, train=train)
 
         def squeeze_excite(x):
-            return SqueezeExcite(self.squeezed, dtype=self.dtype, name="se")(x) if self.squeezed else x
+            return (
+                SqueezeExcite(self.squeezed, dtype=self.dtype, name="se")(x) if self.squeezed else x
+            )
 
         drop = Dropout(self.dropout)
         projects = self.strides > 1 or x.shape[-1] != self.filters
@@ -127,7 +135,9 @@ class CifarResNet(Classifier):
                 "block, and every layer one channel."
             )
         if not 0 <= self.dropout < 1:
-            raise ConfigError(f"config.model.dropout is {self.dropout}: give at least 0 and below 1.")
+            raise ConfigError(
+                f"config.model.dropout is {self.dropout}: give at least 0 and below 1."
+            )
         super().__post_init__()
 
     def _squeezed(self, filters: int, place: str) -> int:
@@ -169,7 +179,9 @@ class CifarResNet(Classifier):
         self.block_names = names
         if self.preact:
             self.bn_last = BatchNorm(**norm)
-        self.classifier = nn.Dense(self.num_classes, kernel_init=defaults.dense_init, dtype=self.dtype)
+        self.classifier = nn.Dense(
+            self.num_classes, kernel_init=defaults.dense_init, dtype=self.dtype
+        )
 
     def features(self, x, *, train: bool = False):
         x = self.conv1(x)

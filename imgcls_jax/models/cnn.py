@@ -22,7 +22,8 @@ class CNN(Classifier):
 
     def setup(self):
         self.conv = [
-            Conv(filters, (3, 3), padding="VALID", kernel_init=glorot, dtype=self.dtype) for filters in self.filters
+            Conv(filters, (3, 3), padding="VALID", kernel_init=glorot, dtype=self.dtype)
+            for filters in self.filters
         ]
         self.dense = nn.Dense(self.hidden, kernel_init=glorot, dtype=self.dtype)
         self.drop = Dropout(self.dropout)

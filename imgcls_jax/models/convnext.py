@@ -28,7 +28,9 @@ class Block(nn.Module):
     def __call__(self, x, *, train: bool):
         channels = x.shape[-1]
         options = {"kernel_init": init, "dtype": self.dtype}
-        y = Conv(channels, (7, 7), padding=3, feature_group_count=channels, name="block_0", **options)(x)
+        y = Conv(
+            channels, (7, 7), padding=3, feature_group_count=channels, name="block_0", **options
+        )(x)
         y = norm(self.dtype, name="block_2")(y)
         y = nn.gelu(Dense(4 * channels, name="block_3", **options)(y), approximate=False)
         y = Dense(channels, name="block_5", **options)(y)

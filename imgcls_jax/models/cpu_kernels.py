@@ -54,7 +54,9 @@ def used() -> bool:
 # Convolution
 
 
-def convolve(x, w, strides, padding, *, lhs_dilation=None, rhs_dilation=None, precision=None, **options):
+def convolve(
+    x, w, strides, padding, *, lhs_dilation=None, rhs_dilation=None, precision=None, **options
+):
     """`lax.conv_general_dilated` for `nn.Conv(conv_general_dilated=...)`, fast on CPUs, and so are its gradients.
 
     x [N, H, W, C], w [h, w, C / groups, F] -> [N, H', W', F]. Transposed convolutions, and grouped ones of more than a
@@ -66,7 +68,9 @@ def convolve(x, w, strides, padding, *, lhs_dilation=None, rhs_dilation=None, pr
     transposed = any(d != 1 for d in lhs_dilation or ())
     if not used() or x.ndim != 4 or transposed or (groups > 1 and not depthwise):
         dilations = {"lhs_dilation": lhs_dilation, "rhs_dilation": rhs_dilation}
-        return lax.conv_general_dilated(x, w, strides, padding, precision=precision, **dilations, **options)
+        return lax.conv_general_dilated(
+            x, w, strides, padding, precision=precision, **dilations, **options
+        )
     strides = tuple(strides)
     if isinstance(padding, str):
         window = [(k - 1) * d + 1 for k, d in zip(w.shape[:2], dilation, strict=True)]
@@ -243,7 +247,12 @@ def _recur_backward(residuals, dh_above):
         dh = dh + dh_above
         tanh_c = jnp.tanh(c)
         dc = dc + dh * o * (1 - tanh_c**2)
-        gradients = [dc * g * i * (1 - i), dc * c_before * f * (1 - f), dc * i * (1 - g**2), dh * tanh_c * o * (1 - o)]
+        gradients = [
+            dc * g * i * (1 - i),
+            dc * c_before * f * (1 - f),
+            dc * i * (1 - g**2),
+            dh * tanh_c * o * (1 - o),
+        ]
         d = jnp.concatenate(gradients, -1)
         return (dc * f, d @ transposed), d
 

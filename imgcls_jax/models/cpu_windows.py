@@ -35,7 +35,11 @@ def _gradient_of_windows(size, window, strides, padding, term):
                 first, rest = divmod(row + padding[0][0] - i, strides[0])
                 left, rest_of_column = divmod(column + padding[1][0] - j, strides[1])
                 if not rest and not rest_of_column:
-                    yield term(i * window[1] + j, slice(first, first + counts[0]), slice(left, left + counts[1]))
+                    yield term(
+                        i * window[1] + j,
+                        slice(first, first + counts[0]),
+                        slice(left, left + counts[1]),
+                    )
 
     phases = []
     for row in range(strides[0]):
@@ -52,7 +56,11 @@ def _interleaved(phases, strides):
     if len(phases) == 1:
         return phases[0]
     n, rows, columns, channels = phases[0].shape
-    x = jnp.stack(phases, 3).reshape(n, rows, columns, *strides, channels).transpose(0, 1, 3, 2, 4, 5)
+    x = (
+        jnp.stack(phases, 3)
+        .reshape(n, rows, columns, *strides, channels)
+        .transpose(0, 1, 3, 2, 4, 5)
+    )
     return x.reshape(n, rows * strides[0], columns * strides[1], channels)
 
 
@@ -65,7 +73,9 @@ def _with_borders(g, window, strides, value=0):
 
 def _shifted(slices, borders):
     """The slices of an array with borders."""
-    return tuple(slice(s.start + border, s.stop + border) for s, border in zip(slices, borders, strict=True))
+    return tuple(
+        slice(s.start + border, s.stop + border) for s, border in zip(slices, borders, strict=True)
+    )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -107,7 +117,9 @@ def _depthwise_weight_gradient(x, g, window, strides):
     count = max(divisor for divisor in range(1, 17) if len(g) % divisor == 0)
     x, g = (array.reshape(-1, count, *array.shape[1:]).astype(_exact(array)) for array in (x, g))
     groups, _, rows, columns, channels = g.shape
-    height, width = ((size - 1) * stride + 1 for size, stride in zip((rows, columns), strides, strict=True))
+    height, width = (
+        (size - 1) * stride + 1 for size, stride in zip((rows, columns), strides, strict=True)
+    )
     ones = jnp.ones(groups * rows * columns, g.dtype)
 
     def sums_of_row(row):

@@ -98,7 +98,12 @@ class Lite(Keras):
 
 
 def conv_norm(style: type, dtype) -> partial:
-    settings = {"epsilon": style.epsilon, "momentum": style.momentum, "same": style.same, "names": style.conv_norm}
+    settings = {
+        "epsilon": style.epsilon,
+        "momentum": style.momentum,
+        "same": style.same,
+        "names": style.conv_norm,
+    }
     return partial(ConvNorm, activation=style.activation, dtype=dtype, **settings)
 
 
@@ -126,17 +131,23 @@ class Block(nn.Module):
 
         conv, wide, y = conv_norm(self.style, self.dtype), channels * stage.expand, x
         if stage.fused and stage.expand == 1:
-            y = conv(stage.features, stage.kernel, self.strides, name=part("project"))(y, train=train)
+            y = conv(stage.features, stage.kernel, self.strides, name=part("project"))(
+                y, train=train
+            )
         else:
             if stage.fused:
                 y = conv(wide, stage.kernel, self.strides, name=part("expand"))(y, train=train)
             else:
                 if stage.expand != 1:
                     y = conv(wide, name=part("expand"))(y, train=train)
-                filtered = conv(wide, stage.kernel, self.strides, depthwise=True, name=part("dwconv2"))
+                filtered = conv(
+                    wide, stage.kernel, self.strides, depthwise=True, name=part("dwconv2")
+                )
                 y = filtered(y, train=train)
                 if names := self.style.squeeze_excite:
-                    squeeze_excite = partial(SqueezeExcite, channels // 4, self.style.activation, dtype=self.dtype)
+                    squeeze_excite = partial(
+                        SqueezeExcite, channels // 4, self.style.activation, dtype=self.dtype
+                    )
                     y = squeeze_excite(names=names, name=part("se"))(y)
             y = conv(stage.features, activation=None, name=part("project"))(y, train=train)
         if self.strides == 1 and channels == stage.features:

@@ -10,7 +10,9 @@ from flax import linen as nn
 from imgcls_jax.models.cpu_kernels import NHWC
 from imgcls_jax.models.layers import BatchNorm, Classifier, Conv, max_pool
 
-uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # torch's default, 1 / sqrt(fan-in) either side
+uniform = nn.initializers.variance_scaling(
+    1 / 3, "fan_in", "uniform"
+)  # torch's default, 1 / sqrt(fan-in) either side
 EXAMPLES = 5_000  # of which the whitening is computed
 
 
@@ -18,7 +20,12 @@ def identity_first(key, shape, dtype=jnp.float32):
     """[k, k, C, F]: the first min(C, F) filters hand a channel on as it is, the others are random."""
     kernel = uniform(key, shape, dtype)
     count, middle = min(shape[2:]), shape[0] // 2
-    return kernel.at[..., :count].set(0).at[middle, middle, jnp.arange(count), jnp.arange(count)].set(1)
+    return (
+        kernel.at[..., :count]
+        .set(0)
+        .at[middle, middle, jnp.arange(count), jnp.arange(count)]
+        .set(1)
+    )
 
 
 def whitening_kernel(images: np.ndarray, size: int, *, epsilon: float = 5e-4) -> np.ndarray:
@@ -27,7 +34,9 @@ def whitening_kernel(images: np.ndarray, size: int, *, epsilon: float = 5e-4) ->
     Returns float32 [size, size, C, 2 size^2 C]: the eigenvectors of the patches' covariance over the roots of their
     eigenvalues, largest first.
     """
-    patches = np.lib.stride_tricks.sliding_window_view(np.asarray(images), (size, size), axis=(1, 2))
+    patches = np.lib.stride_tricks.sliding_window_view(
+        np.asarray(images), (size, size), axis=(1, 2)
+    )
     patches = patches.transpose(0, 1, 2, 4, 5, 3).reshape(-1, size * size * images.shape[-1])
     values, vectors = np.linalg.eigh(patches.T.astype(np.float64) @ patches / len(patches))
     filters = (vectors / np.sqrt(np.maximum(values, 0) + epsilon))[:, ::-1]
@@ -47,10 +56,14 @@ class Whitening(nn.Module):
     @nn.compact
     def __call__(self, x):
         features = 2 * self.size**2 * x.shape[-1]
-        kernel = self.variable("whitening", "kernel", jnp.zeros, (self.size, self.size, x.shape[-1], features))
+        kernel = self.variable(
+            "whitening", "kernel", jnp.zeros, (self.size, self.size, x.shape[-1], features)
+        )
         bias = self.param("bias", nn.initializers.zeros, (features,))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel.value, bias, dtype=self.dtype)
-        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=NHWC) + bias
+        return (
+            jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=NHWC) + bias
+        )
 
 
 class FastCNN(Classifier):
@@ -70,10 +83,18 @@ class FastCNN(Classifier):
         self.whitening = Whitening(self.patch, dtype=self.dtype)
         for block, filters in enumerate(self.filters, 1):
             for i in (1, 2):
-                conv = Conv(filters, (3, 3), use_bias=False, kernel_init=identity_first, dtype=self.dtype)
+                conv = Conv(
+                    filters, (3, 3), use_bias=False, kernel_init=identity_first, dtype=self.dtype
+                )
                 setattr(self, f"block{block}_conv{i}", conv)
-                setattr(self, f"block{block}_bn{i}", BatchNorm(momentum=0.6, use_scale=False, dtype=self.dtype))
-        self.classifier = nn.Dense(self.num_classes, use_bias=False, kernel_init=uniform, dtype=self.dtype)
+                setattr(
+                    self,
+                    f"block{block}_bn{i}",
+                    BatchNorm(momentum=0.6, use_scale=False, dtype=self.dtype),
+                )
+        self.classifier = nn.Dense(
+            self.num_classes, use_bias=False, kernel_init=uniform, dtype=self.dtype
+        )
 
     def features(self, x, *, train: bool = False):
         x = nn.gelu(self.whitening(x))

@@ -34,7 +34,9 @@ class Inception(nn.Module):
     @nn.compact
     def __call__(self, x, *, train: bool):
         def conv(x, name, features, kernel=1):
-            layer = ConvNorm(features, kernel, epsilon=EPSILON, momentum=MOMENTUM, dtype=self.dtype, name=name)
+            layer = ConvNorm(
+                features, kernel, epsilon=EPSILON, momentum=MOMENTUM, dtype=self.dtype, name=name
+            )
             return layer(x, train=train)
 
         one, to_second, second, to_third, third, pooled = self.channels

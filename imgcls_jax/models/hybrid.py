@@ -42,9 +42,14 @@ class Head(nn.Module):
 
         if self.kind == "normalized":
             x = drop(norm(x), train=train)
-            x = drop(norm(nn.relu(nn.Dense(self.hidden, dtype=self.dtype, name="hidden")(x))), train=train)
+            x = drop(
+                norm(nn.relu(nn.Dense(self.hidden, dtype=self.dtype, name="hidden")(x))),
+                train=train,
+            )
         elif self.kind == "fusion":
-            x = drop(nn.relu(nn.Dense(self.hidden, dtype=self.dtype, name="hidden")(x)), train=train)
+            x = drop(
+                nn.relu(nn.Dense(self.hidden, dtype=self.dtype, name="hidden")(x)), train=train
+            )
         return nn.Dense(self.num_classes, dtype=self.dtype, name="classifier")(x)
 
 
@@ -56,7 +61,9 @@ class AdaptiveFusion(nn.Module):
     @nn.compact
     def __call__(self, projections):
         stacked = jnp.stack(projections, 1)
-        scores = nn.Dense(len(projections), dtype=self.dtype, name="gate")(jnp.concatenate(projections, -1))
+        scores = nn.Dense(len(projections), dtype=self.dtype, name="gate")(
+            jnp.concatenate(projections, -1)
+        )
         return (nn.softmax(scores)[..., None] * stacked).sum(1)
 
 
@@ -69,7 +76,9 @@ class AttentionFusion(nn.Module):
     def __call__(self, projections):
         x = jnp.stack(projections, 1)
         width = x.shape[-1]
-        query, key, value = (nn.Dense(width, dtype=self.dtype, name=name)(x) for name in ("query", "key", "value"))
+        query, key, value = (
+            nn.Dense(width, dtype=self.dtype, name=name)(x) for name in ("query", "key", "value")
+        )
         scores = nn.softmax(query @ key.swapaxes(1, 2) / width**0.5)
         return (x + scores @ value).reshape(x.shape[0], -1)
 
@@ -97,7 +106,11 @@ class Hybrid(Classifier):
 
     def __post_init__(self):
         choose("head (config.model.head_kind)", self.head_kind, HEADS)
-        if not self.backbones or len(set(self.backbones)) < len(self.backbones) or "hybrid" in self.backbones:
+        if (
+            not self.backbones
+            or len(set(self.backbones)) < len(self.backbones)
+            or "hybrid" in self.backbones
+        ):
             raise ConfigError(
                 f"config.model.backbones is {tuple(self.backbones)}: give one or more names of models, each once."
             )
@@ -118,17 +131,21 @@ class Hybrid(Classifier):
             setattr(self, name, backbone(num_classes=self.num_classes, dtype=self.dtype, **options))
         if self.se:
             self.squeeze_excite = [
-                Excited(self.se_ratio, dtype=self.dtype, name=f"se_{name}") for name in self.backbones
+                Excited(self.se_ratio, dtype=self.dtype, name=f"se_{name}")
+                for name in self.backbones
             ]
         if self.projection:
             self.projections = [
-                nn.Dense(self.projection, dtype=self.dtype, name=f"projection_{name}") for name in self.backbones
+                nn.Dense(self.projection, dtype=self.dtype, name=f"projection_{name}")
+                for name in self.backbones
             ]
         if self.fusion == "adaptive":
             self.fuse = AdaptiveFusion(dtype=self.dtype)
         elif self.fusion == "attention":
             self.fuse = AttentionFusion(dtype=self.dtype)
-        self.top = Head(self.num_classes, self.head_kind, self.hidden, self.dropout, dtype=self.dtype)
+        self.top = Head(
+            self.num_classes, self.head_kind, self.hidden, self.dropout, dtype=self.dtype
+        )
 
     def features(self, x, *, train: bool = False):
         maps = [getattr(self, name).features(x, train=train) for name in self.backbones]
@@ -138,7 +155,9 @@ class Hybrid(Classifier):
 
     def pool(self, x):
         maps = (x,) if len(self.backbones) == 1 else x
-        pooled = [getattr(self, name).pool(each) for name, each in zip(self.backbones, maps, strict=True)]
+        pooled = [
+            getattr(self, name).pool(each) for name, each in zip(self.backbones, maps, strict=True)
+        ]
         if self.projection:
             pooled = [dense(each) for dense, each in zip(self.projections, pooled, strict=True)]
         return jnp.concatenate(pooled, -1) if self.fusion == "concatenated" else self.fuse(pooled)

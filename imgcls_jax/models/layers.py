@@ -9,7 +9,9 @@ from jax import lax
 
 from imgcls_jax.models import cpu_kernels, cpu_windows
 
-glorot = nn.initializers.xavier_uniform()  # the default of Keras, in which report B's models were written
+glorot = (
+    nn.initializers.xavier_uniform()
+)  # the default of Keras, in which report B's models were written
 
 
 class Classifier(nn.Module):
@@ -90,7 +92,10 @@ class BatchNorm(nn.Module):
         stored_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         stored_var = self.variable("batch_stats", "var", jnp.ones, shape)
         if train:
-            exact, axes = x.astype(jnp.promote_types(x.dtype, jnp.float32)), tuple(range(x.ndim - 1))
+            exact, axes = (
+                x.astype(jnp.promote_types(x.dtype, jnp.float32)),
+                tuple(range(x.ndim - 1)),
+            )
             mean, square = mean_over_devices((exact.mean(axes), (exact**2).mean(axes)))
             var = jnp.maximum(square - mean**2, 0)
             if not self.is_initializing():
@@ -99,7 +104,9 @@ class BatchNorm(nn.Module):
         else:
             mean, var = stored_mean.value, stored_var.value
         factor = scale * lax.rsqrt(var + self.epsilon)
-        x, factor, offset = nn.dtypes.promote_dtype(x, factor, bias - mean * factor, dtype=self.dtype)
+        x, factor, offset = nn.dtypes.promote_dtype(
+            x, factor, bias - mean * factor, dtype=self.dtype
+        )
         return x * factor + offset
 
 
@@ -113,7 +120,9 @@ class Dropout(nn.Module):
         if not train or not self.rate:
             return x
         key, keep = self.make_rng("dropout"), 1 - self.rate
-        kept = jax.vmap(lambda place: jax.random.bernoulli(jax.random.fold_in(key, place), keep, x.shape[1:]))
+        kept = jax.vmap(
+            lambda place: jax.random.bernoulli(jax.random.fold_in(key, place), keep, x.shape[1:])
+        )
         return jnp.where(kept(places(len(x))), x / keep, 0)
 
 
@@ -171,7 +180,12 @@ class _CellParameters(nn.Module):
 
         kernels = [dense(f"i{gate}", x.shape[-1], self.kernel_init)[0] for gate in "ifgo"]
         recurrent = [
-            dense(f"h{gate}", self.features, nn.initializers.orthogonal(), self.forget_bias if gate == "f" else 0.0)
+            dense(
+                f"h{gate}",
+                self.features,
+                nn.initializers.orthogonal(),
+                self.forget_bias if gate == "f" else 0.0,
+            )
             for gate in "ifgo"
         ]
         recurrent_kernels, biases = zip(*recurrent, strict=True)

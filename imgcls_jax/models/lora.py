@@ -55,14 +55,18 @@ class LoRA:
         for path, each in zip(paths, jax.random.split(key, max(len(paths), 1)), strict=False):
             shape = leaves[path].shape
             places, channels = shape[:-2], shape[-2:]
-            if len(shape) not in (2, 4) or (places and not self.full and not all(side % 2 for side in places)):
+            if len(shape) not in (2, 4) or (
+                places and not self.full and not all(side % 2 for side in places)
+            ):
                 raise ConfigError(
                     f"adapt.lora.targets: {path} has the shape {shape}; low-rank pairs are for kernels [C, F] and "
                     "[k, k, C, F], and at their centre (adapt.lora.full=False) for odd k."
                 )
             down = (*places, channels[0], self.rank) if self.full else (channels[0], self.rank)
             pairs[path] = {"down": _init(each, down), "up": jnp.zeros((self.rank, channels[1]))}
-        return {**params, KEY: traverse_util.unflatten_dict(pairs, sep="/")} if pairs else dict(params)
+        return (
+            {**params, KEY: traverse_util.unflatten_dict(pairs, sep="/")} if pairs else dict(params)
+        )
 
     def merge(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters of the model: kernels with what their pairs add, and no pairs."""

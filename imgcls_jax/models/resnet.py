@@ -50,7 +50,9 @@ class Keras:
 
 def conv(style: type, features: int, kernel: int, strides: int, **options) -> Conv:
     size = (kernel, kernel)
-    return Conv(features, size, strides, padding=kernel // 2, use_bias=style.bias, kernel_init=he, **options)
+    return Conv(
+        features, size, strides, padding=kernel // 2, use_bias=style.bias, kernel_init=he, **options
+    )
 
 
 def norm(style: type, **options) -> BatchNorm:

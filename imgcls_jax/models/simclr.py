@@ -24,7 +24,9 @@ class SimCLR(Classifier):
 
     def __post_init__(self):
         if self.backbone in ("hybrid", "simclr"):
-            raise ConfigError(f"config.model.backbone is {self.backbone!r}: give the name of a model with features.")
+            raise ConfigError(
+                f"config.model.backbone is {self.backbone!r}: give the name of a model with features."
+            )
         super().__post_init__()
 
     def setup(self):
@@ -32,7 +34,10 @@ class SimCLR(Classifier):
 
         backbone = choose("model (config.model.backbone)", self.backbone, MODELS)
         self._backbone = backbone(
-            num_classes=self.num_classes, dtype=self.dtype, name="backbone", **dict(self.options or {})
+            num_classes=self.num_classes,
+            dtype=self.dtype,
+            name="backbone",
+            **dict(self.options or {}),
         )
         self.projector = Projector(self.projection, dtype=self.dtype)
         self.classifier = nn.Dense(self.num_classes, dtype=self.dtype)

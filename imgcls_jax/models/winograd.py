@@ -24,10 +24,14 @@ def _toom_cook() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A^T [4, 6], G [6, 3] and B^T [6, 6], float32, from POINTS and infinity."""
     a_t = np.array([[p**i for p in POINTS] + [float(i == TILE - 1)] for i in range(TILE)])
     scale = [np.prod([p - q for q in POINTS if q != p]) for p in POINTS]
-    g = np.array([[p**i / s for i in range(3)] for p, s in zip(POINTS, scale, strict=True)] + [[0, 0, 1]])
+    g = np.array(
+        [[p**i / s for i in range(3)] for p, s in zip(POINTS, scale, strict=True)] + [[0, 0, 1]]
+    )
     # B^T follows from what defines the others: sum_m A^T[i, m] G[m, j] B^T[m, k] is 1 where k = i + j, and else 0.
     products = np.einsum("ik,kj->ijk", a_t, g).reshape(-1, SPAN)
-    shifts = np.array([[float(k == i + j) for k in range(SPAN)] for i in range(TILE) for j in range(3)])
+    shifts = np.array(
+        [[float(k == i + j) for k in range(SPAN)] for i in range(TILE) for j in range(3)]
+    )
     b_t = np.linalg.lstsq(products, shifts, rcond=None)[0]
     b_t[np.abs(b_t) < 1e-12] = 0
     return a_t.astype(np.float32), g.astype(np.float32), b_t.astype(np.float32)
@@ -135,7 +139,9 @@ def _output(products, shape):
     """A^T M A of every tile: [36, tiles, F] -> [N, 4 rows, 4 columns, F]; shape: N, rows and columns of tiles, F."""
     n, rows, columns, features = shape
     products = products.reshape(SPAN, SPAN, n, rows, columns, features)
-    by_column = lax.optimization_barrier(_combine(A_T, list(products), 4))  # [6, N, rows, columns, 4, F]
+    by_column = lax.optimization_barrier(
+        _combine(A_T, list(products), 4)
+    )  # [6, N, rows, columns, 4, F]
     y = _combine(A_T, list(by_column), 2)  # [N, rows, 4, columns, 4, F]
     return y.reshape(n, rows * TILE, columns * TILE, features)
 

@@ -21,17 +21,31 @@ from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.pretrained import download, formats, packages, runs, safetensors_format
 from imgcls_jax.pretrained.catalog import CATALOG, KEY_MAPS, Weights, key_map
 from imgcls_jax.pretrained.port import Variables, file_shape, port
-from imgcls_jax.run_folder import CONFIG, RunFolder, training_command
+from imgcls_jax.run.folder import CONFIG, RunFolder, training_command
 
 __all__ = [
     *("CATALOG", "KEY_MAPS", "Weights"),
-    *("check_model", "describe", "fetch", "fit", "initialize", "key_map", "load", "missing", "named"),
+    *(
+        "check_model",
+        "describe",
+        "fetch",
+        "fit",
+        "initialize",
+        "key_map",
+        "load",
+        "missing",
+        "named",
+    ),
     *("preprocessing", "read", "resolve"),
 ]
 
 log = logging.getLogger(__name__)
 
-COLLECTIONS = ("params/", "batch_stats/", "whitening/")  # with which the names in our own files and runs begin
+COLLECTIONS = (
+    "params/",
+    "batch_stats/",
+    "whitening/",
+)  # with which the names in our own files and runs begin
 
 
 def resolve(config: ConfigDict) -> ConfigDict:
@@ -96,7 +110,11 @@ def describe(config: ConfigDict) -> dict[str, dict[str, str]]:
     """
     files = {}
     for model, source in parts(config.model).items():
-        path = _published(weights, config.pretrained.cache) if (weights := named(source)) else _path(source)
+        path = (
+            _published(weights, config.pretrained.cache)
+            if (weights := named(source))
+            else _path(source)
+        )
         if path.is_dir():
             digest = trees.digest(runs.read(path))
         else:
@@ -108,7 +126,11 @@ def describe(config: ConfigDict) -> dict[str, dict[str, str]]:
 
 def missing(config: ConfigDict) -> list[str]:
     """What `config.model.pretrained` names and is not here: names of the catalogue, which can be fetched, and paths."""
-    return [source for source in parts(config.model).values() if not _is_here(source, config.pretrained.cache)]
+    return [
+        source
+        for source in parts(config.model).values()
+        if not _is_here(source, config.pretrained.cache)
+    ]
 
 
 def _is_here(source: str, cache: str) -> bool:
@@ -135,10 +157,20 @@ def initialize(
         if model == config.model.name:
             variables = _initialize(config, model, source, variables, class_names)
         else:  # a hybrid's backbone, which stands under its name and has no classifier
-            own = {collection: tree[model] for collection, tree in variables.items() if model in tree}
+            own = {
+                collection: tree[model] for collection, tree in variables.items() if model in tree
+            }
             arrays = read(source, model=model, cache=config.pretrained.cache)
-            own = fit(_without_classifier(arrays, model, own), model=model, expected=own, source=str(source))
-            variables = {name: tree | {model: own[name]} if name in own else tree for name, tree in variables.items()}
+            own = fit(
+                _without_classifier(arrays, model, own),
+                model=model,
+                expected=own,
+                source=str(source),
+            )
+            variables = {
+                name: tree | {model: own[name]} if name in own else tree
+                for name, tree in variables.items()
+            }
     return variables.pop("params"), variables
 
 
@@ -154,17 +186,29 @@ def _compare_preprocessing(config: ConfigDict) -> None:
             )
             continue
         size, values = _size(transform, 0), _values(transform)
-        options = config.model if model == config.model.name else (config.model.get("options") or {}).get(model, {})
-        if options.get("transform_input"):  # the model itself turns ImageNet's values into those of the weights
+        options = (
+            config.model
+            if model == config.model.name
+            else (config.model.get("options") or {}).get(model, {})
+        )
+        if options.get(
+            "transform_input"
+        ):  # the model itself turns ImageNet's values into those of the weights
             values = [Normalize("imagenet")]
         if (values, size) != (_values(given), own_size):
             trained = f"{source} were trained on images{_of_size(size)} through {transform!r}"
-            log.warning("The weights %s; data.transform is %r%s.", trained, given, _of_size(own_size))
+            log.warning(
+                "The weights %s; data.transform is %r%s.", trained, given, _of_size(own_size)
+            )
 
 
 def _values(transform: str) -> list[Op]:
     """The operations on the values of images that are not random: normalization, order of the channels."""
-    return [op for op in parse(transform).ops if not (op.random or isinstance(op, Rgb | Resize | CenterCrop))]
+    return [
+        op
+        for op in parse(transform).ops
+        if not (op.random or isinstance(op, Rgb | Resize | CenterCrop))
+    ]
 
 
 def _size(transform: str, image_size: int) -> int:
@@ -177,10 +221,14 @@ def _of_size(size: int) -> str:
     return f" of {size}x{size} pixels" if size else ""
 
 
-def _without_classifier(arrays: dict[str, np.ndarray], model: str, expected: Any) -> dict[str, np.ndarray]:
+def _without_classifier(
+    arrays: dict[str, np.ndarray], model: str, expected: Any
+) -> dict[str, np.ndarray]:
     """The arrays without those that the model has beyond `expected`."""
     whole = models.create(ConfigDict({"name": model}), num_classes=1000)
-    whole = jax.eval_shape(lambda: whole.init(jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32)))
+    whole = jax.eval_shape(
+        lambda: whole.init(jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
+    )
     beyond = set(trees.flatten(whole)) - set(trees.flatten(expected))
     if all(name.startswith(COLLECTIONS) for name in arrays):
         names = beyond
@@ -189,7 +237,9 @@ def _without_classifier(arrays: dict[str, np.ndarray], model: str, expected: Any
     return {name: array for name, array in arrays.items() if name not in names}
 
 
-def _initialize(config: ConfigDict, model: str, source: str, variables: Any, class_names: Sequence[str]) -> Any:
+def _initialize(
+    config: ConfigDict, model: str, source: str, variables: Any, class_names: Sequence[str]
+) -> Any:
     arrays = read(source, model=model, cache=config.pretrained.cache)
     keys = KEY_MAPS.get(model)
     ours = all(name.startswith(COLLECTIONS) for name in arrays)
@@ -198,7 +248,9 @@ def _initialize(config: ConfigDict, model: str, source: str, variables: Any, cla
     skip = None if _class_names(source) in (None, list(class_names)) else classifier
     for path, leaf in trees.flatten(variables).items():
         name, layout = name_of(path)
-        if re.search(classifier, path) and (name not in arrays or arrays[name].shape != file_shape(leaf.shape, layout)):
+        if re.search(classifier, path) and (
+            name not in arrays or arrays[name].shape != file_shape(leaf.shape, layout)
+        ):
             skip = classifier
     return fit(arrays, model=model, expected=variables, skip=skip, source=str(source))
 
@@ -231,17 +283,30 @@ def load(
     cannot be had or read, or does not fit.
     """
     check_model(source, model)
-    return fit(read(source, model=model, cache=cache), model=model, expected=expected, skip=skip, source=str(source))
+    return fit(
+        read(source, model=model, cache=cache),
+        model=model,
+        expected=expected,
+        skip=skip,
+        source=str(source),
+    )
 
 
 def fit(
-    arrays: dict[str, np.ndarray], *, model: str, expected: Any, skip: str | None = None, source: str = "The file"
+    arrays: dict[str, np.ndarray],
+    *,
+    model: str,
+    expected: Any,
+    skip: str | None = None,
+    source: str = "The file",
 ) -> Variables:
     """What `load` does with the arrays that `read` gives; `arrays` is emptied."""
     if all(name.startswith(COLLECTIONS) for name in arrays):
         return port(arrays, expected, name_of=lambda path: (path, "same"), skip=skip, source=source)
     names = key_map(model)
-    return port(arrays, expected, name_of=names.name_of, ignored=names.ignored, skip=skip, source=source)
+    return port(
+        arrays, expected, name_of=names.name_of, ignored=names.ignored, skip=skip, source=source
+    )
 
 
 def check_model(source: str | os.PathLike, model: str) -> None:
@@ -254,14 +319,19 @@ def check_model(source: str | os.PathLike, model: str) -> None:
         )
 
 
-def read(source: str | os.PathLike, *, model: str, cache: str | os.PathLike | None = None) -> dict[str, np.ndarray]:
+def read(
+    source: str | os.PathLike, *, model: str, cache: str | os.PathLike | None = None
+) -> dict[str, np.ndarray]:
     """The arrays of a source by the names in its file, aliases resolved; of a run by the paths of its variables."""
     path = _published(weights, cache) if (weights := named(source)) else _path(source)
     if path.is_dir():
         return runs.read(path)
     arrays = formats.read(path)
     for alias, name in KEY_MAPS[model].aliases.items() if model in KEY_MAPS else ():
-        arrays = {name + key.removeprefix(alias) if key.startswith(alias) else key: arrays[key] for key in arrays}
+        arrays = {
+            name + key.removeprefix(alias) if key.startswith(alias) else key: arrays[key]
+            for key in arrays
+        }
     return arrays
 
 

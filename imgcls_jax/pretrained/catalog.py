@@ -40,7 +40,9 @@ class Weights:
     transform: str = ""  # preprocessing as config.data.transform has it
     input_size: int = 224
     classes: int = 1000  # 0: the file has no classifier
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of the model, which these weights need
+    options: Mapping[str, Any] = dataclasses.field(
+        default_factory=dict
+    )  # of the model, which these weights need
 
     @property
     def file_name(self) -> str:
@@ -68,8 +70,12 @@ class KeyMap:
     ignored: tuple[str, ...]
     classifier: str  # regex of the variables whose shapes depend on the number of classes
     family: str  # whose names they are: "torch" or "keras"
-    aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)  # start of a name in a file -> as here
-    layers: tuple[str, ...] = ()  # of the Keras model without its top, in Keras' order, where they are to be counted
+    aliases: Mapping[str, str] = dataclasses.field(
+        default_factory=dict
+    )  # start of a name in a file -> as here
+    layers: tuple[
+        str, ...
+    ] = ()  # of the Keras model without its top, in Keras' order, where they are to be counted
 
 
 def _imagenet(resize: int, method: str = "") -> str:
@@ -189,7 +195,9 @@ def _torch(names: Any, classifier: str) -> KeyMap:
 def _keras(names: Any, layers: tuple[str, ...] = ()) -> KeyMap:
     # keras-applications, which wrote ResNet50's file, called the classifier "probs"; Keras reads it by order.
     aliases = {"probs/probs/": "predictions/predictions/"}
-    return KeyMap(names.keras_name, names.IGNORED, r"^params/predictions/", "keras", aliases, layers)
+    return KeyMap(
+        names.keras_name, names.IGNORED, r"^params/predictions/", "keras", aliases, layers
+    )
 
 
 KEY_MAPS: dict[str, KeyMap] = {
@@ -200,7 +208,9 @@ KEY_MAPS: dict[str, KeyMap] = {
     "convnext_tiny": _torch(convnext, "classifier_2"),
     "resnet50_keras": _keras(resnet),
     "efficientnetv2_b0": _keras(efficientnet, efficientnet.keras_layers()),
-    "efficientnet_lite0": KeyMap(efficientnet.lite_name, efficientnet.IGNORED, r"^params/predictions/", "torch"),
+    "efficientnet_lite0": KeyMap(
+        efficientnet.lite_name, efficientnet.IGNORED, r"^params/predictions/", "torch"
+    ),
 }
 
 

@@ -79,7 +79,9 @@ def verify(path: Path, weights: Weights) -> str:
             digest.update(chunk)
     if digest.hexdigest().startswith(weights.sha256 or weights.md5):
         return ""
-    found = f"the {digest.name.upper()} of what is there is {digest.hexdigest()}, but {weights.hash}"
+    found = (
+        f"the {digest.name.upper()} of what is there is {digest.hexdigest()}, but {weights.hash}"
+    )
     return f"{found} ({describe(head)})"
 
 
@@ -113,7 +115,11 @@ def _download_verified(weights: Weights, target: Path) -> None:
         partial.unlink()
         if last:
             raise _Failed(f"{wrong}; it was downloaded twice and deleted")
-        log.warning("What was downloaded from %s is not the file, and is downloaded once more: %s.", weights.url, wrong)
+        log.warning(
+            "What was downloaded from %s is not the file, and is downloaded once more: %s.",
+            weights.url,
+            wrong,
+        )
 
 
 def _download(weights: Weights, partial: Path) -> None:
@@ -125,14 +131,18 @@ def _download(weights: Weights, partial: Path) -> None:
         except _Cut as cut:
             if partial.stat().st_size <= before:
                 raise
-            log.warning("The download was cut (%s); going on from byte %d.", cut, partial.stat().st_size)
+            log.warning(
+                "The download was cut (%s); going on from byte %d.", cut, partial.stat().st_size
+            )
     raise _Failed(f"it was cut {RESUMES} times; the same command goes on from there")
 
 
 def _receive(weights: Weights, partial: Path, start: int) -> None:
     """One connection: appends to `partial` what comes from byte `start` on, or all of it from the beginning."""
     response = _open(weights.url, start)
-    if response is None:  # nothing comes after `start`: the file is whole, or another one; its hash will tell
+    if (
+        response is None
+    ):  # nothing comes after `start`: the file is whole, or another one; its hash will tell
         return
     with response, open_to_append(partial) as file:
         if response.status != http.client.PARTIAL_CONTENT:  # the server does not resume
@@ -141,17 +151,27 @@ def _receive(weights: Weights, partial: Path, start: int) -> None:
         length = _length(response)
         total = None if length is None else start + length
         if total is not None and total > weights.most_bytes:
-            raise _Failed(f"the server announces {total:,} bytes, and the file has fewer than {weights.most_bytes:,}")
+            raise _Failed(
+                f"the server announces {total:,} bytes, and the file has fewer than {weights.most_bytes:,}"
+            )
         size = f" ({total / 1e6:.1f} MB)" if total else ""
         log.info("Downloading %s%s to %s.", weights.url, size, partial.parent)
-        options = {"unit": "B", "unit_scale": True, "desc": partial.name.strip("."), "disable": None, "leave": False}
+        options = {
+            "unit": "B",
+            "unit_scale": True,
+            "desc": partial.name.strip("."),
+            "disable": None,
+            "leave": False,
+        }
         with tqdm(total=total, initial=start, **options) as bar:
             try:
                 for chunk in _chunks(response):
                     start += len(chunk)
                     if start > weights.most_bytes:
                         file.truncate(0)
-                        raise _Failed(f"more comes than the {weights.most_bytes:,} bytes that the file can have")
+                        raise _Failed(
+                            f"more comes than the {weights.most_bytes:,} bytes that the file can have"
+                        )
                     file.write(chunk)
                     bar.update(len(chunk))
             except (OSError, http.client.HTTPException) as error:
@@ -173,7 +193,9 @@ def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
         if time.monotonic() - since < PATIENCE:
             continue
         if received < SLOWEST * PATIENCE:
-            raise _Failed(f"only {received:,} bytes came in {PATIENCE:g} s; the same command goes on from there")
+            raise _Failed(
+                f"only {received:,} bytes came in {PATIENCE:g} s; the same command goes on from there"
+            )
         since, received = time.monotonic(), 0
 
 
@@ -211,7 +233,9 @@ def _open(url: str, start: int) -> http.client.HTTPResponse | None:
     def ask() -> None:
         headers = {"User-Agent": "imgcls_jax"} | ({"Range": f"bytes={start}-"} if start else {})
         try:
-            answers.put(_opener().open(urllib.request.Request(url, headers=headers), timeout=PATIENCE))
+            answers.put(
+                _opener().open(urllib.request.Request(url, headers=headers), timeout=PATIENCE)
+            )
         except Exception as error:  # every one is for the caller's thread
             answers.put(error)
 

@@ -33,7 +33,9 @@ LITE_LAYERS = {  # of Lite0's file, those of a block after the block's name
     "top/bn": "_bn1",
     "predictions": "_fc",
 }
-LITE_BLOCKS = [Lite.block(number, index) for number, stage in enumerate(B0, 1) for index in range(stage.blocks)]
+LITE_BLOCKS = [
+    Lite.block(number, index) for number, stage in enumerate(B0, 1) for index in range(stage.blocks)
+]
 
 
 def lite_name(path: str) -> tuple[str, str]:

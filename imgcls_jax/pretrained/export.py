@@ -16,7 +16,7 @@ from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.pretrained import formats, keras_format, safetensors_format, torch_format
 from imgcls_jax.pretrained.catalog import key_map
 from imgcls_jax.pretrained.port import unport
-from imgcls_jax.run_folder import RunFolder
+from imgcls_jax.run.folder import RunFolder
 
 IMAGENET = 1000  # classes
 TARGETS = {"torch": (".pth", ".pt", ".safetensors"), "keras": (".h5", ".safetensors")}
@@ -48,16 +48,25 @@ def load(source: str, model: str | None = None, *, cache: str | None = None) -> 
     pretrained.check_model(source, name)
     names, expected = key_map(name), _shapes(config, num_classes=IMAGENET)
     arrays = pretrained.read(source, model=name, cache=cache)
-    bias = next(path for path in trees.flatten(expected) if re.search(names.classifier + "bias$", path))
+    bias = next(
+        path for path in trees.flatten(expected) if re.search(names.classifier + "bias$", path)
+    )
     found = next((arrays[key] for key in (bias, names.name_of(bias)[0]) if key in arrays), None)
     if found is not None and found.shape != (IMAGENET,):
         expected = _shapes(config, num_classes=found.size)
     weights = pretrained.named(source)
     skip = names.classifier if weights and not weights.classes else None
-    return Loaded(config, _only_arrays(pretrained.fit(arrays, model=name, expected=expected, skip=skip, source=source)))
+    return Loaded(
+        config,
+        _only_arrays(
+            pretrained.fit(arrays, model=name, expected=expected, skip=skip, source=source)
+        ),
+    )
 
 
-def convert(source: str, target: Path, *, model: str | None = None, cache: str | None = None) -> Loaded:
+def convert(
+    source: str, target: Path, *, model: str | None = None, cache: str | None = None
+) -> Loaded:
     """Writes the variables by their paths in the Flax model, with the model's name and the preprocessing."""
     _check_suffix(target, (".safetensors",))
     loaded = load(source, model, cache=cache)
@@ -68,7 +77,9 @@ def convert(source: str, target: Path, *, model: str | None = None, cache: str |
     return loaded
 
 
-def export(source: str, target: Path, *, model: str | None = None, cache: str | None = None) -> Loaded:
+def export(
+    source: str, target: Path, *, model: str | None = None, cache: str | None = None
+) -> Loaded:
     """Writes the arrays by the names and in the layouts of torchvision's or Keras' model.
 
     .pth or .pt: a state dict for torch.load and model.load_state_dict. .safetensors: the same, for
@@ -104,12 +115,17 @@ def _model_of(source: str) -> dict[str, Any] | None:
 def _shapes(config: dict[str, Any], *, num_classes: int) -> Any:
     """The model's variables without content; their shapes do not depend on the size of the images."""
     module = models.create(ConfigDict(config), num_classes=num_classes)
-    return jax.eval_shape(module.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32))
+    return jax.eval_shape(
+        module.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    )
 
 
 def _only_arrays(tree: dict[str, Any]) -> dict[str, Any]:
     """The tree without the leaves that were not in the file."""
-    pruned = {key: _only_arrays(value) if isinstance(value, dict) else value for key, value in tree.items()}
+    pruned = {
+        key: _only_arrays(value) if isinstance(value, dict) else value
+        for key, value in tree.items()
+    }
     return {
         key: value
         for key, value in pruned.items()

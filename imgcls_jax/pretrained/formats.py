@@ -41,6 +41,8 @@ def describe(head: bytes) -> str:
 
 def read(path: Path) -> dict[str, np.ndarray]:
     """The arrays of the file by the names they have in it. Raises DataError for what is damaged or no such file."""
-    return {"torch": torch_format.read, "keras": keras_format.read, "safetensors": safetensors_format.read}[kind(path)](
-        path
-    )
+    return {
+        "torch": torch_format.read,
+        "keras": keras_format.read,
+        "safetensors": safetensors_format.read,
+    }[kind(path)](path)

@@ -14,8 +14,18 @@ from imgcls_jax.errors import DataError
 from imgcls_jax.foreign import check_regular, open_regular
 
 START = b"\x89HDF\r\n\x1a\n"
-ORDER = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")  # Keras reads a layer's by their order
-MOST_TEXT, LONGEST_NAME = 2**30, 1000  # bytes of an attribute's names in memory, and characters of one
+ORDER = (
+    "kernel",
+    "bias",
+    "gamma",
+    "beta",
+    "moving_mean",
+    "moving_variance",
+)  # Keras reads a layer's by their order
+MOST_TEXT, LONGEST_NAME = (
+    2**30,
+    1000,
+)  # bytes of an attribute's names in memory, and characters of one
 NUMBERS = "fiub"  # kinds of types that weights have
 ATTRIBUTE_LIMIT = 64_000  # bytes of names in one attribute; HDF5 has no room for more than 64 KiB
 
@@ -45,17 +55,34 @@ def read(path: Path) -> dict[str, np.ndarray]:
                 for weight in _names(group, "weight_names", texts) or ():
                     name = f"{layer}/{layer}/{_short(weight)}"
                     if name in arrays:
-                        raise ValueError(f"the layer {layer!r} has two weights named {_short(weight)!r}")
+                        raise ValueError(
+                            f"the layer {layer!r} has two weights named {_short(weight)!r}"
+                        )
                     dataset = _member(group, weight, h5py.Dataset)
                     if dataset.shape is None:
                         raise ValueError(f"{name} is empty")
                     # What is larger than the file is stored elsewhere, compressed, or not at all.
                     room -= dataset.nbytes
-                    if room < 0 or dataset.external or dataset.is_virtual or dataset.dtype.kind not in NUMBERS:
-                        raise ValueError(f"{name} {dataset.shape} is not stored in the file as it is")
+                    if (
+                        room < 0
+                        or dataset.external
+                        or dataset.is_virtual
+                        or dataset.dtype.kind not in NUMBERS
+                    ):
+                        raise ValueError(
+                            f"{name} {dataset.shape} is not stored in the file as it is"
+                        )
                     arrays[name] = dataset[()]
             return arrays
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, MemoryError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        MemoryError,
+    ) as error:
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise DataError(
             f"{path} is damaged or no Keras file of weights: {reason[:300]}. Download or copy it again."
@@ -69,7 +96,11 @@ def _member(group: Any, name: str, kind: type) -> Any:
     for part in filter(None, name.split("/")):
         link = group.get(part, getlink=True) if isinstance(group, h5py.Group) else None
         if not isinstance(link, h5py.HardLink):
-            what = "missing" if link is None else f"a link ({type(link).__name__}), which is not followed"
+            what = (
+                "missing"
+                if link is None
+                else f"a link ({type(link).__name__}), which is not followed"
+            )
             raise ValueError(f"{part!r} of {name!r} is {what}")
         group = group[part]
     if not isinstance(group, kind):
@@ -95,7 +126,9 @@ def _names(group: Any, name: str, longest: int) -> list[str] | None:
         attribute = attributes.get_id(key)
         if attribute.dtype.kind == "O" and math.prod(attribute.shape) * longest > MOST_TEXT:
             raise ValueError(f"{key} may hold more than {MOST_TEXT:,} bytes")
-        names += [text.decode() if isinstance(text, bytes) else str(text) for text in attributes[key]]
+        names += [
+            text.decode() if isinstance(text, bytes) else str(text) for text in attributes[key]
+        ]
         if any(len(text) > LONGEST_NAME for text in names):
             raise ValueError(f"{key} has a name of more than {LONGEST_NAME:,} characters")
     return names
@@ -104,7 +137,10 @@ def _names(group: Any, name: str, longest: int) -> list[str] | None:
 def _longest_text(path: Path) -> int:
     """Bytes of the largest heap of texts in the file: HDF5's global heap collections, each with its size in front."""
     largest, start = 0, 0
-    with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with (
+        open_regular(path) as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
         while (start := content.find(b"GCOL", start)) >= 0:
             largest = max(largest, int.from_bytes(content[start + 8 : start + 16], "little"))
             start += 4
@@ -130,7 +166,9 @@ def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     import h5py
 
     layers: dict[str, dict[str, np.ndarray]] = {}
-    for name, array in sorted(arrays.items(), key=lambda item: ORDER.index(item[0].rpartition("/")[2])):
+    for name, array in sorted(
+        arrays.items(), key=lambda item: ORDER.index(item[0].rpartition("/")[2])
+    ):
         layer, _, weight = name.partition("/")
         layers.setdefault(layer, {})[f"{weight}:0"] = array
     with files.replacing(path) as partial, h5py.File(partial, "w") as file:

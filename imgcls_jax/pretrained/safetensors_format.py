@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from imgcls_jax.errors import DataError
+from imgcls_jax.files import write_atomically
 from imgcls_jax.foreign import check_regular
-from imgcls_jax.run_folder import write_atomically
 
 
 def starts(head: bytes) -> bool:
@@ -39,7 +39,15 @@ def _naming_damage(path: Path) -> Iterator[None]:
     try:
         check_regular(path)
         yield
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+    except (
+        SafetensorError,
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RuntimeError,
+    ) as error:
         raise DataError(
             f"{path} is a damaged safetensors file: {str(error)[:300]}. Download or copy it again."
         ) from error
@@ -50,4 +58,7 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], words: Mapping[str, str]
     from safetensors.numpy import save
 
     # Not by its save_file, which makes files that only their owner can read.
-    write_atomically(path, save({name: np.asarray(array, order="C") for name, array in arrays.items()}, dict(words)))
+    write_atomically(
+        path,
+        save({name: np.asarray(array, order="C") for name, array in arrays.items()}, dict(words)),
+    )

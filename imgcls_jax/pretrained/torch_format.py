@@ -21,7 +21,10 @@ ZIP_START = b"PK\x03\x04"
 LEGACY_START = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # the pickle of _LEGACY_MAGIC
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_VERSION = 1001
-NESTED = ("state_dict", "model")  # under which training scripts keep the state dict in a larger checkpoint
+NESTED = (
+    "state_dict",
+    "model",
+)  # under which training scripts keep the state dict in a larger checkpoint
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
@@ -52,10 +55,20 @@ def _state_dict(value: Any) -> dict[str, Tensor]:
     if isinstance(found, dict):
         found = next((found[key] for key in NESTED if isinstance(found.get(key), dict)), found)
     if not isinstance(found, dict):
-        raise Refused(f"it holds a {type(found).__name__} and no state dict: torch.save(model.state_dict(), FILE).")
-    wrong = [name for name, tensor in found.items() if not (isinstance(name, str) and isinstance(tensor, Tensor))]
+        raise Refused(
+            f"it holds a {type(found).__name__} and no state dict: torch.save(model.state_dict(), FILE)."
+        )
+    wrong = [
+        name
+        for name, tensor in found.items()
+        if not (isinstance(name, str) and isinstance(tensor, Tensor))
+    ]
     if wrong or not found:
-        what = f"entries that are not: {', '.join(repr(name)[:60] for name in wrong[:8])}" if wrong else "none"
+        what = (
+            f"entries that are not: {', '.join(repr(name)[:60] for name in wrong[:8])}"
+            if wrong
+            else "none"
+        )
         raise Refused(
             f"a state dict of named tensors was looked for, at the top or under {' or '.join(map(repr, NESTED))}, and "
             f"there are {what}. Save the weights alone: torch.save(model.state_dict(), FILE)."
@@ -72,7 +85,11 @@ def _read_zip(path: Path) -> tuple[Any, dict[Storage, bytes]]:
         entries = {entry.filename: entry for entry in archive.infolist()}
         pickles = [name for name in entries if name == "data.pkl" or name.endswith("/data.pkl")]
         if len(pickles) != 1:
-            what = "a Keras 3 archive: unpack its .h5 file" if "model.weights.h5" in entries else "a zip archive"
+            what = (
+                "a Keras 3 archive: unpack its .h5 file"
+                if "model.weights.h5" in entries
+                else "a zip archive"
+            )
             raise Damaged(f"it is {what} with {len(pickles)} files data.pkl in place of one")
         folder = pickles[0].removesuffix("data.pkl")
         # torch never compresses: what would unpack to more than the file is there to fill the memory
@@ -88,13 +105,17 @@ def _read_zip(path: Path) -> tuple[Any, dict[Storage, bytes]]:
                 by_key[storage.key] = archive.read(f"{folder}data/{storage.key}")  # checks its CRC
             content = contents[storage] = by_key[storage.key]
             if len(content) != storage.size * storage.dtype.itemsize:
-                raise Damaged(f"storage {storage.key!r} has {len(content)} bytes for {storage.size} {storage.dtype}")
+                raise Damaged(
+                    f"storage {storage.key!r} has {len(content)} bytes for {storage.size} {storage.dtype}"
+                )
         return value, contents
 
 
 def _read_legacy(path: Path) -> tuple[Any, dict[Storage, np.ndarray]]:
     with open(path, "rb") as file:
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pickles:  # whose reads end where the file does
+        with mmap.mmap(
+            file.fileno(), 0, access=mmap.ACCESS_READ
+        ) as pickles:  # whose reads end where the file does
             magic, version = expect(parse(pickles), int), expect(parse(pickles), int)
             if (magic, version) != (_LEGACY_MAGIC, _LEGACY_VERSION):
                 raise Damaged(f"its version is {version if magic == _LEGACY_MAGIC else magic}")
@@ -129,17 +150,24 @@ def _legacy_content(file: BinaryIO, storage: Storage) -> np.ndarray:
     left = os.fstat(file.fileno()).st_size - file.tell() - 8
     size = int.from_bytes(file.read(8), "little")
     if size != storage.size or size * storage.dtype.itemsize > left:
-        raise Damaged(f"storage {storage.key!r} should have {storage.size} {storage.dtype}; {left} bytes are left")
+        raise Damaged(
+            f"storage {storage.key!r} should have {storage.size} {storage.dtype}; {left} bytes are left"
+        )
     return np.fromfile(file, storage.dtype, size)
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes a state dict that torch.load(path, weights_only=True) reads, in the zip format."""
     names = {dtype: name for name, dtype in STORAGES.items()}
-    with files.replacing(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+    with (
+        files.replacing(path) as partial,
+        zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive,
+    ):
 
         def add(name: str, content: bytes | memoryview) -> None:
-            archive.writestr(zipfile.ZipInfo(f"archive/{name}"), content)  # a ZipInfo without the time of day
+            archive.writestr(
+                zipfile.ZipInfo(f"archive/{name}"), content
+            )  # a ZipInfo without the time of day
 
         items = [
             _pickled_tensor(name, array, key=str(i), storage=names[array.dtype])
@@ -157,9 +185,21 @@ _NEW_DICT = b"ccollections\nOrderedDict\n)R"
 
 def _pickled_tensor(name: str, array: np.ndarray, *, key: str, storage: str) -> bytes:
     """The instructions that leave the name and the tensor on the stack."""
-    strides = tuple(stride // array.itemsize for stride in np.empty(array.shape, array.dtype).strides)
-    persistent = [_plain("storage"), f"ctorch\n{storage}\n".encode(), *map(_plain, (key, "cpu", array.size))]
-    arguments = [b"(", *persistent, b"tQ", *map(_plain, (0, array.shape, strides, False)), _NEW_DICT]
+    strides = tuple(
+        stride // array.itemsize for stride in np.empty(array.shape, array.dtype).strides
+    )
+    persistent = [
+        _plain("storage"),
+        f"ctorch\n{storage}\n".encode(),
+        *map(_plain, (key, "cpu", array.size)),
+    ]
+    arguments = [
+        b"(",
+        *persistent,
+        b"tQ",
+        *map(_plain, (0, array.shape, strides, False)),
+        _NEW_DICT,
+    ]
     return b"".join([_plain(name), b"ctorch._utils\n_rebuild_tensor_v2\n(", *arguments, b"tR"])
 
 

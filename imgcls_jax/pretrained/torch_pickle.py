@@ -112,7 +112,9 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> Tensor:
     shape, strides = tuple(map(_natural, shape)), tuple(map(_natural, strides))
     tensor = Tensor(storage, _natural(offset), shape, strides)
     entries = math.prod(shape)
-    last = tensor.offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
+    last = tensor.offset + sum(
+        (side - 1) * stride for side, stride in zip(shape, strides, strict=True)
+    )
     if 0 in shape:
         return Tensor(storage, 0, shape, (0,) * len(shape))
     if entries > storage.size or last >= storage.size:

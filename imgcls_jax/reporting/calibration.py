@@ -8,7 +8,7 @@ from markupsafe import Markup
 from imgcls_jax.evaluation import paired
 from imgcls_jax.evaluation.calibration import BINS, COLDEST, HOTTEST
 from imgcls_jax.reporting import page
-from imgcls_jax.run_folder import CALIBRATION, RunFolder
+from imgcls_jax.run.folder import CALIBRATION, RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,7 +20,10 @@ HEAD = ["", "ECE, %", "Brier score", "Negative log-likelihood", "Accuracy, %"]
 def rows(found: Mapping[str, Any]) -> list[list[str]]:
     """The cells of HEAD's table: as trained, and at the fitted temperature."""
     table = []
-    named = {"As trained": found["as_trained"], f"At temperature {found['temperature']:.3g}": found["scaled"]}
+    named = {
+        "As trained": found["as_trained"],
+        f"At temperature {found['temperature']:.3g}": found["scaled"],
+    }
     for name, each in named.items():
         scores = (f"{each['brier']:.4f}", f"{each['nll']:.4f}")
         table.append([name, f"{100 * each['ece']:.2f}", *scores, _percent(each["accuracy"])])
@@ -63,8 +66,13 @@ def section(run: RunFolder) -> Markup:
 
     found = run.read_json(CALIBRATION)
     plots.save(plot(found), run.path / "calibration.png")
-    chart = page.chart(run.path / "calibration.png", "Accuracy against confidence; accuracy against the share left out")
-    body = page.macros("tables.html").calibration(sentence(found), chart, page.table(HEAD, rows(found)))
+    chart = page.chart(
+        run.path / "calibration.png",
+        "Accuracy against confidence; accuracy against the share left out",
+    )
+    body = page.macros("tables.html").calibration(
+        sentence(found), chart, page.table(HEAD, rows(found))
+    )
     return page.section("Calibration", body)
 
 
@@ -82,19 +90,30 @@ def plot(found: Mapping[str, Any]) -> "Figure":
     ):
         _diagram(axes, each["reliability"])
         axes.set_title(title, loc="left", fontsize=10.5, color=plots.INK, fontweight="bold")
-        axes.text(0.03, 0.93, f"ECE {100 * each['ece']:.2f} %", fontsize=9.5, color=plots.INK, transform=axes.transAxes)
+        axes.text(
+            0.03,
+            0.93,
+            f"ECE {100 * each['ece']:.2f} %",
+            fontsize=9.5,
+            color=plots.INK,
+            transform=axes.transAxes,
+        )
     trained.set_ylabel("Accuracy, %", fontsize=9.5, color=plots.INK)
     draw_rejection(curve, found["rejection"], plots.BLUE)
     return figure
 
 
-def draw_rejection(axes: Any, points: Sequence[Mapping[str, float]], colour: str, *, label: str | None = None) -> None:
+def draw_rejection(
+    axes: Any, points: Sequence[Mapping[str, float]], colour: str, *, label: str | None = None
+) -> None:
     """A rejection curve, as of evaluation/calibration.py, with title and axes."""
     from imgcls_jax.reporting import plots
 
     x, y = ([100 * point[key] for point in points] for key in ("rejected", "accuracy"))
     axes.plot(x, y, "o-", color=colour, linewidth=1.8, markersize=4, label=label)
-    axes.set_title("Accuracy on what is left, %", loc="left", fontsize=10.5, color=plots.INK, fontweight="bold")
+    axes.set_title(
+        "Accuracy on what is left, %", loc="left", fontsize=10.5, color=plots.INK, fontweight="bold"
+    )
     axes.set_xlabel("Most uncertain images left out, %", fontsize=9.5, color=plots.INK)
     plots.plain(axes)
 
@@ -105,12 +124,25 @@ def _diagram(axes: Any, bins: Sequence[Mapping[str, float]]) -> None:
 
     width, most = 100 / BINS, max(each["examples"] for each in bins)
     for each in bins:
-        left, accuracy, confidence = each["bin"] * width, 100 * each["accuracy"], 100 * each["confidence"]
+        left, accuracy, confidence = (
+            each["bin"] * width,
+            100 * each["accuracy"],
+            100 * each["confidence"],
+        )
         alpha = 0.25 + 0.75 * (each["examples"] / most) ** 0.5
         low, high = sorted((accuracy, confidence))
         axes.bar(left, low, width * 0.92, align="edge", color=plots.BLUE, alpha=alpha, linewidth=0)
         colour = plots.RED if confidence > accuracy else plots.ORANGE
-        axes.bar(left, high - low, width * 0.92, bottom=low, align="edge", color=colour, alpha=0.35, linewidth=0)
+        axes.bar(
+            left,
+            high - low,
+            width * 0.92,
+            bottom=low,
+            align="edge",
+            color=colour,
+            alpha=0.35,
+            linewidth=0,
+        )
     axes.plot([0, 100], [0, 100], color=plots.GREY, linewidth=1, linestyle=(0, (3, 3)))
     axes.set_xlim(0, 100)
     axes.set_ylim(0, 100)

@@ -9,14 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from imgcls_jax import backend
+from imgcls_jax.config.options import WHERE, differing, flat_options
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation import cost, paired
 from imgcls_jax.evaluation.scores import Confusion, confusion_changes, train_test_gap
+from imgcls_jax.files import write_atomically
 from imgcls_jax.reporting import page
 from imgcls_jax.reporting.plain_tables import csv_table, escape, latex_table, markdown_table
-from imgcls_jax.run_folder import WHERE, RunFolder, differing, flat_options, write_atomically
+from imgcls_jax.run.folder import RunFolder
 
-Groups = Sequence[tuple[str, Mapping[str, float], Sequence[RunFolder]]]  # label, reported figures, runs
+Groups = Sequence[
+    tuple[str, Mapping[str, float], Sequence[RunFolder]]
+]  # label, reported figures, runs
 
 REPORTED = ("accuracy", "loss", "gap", "epochs", "seconds_per_epoch")
 MOST_PAIRED = 6  # systems of which every pair is compared
@@ -31,7 +35,9 @@ class Row:
     label: str
     seeds: int
     accuracy: float  # of the test set, percent
-    accuracy_margin: float | None  # half the 95 % interval of that mean, percent; None for a single seed
+    accuracy_margin: (
+        float | None
+    )  # half the 95 % interval of that mean, percent; None for a single seed
     loss: float  # of the test set
     gap: float | None  # training less test accuracy, percentage points
     parameters: int
@@ -39,7 +45,9 @@ class Row:
     seconds_per_epoch: float
     epochs: float  # run
     train_seconds: float
-    peak_memory: float | None  # bytes, the largest of the runs; None for runs of versions that did not take it
+    peak_memory: (
+        float | None
+    )  # bytes, the largest of the runs; None for runs of versions that did not take it
     device: str  # of training
     multiply_adds: int | None  # of one image
     latency: float | None  # seconds for one image
@@ -71,7 +79,9 @@ def pairs(groups: Groups) -> list[str]:
     right, prints = {}, {}
     for label, _, runs in groups:
         predictions = [run.predictions for run in runs]
-        right[label] = np.stack([probabilities.argmax(-1) == labels for probabilities, labels in predictions])
+        right[label] = np.stack(
+            [probabilities.argmax(-1) == labels for probabilities, labels in predictions]
+        )
         prints[label] = {run.data["splits"]["test"]["fingerprint"] for run in runs}
     labels = sorted(right, key=lambda label: -right[label].mean())
     both = list(itertools.combinations(labels, 2))  # those with the best stand first
@@ -90,12 +100,19 @@ def confusions(groups: Groups) -> str:
     (first, _, before), (second, _, after) = groups
     class_names = before[0].data["class_names"]
     classes = np.arange(len(class_names))
-    matrices = [[Confusion.read(run.test).matrix(classes) for run in runs] for runs in (before, after)]
+    matrices = [
+        [Confusion.read(run.test).matrix(classes) for run in runs] for runs in (before, after)
+    ]
     means = [np.mean(of_runs, axis=0) for of_runs in matrices]
     changes = confusion_changes(*means, class_names)
     head = ("True class", "Taken for", first, second, "Difference")
     lines = [
-        (change["true"], change["predicted"], *(f"{change[key]:g}" for key in ("before", "after")), _difference(change))
+        (
+            change["true"],
+            change["predicted"],
+            *(f"{change[key]:g}" for key in ("before", "after")),
+            _difference(change),
+        )
         for change in changes
     ]
     table = markdown_table(head, lines, figures=range(2, 5))
@@ -131,18 +148,31 @@ def latex(rows: Sequence[Row]) -> str:
 def _table(columns: Mapping[str, list[str]], table: Callable[..., str]) -> str:
     known = {title: cells for title, cells in columns.items() if set(cells) != {UNKNOWN}}
     words = [number for number, title in enumerate(known) if title in ("System", "Device")]
-    return table(list(known), list(zip(*known.values(), strict=True)), figures={*range(len(known))} - {*words})
+    return table(
+        list(known),
+        list(zip(*known.values(), strict=True)),
+        figures={*range(len(known))} - {*words},
+    )
 
 
 def csv(rows: Sequence[Row]) -> str:
     """The table in CSV, unrounded; what is not known stays empty."""
     fields = [field.name for field in dataclasses.fields(Row) if field.name != "reported"]
     head = fields + [f"reported_{key}" for key in REPORTED]
-    lines = ([getattr(row, field) for field in fields] + [row.reported.get(key) for key in REPORTED] for row in rows)
+    lines = (
+        [getattr(row, field) for field in fields] + [row.reported.get(key) for key in REPORTED]
+        for row in rows
+    )
     return csv_table([head, *lines])
 
 
-def write(groups: Groups, folder: Path, *, title: str, meter: Callable[[RunFolder], cost.Cost] | None = None) -> str:
+def write(
+    groups: Groups,
+    folder: Path,
+    *,
+    title: str,
+    meter: Callable[[RunFolder], cost.Cost] | None = None,
+) -> str:
     """Writes the comparison into the folder, which is made, and returns its tables and sentences.
 
     table.md with everything, table.csv, table.tex; table.png, cost.png and curves.png. meter: as of `summarize`.
@@ -154,7 +184,10 @@ def write(groups: Groups, folder: Path, *, title: str, meter: Callable[[RunFolde
     points = "".join(f"- {sentence}\n" for sentence in sentences)
     pictures = {
         "table.png": ("Test accuracy of each row", compare_plots.accuracies(rows)),
-        "cost.png": ("Test accuracy against parameters and training time", compare_plots.costs(rows)),
+        "cost.png": (
+            "Test accuracy against parameters and training time",
+            compare_plots.costs(rows),
+        ),
         "curves.png": ("Validation accuracy against the epoch", compare_plots.curves(groups)),
     }
     for name, (_, figure) in pictures.items():
@@ -175,7 +208,9 @@ def _note(rows: Sequence[Row], *, paired: bool) -> str:
         "accuracy, in percentage points. Time is of training alone, without evaluation."
     )
     if any(row.reported for row in rows):
-        note += " Reported figures are those of the report that the study repeats, on its own device."
+        note += (
+            " Reported figures are those of the report that the study repeats, on its own device."
+        )
     if any(row.multiply_adds for row in rows):
         note += (
             " Multiply-adds are of one image, in convolutions and matrix products; latency (of one image) and images/s "
@@ -183,7 +218,8 @@ def _note(rows: Sequence[Row], *, paired: bool) -> str:
         )
     if paired:
         note += (
-            " The pairs are compared on the same test images: McNemar's test, or the bootstrap over images and seeds."
+            " The pairs are compared on the same test images: McNemar's test, or the bootstrap over "
+            "images and seeds."
         )
     return note
 
@@ -193,7 +229,9 @@ def _row(label: str, reported: Mapping[str, float], runs: Sequence[RunFolder], m
         raise RunError(f"Row {label!r} has no run to summarize.")
     unknown = set(reported) - set(REPORTED)
     if unknown:
-        raise ValueError(f"Row {label!r} reports {sorted(unknown)}; accepted are {', '.join(REPORTED)}.")
+        raise ValueError(
+            f"Row {label!r} reports {sorted(unknown)}; accepted are {', '.join(REPORTED)}."
+        )
     _check_alike(label, runs)
     tests = [run.test for run in runs]
 
@@ -209,7 +247,9 @@ def _row(label: str, reported: Mapping[str, float], runs: Sequence[RunFolder], m
         accuracy=sum(accuracies) / len(accuracies),
         accuracy_margin=margin(accuracies),
         loss=mean("loss"),
-        gap=_mean([train_test_gap(run.history, test) for run, test in zip(runs, tests, strict=True)]),
+        gap=_mean(
+            [train_test_gap(run.history, test) for run, test in zip(runs, tests, strict=True)]
+        ),
         parameters=tests[0]["parameters"],
         trainable=tests[0].get("trainable", tests[0]["parameters"]),
         seconds_per_epoch=mean("seconds_per_epoch"),
@@ -234,7 +274,9 @@ def _check_alike(label: str, runs: Sequence[RunFolder]) -> None:
     for run, config in zip(runs[1:], others, strict=True):
         differs = differing(first, config, free=FREE)
         if differs:
-            listed = ", ".join(f"{key} ({first.get(key)!r} and {config.get(key)!r})" for key in differs)
+            listed = ", ".join(
+                f"{key} ({first.get(key)!r} and {config.get(key)!r})" for key in differs
+            )
             raise RunError(
                 f"The runs of row {label!r} may differ in their seed alone, but {runs[0].path} and {run.path} "
                 f"differ in {listed}."

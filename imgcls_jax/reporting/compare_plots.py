@@ -18,14 +18,36 @@ def accuracies(rows: Sequence[Row]) -> Figure:
     for y, row in enumerate(rows):
         if row.accuracy_margin is not None:
             low, high = row.accuracy - row.accuracy_margin, row.accuracy + row.accuracy_margin
-            axes.plot([low, high], [y, y], color=plots.BLUE, linewidth=2.2, alpha=0.55, solid_capstyle="butt")
+            axes.plot(
+                [low, high],
+                [y, y],
+                color=plots.BLUE,
+                linewidth=2.2,
+                alpha=0.55,
+                solid_capstyle="butt",
+            )
             axes.plot([low, high], [y, y], "|", color=plots.BLUE, markersize=9, markeredgewidth=1.6)
     means = [row.accuracy for row in rows]
-    axes.plot(means, range(len(rows)), "o", color=plots.BLUE, markersize=7, label="mean, 95 % interval")
-    reported = [(row.reported["accuracy"], y) for y, row in enumerate(rows) if "accuracy" in row.reported]
+    axes.plot(
+        means, range(len(rows)), "o", color=plots.BLUE, markersize=7, label="mean, 95 % interval"
+    )
+    reported = [
+        (row.reported["accuracy"], y) for y, row in enumerate(rows) if "accuracy" in row.reported
+    ]
     if reported:
-        hollow = {"markerfacecolor": "none", "markeredgecolor": plots.ORANGE, "markeredgewidth": 1.8}
-        axes.plot(*zip(*reported, strict=True), "D", markersize=7, label="reported", linestyle="none", **hollow)
+        hollow = {
+            "markerfacecolor": "none",
+            "markeredgecolor": plots.ORANGE,
+            "markeredgewidth": 1.8,
+        }
+        axes.plot(
+            *zip(*reported, strict=True),
+            "D",
+            markersize=7,
+            label="reported",
+            linestyle="none",
+            **hollow,
+        )
 
     axes.set_yticks(range(len(rows)), [row.label.replace("$", r"\$") for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -35,7 +57,9 @@ def accuracies(rows: Sequence[Row]) -> Figure:
     axes.set_xlabel("Test accuracy, %", fontsize=9.5, color=plots.INK)
     plots.plain(axes)
     axes.grid(axis="x", color=plots.RULE, linewidth=0.9)
-    figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=9, labelcolor=plots.INK)
+    figure.legend(
+        loc="outside upper right", ncols=2, frameon=False, fontsize=9, labelcolor=plots.INK
+    )
     return figure
 
 
@@ -46,7 +70,9 @@ def differences(rows: Sequence[Row]) -> Figure:
     beside = axes.get_yaxis_transform()
     for y, row in enumerate(rows):
         options = {"color": plots.BLUE, "markersize": 7, "elinewidth": 2.2, "capsize": 4}
-        axes.errorbar(row.accuracy - row.reported["accuracy"], y, xerr=row.accuracy_margin, fmt="o", **options)
+        axes.errorbar(
+            row.accuracy - row.reported["accuracy"], y, xerr=row.accuracy_margin, fmt="o", **options
+        )
         words = f"{row.accuracy:.2f}  ({row.reported['accuracy']:.2f})"
         axes.text(1.02, y, words, transform=beside, va="center", fontsize=9, color=plots.INK)
     axes.axvline(0, color=plots.ORANGE, linewidth=1.6, zorder=1)
@@ -68,10 +94,17 @@ def costs(rows: Sequence[Row]) -> Figure:
     return _with_legend(figure, left)
 
 
-def _price(axes, rows: Sequence[Row], prices: Sequence[float], words: str, form: str | EngFormatter) -> None:
+def _price(
+    axes, rows: Sequence[Row], prices: Sequence[float], words: str, form: str | EngFormatter
+) -> None:
     """Each row's accuracy at its price; the axis is logarithmic where the highest price is twice the lowest or more."""
     for row, price, colour in zip(rows, prices, _colours(len(rows)), strict=True):
-        options = {"color": colour, "markersize": 7, "elinewidth": 1.6, "label": plots.short(row.label)}
+        options = {
+            "color": colour,
+            "markersize": 7,
+            "elinewidth": 1.6,
+            "label": plots.short(row.label),
+        }
         axes.errorbar(price, row.accuracy, yerr=row.accuracy_margin, fmt="o", **options)
     times = max(prices) / min(prices)
     if times < 2:
@@ -96,8 +129,22 @@ def curves(groups: Groups) -> Figure:
             line[: len(history)] = history
         epochs = np.arange(1, longest + 1)
         marker = "o" if longest < 2 else None  # a line of one point would not show
-        axes.plot(epochs, np.nanmean(values, 0), color=colour, linewidth=1.8, marker=marker, label=plots.short(label))
-        axes.fill_between(epochs, np.nanmin(values, 0), np.nanmax(values, 0), color=colour, alpha=0.18, linewidth=0)
+        axes.plot(
+            epochs,
+            np.nanmean(values, 0),
+            color=colour,
+            linewidth=1.8,
+            marker=marker,
+            label=plots.short(label),
+        )
+        axes.fill_between(
+            epochs,
+            np.nanmin(values, 0),
+            np.nanmax(values, 0),
+            color=colour,
+            alpha=0.18,
+            linewidth=0,
+        )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("Epoch", fontsize=9.5, color=plots.INK)
     axes.set_ylabel("Validation accuracy, %", fontsize=9.5, color=plots.INK)
@@ -105,7 +152,9 @@ def curves(groups: Groups) -> Figure:
 
 
 def _figure(systems: int, *, columns: int):
-    figure = Figure(figsize=(9, max(4, 0.9 + 0.22 * systems)), layout="constrained", facecolor="white")
+    figure = Figure(
+        figsize=(9, max(4, 0.9 + 0.22 * systems)), layout="constrained", facecolor="white"
+    )
     all_axes = figure.subplots(1, columns, sharey=True, squeeze=False)[0]
     for axes in all_axes:
         plots.plain(axes)
@@ -115,7 +164,9 @@ def _figure(systems: int, *, columns: int):
 
 def _with_legend(figure: Figure, axes) -> Figure:
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9, labelcolor=plots.INK)
+    figure.legend(
+        handles, labels, loc="outside right upper", frameon=False, fontsize=9, labelcolor=plots.INK
+    )
     return figure
 
 

@@ -28,7 +28,15 @@ def draw(
 ) -> Figure:
     """The dashboard of a run called `name`; facts: what stands large at the top, by its caption."""
     figure = Figure(figsize=(14.5, 10.4), facecolor="white")
-    figure.text(0.03, 0.965, plots.fit(name, 19, 900), fontsize=19, color=INK, fontweight="bold", va="center")
+    figure.text(
+        0.03,
+        0.965,
+        plots.fit(name, 19, 900),
+        fontsize=19,
+        color=INK,
+        fontweight="bold",
+        va="center",
+    )
     for i, (caption, value) in enumerate(facts.items()):
         x = 0.03 + 0.94 / len(facts) * i
         figure.text(x, 0.918, value, fontsize=15, color=INK, va="center")
@@ -36,7 +44,14 @@ def draw(
     upper = figure.add_gridspec(1, 2, left=0.05, right=0.645, top=0.84, bottom=0.575, wspace=0.2)
     classes = figure.add_gridspec(1, 1, left=0.765, right=0.975, top=0.84, bottom=0.575)
     lower = figure.add_gridspec(
-        1, 3, left=0.085, right=0.975, top=0.5, bottom=0.075, wspace=0.32, width_ratios=(1.05, 0.62, 1.35)
+        1,
+        3,
+        left=0.085,
+        right=0.975,
+        top=0.5,
+        bottom=0.075,
+        wspace=0.32,
+        width_ratios=(1.05, 0.62, 1.35),
     )
     best = scores["best_epoch"]
     _curve(figure.add_subplot(upper[0]), "Loss", history, "loss", 1, best)
@@ -57,7 +72,14 @@ def _curve(axes, title: str, history, key: str, scale: float, best: int) -> None
     epochs = [line["epoch"] for line in history]
     for split, colour in (("train", BLUE), ("validation", ORANGE)):
         values = [scale * line[f"{split}_{key}"] for line in history]
-        axes.plot(epochs, values, color=colour, linewidth=1.8, label=split, marker="o" if len(epochs) < 2 else None)
+        axes.plot(
+            epochs,
+            values,
+            color=colour,
+            linewidth=1.8,
+            label=split,
+            marker="o" if len(epochs) < 2 else None,
+        )
     axes.axvline(best, color=GREY, linewidth=1, linestyle=(0, (3, 3)), label=f"best, epoch {best}")
     plots.plain(axes)
     axes.legend(frameon=False, fontsize=9, labelcolor=INK)
@@ -70,18 +92,27 @@ def _curve(axes, title: str, history, key: str, scale: float, best: int) -> None
 
 def _classes(axes, per_class: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> None:
     """names: of the classes in pictures, by their own."""
-    rows = sorted(filter(itemgetter("support"), per_class), key=itemgetter("f1"))[:MOST_CLASSES][::-1]
+    rows = sorted(filter(itemgetter("support"), per_class), key=itemgetter("f1"))[:MOST_CLASSES][
+        ::-1
+    ]
     values = [100 * row["f1"] for row in rows]
     axes.barh(range(len(rows)), values, color=BLUE, height=0.7)
     for y, value in enumerate(values):
         axes.text(value, y, f" {value:.1f}", va="center", fontsize=8.5, color=INK)
     axes.set_yticks(range(len(rows)), [plots.fit(names[row["name"]], 9, 90) for row in rows])
-    axes.set_xlim(0, 114)  # from 0: bars that began elsewhere would tell of other ratios; room for the last figure
+    axes.set_xlim(
+        0, 114
+    )  # from 0: bars that began elsewhere would tell of other ratios; room for the last figure
     plots.plain(axes)
     axes.grid(visible=False)
     axes.set_xticks([])
     axes.spines["bottom"].set_visible(False)
-    _title(axes, "F1 by class, %" if len(per_class) <= MOST_CLASSES else f"F1 of the {MOST_CLASSES} worst classes, %")
+    _title(
+        axes,
+        "F1 by class, %"
+        if len(per_class) <= MOST_CLASSES
+        else f"F1 of the {MOST_CLASSES} worst classes, %",
+    )
 
 
 def _confusion(axes, found: Confusion, class_names: Sequence[str]) -> None:
@@ -94,14 +125,19 @@ def _confusion(axes, found: Confusion, class_names: Sequence[str]) -> None:
         text = {"fontsize": min(8, 120 / len(counts)), "color": colour}
         axes.text(column, row, counts[row, column], ha="center", va="center", **text)
     names = [plots.fit(class_names[k], 8.5, 62) for k in shown]
-    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor", fontsize=8.5)
+    axes.set_xticks(
+        range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor", fontsize=8.5
+    )
     axes.set_yticks(range(len(names)), names, fontsize=8.5)
     axes.set_anchor("N")
     axes.tick_params(length=0, labelcolor=INK)
     axes.spines[:].set_color(plots.RULE)
     cut = len(shown) < found.classes
     _title(
-        axes, f"{len(shown)} most confused classes, true by rows" if cut else "Confusion: true rows, predicted columns"
+        axes,
+        f"{len(shown)} most confused classes, true by rows"
+        if cut
+        else "Confusion: true rows, predicted columns",
     )
 
 
@@ -114,7 +150,9 @@ def _pairs(axes, pairs: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -
     for y, pair in enumerate(pairs):
         axes.barh(y + 0.2, 0.98 * pair["count"] / most, color=RED, height=0.2, alpha=0.75)
         both = (plots.fit(names.get(pair[key], pair[key]), 9, 54) for key in ("true", "predicted"))
-        axes.text(0, y - 0.08, " \N{RIGHTWARDS ARROW} ".join(both), fontsize=9, color=INK, va="center")
+        axes.text(
+            0, y - 0.08, " \N{RIGHTWARDS ARROW} ".join(both), fontsize=9, color=INK, va="center"
+        )
         axes.text(1, y - 0.08, pair["count"], fontsize=9, color=INK, va="center", ha="right")
     if not pairs:
         axes.text(0, 0, "no mistakes", fontsize=9.5, color=GREY)
@@ -135,7 +173,15 @@ def _mistakes(figure: Figure, place, test: Dataset, probabilities: np.ndarray) -
         index, image = wrong[n], test.images[wrong[n]]
         axes.imshow(np.broadcast_to(image, (*image.shape[:2], 3)), interpolation="nearest")
         predicted = probabilities[index].argmax()
-        true, taken = (plots.fit(test.class_names[k], 8, 48) for k in (test.labels[index], predicted))
+        true, taken = (
+            plots.fit(test.class_names[k], 8, 48) for k in (test.labels[index], predicted)
+        )
         caption = {"transform": axes.transAxes, "fontsize": 8, "va": "top"}
         axes.text(0, -0.04, f"{true} \N{RIGHTWARDS ARROW}", color=INK, **caption)
-        axes.text(0, -0.18, f"{taken} {plots.percent(probabilities[index, predicted])}", color=RED, **caption)
+        axes.text(
+            0,
+            -0.18,
+            f"{taken} {plots.percent(probabilities[index, predicted])}",
+            color=RED,
+            **caption,
+        )

@@ -8,10 +8,11 @@ from markupsafe import Markup
 
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.evaluation import calibration, paired
+from imgcls_jax.files import write_atomically
 from imgcls_jax.reporting import calibration as reliability
 from imgcls_jax.reporting import page, tables
 from imgcls_jax.reporting.plain_tables import Markdown, escape, markdown_table
-from imgcls_jax.run_folder import ENSEMBLE, REPORT, RunFolder, write_atomically
+from imgcls_jax.run.folder import ENSEMBLE, REPORT, RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,10 +35,14 @@ def write(run: RunFolder, members: Sequence[RunFolder], test: Dataset) -> str:
     plots.save(plot(found), run.path / "ensemble.png")
     scores = found["test"]
     parts, (*cells, last) = page.macros("ensemble.html"), _cells(found)
-    chart = page.chart(run.path / "ensemble.png", "Accuracies, disagreement and rejection curves of the ensemble")
+    chart = page.chart(
+        run.path / "ensemble.png", "Accuracies, disagreement and rejection curves of the ensemble"
+    )
     body = (
         parts.header(run.name, words[0])
-        + page.section("Members", parts.members(page.table(HEAD, cells, foot=last), words[1:], chart))
+        + page.section(
+            "Members", parts.members(page.table(HEAD, cells, foot=last), words[1:], chart)
+        )
         + page.section("Where the members disagree", _disagreements(run, found, members, test))
         + page.section("Classes", tables.classes(scores, run.predictions[0], test))
         + reliability.section(run)
@@ -75,17 +80,26 @@ def plot(found: Mapping[str, Any]) -> "Figure":
 
     from imgcls_jax.reporting import plots
 
-    names = [f"{n} {plots.short(_name(member['run']), 24)}" for n, member in enumerate(found["members"], 1)]
-    figure = Figure(figsize=(12, max(3.4, 1.6 + 0.45 * len(names))), layout="constrained", facecolor="white")
+    names = [
+        f"{n} {plots.short(_name(member['run']), 24)}"
+        for n, member in enumerate(found["members"], 1)
+    ]
+    figure = Figure(
+        figsize=(12, max(3.4, 1.6 + 0.45 * len(names))), layout="constrained", facecolor="white"
+    )
     dots, matrix, curve = figure.subplots(1, 3, width_ratios=(5, 4, 4))
     title = {"loc": "left", "fontsize": 10.5, "color": plots.INK, "fontweight": "bold"}
 
-    values = [100 * member["accuracy"] for member in found["members"]] + [100 * found["test"]["accuracy"]]
+    values = [100 * member["accuracy"] for member in found["members"]] + [
+        100 * found["test"]["accuracy"]
+    ]
     colours = [plots.BLUE] * len(names) + [plots.ORANGE]
     for y, (value, colour) in enumerate(zip(values, colours, strict=True)):
         dots.plot([min(values), value], [y, y], color=colour, linewidth=2, alpha=0.35)
         dots.plot(value, y, "o", color=colour, markersize=8)
-        dots.annotate(f"{value:.2f}", (value, y), (0, 8), textcoords="offset points", ha="center", fontsize=9)
+        dots.annotate(
+            f"{value:.2f}", (value, y), (0, 8), textcoords="offset points", ha="center", fontsize=9
+        )
     dots.set_yticks(range(len(values)), [*names, "ensemble"])
     dots.set_ylim(len(values) - 0.5, -0.7)
     dots.margins(x=0.15)
@@ -96,7 +110,9 @@ def plot(found: Mapping[str, Any]) -> "Figure":
     matrix.imshow(shares, cmap="Blues", vmin=0, vmax=1.6 * max(shares.max(), 1e-9))
     for (row, column), share in np.ndenumerate(shares):
         if row != column:
-            matrix.text(column, row, f"{share:.1f}", ha="center", va="center", fontsize=9, color=plots.INK)
+            matrix.text(
+                column, row, f"{share:.1f}", ha="center", va="center", fontsize=9, color=plots.INK
+            )
     numbers = [str(number) for number in range(1, len(names) + 1)]
     matrix.set_xticks(range(len(names)), numbers)
     matrix.set_yticks(range(len(names)), numbers)
@@ -117,8 +133,19 @@ def _cells(found: Mapping[str, Any]) -> list[list[str]]:
         rows.append([name, weight, *_figures(member, f"{member['parameters']:,}")])
     if soft := found.get("soft_voting"):
         rows.append([SOFT_VOTING, "equal", *_figures(soft, "")])
-    scores, parameters = found["test"], sum(member["parameters"] for member in found["members"] if member["weight"])
-    last = ["ensemble", "", f"{100 * scores['accuracy']:.2f}", f"{scores['loss']:.4f}", f"{parameters:,}", "", ""]
+    scores, parameters = (
+        found["test"],
+        sum(member["parameters"] for member in found["members"] if member["weight"]),
+    )
+    last = [
+        "ensemble",
+        "",
+        f"{100 * scores['accuracy']:.2f}",
+        f"{scores['loss']:.4f}",
+        f"{parameters:,}",
+        "",
+        "",
+    ]
     return [*rows, last]
 
 
@@ -130,7 +157,9 @@ def _figures(system: Mapping[str, Any], parameters: str) -> list[str]:
     return [*figures, Markdown(gain), Markdown(paired.p_value(against["p"]))]
 
 
-def _disagreements(run: RunFolder, found: Mapping[str, Any], members: Sequence[RunFolder], test: Dataset) -> Markup:
+def _disagreements(
+    run: RunFolder, found: Mapping[str, Any], members: Sequence[RunFolder], test: Dataset
+) -> Markup:
     """The test images of which the members say the most different things, with what each says."""
     parts = page.macros("ensemble.html")
     weights = np.array([member["weight"] for member in found["members"]])
@@ -148,7 +177,9 @@ def _disagreements(run: RunFolder, found: Mapping[str, Any], members: Sequence[R
             for number, (guess, each) in enumerate(zip(guesses, probabilities, strict=True), 1)
         ]
         wrong = bool(voted[index] != test.labels[index])
-        captions.append(parts.opinions(page.taken_for(true, test.class_names[voted[index]], wrong=wrong), says))
+        captions.append(
+            parts.opinions(page.taken_for(true, test.class_names[voted[index]], wrong=wrong), says)
+        )
     tiles = page.tiles(test.images[shown], names, captions, side=SIDE)
     return parts.disagreements(len(shown), f"{len(apart):,}", tiles)
 

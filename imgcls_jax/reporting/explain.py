@@ -11,7 +11,7 @@ from imgcls_jax.errors import choose
 from imgcls_jax.evaluation import paired
 from imgcls_jax.evaluation.gradcam import GROUPS, HELD, RIGHT, WRONG
 from imgcls_jax.reporting import page
-from imgcls_jax.run_folder import EXPLANATION, RunFolder
+from imgcls_jax.run.folder import EXPLANATION, RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,7 +22,10 @@ METHODS = {
     "gradcam++": f"Grad-CAM++: {_MAP}, its channels weighted by their positive gradients",
     "saliency": "Saliency: how much a class' logit changes with each pixel",
 }
-SMALL, LARGE = 96, 128  # pixels on the picture of an image's longer side: about this at least, and at most
+SMALL, LARGE = (
+    96,
+    128,
+)  # pixels on the picture of an image's longer side: about this at least, and at most
 BRIGHTEST = 99  # percentile of a map from which on its colour is the brightest: single pixels stand out of saliency
 OPACITY = (0.2, 0.8)  # of the colours, from a map's 0 to its brightest
 
@@ -39,7 +42,9 @@ def section(run: RunFolder) -> Markup:
     """The section of explain.json, where `imgcls explain` has written it."""
     if not (run.path / EXPLANATION).exists():
         return Markup()
-    chart = page.chart(run.path / "explain.png", "Test images beside maps of what speaks for a class", images=True)
+    chart = page.chart(
+        run.path / "explain.png", "Test images beside maps of what speaks for a class", images=True
+    )
     note = page.macros("parts.html").note(sentence(run.read_json(EXPLANATION)))
     return page.section("What the model looks at", note, chart)
 
@@ -90,12 +95,18 @@ class Compared:
     """The maps of several runs, each against those of the first run on the same test images."""
 
     def __init__(self):
-        self._first: dict[str, tuple[str, np.ndarray]] = {}  # run and its shares, by the test set's fingerprint
+        self._first: dict[
+            str, tuple[str, np.ndarray]
+        ] = {}  # run and its shares, by the test set's fingerprint
 
     def sentences(self, name: str, test: Dataset, shares: np.ndarray) -> list[str]:
         first, others = self._first.setdefault(test.fingerprint, (name, shares))
         found = [compactness_sentence(name, shares)]
-        return found if others is shares else [*found, difference_sentence(name, shares, first, others)]
+        return (
+            found
+            if others is shares
+            else [*found, difference_sentence(name, shares, first, others)]
+        )
 
 
 def _percents(mean: float, low: float, high: float, sign: str = "") -> str:
@@ -127,10 +138,16 @@ def plot(test: Dataset, found: Mapping[str, Any], maps: np.ndarray) -> "Figure":
     rows = []  # title, examples, how many stand beside each other, and the height
     for title, right, columns, caption in (("Right", True, RIGHT, 34), ("Wrong", False, WRONG, 50)):
         for group in GROUPS:
-            row = [each for each in examples if each[0]["group"] == group and _right(each[0]) == right]
+            row = [
+                each for each in examples if each[0]["group"] == group and _right(each[0]) == right
+            ]
             rows += [(f"{title}, {group}", row, columns, heading + height + caption)] if row else []
-    inner = max(RIGHT * (2 * (width + gap) + space), WRONG * (3 * (width + gap) + space)) - space - gap
-    canvas = plots.Canvas(width=2 * margin + inner, height=2 * margin + sum(row[-1] for row in rows))
+    inner = (
+        max(RIGHT * (2 * (width + gap) + space), WRONG * (3 * (width + gap) + space)) - space - gap
+    )
+    canvas = plots.Canvas(
+        width=2 * margin + inner, height=2 * margin + sum(row[-1] for row in rows)
+    )
     _scale(canvas, right=margin + inner, y=margin)
     top = margin
     for title, row, columns, whole in rows:
@@ -138,10 +155,16 @@ def plot(test: Dataset, found: Mapping[str, Any], maps: np.ndarray) -> "Figure":
         for column, (example, (predicted, true)) in enumerate(row):
             left = margin + column * (inner + space) / columns
             image = test.images[example["index"]]
-            tiles = [image, overlay(image, predicted), *([] if _right(example) else [overlay(image, true)])]
+            tiles = [
+                image,
+                overlay(image, predicted),
+                *([] if _right(example) else [overlay(image, true)]),
+            ]
             for k, tile in enumerate(tiles):
                 canvas.image(left + k * (width + gap), top + heading, plots.tile(tile, side))
-            _caption(canvas, left, top + heading + height + 16, example, test.class_names, width + gap)
+            _caption(
+                canvas, left, top + heading + height + 16, example, test.class_names, width + gap
+            )
         top += whole
     return canvas.figure()
 
@@ -150,7 +173,9 @@ def _right(example: Mapping[str, Any]) -> bool:
     return example["label"] == example["prediction"]
 
 
-def _caption(canvas, x: float, y: float, example: Mapping[str, Any], names: Sequence[str], step: float) -> None:
+def _caption(
+    canvas, x: float, y: float, example: Mapping[str, Any], names: Sequence[str], step: float
+) -> None:
     """Below an example's tiles, which stand `step` pixels from each other."""
     from imgcls_jax.reporting import plots
 

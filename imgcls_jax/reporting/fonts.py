@@ -43,14 +43,19 @@ def drawable(text: str) -> str:
     """The text with a mark in the place of each character that no installed font has."""
     _find(text)
     known = _known(tuple(rcParams["font.family"]))
-    return "".join(character if character.isspace() or ord(character) in known else UNKNOWN for character in text)
+    return "".join(
+        character if character.isspace() or ord(character) in known else UNKNOWN
+        for character in text
+    )
 
 
 def _find(text: str) -> None:
     """Puts installed fonts into use that have the text's characters, where those in use lack some."""
     wanted = {ord(character) for character in text if not character.isspace()}
     while missing := wanted - _known(tuple(rcParams["font.family"])):
-        family = max(files := _files(), key=lambda family: len(missing & _glyphs(files[family])), default="")
+        family = max(
+            files := _files(), key=lambda family: len(missing & _glyphs(files[family])), default=""
+        )
         if not family or not missing & _glyphs(files[family]):
             return
         rcParams["font.family"] = [*rcParams["font.family"], family]

@@ -10,9 +10,10 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from imgcls_jax.errors import RunError
+from imgcls_jax.files import write_atomically
 from imgcls_jax.foreign import open_image
 from imgcls_jax.reporting import page
-from imgcls_jax.run_folder import CONFIG, ENSEMBLE, REPORT, RunFolder, write_atomically
+from imgcls_jax.run.folder import CONFIG, ENSEMBLE, REPORT, RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -51,14 +52,19 @@ def write(folder: Path) -> Path:
         except RunError as error:
             log.warning("Left out: %s", error)
     if not rows:
-        raise RunError(f"There is no finished run below {folder}: no folder with {CONFIG} and {REPORT}.")
+        raise RunError(
+            f"There is no finished run below {folder}: no folder with {CONFIG} and {REPORT}."
+        )
     name, script = folder.resolve().name, Path(__file__).with_name("index.js").read_text()
     body = page.render(
         "index.html",
         name=name,
         count=f"{len(rows):,} finished run{'s' * (len(rows) != 1)}",
         filters=_filters([found for _, found in rows]),
-        columns=[{"key": key, "title": title, "number": bool(form)} for key, (title, form) in COLUMNS.items()],
+        columns=[
+            {"key": key, "title": title, "number": bool(form)}
+            for key, (title, form) in COLUMNS.items()
+        ],
         rows=[_row(folder, *row) for row in rows],
         script=Markup(script),
     )
@@ -82,7 +88,10 @@ def facts(folder: Path, path: Path) -> dict[str, Any]:
         test, config = run.test, run.config
         data = config.data.get("name") or config.data.source
         known = {"data": data, "model": config.model.name, "seed": config.seed}
-        known |= {"device": run.environment.get("device"), "trainable": test.get("trainable", test["parameters"])}
+        known |= {
+            "device": run.environment.get("device"),
+            "trainable": test.get("trainable", test["parameters"]),
+        }
     known |= {"study": parent.as_posix() if parent.name else None}
     return {key: known.get(key, test.get(key) if key in FIGURES else None) for key in COLUMNS}
 
@@ -102,7 +111,14 @@ def _row(folder: Path, path: Path, found: Mapping[str, Any]) -> dict[str, Any]:
     for key, (title, form) in COLUMNS.items():
         value = found[key]
         text = (form or str)(value) if value is not None else UNKNOWN
-        cells.append({"title": title, "number": bool(form), "value": "" if value is None else value, "text": text})
+        cells.append(
+            {
+                "title": title,
+                "number": bool(form),
+                "value": "" if value is None else value,
+                "text": text,
+            }
+        )
     link = quote((path.relative_to(folder) / REPORT).as_posix())
     return {"name": path.resolve().name, "link": link, "picture": _thumbnail(path), "cells": cells}
 

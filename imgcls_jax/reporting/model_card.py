@@ -9,12 +9,14 @@ from pathlib import Path
 
 import jax
 
+from imgcls_jax.config.options import flat_options
 from imgcls_jax.data import HELD_OUT, OWN
 from imgcls_jax.data.views import VIEWS
 from imgcls_jax.evaluation.export import PLATFORMS, PROGRAM, WEIGHTS
+from imgcls_jax.files import write_atomically
 from imgcls_jax.reporting import calibration, page, robustness, tables
 from imgcls_jax.reporting.plain_tables import code, escape, markdown_table
-from imgcls_jax.run_folder import CALIBRATION, ROBUSTNESS, RunFolder, flat_options, write_atomically
+from imgcls_jax.run.folder import CALIBRATION, ROBUSTNESS, RunFolder
 
 CARD = "README.md"
 # Options that make a recipe, with their names in the card; those that are off are left out.
@@ -129,7 +131,9 @@ def _files(run: RunFolder, folder: Path) -> str:
 
 
 def _use(run: RunFolder) -> str:
-    channels = {1: ", gray", 3: ", red-green-blue"}.get(run.data["splits"]["train"]["shape"][-1], "")
+    channels = {1: ", gray", 3: ", red-green-blue"}.get(
+        run.data["splits"]["train"]["shape"][-1], ""
+    )
     code = SNIPPET.format(program=PROGRAM, weights=WEIGHTS, shape=_shape(run), channels=channels)
     return f"With `pip install jax flatbuffers`, beside these files:\n\n```python\n{code}```\n"
 
@@ -144,9 +148,13 @@ def _details(run: RunFolder) -> str:
         "Model": config.model.name,
         "Parameters": f"{test['parameters']:,}{merged}; {trained} were trained",
         "Computes in": f"{config.train.precision}, with float32 weights",
-        "Prediction": "one pass" if views == "none" else f"mean of the logits over {len(VIEWS[views])} views ({views})",
+        "Prediction": "one pass"
+        if views == "none"
+        else f"mean of the logits over {len(VIEWS[views])} views ({views})",
         "Trained on": f"{environment.get('device_count', 1)} x {environment.get('device', 'an unnamed device')}",
-        "Versions": ", ".join(f"{name} {version}" for name, version in environment.get("versions", {}).items()),
+        "Versions": ", ".join(
+            f"{name} {version}" for name, version in environment.get("versions", {}).items()
+        ),
         "Commit": environment.get("commit") or "unknown",
         "Command": code(environment.get("command", "unknown")),
     }
@@ -186,7 +194,9 @@ def _training(run: RunFolder) -> str:
         if flat.get(key) and (_lora(run) or not key.startswith("adapt.lora."))
     ]
     for name, phase in sorted(config.get("adapt", {}).get("phases", {}).items()):
-        changes = "; ".join(f"{key} = {page.text(value)}" for key, value in flat_options(phase).items())
+        changes = "; ".join(
+            f"{key} = {page.text(value)}" for key, value in flat_options(phase).items()
+        )
         rows.append((f"Phase {name}", code(changes)))
     rows += [("Seed", config.seed), ("Seed of the splits", config.data.split_seed)]
     return markdown_table(("", ""), rows) + (
@@ -201,23 +211,34 @@ def _results(run: RunFolder) -> str:
     figures = {
         "Test accuracy": page.percent(test["accuracy"]),
         "Test loss (cross entropy)": f"{test['loss']:.4f}",
-        "Mean precision, recall, F1 over classes": ", ".join(f"{100 * macro[key]:.2f} %" for key in macro),
+        "Mean precision, recall, F1 over classes": ", ".join(
+            f"{100 * macro[key]:.2f} %" for key in macro
+        ),
         "Validation accuracy": page.percent(test["validation_accuracy"]),
         "Validation loss": f"{test['validation_loss']:.4f}",
     }
     classes = tables.class_rows(test)
     cut = len(test["per_class"]) - len(classes)
-    confused = [(pair["true"], pair["predicted"], f"{pair['count']:,}") for pair in test["confused_pairs"][:5]]
+    confused = [
+        (pair["true"], pair["predicted"], f"{pair['count']:,}")
+        for pair in test["confused_pairs"][:5]
+    ]
     parts = [
         markdown_table((f"On {test['examples']:,} test images", ""), figures.items()),
-        markdown_table(("Class", "Precision, %", "Recall, %", "F1, %", "Test images"), classes, figures=range(1, 5)),
+        markdown_table(
+            ("Class", "Precision, %", "Recall, %", "F1, %", "Test images"),
+            classes,
+            figures=range(1, 5),
+        ),
     ]
     if cut:
         parts.append(f"These are the classes with the lowest F1; {cut:,} more are in test.json.\n")
     if note := tables.absent_note(test):
         parts.append(f"{escape(note.strip())}\n")
     if confused:
-        parts.append(markdown_table(("True class", "Most often taken for", "Test images"), confused))
+        parts.append(
+            markdown_table(("True class", "Most often taken for", "Test images"), confused)
+        )
     return "\n".join(parts)
 
 
@@ -226,7 +247,9 @@ def _calibration(run: RunFolder) -> str:
         return "Not measured: `python -m imgcls_jax report RUN` does.\n"
     found = run.read_json(CALIBRATION)
     note = "The program gives logits as trained: divide them by the temperature for the scaled probabilities."
-    table = markdown_table(calibration.HEAD, calibration.rows(found), figures=range(1, len(calibration.HEAD)))
+    table = markdown_table(
+        calibration.HEAD, calibration.rows(found), figures=range(1, len(calibration.HEAD))
+    )
     return f"{calibration.sentence(found)} {note}\n\n{table}"
 
 
@@ -248,9 +271,13 @@ def _limits(run: RunFolder) -> str:
     worst, best = min(known, key=itemgetter("recall")), max(known, key=itemgetter("recall"))
     if worst["recall"] < best["recall"]:
         found = page.percent(worst["recall"])
-        limits.append(f"Its weakest class is {escape(worst['name'])}, of whose test images it finds {found}.")
+        limits.append(
+            f"Its weakest class is {escape(worst['name'])}, of whose test images it finds {found}."
+        )
     if pretrained := run.config.model.get("pretrained"):
-        limits.append(f"It inherits what {code(pretrained)} learned from other images, which was not examined here.")
+        limits.append(
+            f"It inherits what {code(pretrained)} learned from other images, which was not examined here."
+        )
     limits += map(escape, run.data.get("warnings", ()))
     return "".join(f"- {limit}\n" for limit in limits)
 

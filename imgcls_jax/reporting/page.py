@@ -16,9 +16,9 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from imgcls_jax.config.options import flat_options
 from imgcls_jax.errors import RunError
 from imgcls_jax.foreign import open_image
-from imgcls_jax.run_folder import flat_options
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,7 +50,9 @@ def macros(template: str) -> Any:
     return _environment().get_template(template).module
 
 
-def page(title: str, body: Markup, *, styles: Sequence[str] = ("page.css",), script: str = "") -> str:
+def page(
+    title: str, body: Markup, *, styles: Sequence[str] = ("page.css",), script: str = ""
+) -> str:
     """A whole page around the body, with style sheets that are beside this file.
 
     script: the one that the body has; no other runs.
@@ -95,7 +97,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], foot: Sequence[str
 
 def facts(values: Mapping[str, Any]) -> Markup:
     """A table of names and values; what is nested is named by its path."""
-    return macros("parts.html").facts([(words(key), text(value)) for key, value in flat_options(values).items()])
+    return macros("parts.html").facts(
+        [(words(key), text(value)) for key, value in flat_options(values).items()]
+    )
 
 
 def taken_for(true: str, predicted: str, *, wrong: bool = True) -> Markup:
@@ -116,7 +120,9 @@ def image(pixels: np.ndarray, description: str, *, side: int) -> Markup:
     else:
         picture.save(buffer, format="png", optimize=True)
     source = _data_uri("jpeg" if photo else "png", buffer.getvalue())
-    return macros("parts.html").image({"kind": "photo" if photo else "pixels", "source": source}, description)
+    return macros("parts.html").image(
+        {"kind": "photo" if photo else "pixels", "source": source}, description
+    )
 
 
 def thumbnail(picture: "Image", width: int) -> str:
@@ -129,15 +135,25 @@ def thumbnail(picture: "Image", width: int) -> str:
 
 
 def tiles(
-    images: Sequence[np.ndarray], descriptions: Sequence[str], captions: Sequence[Markup], *, side: int
+    images: Sequence[np.ndarray],
+    descriptions: Sequence[str],
+    captions: Sequence[Markup],
+    *,
+    side: int,
 ) -> Markup:
     """Images of one shape beside and below each other, about `side` pixels long, each above its caption."""
-    shown = [image(pixels, words, side=side) for pixels, words in zip(images, descriptions, strict=True)]
+    shown = [
+        image(pixels, words, side=side) for pixels, words in zip(images, descriptions, strict=True)
+    ]
     return macros("parts.html").tiles(image_width(images[0].shape, side=side), shown, captions)
 
 
 def image_rows(
-    heads: Sequence[str | Markup], images: Sequence[np.ndarray], descriptions: Sequence[Sequence[str]], *, side: int
+    heads: Sequence[str | Markup],
+    images: Sequence[np.ndarray],
+    descriptions: Sequence[Sequence[str]],
+    *,
+    side: int,
 ) -> Markup:
     """A table of rows of small images [n, H, W, C] of one shape, about `side` pixels long, behind heads.
 

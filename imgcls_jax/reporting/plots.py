@@ -19,8 +19,8 @@ from PIL import Image
 
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.evaluation.scores import DENSE_CLASSES, Confusion
+from imgcls_jax.files import write_atomically
 from imgcls_jax.reporting import fonts
-from imgcls_jax.run_folder import write_atomically
 
 DPI = 110
 INK, GREY, RULE = "#2b2f36", "#7b828d", "#e4e7eb"
@@ -58,8 +58,22 @@ def curves(history: Sequence[dict[str, Any]], best_epoch: int | None = None) -> 
             axes.plot(epochs, values, color=colour, linewidth=1.8, marker=marker, label=split)
             if split == "validation" and best_epoch in epochs:
                 value = values[epochs.index(best_epoch)]
-                axes.plot(best_epoch, value, "o", color=colour, markeredgecolor="white", markersize=8, clip_on=False)
-    rate.plot(epochs, [line["learning_rate"] for line in history], color=GREY, linewidth=1.6, marker=marker)
+                axes.plot(
+                    best_epoch,
+                    value,
+                    "o",
+                    color=colour,
+                    markeredgecolor="white",
+                    markersize=8,
+                    clip_on=False,
+                )
+    rate.plot(
+        epochs,
+        [line["learning_rate"] for line in history],
+        color=GREY,
+        linewidth=1.6,
+        marker=marker,
+    )
 
     for axes, title in ((loss, "Loss"), (accuracy, "Accuracy, %"), (rate, "Learning rate")):
         plain(axes)
@@ -80,7 +94,14 @@ def curves(history: Sequence[dict[str, Any]], best_epoch: int | None = None) -> 
         handles.append(loss.lines[2])
         labels.append(f"best, epoch {best_epoch}")
     legend = loss.legend(
-        handles, labels, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=9, borderaxespad=0.2
+        handles,
+        labels,
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncols=3,
+        frameon=False,
+        fontsize=9,
+        borderaxespad=0.2,
     )
     for text in legend.get_texts():
         text.set_color(INK)
@@ -106,7 +127,9 @@ def confusion(matrix: Confusion | Sequence[Sequence[int]], class_names: Sequence
     bottom = longest * np.sin(np.radians(rotation)) + 0.55
     width, height = left + side * classes + right, bottom + side * classes + top
     figure = Figure(figsize=(width, height), facecolor="white")
-    axes = figure.add_axes((left / width, bottom / height, side * classes / width, side * classes / height))
+    axes = figure.add_axes(
+        (left / width, bottom / height, side * classes / width, side * classes / height)
+    )
     axes.imshow(colours, interpolation="nearest")
     if classes <= 30:
         for row, column in zip(*np.nonzero(counts), strict=True):
@@ -115,7 +138,9 @@ def confusion(matrix: Confusion | Sequence[Sequence[int]], class_names: Sequence
             size = min(9, 72 * side * 1.45 / max(len(text), 3))
             axes.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
     aligned = {"ha": "right", "rotation_mode": "anchor"} if rotation == 40 else {}
-    axes.set_xticks(range(classes), names, rotation=rotation, fontsize=fontsize, color=INK, **aligned)
+    axes.set_xticks(
+        range(classes), names, rotation=rotation, fontsize=fontsize, color=INK, **aligned
+    )
     axes.set_yticks(range(classes), names, fontsize=fontsize, color=INK)
     axes.set_xticks(np.arange(classes - 1) + 0.5, minor=True)
     axes.set_yticks(np.arange(classes - 1) + 0.5, minor=True)
@@ -123,11 +148,21 @@ def confusion(matrix: Confusion | Sequence[Sequence[int]], class_names: Sequence
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_color(RULE)
     title = {"fontsize": 10, "color": INK, "fontweight": "bold"}
-    figure.text((left + side * classes / 2) / width, 0.12 / height, "Predicted", ha="center", **title)
-    figure.text(0.1 / width, (bottom + side * classes / 2) / height, "True", va="center", rotation=90, **title)
+    figure.text(
+        (left + side * classes / 2) / width, 0.12 / height, "Predicted", ha="center", **title
+    )
+    figure.text(
+        0.1 / width,
+        (bottom + side * classes / 2) / height,
+        "True",
+        va="center",
+        rotation=90,
+        **title,
+    )
     if classes < found.classes:
         words = (
-            f"The {classes} of {found.classes:,} classes that are confused most; shares are of all images of a class"
+            f"The {classes} of {found.classes:,} classes that are confused most; shares are of all "
+            "images of a class"
         )
         figure.text(0.12 / width, 1 - 0.12 / height, words, va="top", fontsize=9, color=GREY)
     return figure
@@ -145,7 +180,9 @@ def confusion_colours(counts: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray,
     """
     share = counts / np.maximum(rows, 1)[:, None]
     hit = np.eye(len(counts), dtype=bool)[..., None]
-    strength = np.where(hit, share[..., None], np.sqrt(share[..., None]))  # the root lets errors of 1 % be seen
+    strength = np.where(
+        hit, share[..., None], np.sqrt(share[..., None])
+    )  # the root lets errors of 1 % be seen
     return 1 - strength * (1 - np.where(hit, _rgb(BLUE), _rgb(RED))), strength
 
 
@@ -176,7 +213,9 @@ def sample_grid(dataset: Dataset, indices: Sequence[np.ndarray]) -> Figure:
     return canvas.figure()
 
 
-def most_confident_mistakes(probabilities: np.ndarray, labels: np.ndarray, most: int = MOST_MISTAKES) -> np.ndarray:
+def most_confident_mistakes(
+    probabilities: np.ndarray, labels: np.ndarray, most: int = MOST_MISTAKES
+) -> np.ndarray:
     """Indices of wrongly classified examples of probabilities [N, K], the most confident first."""
     wrong = np.flatnonzero(probabilities.argmax(axis=-1) != labels)
     return wrong[np.argsort(-probabilities[wrong].max(axis=-1), kind="stable")][:most]
@@ -191,23 +230,32 @@ def batch(images: np.ndarray, seen: np.ndarray, names: Sequence[str]) -> Figure:
     labels = [short(name) for name in names]
     label = _widest(labels, 10) + 12
     tiles = [
-        [tile(image, side), *(tile(draw, side) for draw in draws)] for image, draws in zip(images, seen, strict=True)
+        [tile(image, side), *(tile(draw, side) for draw in draws)]
+        for image, draws in zip(images, seen, strict=True)
     ]
     height = max(each.shape[0] for row in tiles for each in row) + gap
     width = max(each.shape[1] for row in tiles for each in row) + gap
     top, split = margin + 22, label + width + 10
-    canvas = Canvas(width=2 * margin + split + seen.shape[1] * width, height=top + len(tiles) * height + margin)
+    canvas = Canvas(
+        width=2 * margin + split + seen.shape[1] * width, height=top + len(tiles) * height + margin
+    )
     canvas.text(margin + label, margin + 8, "stored", 10, GREY, va="center")
-    canvas.text(margin + split, margin + 8, "as the model sees it in training", 10, GREY, va="center")
+    canvas.text(
+        margin + split, margin + 8, "as the model sees it in training", 10, GREY, va="center"
+    )
     for i, row in enumerate(tiles):
         y = top + i * height
-        canvas.text(margin + label - 10, y + (height - gap) / 2, labels[i], 10, INK, ha="right", va="center")
+        canvas.text(
+            margin + label - 10, y + (height - gap) / 2, labels[i], 10, INK, ha="right", va="center"
+        )
         for n, each in enumerate(row):
             canvas.image(margin + (label if not n else split + (n - 1) * width), y, each)
     return canvas.figure()
 
 
-def mistakes(dataset: Dataset, probabilities: np.ndarray, indices: np.ndarray | None = None) -> Figure:
+def mistakes(
+    dataset: Dataset, probabilities: np.ndarray, indices: np.ndarray | None = None
+) -> Figure:
     """Misclassified examples with true class, predicted class and confidence.
 
     dataset: the N examples of probabilities [N, K]; indices: which to show, by default the most confident mistakes.
@@ -225,11 +273,15 @@ def mistakes(dataset: Dataset, probabilities: np.ndarray, indices: np.ndarray | 
         true_name = short(dataset.class_names[dataset.labels[index]], 16)
         predicted_name = short(dataset.class_names[predicted], 16)
         confidence = percent(probabilities[index, predicted])
-        captions.append(((f"{true_name} \N{RIGHTWARDS ARROW}", INK), (f"{predicted_name}  {confidence}", RED)))
+        captions.append(
+            ((f"{true_name} \N{RIGHTWARDS ARROW}", INK), (f"{predicted_name}  {confidence}", RED))
+        )
     return captioned(dataset.images[indices], captions, side=120)
 
 
-def captioned(images: Sequence[np.ndarray], captions: Sequence[Sequence[tuple[str, str]]], *, side: int) -> Figure:
+def captioned(
+    images: Sequence[np.ndarray], captions: Sequence[Sequence[tuple[str, str]]], *, side: int
+) -> Figure:
     """Images uint8 of one shape [H, W, C], about `side` pixels long, each above the two lines of its caption.
 
     captions: for each image the text and the colour of each line.
@@ -237,7 +289,9 @@ def captioned(images: Sequence[np.ndarray], captions: Sequence[Sequence[tuple[st
     tiles = [tile(image, side) for image in images]
     tile_height, tile_width = tiles[0].shape[:2]
     space, margin = 20, 12
-    cell_width = max(tile_width, _widest((text for lines in captions for text, _ in lines), 8.5)) + space
+    cell_width = (
+        max(tile_width, _widest((text for lines in captions for text, _ in lines), 8.5)) + space
+    )
     cell_height = tile_height + 52
     columns = min(len(tiles), max(int(1000 // cell_width), 1))
     rows = -(-len(tiles) // columns)
@@ -288,15 +342,21 @@ class Canvas:
 
     def __init__(self, *, width: float, height: float):
         self.width, self.height = round(width), round(height)
-        self._figure = Figure(figsize=(self.width / DPI, self.height / DPI), dpi=DPI, facecolor="white")
+        self._figure = Figure(
+            figsize=(self.width / DPI, self.height / DPI), dpi=DPI, facecolor="white"
+        )
         self._pixels = np.full((self.height, self.width, 3), 255, np.uint8)
 
     def image(self, x: float, y: float, rgb: np.ndarray) -> None:
         top, left = round(y), round(x)
         self._pixels[top : top + rgb.shape[0], left : left + rgb.shape[1]] = rgb
 
-    def text(self, x: float, y: float, text: str, size: float, colour: str, **alignment: str) -> None:
-        self._figure.text(x / self.width, 1 - y / self.height, text, fontsize=size, color=colour, **alignment)
+    def text(
+        self, x: float, y: float, text: str, size: float, colour: str, **alignment: str
+    ) -> None:
+        self._figure.text(
+            x / self.width, 1 - y / self.height, text, fontsize=size, color=colour, **alignment
+        )
 
     def figure(self) -> Figure:
         axes = self._figure.add_axes((0, 0, 1, 1), frameon=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imgcls_jax.evaluation.images import Prediction
-from imgcls_jax.run_folder import PREDICTED, RunFolder
+from imgcls_jax.run.folder import PREDICTED, RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +25,9 @@ class Summary:
     def __init__(self, class_names: Sequence[str]):
         self.class_names = tuple(map(str, class_names))
         self.files = self.unreadable = self.inverted = 0
-        self.confusion: dict[int, Counter[int]] = {}  # by the true class: how often each class is predicted
+        self.confusion: dict[
+            int, Counter[int]
+        ] = {}  # by the true class: how often each class is predicted
         self._shown: list[tuple[Prediction, int | None]] = []  # with the label, where it is known
 
     def add(self, prediction: Prediction) -> None:
@@ -81,7 +83,9 @@ class Summary:
         rows.append(("all", *_shares(right, known), ""))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = [
-            "  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:]), taken_for]).rstrip()
+            "  ".join(
+                [name.ljust(widths[0]), *map(str.rjust, cells, widths[1:]), taken_for]
+            ).rstrip()
             for name, *cells, taken_for in rows
         ]
         if left := len(self.confusion) - len(shown):
@@ -104,12 +108,17 @@ class Summary:
         for prediction, label in self._shown:
             predicted = int(prediction.probabilities.argmax())
             wrong = label is not None and label != predicted
-            name, confidence = plots.short(names[predicted], 16), prediction.probabilities[predicted]
+            name, confidence = (
+                plots.short(names[predicted], 16),
+                prediction.probabilities[predicted],
+            )
             if wrong:
                 name = f"{plots.short(names[label], 16)} \N{RIGHTWARDS ARROW} {name}"
             ink, grey = (plots.RED, plots.RED) if wrong else (plots.INK, plots.GREY)
             captions.append(((name, ink), (plots.percent(confidence), grey)))
-        return plots.captioned([prediction.image for prediction, _ in self._shown], captions, side=84)
+        return plots.captioned(
+            [prediction.image for prediction, _ in self._shown], captions, side=84
+        )
 
 
 def _images(count: int) -> str:

@@ -6,13 +6,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from imgcls_jax.errors import RunError
+from imgcls_jax.files import write_atomically
 from imgcls_jax.reporting import compare
 from imgcls_jax.reporting.plain_tables import Markdown, markdown_table
-from imgcls_jax.run_folder import TEST, RunFolder, write_atomically
+from imgcls_jax.run.folder import TEST, RunFolder
 
 SYSTEMS = "systems.csv"  # a line for each row of the reports
 COLUMNS = [
-    *("row", "system", "reported", "accuracy", "gap", "epochs"),  # the report's; gap in percentage points
+    *(
+        "row",
+        "system",
+        "reported",
+        "accuracy",
+        "gap",
+        "epochs",
+    ),  # the report's; gap in percentage points
     "ours",  # a published run, what is before -seedN of several, a file, or "row NAME", whose runs are the same
     "stand-in",  # what `ours` is of, where that is not the report's system, or not all of it
     *("choices", "config", "waits for"),  # what the recipe has that the report does not say
@@ -25,7 +33,10 @@ HEAD = (
 SHORT = 7  # the first columns of HEAD, which the project's README has
 SAME = "row "
 # In the project's README the table stands between these lines.
-BEGIN, END = "<!-- reproduction table: python -m imgcls_jax reproduce results -->\n", "<!-- end of the table -->\n"
+BEGIN, END = (
+    "<!-- reproduction table: python -m imgcls_jax reproduce results -->\n",
+    "<!-- end of the table -->\n",
+)
 # The rows of each kind, counted apart in the summary.
 KINDS = {
     "figure": "have a figure beside a reported one",
@@ -79,9 +90,14 @@ def render(folder: Path) -> tuple[str, str]:
     )
     for report, title in REPORTS.items():
         lines = [_line(folder, systems, name, rows) for name in systems if name.startswith(report)]
-        text += f"\n## Report {report}: {title}\n\n{markdown_table(HEAD, lines, figures=range(2, 8))}"
+        text += (
+            f"\n## Report {report}: {title}\n\n{markdown_table(HEAD, lines, figures=range(2, 8))}"
+        )
     done = [_line(folder, systems, name, rows, link=f"{folder.name}/")[:SHORT] for name in rows]
-    return text, f"{markdown_table(HEAD[:SHORT], done, figures=range(2, SHORT))}\n{_summary(folder, systems, rows)}\n"
+    return (
+        text,
+        f"{markdown_table(HEAD[:SHORT], done, figures=range(2, SHORT))}\n{_summary(folder, systems, rows)}\n",
+    )
 
 
 def _read(folder: Path) -> tuple[dict[str, dict[str, str]], dict[str, compare.Row]]:
@@ -89,15 +105,21 @@ def _read(folder: Path) -> tuple[dict[str, dict[str, str]], dict[str, compare.Ro
     systems = {system["row"]: system for system in _systems(folder)}
     for name, system in systems.items():
         other = system["ours"].removeprefix(SAME)
-        if system["ours"].startswith(SAME) and (other not in systems or systems[other]["ours"].startswith(SAME)):
-            raise RunError(f"{folder / SYSTEMS}: row {name} has the runs of row {other}, which has none of its own.")
+        if system["ours"].startswith(SAME) and (
+            other not in systems or systems[other]["ours"].startswith(SAME)
+        ):
+            raise RunError(
+                f"{folder / SYSTEMS}: row {name} has the runs of row {other}, which has none of its own."
+            )
     return systems, {name: row for name in systems if (row := _row(folder, systems, name))}
 
 
 def _systems(folder: Path) -> list[dict[str, str]]:
     file = folder / SYSTEMS
     if not file.exists():
-        raise RunError(f"{file} is missing: give the folder of the published results, as in imgcls reproduce results.")
+        raise RunError(
+            f"{file} is missing: give the folder of the published results, as in imgcls reproduce results."
+        )
     with open(file, newline="") as lines:
         reader = csv.DictReader(lines)
         if reader.fieldnames != COLUMNS:
@@ -118,11 +140,15 @@ def _row(folder: Path, systems: Systems, name: str) -> compare.Row | None:
     if not runs or path.suffix:
         return None
     reported = {key: float(system[key]) for key in ("accuracy", "gap", "epochs") if system[key]}
-    (row,) = compare.summarize([(f"{name} {system['system']}", reported, [RunFolder(run) for run in runs])])
+    (row,) = compare.summarize(
+        [(f"{name} {system['system']}", reported, [RunFolder(run) for run in runs])]
+    )
     return row
 
 
-def _line(folder: Path, systems: Systems, name: str, rows: Rows, *, link: str = "") -> Sequence[str]:
+def _line(
+    folder: Path, systems: Systems, name: str, rows: Rows, *, link: str = ""
+) -> Sequence[str]:
     """The cells of HEAD. link: the way from the table to the folder."""
     system, row, path = systems[name], rows.get(name), _path(folder, systems, name)
     ours, gap = f"*waits for {system['waits for']}*", _reported(system["gap"], "+.1f")
@@ -137,7 +163,14 @@ def _line(folder: Path, systems: Systems, name: str, rows: Rows, *, link: str = 
         ours = f"[shown]({link}{path.relative_to(folder)}){_remark(system)}"
     figures = map(Markdown, (system["reported"], ours, gap, seeds, loss, epochs))
     config = Markdown(f"`{system['config']}`")
-    return (Markdown(name), Markdown(system["system"]), *figures, device, Markdown(system["choices"]), config)
+    return (
+        Markdown(name),
+        Markdown(system["system"]),
+        *figures,
+        device,
+        Markdown(system["choices"]),
+        config,
+    )
 
 
 def _reported(figure: str, form: str) -> str:
@@ -172,7 +205,9 @@ def _kind(folder: Path, systems: Systems, name: str, rows: Rows) -> str:
 def _summary(folder: Path, systems: Systems, rows: Rows) -> str:
     kinds = collections.Counter(_kind(folder, systems, name, rows) for name in systems)
     waiting = collections.Counter(
-        system["waits for"] for name, system in systems.items() if _kind(folder, systems, name, rows) == "waits"
+        system["waits for"]
+        for name, system in systems.items()
+        if _kind(folder, systems, name, rows) == "waits"
     )
     parts = [f"{kinds[kind]} {words}" for kind, words in KINDS.items() if kinds[kind]]
     waits = ", ".join(f"{count} for {what}" for what, count in waiting.most_common())
@@ -196,7 +231,9 @@ def _around(readme: Path) -> tuple[str, str, str]:
     """What is before the table, the table, and what is after it."""
     text = readme.read_text()
     if BEGIN not in text or END not in text:
-        raise RunError(f"{readme} has no place for the table: the lines {BEGIN.strip()!r} and {END.strip()!r}.")
+        raise RunError(
+            f"{readme} has no place for the table: the lines {BEGIN.strip()!r} and {END.strip()!r}."
+        )
     before, rest = text.split(BEGIN)
     table, after = rest.split(END)
     return before, table, after

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from imgcls_jax.files import write_atomically
 from imgcls_jax.reporting import page
 from imgcls_jax.reporting.plain_tables import csv_table, escape, markdown_table
-from imgcls_jax.run_folder import ROBUSTNESS, RunFolder, write_atomically
+from imgcls_jax.run.folder import ROBUSTNESS, RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +25,9 @@ def write(run: RunFolder, found: Mapping[str, Any]) -> str:
     for name, values in found["corruptions"].items():
         lines += [[name, severity, value] for severity, value in enumerate(values, 1)]
     write_atomically(run.path / "robustness.csv", csv_table(lines).encode())
-    write_atomically(run.path / "robustness.md", f"# {escape(run.name)} under corruptions\n\n{table}".encode())
+    write_atomically(
+        run.path / "robustness.md", f"# {escape(run.name)} under corruptions\n\n{table}".encode()
+    )
     plots.save(plot(found), run.path / "robustness.png")
     run.write_json(ROBUSTNESS, found)
     return table
@@ -48,7 +51,9 @@ def section(run: RunFolder) -> Markup:
         f"Accuracy in percent at severities 1 to 5, on {found['examples']:,} test images: clean "
         f"{page.percent(found['clean'])}, {page.percent(found['mean'])} on the mean of everything corrupted."
     )
-    chart = page.chart(run.path / "robustness.png", "Accuracy against severity, a chart for each corruption")
+    chart = page.chart(
+        run.path / "robustness.png", "Accuracy against severity, a chart for each corruption"
+    )
     table = page.table(HEAD, _cells(found))
     return page.section("Robustness", page.macros("tables.html").noted(note, [chart, table]))
 
@@ -64,11 +69,21 @@ def plot(found: Mapping[str, Any]) -> "Figure":
     figure = Figure(figsize=(11, 0.3 + 2.1 * rows), layout="constrained", facecolor="white")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     # Few images may well be classified better corrupted than clean.
-    shown = [found["clean"], *(value for values in found["corruptions"].values() for value in values)]
+    shown = [
+        found["clean"],
+        *(value for values in found["corruptions"].values() for value in values),
+    ]
     for axes, (name, values) in zip(grid.flat, found["corruptions"].items(), strict=False):
         axes.axhline(100 * found["clean"], color=plots.GREY, linewidth=1, linestyle=(0, (3, 3)))
         severities = range(1, len(values) + 1)
-        axes.plot(severities, [100 * value for value in values], "o-", color=plots.BLUE, linewidth=1.8, markersize=4)
+        axes.plot(
+            severities,
+            [100 * value for value in values],
+            "o-",
+            color=plots.BLUE,
+            linewidth=1.8,
+            markersize=4,
+        )
         axes.set_title(words(name), loc="left", fontsize=10, color=plots.INK, fontweight="bold")
         axes.set_xticks(severities)
         axes.set_ylim(max(100 * min(shown) - 8, -2), min(100 * max(shown) + 5, 102))

@@ -12,17 +12,25 @@ from imgcls_jax.data import checks
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation.scores import Confusion, train_test_gap
+from imgcls_jax.files import write_atomically
 from imgcls_jax.reporting import calibration, explain, page, robustness, tables
-from imgcls_jax.run_folder import REPORT, RunFolder, write_atomically
+from imgcls_jax.run.folder import REPORT, RunFolder
 
 MOST_SAMPLES = 120  # sample images in all, and at most 8 of a class
 MOST_RENAMED = 50  # classes named whose names pictures cannot show
 MOST_SAMPLED = 100  # classes with sample images
-MISTAKE_SIDE, SAMPLE_SIDE = 96, tables.SIDE  # pixels on the page that an image's longer side takes, about
+MISTAKE_SIDE, SAMPLE_SIDE = (
+    96,
+    tables.SIDE,
+)  # pixels on the page that an image's longer side takes, about
 
 
 def write(
-    run: RunFolder, *, train: Dataset, test: Dataset, before_page: Callable[[RunFolder], None] = lambda run: None
+    run: RunFolder,
+    *,
+    train: Dataset,
+    test: Dataset,
+    before_page: Callable[[RunFolder], None] = lambda run: None,
 ) -> None:
     """Writes the page report.html into a tested run's folder, and its pictures, dashboard.png among them.
 
@@ -46,25 +54,39 @@ def write(
     wrong = plots.most_confident_mistakes(probabilities, labels)
     drawn = plots.pictured(test)
     figures = {
-        "samples.png": plots.sample_grid(dataclasses.replace(train, class_names=drawn.class_names), samples),
+        "samples.png": plots.sample_grid(
+            dataclasses.replace(train, class_names=drawn.class_names), samples
+        ),
         "curves.png": plots.curves(history, scores["best_epoch"]),
         "confusion.png": plots.confusion(Confusion.read(scores), drawn.class_names),
         "mistakes.png": plots.mistakes(drawn, probabilities, wrong),
     }
     figures["dashboard.png"] = dashboard.draw(
-        run.name, _facts(run), history=history, scores=scores, test=drawn, probabilities=probabilities
+        run.name,
+        _facts(run),
+        history=history,
+        scores=scores,
+        test=drawn,
+        probabilities=probabilities,
     )
     for name, figure in figures.items():
         plots.save(figure, run.path / name)
 
-    confusion = page.chart(run.path / "confusion.png", "Confusion matrix, rows true, columns predicted")
+    confusion = page.chart(
+        run.path / "confusion.png", "Confusion matrix, rows true, columns predicted"
+    )
     body = (
         _header(run)
         + page.section(
-            "Training", page.chart(run.path / "curves.png", "Loss, accuracy and learning rate against the epoch")
+            "Training",
+            page.chart(
+                run.path / "curves.png", "Loss, accuracy and learning rate against the epoch"
+            ),
         )
         + page.section("Classes", tables.classes(scores, probabilities, test))
-        + page.section("Confusion matrix", page.macros("run.html").confusion(confusion, _renamed(test, drawn)))
+        + page.section(
+            "Confusion matrix", page.macros("run.html").confusion(confusion, _renamed(test, drawn))
+        )
         + page.section("Misclassified images", _mistakes(test, probabilities, wrong))
         + explain.section(run)
         + calibration.section(run)
@@ -79,7 +101,11 @@ def write(
 
 
 def _header(run: RunFolder) -> Markup:
-    scores, config, device = run.test, run.config, run.environment.get("device", "an unnamed device")
+    scores, config, device = (
+        run.test,
+        run.config,
+        run.environment.get("device", "an unnamed device"),
+    )
     epochs = f"{scores['best_epoch']} of {scores['epochs']}"
     trainable = scores.get("trainable", scores["parameters"])
     trained = f", of which {trainable:,} were trained" if trainable < scores["parameters"] else ""
@@ -124,11 +150,18 @@ def _mistakes(test: Dataset, probabilities: np.ndarray, wrong: np.ndarray) -> Ma
         return page.macros("run.html").no_mistakes()
     descriptions, captions = [], []
     for index in wrong:
-        true, predicted = test.class_names[test.labels[index]], test.class_names[probabilities[index].argmax()]
+        true, predicted = (
+            test.class_names[test.labels[index]],
+            test.class_names[probabilities[index].argmax()],
+        )
         descriptions.append(f"{true}, taken for {predicted}")
         confidence = plots.percent(probabilities[index].max())
-        captions.append(page.macros("run.html").mistake(page.taken_for(true, predicted), confidence))
-    shown = f"all {total:,}" if len(wrong) == total else f"the {len(wrong)} most confident of {total:,}"
+        captions.append(
+            page.macros("run.html").mistake(page.taken_for(true, predicted), confidence)
+        )
+    shown = (
+        f"all {total:,}" if len(wrong) == total else f"the {len(wrong)} most confident of {total:,}"
+    )
     tiles = page.tiles(test.images[wrong], descriptions, captions, side=MISTAKE_SIDE)
     return page.macros("run.html").mistakes(shown, f"{len(test):,}", tiles)
 
@@ -137,19 +170,35 @@ def _renamed(test: Dataset, drawn: Dataset) -> str:
     """Which classes the pictures show by their numbers, for want of a font; "" where none."""
     pairs = zip(test.class_names, drawn.class_names, strict=True)
     names = [f"{shown} is {name}" for name, shown in pairs if shown != name]
-    return f"For want of a font pictures show numbers: {', '.join(names[:MOST_RENAMED])}." if names else ""
+    return (
+        f"For want of a font pictures show numbers: {', '.join(names[:MOST_RENAMED])}."
+        if names
+        else ""
+    )
 
 
 def _data(report: Mapping[str, Any]) -> Markup:
     """The data report: a column a split, the images of each class, and whatever else it says."""
     splits, names = report["splits"], report["class_names"]
     keys = dict.fromkeys(key for split in splits.values() for key in split if key != "class_counts")
-    rows = [[page.words(key), *(_split_text(key, split.get(key, "")) for split in splits.values())] for key in keys]
-    fewest = np.argsort(next(iter(splits.values()))["class_counts"], kind="stable")[: tables.MOST_ROWS]
+    rows = [
+        [page.words(key), *(_split_text(key, split.get(key, "")) for split in splits.values())]
+        for key in keys
+    ]
+    fewest = np.argsort(next(iter(splits.values()))["class_counts"], kind="stable")[
+        : tables.MOST_ROWS
+    ]
     shown = np.arange(len(names)) if len(names) <= tables.MOST_ROWS else fewest
-    counts = [[names[k], *(page.text(split["class_counts"][k]) for split in splits.values())] for k in shown]
+    counts = [
+        [names[k], *(page.text(split["class_counts"][k]) for split in splits.values())]
+        for k in shown
+    ]
     cut = tables.cut(len(shown), len(names), "fewest training images", "data.json")
-    rest = {key: value for key, value in report.items() if key not in ("splits", "class_names", "warnings")}
+    rest = {
+        key: value
+        for key, value in report.items()
+        if key not in ("splits", "class_names", "warnings")
+    }
     head = ["", *splits]
     found = (page.table(head, rows), page.table(head, counts), page.facts(rest))
     return page.macros("run.html").data(*found, warnings=report.get("warnings", ()), cut=cut)
@@ -167,7 +216,9 @@ def _samples(train: Dataset, indices: Sequence[np.ndarray]) -> Markup:
     cut = f"Of the first {len(names)} classes; {left:,} more have none here." if left else ""
     descriptions = [[name] * len(row) for name, row in zip(names, indices, strict=True)]
     images = [train.images[row] for row in indices]
-    return page.macros("run.html").samples(page.image_rows(names, images, descriptions, side=SAMPLE_SIDE), cut)
+    return page.macros("run.html").samples(
+        page.image_rows(names, images, descriptions, side=SAMPLE_SIDE), cut
+    )
 
 
 def _environment(environment: Mapping[str, Any]) -> Markup:

@@ -22,12 +22,18 @@ def classes(scores: Mapping[str, Any], probabilities: np.ndarray, test: Dataset)
 
     probabilities: [N, K], of the test set.
     """
-    return page.columns(per_class(scores), confused_pairs(scores)) + confused_images(scores, probabilities, test)
+    return page.columns(per_class(scores), confused_pairs(scores)) + confused_images(
+        scores, probabilities, test
+    )
 
 
 def per_class(scores: Mapping[str, Any]) -> Markup:
     """Precision, recall, F1 and support of each class, and their means."""
-    mean = ["Mean", *(f"{100 * scores['macro'][key]:.2f}" for key in RATIOS), f"{scores['examples']:,}"]
+    mean = [
+        "Mean",
+        *(f"{100 * scores['macro'][key]:.2f}" for key in RATIOS),
+        f"{scores['examples']:,}",
+    ]
     rows, classes = class_rows(scores), len(scores["per_class"])
     table = page.table(["Class", "Precision", "Recall", "F1", "Images"], rows, foot=mean)
     left = cut(len(rows), classes, "lowest F1", "test.json")
@@ -42,8 +48,13 @@ def class_rows(scores: Mapping[str, Any]) -> list[list[str]]:
     rows = scores["per_class"]
     if len(rows) > MOST_ROWS:
         rows = sorted(rows, key=lambda row: (not row["support"], row["f1"]))[:MOST_ROWS]
-    figures = ([f"{100 * row[key]:.2f}" if row["support"] else UNKNOWN for key in RATIOS] for row in rows)
-    return [[row["name"], *cells, f"{row['support']:,}"] for row, cells in zip(rows, figures, strict=True)]
+    figures = (
+        [f"{100 * row[key]:.2f}" if row["support"] else UNKNOWN for key in RATIOS] for row in rows
+    )
+    return [
+        [row["name"], *cells, f"{row['support']:,}"]
+        for row, cells in zip(rows, figures, strict=True)
+    ]
 
 
 def absent_note(scores: Mapping[str, Any]) -> str:
@@ -83,7 +94,11 @@ def confused_images(scores: Mapping[str, Any], probabilities: np.ndarray, test: 
 
     if not scores["confused_pairs"]:
         return Markup()
-    names, predicted, confidences = np.array(test.class_names), probabilities.argmax(-1), probabilities.max(-1)
+    names, predicted, confidences = (
+        np.array(test.class_names),
+        probabilities.argmax(-1),
+        probabilities.max(-1),
+    )
     heads, images, descriptions = [], [], []
     for pair in scores["confused_pairs"]:
         of_pair = (names[test.labels] == pair["true"]) & (names[predicted] == pair["predicted"])
@@ -92,6 +107,8 @@ def confused_images(scores: Mapping[str, Any], probabilities: np.ndarray, test: 
         heads.append(page.taken_for(pair["true"], pair["predicted"]))
         images.append(test.images[shown])
         words = f"{pair['true']}, confused with {pair['predicted']}"
-        descriptions.append([f"{words}, {plots.percent(confidence)}" for confidence in confidences[shown]])
+        descriptions.append(
+            [f"{words}, {plots.percent(confidence)}" for confidence in confidences[shown]]
+        )
     rows = page.image_rows(heads, images, descriptions, side=SIDE)
     return page.macros("tables.html").confused_images(rows, EXAMPLES)

@@ -16,7 +16,7 @@ from imgcls_jax.errors import DataError, RunError
 from imgcls_jax.evaluation import calibration, ensemble
 from imgcls_jax.evaluation.scores import score
 from imgcls_jax.reporting import compare, reproduction
-from imgcls_jax.run_folder import CALIBRATION, ENSEMBLE, EXPLANATION, ROBUSTNESS, TEST, RunFolder
+from imgcls_jax.run.folder import CALIBRATION, ENSEMBLE, EXPLANATION, ROBUSTNESS, TEST, RunFolder
 
 STUDY_TABLE = "table.csv"
 # Of a study's table: what runs alone give. Its costs were measured.
@@ -27,7 +27,9 @@ COLUMNS = (
 EXACT = 1e-9
 # Predictions are kept to the 24th binary place; losses were computed from logits, validation's while training.
 ROUNDED = 2e-3
-UNSEEN = 70.0  # nats that a label may be less probable than its stored probability of 0 says, in float32
+UNSEEN = (
+    70.0  # nats that a label may be less probable than its stored probability of 0 says, in float32
+)
 FITTED = 1e-4  # what an optimizer finds
 MOST_NAMED = 20
 
@@ -45,7 +47,9 @@ class Check:
     def holds(self) -> bool:
         if not isinstance(self.again, float) or not isinstance(self.published, int | float):
             return self.published == self.again
-        return math.isclose(self.published, self.again, rel_tol=self.tolerance, abs_tol=self.tolerance)
+        return math.isclose(
+            self.published, self.again, rel_tol=self.tolerance, abs_tol=self.tolerance
+        )
 
 
 def verify(folder: Path, readme: Path) -> str:
@@ -59,7 +63,9 @@ def verify(folder: Path, readme: Path) -> str:
     ensembles = [RunFolder(file.parent) for file in sorted(folder.rglob(ENSEMBLE))]
     tables = sorted(folder.rglob(STUDY_TABLE))
     if not runs:
-        raise RunError(f"{folder} holds no published run: give the folder of the published results.")
+        raise RunError(
+            f"{folder} holds no published run: give the folder of the published results."
+        )
     checks = [check for run in runs for check in of_run(run)]
     checks += [check for run in ensembles for check in of_ensemble(run, folder)]
     checks += [check for table in tables for check in of_table(table)]
@@ -69,9 +75,14 @@ def verify(folder: Path, readme: Path) -> str:
     checks += [check for labels in read for check in labels or ()]
     wrong = [check for check in checks if not check.holds]
     if wrong:
-        lines = [f"  {check.where}: {check.published} published, {check.again} now" for check in wrong[:MOST_NAMED]]
+        lines = [
+            f"  {check.where}: {check.published} published, {check.again} now"
+            for check in wrong[:MOST_NAMED]
+        ]
         more = f"\n  and {len(wrong) - MOST_NAMED} more" if len(wrong) > MOST_NAMED else ""
-        raise RunError(f"{len(wrong):,} of {len(checks):,} figures differ:\n" + "\n".join(lines) + more)
+        raise RunError(
+            f"{len(wrong):,} of {len(checks):,} figures differ:\n" + "\n".join(lines) + more
+        )
     compared = sum(labels is not None for labels in read)
     return (
         f"{len(runs)} runs, {len(ensembles)} ensembles, {len(tables)} tables: {len(checks):,} figures computed again "
@@ -86,8 +97,14 @@ def of_run(run: RunFolder) -> Iterator[Check]:
     yield from _scores(test, run.predictions, run.data["class_names"], f"{at}/{TEST}")
     history = run.history
     kept = next((line for line in history if line["step"] == test["best_step"]), {})
-    summary = {"epochs": len(history), "best_epoch": kept.get("epoch"), "train_accuracy": kept.get("train_accuracy")}
-    there = {key: figure for key, figure in summary.items() if key in test}  # versions before had no train_accuracy
+    summary = {
+        "epochs": len(history),
+        "best_epoch": kept.get("epoch"),
+        "train_accuracy": kept.get("train_accuracy"),
+    }
+    there = {
+        key: figure for key, figure in summary.items() if key in test
+    }  # versions before had no train_accuracy
     yield from _compare(test, there, f"{at}/{TEST}")
     if validation := run.validation_predictions:
         found = calibration.figures(*validation)
@@ -132,7 +149,10 @@ def of_table(table: Path) -> Iterator[Check]:
     with open(table, newline="") as lines:
         rows = list(csv.DictReader(lines))
     for row in rows:
-        runs = [RunFolder(path) for path in sorted(table.parent.glob(f"{glob.escape(row['label'])}-seed*"))]
+        runs = [
+            RunFolder(path)
+            for path in sorted(table.parent.glob(f"{glob.escape(row['label'])}-seed*"))
+        ]
         (again,) = compare.summarize([(row["label"], {}, runs)])
         for column in COLUMNS:
             published = float(row[column]) if row[column] else None
@@ -161,7 +181,9 @@ def _hash(text: str) -> str:
     return f"a table of SHA-256 {hashlib.sha256(text.strip().encode()).hexdigest()[:12]}"
 
 
-def _scores(published: Any, predictions: tuple[np.ndarray, np.ndarray], names: Sequence[str], at: str):
+def _scores(
+    published: Any, predictions: tuple[np.ndarray, np.ndarray], names: Sequence[str], at: str
+):
     probabilities, labels = predictions
     again = score(calibration.log_probabilities(probabilities), labels, names)
     unseen = float((probabilities[np.arange(len(labels)), labels] == 0).mean())
@@ -170,12 +192,17 @@ def _scores(published: Any, predictions: tuple[np.ndarray, np.ndarray], names: S
 
 
 def _calibration(run: RunFolder, validation: tuple[np.ndarray, np.ndarray]) -> Iterator[Check]:
-    again, published = calibration.calibrate(validation, run.predictions), run.read_json(CALIBRATION)
+    again, published = (
+        calibration.calibrate(validation, run.predictions),
+        run.read_json(CALIBRATION),
+    )
     if "p" not in published:  # of a run from before that was computed
         del again["p"]
     for key, value in again.items():
         tolerance = FITTED if key in ("temperature", "scaled") else EXACT
-        yield from _compare(published[key], value, f"{run.path}/{CALIBRATION} {key}", tolerance=tolerance)
+        yield from _compare(
+            published[key], value, f"{run.path}/{CALIBRATION} {key}", tolerance=tolerance
+        )
 
 
 def _labels(run: RunFolder, known: dict[str, data.Splits | None]) -> list[Check] | None:
@@ -190,12 +217,21 @@ def _labels(run: RunFolder, known: dict[str, data.Splits | None]) -> list[Check]
     splits = known[key]
     if splits is None:
         return None
-    checks = [Check(f"{run.path} fingerprint", run.data["fingerprint"], splits.report["fingerprint"], EXACT)]
-    sets = {"test": (run.predictions, splits.test), "validation": (run.validation_predictions, splits.validation)}
+    checks = [
+        Check(
+            f"{run.path} fingerprint", run.data["fingerprint"], splits.report["fingerprint"], EXACT
+        )
+    ]
+    sets = {
+        "test": (run.predictions, splits.test),
+        "validation": (run.validation_predictions, splits.validation),
+    }
     for name, (predictions, dataset) in sets.items():
         if predictions is not None:
             same = np.array_equal(predictions[1], dataset.labels)
-            checks.append(Check(f"{run.path} labels of the {name} set are the data's", True, same, EXACT))
+            checks.append(
+                Check(f"{run.path} labels of the {name} set are the data's", True, same, EXACT)
+            )
     return checks
 
 
@@ -211,7 +247,11 @@ def _compare(published: Any, again: Any, at: str, *, tolerance: float = EXACT) -
     if isinstance(again, Mapping) and isinstance(published, Mapping):
         for key, value in again.items():
             yield from _compare(published.get(key), value, f"{at} {key}", tolerance=tolerance)
-    elif isinstance(again, Sequence) and not isinstance(again, str) and isinstance(published, Sequence):
+    elif (
+        isinstance(again, Sequence)
+        and not isinstance(again, str)
+        and isinstance(published, Sequence)
+    ):
         yield Check(f"{at} count", len(published), len(again), EXACT)
         for number, (one, other) in enumerate(zip(published, again, strict=False)):
             yield from _compare(one, other, f"{at} {number}", tolerance=tolerance)

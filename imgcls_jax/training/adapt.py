@@ -21,7 +21,10 @@ from imgcls_jax.models.lora import KEY, LoRA
 from imgcls_jax.models.lora import of as lora_of
 from imgcls_jax.pretrained import KEY_MAPS
 
-STATISTICS = {"stored": True, "update": False}  # whether modules of which nothing trains run as in evaluation
+STATISTICS = {
+    "stored": True,
+    "update": False,
+}  # whether modules of which nothing trains run as in evaluation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +64,12 @@ class Adaptation:
         with nn.intercept_methods(self._evaluate_frozen):
             return model.apply(variables, x, **options)
 
-    def _evaluate_frozen(self, call: Callable, args: tuple, options: dict[str, Any], context) -> Any:
-        if options.get("train") and self._frozen("/".join(context.module.path), context.method_name):
+    def _evaluate_frozen(
+        self, call: Callable, args: tuple, options: dict[str, Any], context
+    ) -> Any:
+        if options.get("train") and self._frozen(
+            "/".join(context.module.path), context.method_name
+        ):
             options = {**options, "train": False}
         return call(*args, **options)
 
@@ -77,7 +84,9 @@ class Adaptation:
 EVERYTHING = Adaptation()
 
 
-def create(config: ConfigDict, model: nn.Module, params: Any, x: Any, *, seed: int) -> tuple[Adaptation, Any]:
+def create(
+    config: ConfigDict, model: nn.Module, params: Any, x: Any, *, seed: int
+) -> tuple[Adaptation, Any]:
     """The adaptation of `config.adapt` to a model with these parameters, and the parameters with their low-rank pairs.
 
     x: a batch for the model. Raises ConfigError for a pattern that is found in no path, and for what cannot be.
@@ -99,7 +108,9 @@ def create(config: ConfigDict, model: nn.Module, params: Any, x: Any, *, seed: i
     stored = choose("adapt.frozen_statistics", settings.frozen_statistics, STATISTICS)
     own = [path for path in paths if path not in set(pairs)]
     named = trees.matching("adapt.trainable", settings.trainable, own)
-    trainable = frozenset([*named, *pairs, *(_last_layers(last, config.model, own) if last else ())])
+    trainable = frozenset(
+        [*named, *pairs, *(_last_layers(last, config.model, own) if last else ())]
+    )
     key = jax.random.key(0)
     features = jax.eval_shape(lambda x: model.init(key, x, method="encode"), x)
     feature_paths = frozenset(trees.flatten(features.get("params", {})))
@@ -120,7 +131,9 @@ def _last_layers(count: int, config: ConfigDict, paths: list[str]) -> list[str]:
             f"{', '.join(backbones)}: say in adapt.trainable what trains."
         )
     if not 0 < count <= len(layers):
-        raise ConfigError(f"adapt.last_layers is {count}: Keras' {backbones[0]} has {len(layers)} layers.")
+        raise ConfigError(
+            f"adapt.last_layers is {count}: Keras' {backbones[0]} has {len(layers)} layers."
+        )
     prefix = f"{backbones[0]}/" if config.name == "hybrid" else ""
 
     def layer(path: str) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from imgcls_jax import files, foreign, models, processes, trees
+from imgcls_jax import distributed, files, foreign, models, trees
 from imgcls_jax.data.batches import filled_batches
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.training import steps
@@ -29,7 +29,11 @@ VERSION = 1  # raised when models come to give other features for the same weigh
 
 
 def compute(
-    config: ConfigDict, embed: Callable[..., np.ndarray], variables: dict[str, Any], read: frozenset[str], data: Dataset
+    config: ConfigDict,
+    embed: Callable[..., np.ndarray],
+    variables: dict[str, Any],
+    read: frozenset[str],
+    data: Dataset,
 ) -> tuple[np.ndarray, float]:
     """Vectors float32 [N, F] of the data's images, and the seconds that they take to compute.
 
@@ -42,8 +46,12 @@ def compute(
         try:
             return _read(path)
         except Exception as error:  # a damaged file can raise nearly anything
-            log.warning("The kept features %s are damaged (%s); they are computed anew.", path, error)
-    vectors, seconds = _compute(embed, variables, data.images, batch_size=config.train.eval_batch_size)
+            log.warning(
+                "The kept features %s are damaged (%s); they are computed anew.", path, error
+            )
+    vectors, seconds = _compute(
+        embed, variables, data.images, batch_size=config.train.eval_batch_size
+    )
     if path:
         try:
             _write(path, vectors, seconds, most=config.adapt.feature_disk)
@@ -69,7 +77,13 @@ def spared(epochs: list[float], features: float) -> str:
 def _compute(embed, variables, images: np.ndarray, *, batch_size: int) -> tuple[np.ndarray, float]:
     parts, times = [], []
     batches = filled_batches(len(images), batch_size)
-    for index in tqdm(batches, "features", unit="batch", leave=False, disable=None if processes.first() else True):
+    for index in tqdm(
+        batches,
+        "features",
+        unit="batch",
+        leave=False,
+        disable=None if distributed.is_primary() else True,
+    ):
         started = time.perf_counter()
         parts.append(embed(variables, steps.replicate(images[index])))
         times.append(time.perf_counter() - started)
@@ -77,16 +91,30 @@ def _compute(embed, variables, images: np.ndarray, *, batch_size: int) -> tuple[
     return np.concatenate(parts)[: len(images)], sum(rest) / len(rest) * len(images) / batch_size
 
 
-def _path(config: ConfigDict, variables: dict[str, Any], read: frozenset[str], data: Dataset) -> Path | None:
+def _path(
+    config: ConfigDict, variables: dict[str, Any], read: frozenset[str], data: Dataset
+) -> Path | None:
     """Where the features are kept, or would be; None where none are."""
     settings = config.adapt
     if not settings.feature_folder or not settings.feature_disk:
         return None
-    params, state = trees.flatten(variables["params"]), {key: variables[key] for key in variables if key != "params"}
+    params, state = (
+        trees.flatten(variables["params"]),
+        {key: variables[key] for key in variables if key != "params"},
+    )
     used = steps.fetch({"params": {path: params[path] for path in sorted(read)}, **state})
     model = models.architecture(config.model)
-    words = [VERSION, jax.__version__, jax.default_backend(), config.train.precision, config.data.transform, model]
-    key = hashlib.sha256(json.dumps([*words, trees.digest(used), data.fingerprint], default=str).encode()).hexdigest()
+    words = [
+        VERSION,
+        jax.__version__,
+        jax.default_backend(),
+        config.train.precision,
+        config.data.transform,
+        model,
+    ]
+    key = hashlib.sha256(
+        json.dumps([*words, trees.digest(used), data.fingerprint], default=str).encode()
+    ).hexdigest()
     return Path(os.path.expanduser(settings.feature_folder)) / f"{config.model.name}-{key[:32]}.npz"
 
 

@@ -11,7 +11,9 @@ class Interrupted(Exception):
 
     def __init__(self, signal_number: int):
         super().__init__(signal.Signals(signal_number).name)
-        self.exit_status = 128 + signal_number  # what shells report of a process that a signal ended
+        self.exit_status = (
+            128 + signal_number
+        )  # what shells report of a process that a signal ended
 
 
 class Interrupt:
@@ -30,7 +32,10 @@ def catch_signals() -> Iterator[Interrupt]:
         interrupt.received = number
         # Not by print: where the signal came in the middle of another one it would raise an error there.
         with contextlib.suppress(OSError):
-            os.write(1, f"\n{signal.Signals(number).name}: saving, then stopping. Once more stops at once.\n".encode())
+            os.write(
+                1,
+                f"\n{signal.Signals(number).name}: saving, then stopping. Once more stops at once.\n".encode(),
+            )
         for each, handler in before.items():
             signal.signal(each, handler)
 

@@ -10,15 +10,23 @@ import numpy as np
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from imgcls_jax import processes, reads, trees
-from imgcls_jax.checkpoints import Checkpoints, shapes
+from imgcls_jax import distributed, trees
+from imgcls_jax.config import reads
 from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import epoch_batches
-from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
+from imgcls_jax.run.checkpoints import Checkpoints, shapes
+from imgcls_jax.run.folder import CHECKPOINTS, RunFolder
 from imgcls_jax.training import divergence, features, plan, recorder, setup, steps
 from imgcls_jax.training.interrupt import Interrupted, catch_signals
 from imgcls_jax.training.losses import cross_entropy
-from imgcls_jax.training.state import Progress, TrainState, as_plain, as_trees, from_trees, trees_of_checkpoint
+from imgcls_jax.training.state import (
+    Progress,
+    TrainState,
+    as_plain,
+    as_trees,
+    from_trees,
+    trees_of_checkpoint,
+)
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +56,9 @@ class _Training:
         self.monitor, self.most_steps = config.train.monitor, config.train.steps_per_dispatch
         self.phases = setup.build(config, data)
         self.epochs = sum(phase.config.train.epochs for phase in self.phases)  # at most
-        self.checkpoints = Checkpoints(run.path / CHECKPOINTS) if processes.first() else None
+        self.checkpoints = Checkpoints(run.path / CHECKPOINTS) if distributed.is_primary() else None
         self.pace = math.inf  # seconds that a step of the last dispatch took
-        begun = processes.from_first(lambda: as_plain(*self._beginning(run)))
+        begun = distributed.from_primary(lambda: as_plain(*self._beginning(run)))
         self.progress = Progress(**begun["progress"])
         self.state = steps.replicate(self.phase.state.with_leaves(begun["leaves"]), to_donate=True)
         self._begin()
@@ -65,9 +73,13 @@ class _Training:
             step, model_tree, training_tree, saved = restored
             progress = Progress.of_checkpoint(saved, run)
             log.info("Resuming %s at step %d, epoch %d.", run.path, step, progress.epoch + 1)
-            return from_trees(self.phases[progress.phase].state, model_tree, training_tree), progress
+            return from_trees(
+                self.phases[progress.phase].state, model_tree, training_tree
+            ), progress
         if self.config.model.get("pretrained"):
-            state = setup.with_pretrained(state, self.config, class_names=self.data.train.class_names)
+            state = setup.with_pretrained(
+                state, self.config, class_names=self.data.train.class_names
+            )
         return state, Progress()
 
     @property
@@ -84,20 +96,34 @@ class _Training:
         """Puts on the devices what the phase under way trains on, and says what it is."""
         plan.say(self.phases, self.progress.phase, self.data)
         trainable, frozen = map(trees.flatten, self.phase.adaptation.split(self.state.params))
-        log.info("Trainable:\n%s", parameter_overview.get_parameter_overview(trainable, include_stats=False))
+        log.info(
+            "Trainable:\n%s",
+            parameter_overview.get_parameter_overview(trainable, include_stats=False),
+        )
         if frozen:
-            log.info("Frozen: %s -- %s trainable", f"{trees.count(frozen):,}", f"{trees.count(trainable):,}")
+            log.info(
+                "Frozen: %s -- %s trainable",
+                f"{trees.count(frozen):,}",
+                f"{trees.count(trainable):,}",
+            )
         self.train_data, self.feature_seconds = self.phase.place(self.state, self.data.train)
         (self.validation_images, _), seconds = self.phase.place(self.state, self.data.validation)
         if self.phase.embed:
             seconds += self.feature_seconds
-            log.info("Nothing of the features is trained or random: they are computed once, in %.1f s.", seconds)
+            log.info(
+                "Nothing of the features is trained or random: they are computed once, in %.1f s.",
+                seconds,
+            )
 
     def _end(self) -> None:
         """Says what the features computed once have spared, and begins the next phase, if any."""
         progress = self.progress
         if self.phase.embed:
-            own = [line["seconds"] for line in self.recorder.history if line["phase"] == progress.phase + 1]
+            own = [
+                line["seconds"]
+                for line in self.recorder.history
+                if line["phase"] == progress.phase + 1
+            ]
             log.info("%s", features.spared(own, self.feature_seconds))
         if progress.phase + 1 < len(self.phases):
             progress.phase += 1
@@ -124,7 +150,9 @@ class _Training:
     def _epoch(self, interrupt) -> None:
         """Trains what is left of the epoch begun, validates, takes the decisions of its end, and saves."""
         progress, size = self.progress, self.settings.batch_size
-        batches = epoch_batches(len(self.data.train), size, seed=self.config.seed, epoch=progress.epoch)
+        batches = epoch_batches(
+            len(self.data.train), size, seed=self.config.seed, epoch=progress.epoch
+        )
         steps_per_epoch = self.phase.steps_per_epoch
         bar = recorder.EpochProgress(
             epoch=progress.epoch + 1,
@@ -144,22 +172,24 @@ class _Training:
             self.folder.check_there()
             self.recorder.steps(self._step(), losses, correct / size)
             progress.step_in_epoch += count
-            for loss in losses:  # one by one: the sum's rounding must not depend on how many steps a dispatch has
+            for loss in (
+                losses
+            ):  # one by one: the sum's rounding must not depend on how many steps a dispatch has
                 progress.loss_sum += float(loss) * size
             progress.correct += float(correct.sum())
             seconds = time.perf_counter() - started
             progress.seconds += seconds
-            self.pace = processes.highest(seconds / count)
+            self.pace = distributed.global_max(seconds / count)
             seen = progress.step_in_epoch * size
             bar.update(count, loss=progress.loss_sum / seen, accuracy=progress.correct / seen)
-            asked = int(processes.highest(interrupt.received))
+            asked = int(distributed.global_max(interrupt.received))
             if asked and progress.step_in_epoch < steps_per_epoch:
                 bar.close()
                 self._save()
                 raise Interrupted(asked)
         bar.close()
         self._finish_epoch()
-        if asked := int(processes.highest(interrupt.received)):
+        if asked := int(distributed.global_max(interrupt.received)):
             raise Interrupted(asked)
 
     def _finish_epoch(self) -> None:
@@ -180,12 +210,21 @@ class _Training:
             "seconds": progress.seconds,
             "images_per_second": seen / progress.seconds,
         }
-        progress.step_in_epoch, progress.loss_sum, progress.correct, progress.seconds = 0, 0.0, 0.0, 0.0
+        progress.step_in_epoch, progress.loss_sum, progress.correct, progress.seconds = (
+            0,
+            0.0,
+            0.0,
+            0.0,
+        )
         self._lower_rate()
         self.recorder.epoch(line)
         recorder.log_epoch(line, epochs=self.epochs, best=improved)
         if progress.stopped:
-            log.info("Stopped early: no better %s on validation for %d epochs.", self.monitor, progress.stale_epochs)
+            log.info(
+                "Stopped early: no better %s on validation for %d epochs.",
+                self.monitor,
+                progress.stale_epochs,
+            )
         if self._over():
             self._end()
         self._save()

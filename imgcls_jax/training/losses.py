@@ -20,7 +20,9 @@ def divergence(teacher, logits, *, temperature: float):
     teacher: logits or log probabilities [B, K]; logits: of the student [B, K] -> [B]. The factor keeps the gradient as
     large at every temperature (Hinton et al., 2015, section 2).
     """
-    softened = (jax.nn.log_softmax(each.astype(jnp.float32) / temperature) for each in (logits, teacher))
+    softened = (
+        jax.nn.log_softmax(each.astype(jnp.float32) / temperature) for each in (logits, teacher)
+    )
     return temperature**2 * optax.losses.kl_divergence_with_log_targets(*softened)
 
 
@@ -30,7 +32,10 @@ def nt_xent(one, other, *, temperature: float):
     Each projection shall be more like that of the same image's other view than like those of all other images of the
     batch, over all devices; the mean of both directions.
     """
-    one, other = (each / jnp.maximum(jnp.linalg.norm(each, axis=-1, keepdims=True), 1e-6) for each in (one, other))
+    one, other = (
+        each / jnp.maximum(jnp.linalg.norm(each, axis=-1, keepdims=True), 1e-6)
+        for each in (one, other)
+    )
     everyone = jnp.concatenate([all_devices(one), all_devices(other)])
     whole, here = len(everyone) // 2, places(len(one))
     similar = jnp.concatenate([one, other]) @ everyone.T / temperature

@@ -21,7 +21,9 @@ from imgcls_jax.data.transforms import Transform
 from imgcls_jax.errors import ConfigError, choose
 from imgcls_jax.training.losses import cross_entropy, divergence, nt_xent
 
-Apply = Callable[..., tuple[Any, Any]]  # (inputs, method=...) -> what the model's method gives, and its new state
+Apply = Callable[
+    ..., tuple[Any, Any]
+]  # (inputs, method=...) -> what the model's method gives, and its new state
 Target = Mapping[str, jax.Array]  # as of Dataset.targets
 
 
@@ -36,10 +38,18 @@ class Labels:
     views = 1  # draws of each image that a step takes
 
     def __call__(
-        self, apply: Apply, views: Sequence[jax.Array], targets: Sequence[tuple[Target, Any]], method: str
+        self,
+        apply: Apply,
+        views: Sequence[jax.Array],
+        targets: Sequence[tuple[Target, Any]],
+        method: str,
     ) -> tuple[jax.Array, jax.Array, Any]:
         logits, model_state = apply(views[0], method=method)
-        return sum(share * self.losses(logits, target) for target, share in targets), logits, model_state
+        return (
+            sum(share * self.losses(logits, target) for target, share in targets),
+            logits,
+            model_state,
+        )
 
     def losses(self, logits: jax.Array, target: Target) -> jax.Array:
         return cross_entropy(logits, target["labels"], smoothing=self.label_smoothing)
@@ -86,14 +96,20 @@ def defaults(name: str) -> dict[str, Any]:
     return {"teacher": "", **{key: fields[key] for key in fields if key != "label_smoothing"}}
 
 
-def create(config: ConfigDict, model: nn.Module | None = None, transform: Transform | None = None) -> Labels:
+def create(
+    config: ConfigDict, model: nn.Module | None = None, transform: Transform | None = None
+) -> Labels:
     """The objective of a run's config. Raises ConfigError for options that cannot be, or not with these."""
     options = dict(config.get("objective") or {})
-    objective = choose("objective (config.objective.name)", options.pop("name", "labels"), OBJECTIVES)
+    objective = choose(
+        "objective (config.objective.name)", options.pop("name", "labels"), OBJECTIVES
+    )
     teacher = options.pop("teacher", "")
     known = {field.name for field in dataclasses.fields(objective)} - {"label_smoothing"}
     if unknown := set(options) - known:
-        accepted = ", ".join(sorted(known | ({"teacher"} if objective is Distill else set()))) or "none"
+        accepted = (
+            ", ".join(sorted(known | ({"teacher"} if objective is Distill else set()))) or "none"
+        )
         raise ConfigError(
             f"config.objective has no option {min(unknown)!r} for {objective.__name__}: it has {accepted}."
         )
@@ -102,7 +118,9 @@ def create(config: ConfigDict, model: nn.Module | None = None, transform: Transf
             'config.objective.teacher and the objective "distill" belong together: give the folder of a run or of an '
             "ensemble, as in --config.objective.teacher=runs/NAME."
         )
-    if objective is SimCLR and ((transform and transform.mix) or (model and not hasattr(model, "project"))):
+    if objective is SimCLR and (
+        (transform and transform.mix) or (model and not hasattr(model, "project"))
+    ):
         raise ConfigError(
             'The objective "simclr" needs a projection and no mixing of images: --config.model.name=simclr with '
             "--config.model.backbone=NAME, and a data.transform without mixup and cutmix."

@@ -32,14 +32,20 @@ def rmsprop(config: ConfigDict) -> optax.GradientTransformation:
 
 
 def adagrad(config: ConfigDict) -> optax.GradientTransformation:
-    return optax.chain(_l2(config), optax.scale_by_rss(initial_accumulator_value=0.0, eps=config.eps**2))
+    return optax.chain(
+        _l2(config), optax.scale_by_rss(initial_accumulator_value=0.0, eps=config.eps**2)
+    )
 
 
 def _l2(config: ConfigDict) -> optax.GradientTransformation:
     """Adds weight_decay times the weights; where decay_vectors is off, only those of kernels."""
     if not config.weight_decay:
         return optax.identity()
-    mask = None if config.decay_vectors else lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    mask = (
+        None
+        if config.decay_vectors
+        else lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    )
     return optax.add_decayed_weights(config.weight_decay, mask)
 
 
@@ -53,7 +59,9 @@ def _multiply(multipliers: Sequence[tuple[str, float]]) -> optax.GradientTransfo
         return next((factor for pattern, factor in multipliers if re.search(pattern, path)), 1.0)
 
     def init(params):
-        trees.matching("optimizer.multipliers", [pattern for pattern, _ in multipliers], trees.flatten(params))
+        trees.matching(
+            "optimizer.multipliers", [pattern for pattern, _ in multipliers], trees.flatten(params)
+        )
         return optax.EmptyState()
 
     def update(updates, state, params=None):

@@ -11,9 +11,9 @@ import difflib
 
 from ml_collections import ConfigDict
 
-from imgcls_jax import reads
+from imgcls_jax.config import reads
+from imgcls_jax.config.options import flat_options
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.run_folder import flat_options
 
 OPTIONS = (  # what a phase may change, or the start of it
     "adapt.frozen_statistics",

@@ -37,7 +37,8 @@ def draw(config: ConfigDict, train: Dataset) -> Shown:
         return transform.mix(x, x[::-1], keys)[0] if transform.mix else x
 
     draws = [
-        np.asarray(see(key, epoch)) for epoch, key in enumerate(jax.random.split(jax.random.key(config.seed), DRAWS))
+        np.asarray(see(key, epoch))
+        for epoch, key in enumerate(jax.random.split(jax.random.key(config.seed), DRAWS))
     ]
     x = draws[0]
     words = (

@@ -41,7 +41,9 @@ class Estimate:
 
     def seconds(self, config: ConfigDict) -> float:
         """All the epochs of a config like the one looked at, at most: it may stop early."""
-        return self.features + sum(n * each for n, each in zip(epochs_of(config), self.per_epoch, strict=True))
+        return self.features + sum(
+            n * each for n, each in zip(epochs_of(config), self.per_epoch, strict=True)
+        )
 
 
 def epochs_of(config: ConfigDict) -> list[int]:
@@ -67,7 +69,9 @@ def estimate(config: ConfigDict, data: Splits) -> Estimate:
         if phase.embed:
             embed = lambda: phase.embed(setup.variables(state), images)  # noqa: B023, E731  called at once
             once += seconds_of(embed) / len(few) * (len(data.train) + len(data.validation))
-            images, validation = steps.replicate((embed(), phase.embed(setup.variables(state), validation)))
+            images, validation = steps.replicate(
+                (embed(), phase.embed(setup.variables(state), validation))
+            )
         batches = epoch_batches(len(few), size, seed=config.seed, epoch=0)
         indices = steps.split(batches, len(batches))
 
@@ -106,10 +110,14 @@ def profile(config: ConfigDict, data: Splits, folder: Path) -> dict[str, float |
     """
     built = setup.build(config, data)[0]
     size = config.train.batch_size
-    batches = epoch_batches(len(data.train), size, seed=config.seed, epoch=0)[: max(STEPS, TIMED_STEPS)]
+    batches = epoch_batches(len(data.train), size, seed=config.seed, epoch=0)[
+        : max(STEPS, TIMED_STEPS)
+    ]
     state = steps.replicate(built.state, to_donate=True)
     feed = steps.Feed(built.place(state, data.train)[0], batches, most=len(batches))
-    images, indices, count, rows = feed.take(feed.ready())  # streamed ones too: reading them is no part of the figures
+    images, indices, count, rows = feed.take(
+        feed.ready()
+    )  # streamed ones too: reading them is no part of the figures
     flops = built.train.flops(state, images, indices)
     state, _ = built.train(state, images, indices, 1, rows)  # compiles
     with jax.profiler.trace(str(folder), create_perfetto_trace=True):
@@ -129,7 +137,9 @@ def profile(config: ConfigDict, data: Splits, folder: Path) -> dict[str, float |
 
 def describe(figures: dict[str, float | None], folder: Path) -> str:
     """The figures of `profile` in words."""
-    flops, seconds, share = (figures[key] for key in ("flops_per_step", "seconds_per_step", "share_of_peak"))
+    flops, seconds, share = (
+        figures[key] for key in ("flops_per_step", "seconds_per_step", "share_of_peak")
+    )
     of_peak = f"{share:.1%} of the peak" if share else "the peak of this device is not known"
     return (
         f"{flops / 1e9:,.2f} GFLOP and {1000 * seconds:.2f} ms a step: {flops / seconds / 1e9:,.1f} GFLOP/s, "

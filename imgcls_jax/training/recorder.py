@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from imgcls_jax import processes
+from imgcls_jax import distributed
+from imgcls_jax.config.options import flat_options
 from imgcls_jax.errors import RunError
 from imgcls_jax.foreign import open_image, open_to_append
-from imgcls_jax.run_folder import METRICS, STEPS, TENSORBOARD, RunFolder, flat_options
+from imgcls_jax.run.folder import METRICS, STEPS, TENSORBOARD, RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -32,18 +33,20 @@ class Recorder:
     with it TensorFlow, is imported by the first line written.
     """
 
-    def __init__(self, run: RunFolder, *, history: list[dict[str, Any]], step: int, total_steps: int):
+    def __init__(
+        self, run: RunFolder, *, history: list[dict[str, Any]], step: int, total_steps: int
+    ):
         self._run = run
         self.history = history
         run.write_history(self.history)
-        self._points = _points(run, step) if processes.first() else []
+        self._points = _points(run, step) if distributed.is_primary() else []
         run.write_history(self._points, name=STEPS)
         self._every = max(-(-total_steps // MOST_POINTS), 1)
         self._tensorboard = None
 
     def steps(self, step: int, losses: np.ndarray, accuracies: np.ndarray) -> None:
         """Records a dispatch: the figures of its steps, of which `step` is the last."""
-        if not processes.first():
+        if not distributed.is_primary():
             return
         numbers = range(step - len(losses) + 1, step + 1)
         points = [
@@ -61,7 +64,9 @@ class Recorder:
 
     def epoch(self, line: dict[str, Any]) -> None:
         """Adds an epoch's line."""
-        tensorboard = self.tensorboard if processes.first() else None  # it has the lines before this one
+        tensorboard = (
+            self.tensorboard if distributed.is_primary() else None
+        )  # it has the lines before this one
         self.history.append(line)
         if not tensorboard:
             return
@@ -84,7 +89,10 @@ class Recorder:
             config = self._run.config
             self._tensorboard.write_texts(0, {"config": f"```\n{config}\n```"})
             self._tensorboard.write_hparams(
-                {key: value if isinstance(value, Plain) else str(value) for key, value in flat_options(config).items()}
+                {
+                    key: value if isinstance(value, Plain) else str(value)
+                    for key, value in flat_options(config).items()
+                }
             )
             self._shown = 0  # of the points
             for line in self.history:
@@ -145,10 +153,14 @@ def write_pictures(run: RunFolder) -> None:
     writer = _summary_writer(partial)
     for name in PICTURES:
         with open_image(run.path / name, ("PNG",)) as image:
-            writer.write_images(run.test["best_step"], {Path(name).stem: np.asarray(image.convert("RGB"))[None]})
+            writer.write_images(
+                run.test["best_step"], {Path(name).stem: np.asarray(image.convert("RGB"))[None]}
+            )
     writer.close()
     (written,) = partial.iterdir()
-    os.replace(written, folder / "events.out.tfevents.pictures")  # TensorBoard reads files whose name has "tfevents"
+    os.replace(
+        written, folder / "events.out.tfevents.pictures"
+    )  # TensorBoard reads files whose name has "tfevents"
     partial.rmdir()
 
 
@@ -164,13 +176,14 @@ class EpochProgress:
             unit="step",
             leave=False,
             file=sys.stderr,
-            disable=not (sys.stderr.isatty() and processes.first()),
+            disable=not (sys.stderr.isatty() and distributed.is_primary()),
         )
 
     def update(self, steps: int, *, loss: float, accuracy: float) -> None:
         rate = self._bar.format_dict.get("rate") or 0.0
         self._bar.set_postfix_str(
-            f"loss {loss:.4f}, accuracy {accuracy:.4f}, {rate * self._batch_size:,.0f} images/s", refresh=False
+            f"loss {loss:.4f}, accuracy {accuracy:.4f}, {rate * self._batch_size:,.0f} images/s",
+            refresh=False,
         )
         self._bar.update(steps)
 

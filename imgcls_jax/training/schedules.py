@@ -69,7 +69,9 @@ def create(config: ConfigDict, *, peak: float, epochs: int, steps_per_epoch: int
     if not warmup:
         return build(config, peak, epochs * steps_per_epoch, steps_per_epoch)
     if config.name == "onecycle":
-        raise ConfigError("onecycle has a warm-up of its own (schedule.peak_at): set schedule.warmup_epochs to 0.")
+        raise ConfigError(
+            "onecycle has a warm-up of its own (schedule.peak_at): set schedule.warmup_epochs to 0."
+        )
     if warmup < 0 or warmup >= epochs * steps_per_epoch:
         raise ConfigError(
             f"schedule.warmup_epochs is {config.warmup_epochs}, of {epochs} epochs in all: give at least 0 and fewer "

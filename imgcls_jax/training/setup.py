@@ -11,7 +11,8 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from imgcls_jax import models, pretrained, reads, trees
+from imgcls_jax import models, pretrained, trees
+from imgcls_jax.config import reads
 from imgcls_jax.data import Splits, device_budget
 from imgcls_jax.data.batches import steps_in_epoch
 from imgcls_jax.data.dataset import Dataset
@@ -22,7 +23,7 @@ from imgcls_jax.errors import ConfigError, choose
 from imgcls_jax.models import lora
 from imgcls_jax.training import adapt, features, objectives, optimizers, phases, schedules, steps
 from imgcls_jax.training.adapt import EVERYTHING, Adaptation
-from imgcls_jax.training.options import check as check_options
+from imgcls_jax.training.checks import check as check_options
 from imgcls_jax.training.schedules import Plateau, Schedule
 from imgcls_jax.training.state import TrainState, start_average
 
@@ -45,15 +46,21 @@ class Setup:
     adaptation: Adaptation
     plateau: Plateau | None
     early_stopping: int  # epochs without improvement after which the phase ends; 0 never
-    embed: Callable[..., np.ndarray] | None  # where the features are computed once: variables, images -> vectors
+    embed: (
+        Callable[..., np.ndarray] | None
+    )  # where the features are computed once: variables, images -> vectors
     budget: float | None  # bytes of a device for images, where not all fit there
 
     def begin(self, state: TrainState) -> TrainState:
         """The state with which the phase begins, from that with which the one before ended."""
         own = self.state
-        return state.replace(opt_state=own.opt_state, rate_scale=own.rate_scale, phase_start=jnp.copy(state.step))
+        return state.replace(
+            opt_state=own.opt_state, rate_scale=own.rate_scale, phase_start=jnp.copy(state.step)
+        )
 
-    def place(self, state: TrainState, dataset: Dataset) -> tuple[tuple[Any, dict[str, jax.Array]], float]:
+    def place(
+        self, state: TrainState, dataset: Dataset
+    ) -> tuple[tuple[Any, dict[str, jax.Array]], float]:
         """What `train` and `predict` read of a data set, as of `steps.place`: images or their features, and targets.
 
         Second, the seconds that the features take to compute, 0 without.
@@ -74,7 +81,9 @@ def variables(state: TrainState) -> dict[str, Any]:
 def build_model(config: ConfigDict, *, num_classes: int) -> tuple[nn.Module, Transform]:
     """The model of a run's config and the transform of its images."""
     dtype = choose("train.precision", config.train.precision, DTYPES)
-    return models.create(config.model, num_classes=num_classes, dtype=dtype), parse(config.data.transform)
+    return models.create(config.model, num_classes=num_classes, dtype=dtype), parse(
+        config.data.transform
+    )
 
 
 def build_predict(
@@ -86,7 +95,11 @@ def build_predict(
     together: bool = False,
 ) -> Callable[..., np.ndarray]:
     """As `steps.make_predict`, with the views of the config."""
-    options = {"batch_size": config.train.eval_batch_size, "views": views(config), "adaptation": adaptation}
+    options = {
+        "batch_size": config.train.eval_batch_size,
+        "views": views(config),
+        "adaptation": adaptation,
+    }
     winograd = config.train.get("winograd", True)
     return steps.make_predict(model, transform, **options, winograd=winograd, together=together)
 
@@ -111,11 +124,20 @@ def build(config: ConfigDict, data: Splits) -> list[Setup]:
     params, model_state = steps.initialize(model, transform, data.train.images, seed=config.seed)
     _check_parameters(config.model, trees.count(params))
     model_state = model.prepare(model_state, data.train.images, transform)
-    return [_build(name, phase, data, model, transform, params, model_state) for name, phase in configs.items()]
+    return [
+        _build(name, phase, data, model, transform, params, model_state)
+        for name, phase in configs.items()
+    ]
 
 
 def _build(
-    name: str, config: ConfigDict, data: Splits, model: nn.Module, transform: Transform, params: Any, model_state: Any
+    name: str,
+    config: ConfigDict,
+    data: Splits,
+    model: nn.Module,
+    transform: Transform,
+    params: Any,
+    model_state: Any,
 ) -> Setup:
     """The setup of a phase, whose evaluation is by `transform`."""
     settings, seed = config.train, config.seed
@@ -132,9 +154,15 @@ def _build(
     image = jax.eval_shape(transform, data.train.images[:1])
     adaptation, params = adapt.create(config, model, params, image, seed=seed)
     embed = None
-    same_images = train_transform.ops == tuple(op for op in transform.ops if not op.random)  # in evaluation as here
+    same_images = train_transform.ops == tuple(
+        op for op in transform.ops if not op.random
+    )  # in evaluation as here
     if same_images and _caches_features(config, model, adaptation, train_transform, image, data):
-        options = {"batch_size": settings.eval_batch_size, "adaptation": adaptation, "winograd": winograd}
+        options = {
+            "batch_size": settings.eval_batch_size,
+            "adaptation": adaptation,
+            "winograd": winograd,
+        }
         embed = steps.make_predict(model, transform, method="encode", **options)
         predict = steps.make_predict(model, _AsTheyAre(), method="head", together=True, **options)
     else:
@@ -165,10 +193,14 @@ def _build(
     )
 
 
-def with_pretrained(state: TrainState, config: ConfigDict, *, class_names: Sequence[str]) -> TrainState:
+def with_pretrained(
+    state: TrainState, config: ConfigDict, *, class_names: Sequence[str]
+) -> TrainState:
     """The initial state with the weights of `config.model.pretrained`; low-rank pairs stay as they are."""
     own, pairs = lora.apart(state.params)
-    own, model_state = pretrained.initialize(config, params=own, model_state=state.model_state, class_names=class_names)
+    own, model_state = pretrained.initialize(
+        config, params=own, model_state=state.model_state, class_names=class_names
+    )
     params = {**own, **pairs}
     average = start_average(params, model_state) if state.average else None
     return state.replace(params=params, model_state=model_state, average=average)
@@ -192,7 +224,9 @@ def _caches_features(
     """Whether the features of an image are the same all through training, and all of them fit the budget."""
     if transform.random or config.train.views != "none" or not adaptation.features_frozen:
         return False
-    vector = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x, method="encode")[0], image)
+    vector = jax.eval_shape(
+        lambda x: model.init_with_output(jax.random.key(0), x, method="encode")[0], image
+    )
     needed = vector.size * 4 * (len(data.train) + len(data.validation))
     if needed > config.adapt.feature_cache:
         log.info(
@@ -215,10 +249,14 @@ def _check(config: ConfigDict, data: Splits) -> None:
         )
     count = settings.epochs * steps_in_epoch(len(data.train), settings.batch_size)
     if count >= 2**31:
-        raise ConfigError(f"train.epochs is {settings.epochs}, {count:,} steps: give fewer, below 2**31 steps.")
+        raise ConfigError(
+            f"train.epochs is {settings.epochs}, {count:,} steps: give fewer, below 2**31 steps."
+        )
     if (budget := device_budget(config.data, data.nbytes)) is not None:
         for size in (settings.batch_size, settings.eval_batch_size):
-            steps_in_window(data.train.images.shape[1:], size, budget)  # an error where not even one fits
+            steps_in_window(
+                data.train.images.shape[1:], size, budget
+            )  # an error where not even one fits
 
 
 def _check_parameters(config: ConfigDict, count: int) -> None:

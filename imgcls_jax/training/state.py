@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from imgcls_jax.run_folder import RunFolder
+from imgcls_jax.run.folder import RunFolder
 
 
 class TrainState(struct.PyTreeNode):
@@ -27,7 +27,9 @@ class TrainState(struct.PyTreeNode):
     average: dict[str, Any] | None = None
 
     @classmethod
-    def start(cls, params: Any, model_state: Any, opt_state: optax.OptState, *, average: bool = False) -> "TrainState":
+    def start(
+        cls, params: Any, model_state: Any, opt_state: optax.OptState, *, average: bool = False
+    ) -> "TrainState":
         """The state before the first step, which keeps a running average where asked to."""
         return cls(
             step=jnp.zeros((), jnp.int32),
@@ -62,7 +64,9 @@ def as_trees(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
     return state.model, training
 
 
-def trees_of_checkpoint(state: TrainState, saved: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def trees_of_checkpoint(
+    state: TrainState, saved: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The same for a state like that of a checkpoint, of whose progress `saved` is: before there were phases it had no
     `phase_start`."""
     model, training = as_trees(state)
@@ -93,7 +97,9 @@ class Progress:
     stopped: bool = False  # the phase, by early stopping
     phase: int = 0  # which one is under way
     phase_epochs: int = 0  # done of it
-    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # the lines of metrics.jsonl
+    history: list[dict[str, Any]] = dataclasses.field(
+        default_factory=list
+    )  # the lines of metrics.jsonl
 
     @classmethod
     def of_checkpoint(cls, saved: dict[str, Any], run: RunFolder) -> "Progress":

@@ -53,7 +53,9 @@ def check_batch_size(name: str, size: int) -> None:
     devices = jax.device_count()
     if size < 1 or size % devices:
         near = max(devices, round(size / devices) * devices)
-        raise ConfigError(f"{name} is {size}, which cannot be split evenly over {devices} devices: give {near}, say.")
+        raise ConfigError(
+            f"{name} is {size}, which cannot be split evenly over {devices} devices: give {near}, say."
+        )
 
 
 def replicate(tree: Any, *, to_donate: bool = False) -> Any:
@@ -72,7 +74,9 @@ def fetch(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: np.array(leaf.addressable_data(0)), tree)
 
 
-def initialize(model: nn.Module, transform: Transform, images: np.ndarray, *, seed: int) -> tuple[Any, Any]:
+def initialize(
+    model: nn.Module, transform: Transform, images: np.ndarray, *, seed: int
+) -> tuple[Any, Any]:
     """Parameters and model state for images like `images` uint8 [B, H, W, C].
 
     Raises ConfigError where the model cannot take images of that size.
@@ -112,9 +116,16 @@ class TrainSteps:
     root: jax.Array  # an argument of the compiled program, which then serves every seed
 
     def __call__(
-        self, state: TrainState, data, indices: np.ndarray, count: int, rows: np.ndarray | None = None
+        self,
+        state: TrainState,
+        data,
+        indices: np.ndarray,
+        count: int,
+        rows: np.ndarray | None = None,
     ) -> tuple[TrainState, Metrics]:
-        return self.mapped(self.root, state, *data, indices if rows is None else rows, indices, np.int32(count))
+        return self.mapped(
+            self.root, state, *data, indices if rows is None else rows, indices, np.int32(count)
+        )
 
     def flops(self, state: TrainState, data, indices: np.ndarray) -> float:
         """Floating point operations of one step on all devices, as XLA counts them in the program it is given."""
@@ -143,7 +154,9 @@ def make_train(
     """
 
     @cpu_kernels.use(winograd=winograd)
-    def step(root, state: TrainState, images, targets_of_all, row, index) -> tuple[TrainState, Metrics]:
+    def step(
+        root, state: TrainState, images, targets_of_all, row, index
+    ) -> tuple[TrainState, Metrics]:
         # Random numbers are keyed by (seed, step, place in the global batch): the number of devices is not in them.
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(root, state.step))
         places = lax.axis_index(AXIS) * len(index) + jnp.arange(len(index))
@@ -158,8 +171,12 @@ def make_train(
         x, target, keys = prepared(row, index, places)
         views = [x, *(prepared(row, index, places, view)[0] for view in range(1, objective.views))]
         targets = [(target, 1.0)]  # and the share of the loss that each has
-        if transform.mix:  # an example's partner is the one as far from the global batch's other end
-            all_rows, all_indices = (lax.all_gather(each, AXIS, tiled=True) for each in (row, index))
+        if (
+            transform.mix
+        ):  # an example's partner is the one as far from the global batch's other end
+            all_rows, all_indices = (
+                lax.all_gather(each, AXIS, tiled=True) for each in (row, index)
+            )
             partners = len(all_indices) - 1 - places
             others, other_target, _ = prepared(all_rows[partners], all_indices[partners], partners)
             views[0], share = transform.mix(
@@ -170,10 +187,17 @@ def make_train(
         trainable, frozen = adaptation.split(state.params)
 
         def loss_fn(trainable):
-            variables = {"params": adaptation.merge(trees.join(trainable, frozen)), **state.model_state}
+            variables = {
+                "params": adaptation.merge(trees.join(trainable, frozen)),
+                **state.model_state,
+            }
 
             def apply(inputs, method):
-                options = {"train": True, "mutable": list(state.model_state), "rngs": {"dropout": dropout_key}}
+                options = {
+                    "train": True,
+                    "mutable": list(state.model_state),
+                    "rngs": {"dropout": dropout_key},
+                }
                 return adaptation.apply(model, variables, inputs, method=method, **options)
 
             losses, logits, model_state = objective(apply, views, targets, method)
@@ -185,7 +209,9 @@ def make_train(
         rate = schedule(state.step - state.phase_start) * state.rate_scale
         trainable = jax.tree.map(lambda p, u: p - (rate * u).astype(p.dtype), trainable, updates)
         params = trees.join(trainable, frozen)
-        state = state.replace(step=state.step + 1, params=params, model_state=model_state, opt_state=opt_state)
+        state = state.replace(
+            step=state.step + 1, params=params, model_state=model_state, opt_state=opt_state
+        )
         if state.average:
             # Early on the average forgets faster, so that the initial weights do not linger in it.
             keep = jnp.minimum(average, state.step / (10.0 + state.step))
@@ -207,7 +233,9 @@ def make_train(
         return lax.fori_loop(0, count, body, (state, stacked))
 
     in_axes = (None, None, None, None, 0, 0, None)
-    mapped = jax.pmap(dispatch, axis_name=AXIS, in_axes=in_axes, out_axes=(None, None), donate_argnums=1)
+    mapped = jax.pmap(
+        dispatch, axis_name=AXIS, in_axes=in_axes, out_axes=(None, None), donate_argnums=1
+    )
     return TrainSteps(mapped, jax.random.key(seed))
 
 
@@ -229,7 +257,9 @@ def mean_over_views(
 ) -> jax.Array:
     """What `method` of the model gives for x float32 [B, H, W, C] in evaluation: float32, averaged over the views."""
     seen = [model.apply(variables, view(x), train=False, method=method) for _, view in views]
-    return sum(weight * each.astype(jnp.float32) for (weight, _), each in zip(views, seen, strict=True))
+    return sum(
+        weight * each.astype(jnp.float32) for (weight, _), each in zip(views, seen, strict=True)
+    )
 
 
 def make_predict(
@@ -256,7 +286,9 @@ def make_predict(
 
         @cpu_kernels.use(winograd=winograd)
         def logits(index):
-            return mean_over_views(model, merged, transform(images[index]), views=views, method=method)
+            return mean_over_views(
+                model, merged, transform(images[index]), views=views, method=method
+            )
 
         shape = jax.eval_shape(logits, indices[0]).shape
         everything = jnp.zeros((len(indices), *shape), jnp.float32)
@@ -272,8 +304,14 @@ def make_predict(
             most = min(most, images.steps(batch_size))
             windows = images.windows(indices, place=replicate, most=most)
         for placed, rows in windows:
-            logits = mapped(variables, placed, split(rows, most, together=together), np.int32(len(rows)))
-            logits = multihost_utils.process_allgather(logits, tiled=True) if together else np.asarray(logits)
+            logits = mapped(
+                variables, placed, split(rows, most, together=together), np.int32(len(rows))
+            )
+            logits = (
+                multihost_utils.process_allgather(logits, tiled=True)
+                if together
+                else np.asarray(logits)
+            )
             logits = logits.swapaxes(0, 1)[: len(rows)]
             found.append(logits.reshape(len(rows) * batch_size, *logits.shape[3:]))
         return np.concatenate(found)[: len(images)]
@@ -281,7 +319,9 @@ def make_predict(
     return predict
 
 
-def place(dataset: Dataset, *, budget: float | None = None) -> tuple[jax.Array | Streamed, dict[str, jax.Array]]:
+def place(
+    dataset: Dataset, *, budget: float | None = None
+) -> tuple[jax.Array | Streamed, dict[str, jax.Array]]:
     """Images uint8 [N, H, W, C], as of `place_images`, and targets, as of `Dataset.targets`, whole on each device."""
     return place_images(dataset.images, budget=budget), replicate(dataset.targets)
 
@@ -303,7 +343,10 @@ class Feed:
         if self._streams:
             self._windows = images.windows(batches, place=replicate, most=most)
         self._batches, self._most = batches, most
-        self._images, self._rows = None, batches[:0]  # of the window on the devices: what is left of its rows
+        self._images, self._rows = (
+            None,
+            batches[:0],
+        )  # of the window on the devices: what is left of its rows
 
     def ready(self) -> int:
         """How many steps the next dispatch can have: those on the devices. Where none is left, waits for a window."""
@@ -313,11 +356,20 @@ class Feed:
 
     def take(self, count: int) -> tuple[tuple[jax.Array, Any], np.ndarray, int, np.ndarray | None]:
         """Data, indices, count and rows for the next `count` steps, as TrainSteps takes them."""
-        data, rows, indices = (self._images, self._targets), self._rows[:count], self._batches[:count]
+        data, rows, indices = (
+            (self._images, self._targets),
+            self._rows[:count],
+            self._batches[:count],
+        )
         self._rows, self._batches = self._rows[count:], self._batches[count:]
         if not len(self._rows):
             self._images = None  # so that its memory is free before the next window is looked for
-        return data, split(indices, self._most), count, split(rows, self._most) if self._streams else None
+        return (
+            data,
+            split(indices, self._most),
+            count,
+            split(rows, self._most) if self._streams else None,
+        )
 
 
 def split(batches: np.ndarray, steps: int, *, together: bool = True) -> np.ndarray:

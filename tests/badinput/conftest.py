@@ -18,8 +18,12 @@ def tried(record_property):
 
 def pytest_terminal_summary(terminalreporter):
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
-    counted = [dict(each.user_properties) for each in reports if getattr(each, "when", "") == "teardown"]
-    refused, harmless = (sum(each.get(key, 0) for each in counted) for key in ("refused", "harmless"))
+    counted = [
+        dict(each.user_properties) for each in reports if getattr(each, "when", "") == "teardown"
+    ]
+    refused, harmless = (
+        sum(each.get(key, 0) for each in counted) for key in ("refused", "harmless")
+    )
     if refused:
         terminalreporter.write_line(
             f"Bad inputs tried: {refused + harmless:,}. {refused:,} were refused with an error of one line, "

@@ -6,11 +6,13 @@ import shutil
 import numpy as np
 import pytest
 
-from imgcls_jax import __main__, commands, resuming
+from imgcls_jax import __main__, commands
+from imgcls_jax.config.options import flat_options
 from imgcls_jax.evaluation import cost
 from imgcls_jax.evaluation import predict as predict_module
 from imgcls_jax.reporting import calibration, explain, plots, robustness, run_report
-from imgcls_jax.run_folder import RunFolder, flat_options
+from imgcls_jax.run import resuming
+from imgcls_jax.run.folder import RunFolder
 from imgcls_jax.training import recorder
 from tests.badinput.test_config import changed
 
@@ -26,14 +28,22 @@ class NoWriter:
 def finished(tmp_path_factory):
     """A small finished run, its copy, and the ensemble of both."""
     folder = tmp_path_factory.mktemp("runs")
-    small = {"data.source": "digits", "data.cache": "", "model.name": "attention", "data.train": 100, "train.epochs": 1}
+    small = {
+        "data.source": "digits",
+        "data.cache": "",
+        "model.name": "attention",
+        "data.train": 100,
+        "train.epochs": 1,
+    }
     small |= {"train.batch_size": 20, "train.eval_batch_size": 100}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recorder, "_summary_writer", lambda run: NoWriter())
         patch.setattr(recorder, "write_pictures", lambda run: None)
         commands.train.train(changed(**small), folder / "whole")
     shutil.copytree(folder / "whole", folder / "other")
-    commands.ensemble.ensemble([str(folder / "whole"), str(folder / "other")], workdir=folder / "both")
+    commands.ensemble.ensemble(
+        [str(folder / "whole"), str(folder / "other")], workdir=folder / "both"
+    )
     return folder
 
 
@@ -70,11 +80,26 @@ FOLDERS = {
     "foreign": lambda path: (path.mkdir(), (path / "letter.txt").write_text("Dear Sir")),
     "a config alone": lambda path: (path.mkdir(), (path / "config.json").write_text("{}")),
     "a page alone": lambda path: (path.mkdir(), (path / "report.html").write_text("<html>")),
-    "a study": lambda path: (path.mkdir(), (path / "row-seed0").mkdir(), (path / "table.md").write_text("|")),
-    "a file of each name": lambda path: (path.mkdir(), [(path / name).write_text("x") for name in FILES]),
+    "a study": lambda path: (
+        path.mkdir(),
+        (path / "row-seed0").mkdir(),
+        (path / "table.md").write_text("|"),
+    ),
+    "a file of each name": lambda path: (
+        path.mkdir(),
+        [(path / name).write_text("x") for name in FILES],
+    ),
     "a folder of each name": lambda path: (path.mkdir(), [(path / name).mkdir() for name in FILES]),
 }
-FILES = ("config.json", "data.json", "test.json", "environment.json", "metrics.jsonl", "predictions.npz", "report.html")
+FILES = (
+    "config.json",
+    "data.json",
+    "test.json",
+    "environment.json",
+    "metrics.jsonl",
+    "predictions.npz",
+    "report.html",
+)
 
 
 @pytest.mark.parametrize("kind", FOLDERS)
@@ -104,7 +129,19 @@ def test_a_run_that_is_not_finished(mode, tried, run):
     tried.refuses(MODES[mode], [str(run.path)])
 
 
-CONTENTS = ["", "{", "[]", "3", "null", '"text"', "[{}]", "\x00\x01", "{}", '{"a": 1}', "[" * 100_000]
+CONTENTS = [
+    "",
+    "{",
+    "[]",
+    "3",
+    "null",
+    '"text"',
+    "[{}]",
+    "\x00\x01",
+    "{}",
+    '{"a": 1}',
+    "[" * 100_000,
+]
 
 
 @pytest.mark.parametrize("name", ["config.json", "data.json", "test.json"])
@@ -130,10 +167,15 @@ def spoilt(content: dict):
             if type(value) is not type(content[key]):
                 yield key, content | {key: value}
         if isinstance(content[key], dict):
-            yield from ((f"{key}.{inner}", content | {key: each}) for inner, each in spoilt(content[key]))
+            yield from (
+                (f"{key}.{inner}", content | {key: each}) for inner, each in spoilt(content[key])
+            )
         if isinstance(content[key], list) and content[key] and isinstance(content[key][0], dict):
             rest = content[key][1:]
-            yield from ((f"{key}.{inner}", content | {key: [each, *rest]}) for inner, each in spoilt(content[key][0]))
+            yield from (
+                (f"{key}.{inner}", content | {key: [each, *rest]})
+                for inner, each in spoilt(content[key][0])
+            )
 
 
 def compare(run):
@@ -166,15 +208,33 @@ def test_a_file_with_one_value_missing_or_of_another_type(name, tried, run, monk
 PREDICTIONS = {
     "nothing": {},
     "labels alone": {"labels": np.zeros(3, np.int32)},
-    "of other lengths": {"probabilities": np.ones((3, 2), np.float32), "labels": np.zeros(4, np.int32)},
+    "of other lengths": {
+        "probabilities": np.ones((3, 2), np.float32),
+        "labels": np.zeros(4, np.int32),
+    },
     "of one dimension": {"probabilities": np.ones(3, np.float32), "labels": np.zeros(3, np.int32)},
-    "labels too large": {"probabilities": np.ones((3, 2), np.float32), "labels": np.full(3, 2, np.int32)},
-    "labels negative": {"probabilities": np.ones((3, 2), np.float32), "labels": np.full(3, -1, np.int32)},
-    "not finite": {"probabilities": np.full((3, 2), np.nan, np.float32), "labels": np.zeros(3, np.int32)},
+    "labels too large": {
+        "probabilities": np.ones((3, 2), np.float32),
+        "labels": np.full(3, 2, np.int32),
+    },
+    "labels negative": {
+        "probabilities": np.ones((3, 2), np.float32),
+        "labels": np.full(3, -1, np.int32),
+    },
+    "not finite": {
+        "probabilities": np.full((3, 2), np.nan, np.float32),
+        "labels": np.zeros(3, np.int32),
+    },
     "text": {"probabilities": np.full((3, 2), "a"), "labels": np.zeros(3, np.int32)},
-    "objects": {"probabilities": np.full((3, 2), None, dtype=object), "labels": np.zeros(3, np.int32)},
+    "objects": {
+        "probabilities": np.full((3, 2), None, dtype=object),
+        "labels": np.zeros(3, np.int32),
+    },
     "empty": {"probabilities": np.zeros((0, 2), np.float32), "labels": np.zeros(0, np.int32)},
-    "of another test set": {"probabilities": np.ones((3, 2), np.float32) / 2, "labels": np.zeros(3, np.int32)},
+    "of another test set": {
+        "probabilities": np.ones((3, 2), np.float32) / 2,
+        "labels": np.zeros(3, np.int32),
+    },
 }
 
 
@@ -232,7 +292,9 @@ def test_an_export_that_is_none(tried, tmp_path):
     from imgcls_jax.pretrained import safetensors_format
 
     for words in ({}, {"program_sha256": "0"}, {"name": "x", "program_sha256": EMPTY_SHA256}):
-        safetensors_format.write(tmp_path / "model.safetensors", {"a": np.zeros(1, np.float32)}, words)
+        safetensors_format.write(
+            tmp_path / "model.safetensors", {"a": np.zeros(1, np.float32)}, words
+        )
         (tmp_path / "model.jaxexport").write_bytes(b"")
         tried.refuses(predict, [str(tmp_path)])
     (tmp_path / "model.safetensors").write_bytes(b"")
@@ -242,10 +304,16 @@ def test_an_export_that_is_none(tried, tmp_path):
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FOLDERS if kind not in ("missing", "empty", "a config alone")])
+@pytest.mark.parametrize(
+    "kind", [kind for kind in FOLDERS if kind not in ("missing", "empty", "a config alone")]
+)
 def test_training_into_what_is_no_run(kind, tried, tmp_path):
     FOLDERS[kind](tmp_path / "run")
-    tried.refuses(commands.train.train, changed(**{"data.source": "digits", "data.cache": ""}), tmp_path / "run")
+    tried.refuses(
+        commands.train.train,
+        changed(**{"data.source": "digits", "data.cache": ""}),
+        tmp_path / "run",
+    )
 
 
 def test_training_into_a_run_whose_files_are_damaged(tried, run):
@@ -255,7 +323,13 @@ def test_training_into_a_run_whose_files_are_damaged(tried, run):
         (run.path / "report.html").unlink(missing_ok=True)
         for content in CONTENTS:
             (run.path / name).write_text(content)
-            lines = 100 if (name, content) in (("config.json", "{}"), ("config.json", '{"a": 1}')) else 1
+            lines = (
+                100
+                if (name, content) in (("config.json", "{}"), ("config.json", '{"a": 1}'))
+                else 1
+            )
             tried.refuses(commands.train.train, config, run.path, lines=lines)
         (run.path / name).write_text(before)
-    assert json.loads((run.path / "config.json").read_text())["seed"] == 0 and flat_options(run.config)
+    assert json.loads((run.path / "config.json").read_text())["seed"] == 0 and flat_options(
+        run.config
+    )

@@ -14,11 +14,13 @@ from trying import examples
 
 from configs import base, cifar_ensemble
 from configs.studies import mnist_models
-from imgcls_jax import commands, console, data, models, studies
+from imgcls_jax import commands, console, data, models
+from imgcls_jax.commands import study as studies
+from imgcls_jax.config.options import flat_options
 from imgcls_jax.reporting import compare
-from imgcls_jax.run_folder import flat_options
-from imgcls_jax.training import options, steps
-from imgcls_jax.training.options import OPTIONS
+from imgcls_jax.training import checks as options
+from imgcls_jax.training import steps
+from imgcls_jax.training.checks import OPTIONS
 from tests.test_structure import CONFIGS, load
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +54,14 @@ BEYOND = {  # further values out of the range of an option
     "adapt.lora.rank": [0],
     "adapt.lora.alpha": [0.0],
     "optimizer.learning_rate": [0.0],
-    "optimizer.multipliers": [(("a", -1.0),), (("a",),), ("ab",), ((1, 2),), (("(", 1.0),), (("a", math.nan),)],
+    "optimizer.multipliers": [
+        (("a", -1.0),),
+        (("a",),),
+        ("ab",),
+        ((1, 2),),
+        (("(", 1.0),),
+        (("a", math.nan),),
+    ],
     "optimizer.momentum": [1.0],
     "optimizer.beta1": [1.0],
     "optimizer.beta2": [1.0],
@@ -124,7 +133,9 @@ def test_an_option_that_cannot_be_is_named(option, tried):
         section = section[name]
     del section[sections[-1]]
     if option not in options.DISPENSABLE:
-        assert tried.refuses(options.check, config).startswith(f"{option} is missing: start from configs/base.py")
+        assert tried.refuses(options.check, config).startswith(
+            f"{option} is missing: start from configs/base.py"
+        )
 
 
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
@@ -158,7 +169,9 @@ def test_a_section_that_is_none_is_named(section, tried):
         assert "is missing" in tried.refuses(options.check, changed(**{section: ConfigDict()}))
 
 
-@pytest.mark.parametrize("option", ["train.epoch", "optimizers.name", "nothing", "data.paths", "adapt.lora.ranks"])
+@pytest.mark.parametrize(
+    "option", ["train.epoch", "optimizers.name", "nothing", "data.paths", "adapt.lora.ranks"]
+)
 def test_an_option_that_there_is_not_is_named_with_the_nearest(option, tried):
     config = base.get_config()
     *sections, last = option.split(".")
@@ -176,9 +189,29 @@ MODEL_VALUES = {
     float: (*NO_NUMBERS, -0.1, -1),
     bool: (0, "yes", None),
     str: (3, None, ["a"]),
-    options.Sequence[int]: (3, "abc", None, (), (0,), (-1, 2), (2.5,), ("a",), ((1,),), (True,), (10**9,)),
+    options.Sequence[int]: (
+        3,
+        "abc",
+        None,
+        (),
+        (0,),
+        (-1, 2),
+        (2.5,),
+        ("a",),
+        ((1,),),
+        (True,),
+        (10**9,),
+    ),
     options.Sequence[str]: (3, "resnet18", None, (), (3,), ("nonesuch",)),
-    options.Any: (3, "abc", ["a"], {"nonesuch": {}}, {"resnet18": 3}, {"cnn": {"hidden": -1}}, {"cnn": {"nope": 1}}),
+    options.Any: (
+        3,
+        "abc",
+        ["a"],
+        {"nonesuch": {}},
+        {"resnet18": 3},
+        {"cnn": {"hidden": -1}},
+        {"cnn": {"nope": 1}},
+    ),
 }
 
 
@@ -200,7 +233,10 @@ OBJECTIVES = [
     ({"name": "distill", "teacher": 3}, "objective.teacher is 3"),
     ({"teacher": "runs/x"}, "belong together"),
     ({"name": "simclr"}, "needs a projection"),
-    *[({"name": "distill", "teacher": "x", "weight": value}, "objective.weight") for value in (1.5, -1, *NO_NUMBERS)],
+    *[
+        ({"name": "distill", "teacher": "x", "weight": value}, "objective.weight")
+        for value in (1.5, -1, *NO_NUMBERS)
+    ],
     *[
         ({"name": "distill", "teacher": "x", "temperature": value}, "objective.temperature")
         for value in (0, -1.0, *NO_NUMBERS)
@@ -218,14 +254,23 @@ TOGETHER = [
     ({"model": ConfigDict({"name": "simclr", "backbone": "simclr"})}, "a model with features"),
     ({"model": ConfigDict({"name": "simclr", "backbone": "nope"})}, "nope"),
     ({"model": ConfigDict({"name": "simclr", "options": {"nope": 1}})}, "no option 'nope'"),
-    ({"model": ConfigDict({"name": "se_resnet", "blocks": (1, 1), "kernels": (3, 3, 3)})}, "config.model"),
+    (
+        {"model": ConfigDict({"name": "se_resnet", "blocks": (1, 1), "kernels": (3, 3, 3)})},
+        "config.model",
+    ),
     ({"model": ConfigDict({"name": "vgg", "blocks": (1, 1), "filters": (3,)})}, "model"),
     ({"adapt.phases": {"one": {"train": {"epochs": 0}}}}, "adapt.phases.one.train.epochs is 0"),
     ({"adapt.phases": {"one": {"train": {"epochs": "a"}}}}, "adapt.phases.one.train.epochs is 'a'"),
     ({"adapt.phases": {"one": 3}}, "adapt.phases.one is 3"),
     ({"adapt.phases": {"one": {"train": 3}}}, "adapt.phases.one.train is 3"),
-    ({"adapt.phases": {"one": {"train": {"epoch": 1}}}}, "changes train.epoch, which a phase cannot"),
-    ({"adapt.phases": {"one": {"model": {"name": "vgg"}}}}, "changes model.name, which a phase cannot"),
+    (
+        {"adapt.phases": {"one": {"train": {"epoch": 1}}}},
+        "changes train.epoch, which a phase cannot",
+    ),
+    (
+        {"adapt.phases": {"one": {"model": {"name": "vgg"}}}},
+        "changes model.name, which a phase cannot",
+    ),
     ({"adapt.phases": {"one": {"schedule": {"warmup_epochs": 10.0}}}}, "warmup_epochs"),
     ({"adapt.phases": {"one": {"data": {"transform": "x"}}}}, "no operation 'x'"),
     ({"model.pretrained": "nonesuch"}, "There are no weights 'nonesuch'"),
@@ -238,16 +283,24 @@ TOGETHER = [
 
 
 @pytest.mark.parametrize(
-    "values, message", [*TOGETHER, *[({"objective": ConfigDict(each)}, message) for each, message in OBJECTIVES]]
+    "values, message",
+    [*TOGETHER, *[({"objective": ConfigDict(each)}, message) for each, message in OBJECTIVES]],
 )
-def test_what_cannot_be_together_is_refused_before_training(values, message, tried, tmp_path, monkeypatch):
+def test_what_cannot_be_together_is_refused_before_training(
+    values, message, tried, tmp_path, monkeypatch
+):
     monkeypatch.setattr(steps, "initialize", lambda *_, **__: pytest.fail("a model was built"))
-    values = {key: ConfigDict(value) if isinstance(value, dict) else value for key, value in values.items()}
+    values = {
+        key: ConfigDict(value) if isinstance(value, dict) else value
+        for key, value in values.items()
+    }
     assert message in tried.refuses(commands.train.train, changed(**values), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("command", [commands.train.train, commands.profile.profile, commands.show_data.show_data])
+@pytest.mark.parametrize(
+    "command", [commands.train.train, commands.profile.profile, commands.show_data.show_data]
+)
 def test_no_data_is_read_for_a_config_that_cannot_be(command, tried, tmp_path, monkeypatch):
     monkeypatch.setattr(data, "load", lambda config: pytest.fail("data were read"))
     assert (
@@ -297,7 +350,9 @@ ENSEMBLES = [
         *[(studies.ensemble, cifar_ensemble, *each) for each in ENSEMBLES],
     ],
 )
-def test_a_study_that_cannot_be_trains_nothing(train, config, values, message, tried, tmp_path, monkeypatch):
+def test_a_study_that_cannot_be_trains_nothing(
+    train, config, values, message, tried, tmp_path, monkeypatch
+):
     monkeypatch.setattr(studies, "_train_apart", lambda *_: pytest.fail("a run was trained"))
     config = config.get_config()
     for path, value in values.items():
@@ -306,7 +361,12 @@ def test_a_study_that_cannot_be_trains_nothing(train, config, values, message, t
 
 
 ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.binary(max_size=5),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.binary(max_size=5),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.tuples(inner, inner)
@@ -317,7 +377,10 @@ ANYTHING = st.recursive(
 
 
 @examples(300)
-@given(option=st.sampled_from(sorted({*OPTIONS, *SECTIONS, "objective", "adapt.phases"})), value=ANYTHING)
+@given(
+    option=st.sampled_from(sorted({*OPTIONS, *SECTIONS, "objective", "adapt.phases"})),
+    value=ANYTHING,
+)
 def test_anything_as_an_option(tried, option, value):
     tried.either(options.check, changed(**{option: value}))
 
@@ -325,7 +388,9 @@ def test_anything_as_an_option(tried, option, value):
 @examples(100)
 @given(name=st.sampled_from(sorted(models.MODELS)), data=st.data())
 def test_anything_as_the_options_of_a_model(tried, name, data):
-    given_options = data.draw(st.dictionaries(st.sampled_from([*models.options(name), "a"]), ANYTHING, max_size=3))
+    given_options = data.draw(
+        st.dictionaries(st.sampled_from([*models.options(name), "a"]), ANYTHING, max_size=3)
+    )
     tried.either(options.check, changed(model=ConfigDict({**given_options, "name": name})))
 
 
@@ -342,7 +407,14 @@ def test_anything_as_the_options_of_a_model(tried, name, data):
     ],
 )
 def test_launch_ends_with_one_line(flag, message, tried, tmp_path):
-    command = [sys.executable, "launch.py", "--config", "configs/quickstart.py", f"--workdir={tmp_path / 'run'}", flag]
+    command = [
+        sys.executable,
+        "launch.py",
+        "--config",
+        "configs/quickstart.py",
+        f"--workdir={tmp_path / 'run'}",
+        flag,
+    ]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert run.returncode == 2 and run.stdout == "", run.stdout + run.stderr
     (line,) = run.stderr.splitlines()

@@ -12,18 +12,24 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from imgcls_jax import commands, run_files
+from imgcls_jax import commands
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation import predict as predict_module
 from imgcls_jax.reporting import index
-from imgcls_jax.run_folder import RunFolder
+from imgcls_jax.run import schema
+from imgcls_jax.run.folder import RunFolder
 from tests.badinput.test_commands import finished, run  # noqa: F401  fixtures
 
 ROOT = Path(__file__).parents[2]
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
 
 
 def png(width: int, height: int, *more: bytes) -> bytes:
@@ -93,7 +99,11 @@ def test_an_index_leaves_odd_runs_out_with_a_line(name, runs, caplog):
         text = index.write(runs).read_text()
         assert "good/report.html" in text and "odd/report.html" not in text, what
         (line,) = [record.getMessage() for record in caplog.records]
-        assert re.search(rf"Left out: .*odd/{name} is", line) and len(line.splitlines()) == 1 and len(line) < 800, line
+        assert (
+            re.search(rf"Left out: .*odd/{name} is", line)
+            and len(line.splitlines()) == 1
+            and len(line) < 800
+        ), line
 
 
 PICTURES = {
@@ -114,7 +124,11 @@ def test_an_index_leaves_an_odd_picture_out_with_a_line(name, runs, caplog):
     text = index.write(runs).read_text()
     assert "odd/report.html" in text and text.count("<img") == 1
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line.startswith("Without its picture: ") and "odd/dashboard.png" in line and len(line.splitlines()) == 1
+    assert (
+        line.startswith("Without its picture: ")
+        and "odd/dashboard.png" in line
+        and len(line.splitlines()) == 1
+    )
 
 
 @pytest.mark.parametrize("name", ["test.json", "config.json", "dashboard.png"])
@@ -122,7 +136,9 @@ def test_an_index_does_not_wait_for_a_pipe(name, runs, caplog):
     (runs / "odd" / name).unlink()
     os.mkfifo(runs / "odd" / name)
     text = index.write(runs).read_text()
-    assert "good/report.html" in text and "odd/report.html" not in text and "is a pipe" in caplog.text
+    assert (
+        "good/report.html" in text and "odd/report.html" not in text and "is a pipe" in caplog.text
+    )
 
 
 def test_figures_come_from_where_they_belong(runs):
@@ -133,7 +149,17 @@ def test_figures_come_from_where_they_belong(runs):
     assert "elsewhere" not in index.write(runs).read_text()
 
 
-SHAPES = [[], [8], [8, 8], [0, 8, 1], [-8, 8, 1], [100_000, 100_000, 3], [8.0, 8, 1], ["8", 8, 1], [8, 8, 1, 1]]
+SHAPES = [
+    [],
+    [8],
+    [8, 8],
+    [0, 8, 1],
+    [-8, 8, 1],
+    [100_000, 100_000, 3],
+    [8.0, 8, 1],
+    ["8", 8, 1],
+    [8, 8, 1, 1],
+]
 SHAPES.append([True] * 3)
 DATA = {
     **{f"shape {shape}": {"splits": {"train": {"shape": shape}}} for shape in SHAPES},
@@ -170,10 +196,14 @@ def changed(content: dict, change: dict) -> dict:
     return content
 
 
-@pytest.mark.parametrize(("name", "changes"), [("data.json", DATA), ("config.json", OPTIONS)], ids=str)
+@pytest.mark.parametrize(
+    ("name", "changes"), [("data.json", DATA), ("config.json", OPTIONS)], ids=str
+)
 def test_predictions_of_a_hostile_run_are_refused_in_a_line(name, changes, tried, run, monkeypatch):  # noqa: F811
     """Before anything of that size is made."""
-    monkeypatch.setattr(predict_module, "build_predict", lambda *_, **__: pytest.fail("it was built"))
+    monkeypatch.setattr(
+        predict_module, "build_predict", lambda *_, **__: pytest.fail("it was built")
+    )
     before = json.loads((run.path / name).read_text())
     for change in changes.values():
         (run.path / name).write_text(json.dumps(changed(before, change)))
@@ -198,29 +228,33 @@ DISAGREEING = [
 
 @pytest.mark.parametrize(("name", "content"), DISAGREEING, ids=str)
 def test_parts_of_a_file_that_do_not_agree(name, content, tried, tmp_path):
-    tried.refuses(run_files.parse, tmp_path / name, json.dumps(content))
+    tried.refuses(schema.parse, tmp_path / name, json.dumps(content))
 
 
 def test_every_published_file_is_of_its_kind():
     """The schema takes what all versions so far have written."""
     count = 0
-    for name in run_files.KINDS:
+    for name in schema.KINDS:
         for path in sorted((ROOT / "results").rglob(name)):
-            lines = path.read_text().split("\n")[:-1] if name.endswith(".jsonl") else [path.read_text()]
+            lines = (
+                path.read_text().split("\n")[:-1] if name.endswith(".jsonl") else [path.read_text()]
+            )
             for line in lines:
-                run_files.parse(path, line)
+                schema.parse(path, line)
                 count += 1
     assert count > 1000
 
 
 def test_the_losses_of_a_run_that_diverged_are_read(run):  # noqa: F811
     content = run.read_json("test.json")
-    (run.path / "test.json").write_text(json.dumps(content | {"loss": float("nan"), "validation_loss": float("inf")}))
+    (run.path / "test.json").write_text(
+        json.dumps(content | {"loss": float("nan"), "validation_loss": float("inf")})
+    )
     assert run.test["loss"] != run.test["loss"]
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(run_files, "MOST_BYTES", 100)
+    monkeypatch.setattr(schema, "MOST_BYTES", 100)
     (tmp_path / "test.json").write_text(" " * 101 + "{}")
     with pytest.raises(RunError, match="more than 100 bytes"):
         RunFolder(tmp_path).test  # noqa: B018

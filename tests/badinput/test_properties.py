@@ -13,7 +13,7 @@ from imgcls_jax.data import cifar, readers
 from imgcls_jax.data.transforms import OPS, Transform, parse
 from imgcls_jax.errors import UserError
 from imgcls_jax.pretrained import formats, keras_format, safetensors_format, torch_format
-from imgcls_jax.run_folder import RunFolder
+from imgcls_jax.run.folder import RunFolder
 from tests.data.test_cifar import python2_pickle
 from tests.data.test_readers import idx_bytes
 
@@ -21,7 +21,9 @@ WEIGHTS = Path(__file__).parents[1] / "pretrained" / "files"
 MOST = 32e6  # bytes; every file here is smaller than a hundredth of it
 
 
-HOSTILE = st.sampled_from([b"\xff" * 4, b"\x7f\xff\xff\xff", bytes(8), b"\xff" * 8, b"9" * 30, b"-1", b"nan"])
+HOSTILE = st.sampled_from(
+    [b"\xff" * 4, b"\x7f\xff\xff\xff", bytes(8), b"\xff" * 8, b"9" * 30, b"-1", b"nan"]
+)
 
 
 def damaged(draw, content: bytes) -> bytes:
@@ -43,11 +45,21 @@ def little_memory():
     assert peak < MOST, f"{peak:,} bytes"
 
 
-WORDS = st.sampled_from([*OPS, "mnist", "cifar10", "reflect", "zero", "nearest", "x", "__import__", ""])
+WORDS = st.sampled_from(
+    [*OPS, "mnist", "cifar10", "reflect", "zero", "nearest", "x", "__import__", ""]
+)
 NUMBERS = st.integers() | st.floats() | st.sampled_from([0, 1, 4, 0.5, -1, 10**30, 1e308])
-ARGUMENTS = st.lists(WORDS | NUMBERS.map(str) | st.just("(1, 2)") | st.just("size=4") | st.just("*x"), max_size=4)
+ARGUMENTS = st.lists(
+    WORDS | NUMBERS.map(str) | st.just("(1, 2)") | st.just("size=4") | st.just("*x"), max_size=4
+)
 CALLS = st.tuples(WORDS, ARGUMENTS).map(lambda call: f"{call[0]}({', '.join(call[1])})")
-DEEP = ["flip(" * 50, "(" * 500, "((((" + "1" * 5000, "-" * 3000 + "1", "rotation(" + "9" * 5000 + ")"]
+DEEP = [
+    "flip(" * 50,
+    "(" * 500,
+    "((((" + "1" * 5000,
+    "-" * 3000 + "1",
+    "rotation(" + "9" * 5000 + ")",
+]
 ODD = st.sampled_from([*DEEP, "a.b()", "flip()()"])
 
 
@@ -77,7 +89,9 @@ LARGE += [
 ]
 
 
-@pytest.mark.parametrize("size", ["1e39", "1e999", "-1e999", str(10**40), "9" * 400, "-1", "(1, 1e999)", "nan"])
+@pytest.mark.parametrize(
+    "size", ["1e39", "1e999", "-1e999", str(10**40), "9" * 400, "-1", "(1, 1e999)", "nan"]
+)
 @pytest.mark.parametrize("text", LARGE)
 def test_arguments_beyond_all_bounds(tried, text, size):
     if (text, size) == ("normalize(%s, 1)", "-1"):
@@ -87,7 +101,9 @@ def test_arguments_beyond_all_bounds(tried, text, size):
 
 IMAGES = np.arange(3 * 4 * 4, dtype=np.uint8).reshape(3, 4, 4)
 LABELS = np.array([0, 1, 2], np.uint8)
-CSV = "\n".join([",".join(["label", *"abcd"]), "0,1,2,3,4", "1,5,6,7,255", "2,0,0,0,0", ""]).encode()
+CSV = "\n".join(
+    [",".join(["label", *"abcd"]), "0,1,2,3,4", "1,5,6,7,255", "2,0,0,0,0", ""]
+).encode()
 BATCH = python2_pickle(np.zeros((2, 3072), np.uint8), [0, 1])
 
 
@@ -133,7 +149,9 @@ def test_any_pickle_as_a_batch_of_cifar(tried, content):
     tried.either(cifar._python_batch, b"\x80\x02" + content, "a batch")
 
 
-TORCH = {path.name: path.read_bytes() for path in WEIGHTS.glob("*.pth") if path.name != "whole_model.pth"}
+TORCH = {
+    path.name: path.read_bytes() for path in WEIGHTS.glob("*.pth") if path.name != "whole_model.pth"
+}
 
 
 @examples(150)
@@ -151,7 +169,9 @@ def others(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
     keras_format.write(folder / "w.h5", {"fc/fc/kernel": array, "fc/fc/bias": array[0]})
-    safetensors_format.write(folder / "w.safetensors", {"a": array, "b": array[0]}, {"format": "imgcls_jax"})
+    safetensors_format.write(
+        folder / "w.safetensors", {"a": array, "b": array[0]}, {"format": "imgcls_jax"}
+    )
     return {path.suffix: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -169,7 +189,13 @@ def test_any_other_file_of_weights(tried, tmp_path, others, little_memory, suffi
 @given(st.binary(max_size=200))
 def test_any_bytes_as_weights(tried, tmp_path, content):
     path = tmp_path / "w"
-    starts = [b"", torch_format.ZIP_START, torch_format.LEGACY_START, keras_format.START, b"\x10" + bytes(7) + b"{"]
+    starts = [
+        b"",
+        torch_format.ZIP_START,
+        torch_format.LEGACY_START,
+        keras_format.START,
+        b"\x10" + bytes(7) + b"{",
+    ]
     for start in starts:
         path.write_bytes(start + content)
         tried.either(formats.read, path)
@@ -179,7 +205,9 @@ def test_any_bytes_as_weights(tried, tmp_path, content):
 @given(st.data())
 def test_any_predictions_of_a_run(tried, tmp_path, little_memory, data):
     path = tmp_path / "predictions.npz"
-    np.savez(path, probabilities=np.full((3, 2), 0.5, np.float32), labels=LABELS.astype(np.int32) % 2)
+    np.savez(
+        path, probabilities=np.full((3, 2), 0.5, np.float32), labels=LABELS.astype(np.int32) % 2
+    )
     path.write_bytes(damaged(data.draw, path.read_bytes()))
     tried.either(lambda: RunFolder(tmp_path).predictions)
 
@@ -187,4 +215,8 @@ def test_any_predictions_of_a_run(tried, tmp_path, little_memory, data):
 def test_the_errors_are_ours():
     """What `tried.either` lets pass are these alone."""
     assert UserError.__module__ == "imgcls_jax.errors"
-    assert {each.__name__ for each in UserError.__subclasses__()} >= {"ConfigError", "DataError", "RunError"}
+    assert {each.__name__ for each in UserError.__subclasses__()} >= {
+        "ConfigError",
+        "DataError",
+        "RunError",
+    }

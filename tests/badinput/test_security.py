@@ -16,7 +16,7 @@ from imgcls_jax.errors import UserError
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.pretrained import formats
 from imgcls_jax.reporting import page, plain_tables, run_report, tables
-from imgcls_jax.run_folder import RunFolder
+from imgcls_jax.run.folder import RunFolder
 from tests.badinput.test_commands import finished  # noqa: F401  a fixture
 from tests.badinput.test_config import changed
 from tests.badinput.test_sources import FORMS
@@ -62,7 +62,9 @@ def test_no_data_set_is_unpickled(form, watching, tmp_path):
         "data.name": "tiny",
         "data.path": str(write(tmp_path)),
     }
-    config = changed(**options, **{"data.validation": 3, "data.cache": str(tmp_path / "cache")}).data
+    config = changed(
+        **options, **{"data.validation": 3, "data.cache": str(tmp_path / "cache")}
+    ).data
     for _ in range(2):  # the second time from the cache
         assert len(data.load(config).train)
     assert not watching
@@ -87,7 +89,9 @@ def test_pickles_in_the_place_of_arrays(tried, tmp_path, watching, finished):  #
     """In an .npz file of data and of a run, as a checkpoint's array, and as a file of weights."""
     planted = np.array([Planted()] * 3, dtype=object)
     np.savez(tmp_path / "a.npz", images=planted, labels=np.zeros(3, np.int32))
-    tried.refuses(data.load, changed(**{"data.source": "npz", "data.path": str(tmp_path / "a.npz")}).data)
+    tried.refuses(
+        data.load, changed(**{"data.source": "npz", "data.path": str(tmp_path / "a.npz")}).data
+    )
     (tmp_path / "w.pth").write_bytes(pickle.dumps({"a": Planted()}))
     tried.refuses(formats.read, tmp_path / "w.pth")
     shutil.copytree(finished / "whole", tmp_path / "run")
@@ -103,7 +107,15 @@ def test_pickles_in_the_place_of_arrays(tried, tmp_path, watching, finished):  #
 
 FORBIDDEN = {  # calls that run what they are given, write where an archive says, or leave it to a shell
     *("eval", "exec", "compile", "__import__", "os.system", "os.popen", "tempfile.mktemp"),
-    *("pickle.load", "pickle.loads", "pickle.Unpickler", "marshal.loads", "shelve.open", "dill.loads", "joblib.load"),
+    *(
+        "pickle.load",
+        "pickle.loads",
+        "pickle.Unpickler",
+        "marshal.loads",
+        "shelve.open",
+        "dill.loads",
+        "joblib.load",
+    ),
     *("torch.load", "pandas.read_pickle", "yaml.load", "yaml.unsafe_load", "shutil.unpack_archive"),
 }
 METHODS = {"extract", "extractall", "_extract_member"}
@@ -118,8 +130,13 @@ def test_no_call_runs_what_it_is_given(path):
             assert not any("Unpickler" in ast.unparse(base) for base in node.bases), node.name
         if not isinstance(node, ast.Call):
             continue
-        name, options = ast.unparse(node.func), {each.arg: ast.unparse(each.value) for each in node.keywords}
-        assert name not in FORBIDDEN and name.rpartition(".")[2] not in METHODS, f"line {node.lineno}: {name}"
+        name, options = (
+            ast.unparse(node.func),
+            {each.arg: ast.unparse(each.value) for each in node.keywords},
+        )
+        assert name not in FORBIDDEN and name.rpartition(".")[2] not in METHODS, (
+            f"line {node.lineno}: {name}"
+        )
         assert options.get("shell", "False") == "False", f"line {node.lineno}: a shell"
         if name in ("np.load", "numpy.load"):
             assert options.get("allow_pickle") == "False", f"line {node.lineno}: {name}"
@@ -134,7 +151,8 @@ def test_names_from_outside_are_text_on_every_page(tried, tmp_path, finished):  
     run = RunFolder(tmp_path / "run")
     environment, report, test = run.environment, run.data, run.test
     run.write_json(
-        "environment.json", environment | {"device": HOSTILE, "command": HOSTILE, "versions": {HOSTILE: HOSTILE}}
+        "environment.json",
+        environment | {"device": HOSTILE, "command": HOSTILE, "versions": {HOSTILE: HOSTILE}},
     )
     names = [HOSTILE, *report["class_names"][1:]]
     run.write_json("data.json", report | {"class_names": names})
@@ -165,4 +183,6 @@ def test_servers_of_tests_listen_to_this_machine_alone():
     for path in sorted((ROOT / "tests").rglob("*.py")):
         if path != Path(__file__):
             assert not anywhere.search(path.read_text()), path
-    assert not any("socketserver" in path.read_text() for path in (ROOT / "imgcls_jax").rglob("*.py"))
+    assert not any(
+        "socketserver" in path.read_text() for path in (ROOT / "imgcls_jax").rglob("*.py")
+    )

@@ -20,7 +20,12 @@ from tests.data import test_tfds_reader as tfds
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (12, 4, 4, 1), dtype=np.uint8)
 LABELS = np.arange(12, dtype=np.int32) % 3
-ARRAYS = {"train_images": IMAGES, "train_labels": LABELS, "test_images": IMAGES, "test_labels": LABELS}
+ARRAYS = {
+    "train_images": IMAGES,
+    "train_labels": LABELS,
+    "test_images": IMAGES,
+    "test_labels": LABELS,
+}
 
 
 ARCHIVE = "cifar-10-python.tar.gz"
@@ -28,13 +33,25 @@ ARCHIVE = "cifar-10-python.tar.gz"
 
 def write_idx(folder, suffix=""):
     for prefix in ("train", "t10k"):
-        readers.write_idx(folder, images=IMAGES[..., 0], labels=LABELS.astype(np.uint8), prefix=prefix, suffix=suffix)
+        readers.write_idx(
+            folder,
+            images=IMAGES[..., 0],
+            labels=LABELS.astype(np.uint8),
+            prefix=prefix,
+            suffix=suffix,
+        )
     return folder
 
 
 def csv_lines() -> list[str]:
     head = ",".join(["label", *(f"p{i}" for i in range(16))])
-    return [head, *(",".join(map(str, [label, *image.ravel()])) for image, label in zip(IMAGES, LABELS, strict=True))]
+    return [
+        head,
+        *(
+            ",".join(map(str, [label, *image.ravel()]))
+            for image, label in zip(IMAGES, LABELS, strict=True)
+        ),
+    ]
 
 
 def write_csv(folder):
@@ -68,8 +85,14 @@ FORMS = {
     "csv": ("csv", write_csv),
     "npz": ("npz", write_npz),
     "folder": ("folder", write_folder),
-    "cifar python": ("cifar", lambda folder: cifar.write_folder(folder / "c", cifar.python_files())),
-    "cifar binary": ("cifar", lambda folder: cifar.write_folder(folder / "c", cifar.binary_files())),
+    "cifar python": (
+        "cifar",
+        lambda folder: cifar.write_folder(folder / "c", cifar.python_files()),
+    ),
+    "cifar binary": (
+        "cifar",
+        lambda folder: cifar.write_folder(folder / "c", cifar.binary_files()),
+    ),
     "cifar archive": (
         "cifar",
         lambda folder: cifar.write_archive(folder / ARCHIVE, cifar.python_files(), "c"),
@@ -103,7 +126,16 @@ HARMLESS = {
     ".npz": ("too long",),
     "train.csv": ("without its last ten bytes",),
     "test.csv": ("missing", "without its last ten bytes"),
-    "batches.meta.txt": ("half", "one byte", "noise", "zeros", "a page", "JSON", "list", "without its last ten bytes"),
+    "batches.meta.txt": (
+        "half",
+        "one byte",
+        "noise",
+        "zeros",
+        "a page",
+        "JSON",
+        "list",
+        "without its last ten bytes",
+    ),
     "array_record": ("too long",),
     ".bin": ("zeros",),  # black images of the first class
     "json": ("too long",),
@@ -111,7 +143,13 @@ HARMLESS = {
 
 
 def config(source: str, path, **options):
-    given = {"data.source": source, "data.name": "tiny", "data.path": str(path), "data.cache": "", "data.validation": 3}
+    given = {
+        "data.source": source,
+        "data.name": "tiny",
+        "data.path": str(path),
+        "data.cache": "",
+        "data.validation": 3,
+    }
     return changed(**(given | options)).data
 
 
@@ -266,7 +304,9 @@ def hostile_tar(folder):
     import gzip
 
     content = bytearray(gzip.decompress(path.read_bytes()))
-    content[124:136] = b"\x80" + (2**50).to_bytes(11, "big")  # the size, in GNU's form of large numbers
+    content[124:136] = b"\x80" + (2**50).to_bytes(
+        11, "big"
+    )  # the size, in GNU's form of large numbers
     content[148:156] = b" " * 8
     content[148:156] = f"{sum(content[:512]):06o}\0 ".encode()
     path.write_bytes(gzip.compress(bytes(content)))
@@ -278,7 +318,12 @@ def hostile_png(folder):
     import zlib
 
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     header = struct.pack(">2I5B", 2**30, 2**30, 8, 0, 0, 0, 0)
     (folder / "train/class0/0.png").write_bytes(

@@ -21,7 +21,9 @@ def test_ratios_are_taken_within_a_round():
 
 
 def test_both_tables_from_the_command(monkeypatch, capsys):
-    monkeypatch.setitem(tasks.TASKS, "cnn", tasks.Task("cnn", tasks.CIFAR, 4, tasks.ADAM, examples=12))
+    monkeypatch.setitem(
+        tasks.TASKS, "cnn", tasks.Task("cnn", tasks.CIFAR, 4, tasks.ADAM, examples=12)
+    )
     monkeypatch.setattr(augmentation, "TRANSFORMS", {"none": "", "mixed": "flip|cutmix"})
     monkeypatch.setattr(augmentation, "ALONE", ("flip", "cutmix"))
     monkeypatch.setattr(augmentation, "BATCH", 8)

@@ -63,7 +63,9 @@ def test_parameters_of_torch(name):
     from benchmarks.torch_eager import MODELS, model_of
 
     if name not in MODELS:
-        pytest.importorskip("torchvision", reason="torchvision is a requirement of the benchmark alone")
+        pytest.importorskip(
+            "torchvision", reason="torchvision is a requirement of the benchmark alone"
+        )
     if name == "efficientnetv2_b0":
         pytest.skip("torchvision has another EfficientNetV2")
     count = sum(p.numel() for p in model_of(TASKS[name], name).parameters())

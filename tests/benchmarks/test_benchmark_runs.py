@@ -53,7 +53,9 @@ def test_another_checkout_is_measured_in_the_same_run(tmp_path, monkeypatch):
     (tmp_path / "imgcls_jax" / "__init__.py").write_text("raise ImportError('another checkout')")
     arguments = ["--models", "cnn", "--ours", "ours", "--peers", "", "--before", str(tmp_path)]
     with pytest.raises(WorkerError, match="before on cnn ended:(.|\n)*another checkout"):
-        train.main([*arguments, "--rounds", "1", "--seconds", ".01", "--output", str(tmp_path / "table")])
+        train.main(
+            [*arguments, "--rounds", "1", "--seconds", ".01", "--output", str(tmp_path / "table")]
+        )
 
 
 @pytest.mark.parametrize("dispatch", ["scanned", "jit"])
@@ -72,9 +74,13 @@ def test_ours_predicts_and_trains_a_part(monkeypatch):
 
 def test_a_table_from_processes_to_files(tmp_path, capsys):
     arguments = ["--models", "attention", "--ours", "ours", "--peers", "jax_naive"]
-    train.main([*arguments, "--rounds", "1", "--seconds", ".01", "--output", str(tmp_path / "table")])
+    train.main(
+        [*arguments, "--rounds", "1", "--seconds", ".01", "--output", str(tmp_path / "table")]
+    )
     record = json.loads((tmp_path / "table.json").read_text())
-    assert {name: len(rates) for name, rates in record["images_per_second"]["attention"].items()} == {
+    assert {
+        name: len(rates) for name, rates in record["images_per_second"]["attention"].items()
+    } == {
         "ours": 1,
         "jax_naive": 1,
     }
@@ -92,5 +98,8 @@ def test_peers_run(name):
 
 
 def test_a_worker_that_ends_says_why():
-    with Worker("nothing", "ours") as worker, pytest.raises(WorkerError, match="ours on nothing ended:(.|\n)*KeyError"):
+    with (
+        Worker("nothing", "ours") as worker,
+        pytest.raises(WorkerError, match="ours on nothing ended:(.|\n)*KeyError"),
+    ):
         worker.ready()

@@ -16,7 +16,9 @@ def test_epochs_are_put_together_from_images():
     rows = transfer.epochs_table(seconds).splitlines()
     assert rows[2] == "| an epoch on images | 7,500 (5,000 to 10,000) |  |"
     assert rows[4].endswith("| 50.00 (50.00 to 50.00) | 150.00 (100.00 to 200.00) |")
-    assert rows[6].endswith("| 4.82 (4.76 to 4.88) |")  # 25,000 s against 5,250 s, and 50,000 against 10,250
+    assert rows[6].endswith(
+        "| 4.82 (4.76 to 4.88) |"
+    )  # 25,000 s against 5,250 s, and 50,000 against 10,250
 
 
 def test_both_tables_from_the_command(monkeypatch, capsys):
@@ -36,5 +38,7 @@ def test_both_tables_from_the_command(monkeypatch, capsys):
     printed = capsys.readouterr().out
     share = {}
     for row in transfer.TRAINABLE:
-        share[row] = float(re.search(rf"^\| {row} \| [\d,]+ \| ([\d.]+) \|", printed, re.M).group(1))
+        share[row] = float(
+            re.search(rf"^\| {row} \| [\d,]+ \| ([\d.]+) \|", printed, re.M).group(1)
+        )
     assert share["classifier"] < share["layer4 and classifier"] < share["everything"] == 1

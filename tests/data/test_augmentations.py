@@ -41,10 +41,15 @@ def slow_warp(image, angle, shear, scale, shift, order, mode):
     places = np.zeros((2, height, width))
     for down in range(height):
         for right in range(width):
-            from_centre = np.array([right - (width - 1) / 2 - shift[1], down - (height - 1) / 2 - shift[0]])
+            from_centre = np.array(
+                [right - (width - 1) / 2 - shift[1], down - (height - 1) / 2 - shift[0]]
+            )
             x, y = inverse @ from_centre
             places[:, down, right] = y + (height - 1) / 2, x + (width - 1) / 2
-    warped = [ndimage.map_coordinates(image[..., c], places, order=order, mode=mode) for c in range(channels)]
+    warped = [
+        ndimage.map_coordinates(image[..., c], places, order=order, mode=mode)
+        for c in range(channels)
+    ]
     return np.stack(warped, -1)
 
 
@@ -60,14 +65,18 @@ def test_warp(smooth, extend):
     for image, warped, *drawn in zip(images, out, angles, shears, scales, shifts, strict=True):
         expected = slow_warp(image.astype(np.float64), *drawn, order=int(smooth), mode=mode)
         wrong = np.abs(warped - expected).max(-1) > 1e-4
-        assert wrong.mean() <= (0 if smooth else 0.02)  # the nearest pixel of a place right between two
+        assert wrong.mean() <= (
+            0 if smooth else 0.02
+        )  # the nearest pixel of a place right between two
     np.testing.assert_allclose(out[0], images[0], atol=1e-6)
 
 
 def test_affine_draws_within_its_bounds(monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        augmentations, "warp", lambda images, *draws, smooth, **_: drawn.append((*draws, smooth)) or images
+        augmentations,
+        "warp",
+        lambda images, *draws, smooth, **_: drawn.append((*draws, smooth)) or images,
     )
     images = images_of(2000, 10, 20, 1)
     parse("affine(30, .2, .8, 1.4, 10, nearest)")(images, keys_of(2000))
@@ -81,18 +90,27 @@ def test_affine_draws_within_its_bounds(monkeypatch):
         (shifts[:, 1], -4, 4),
     ):
         assert low - 1e-4 <= values.min() and values.max() <= high + 1e-4
-        assert abs(values.mean() - (low + high) / 2) < 0.05 * (high - low) and values.std() > 0.25 * (high - low)
+        assert abs(values.mean() - (low + high) / 2) < 0.05 * (
+            high - low
+        ) and values.std() > 0.25 * (high - low)
     assert np.array_equal(shifts, shifts.round())
     parse("rotation(45)")(images, keys_of(2000))
     angles, shears, scales, shifts, smooth = (np.asarray(each) for each in drawn[1])
-    assert 44 < np.rad2deg(angles).max() <= 45 and not shears.any() and not shifts.any() and (scales == 1).all()
+    assert (
+        44 < np.rad2deg(angles).max() <= 45
+        and not shears.any()
+        and not shifts.any()
+        and (scales == 1).all()
+    )
     assert smooth
 
 
 def test_what_affine_lets_in_from_outside():
     images = np.full((50, 8, 8, 1), 200, np.uint8)
     assert run("affine(15, .1, .9, 1.1)", images).min() == 0
-    np.testing.assert_allclose(run("affine(15, .1, .9, 1.1, fill=nearest)", images), 200 / 255, atol=1e-6)
+    np.testing.assert_allclose(
+        run("affine(15, .1, .9, 1.1, fill=nearest)", images), 200 / 255, atol=1e-6
+    )
 
 
 def test_turned_hue_equals_the_standard_librarys():
@@ -104,15 +122,24 @@ def test_turned_hue_equals_the_standard_librarys():
     for image, turned, turn in zip(images, out, turns, strict=True):
         for before, after in zip(image.reshape(-1, 3), turned.reshape(-1, 3), strict=True):
             hue, saturation, value = colorsys.rgb_to_hsv(*before.astype(float))
-            np.testing.assert_allclose(after, colorsys.hsv_to_rgb((hue + turn) % 1, saturation, value), atol=1e-5)
+            np.testing.assert_allclose(
+                after, colorsys.hsv_to_rgb((hue + turn) % 1, saturation, value), atol=1e-5
+            )
 
 
 def test_colour_jitter_turns_the_hue_evenly_within_its_bounds(monkeypatch):
     drawn = []
-    monkeypatch.setattr(augmentations, "turn_hue", lambda images, turns: drawn.append(np.asarray(turns)) or images)
+    monkeypatch.setattr(
+        augmentations, "turn_hue", lambda images, turns: drawn.append(np.asarray(turns)) or images
+    )
     parse("color_jitter(hue=.2)")(images_of(2000, 2, 2, 3), keys_of(2000))
     counts, _ = np.histogram(drawn[0], bins=10, range=(-0.2, 0.2))
-    assert np.abs(drawn[0]).max() <= 0.2 and counts.sum() == 2000 and 140 < counts.min() and counts.max() < 260
+    assert (
+        np.abs(drawn[0]).max() <= 0.2
+        and counts.sum() == 2000
+        and 140 < counts.min()
+        and counts.max() < 260
+    )
 
 
 def test_hues_of_two_equal_channels_stay_when_everything_is_compiled_as_one():
@@ -129,12 +156,20 @@ def test_colour_jitter_blends_with_one_factor_an_image(kind):
     images = images_of(200, 4, 4, 3) // 4 + 96  # nothing is clipped
     scaled = images / 255
     luma = (scaled @ np.array([0.299, 0.587, 0.114]))[..., None]
-    others = {"brightness": 0 * luma, "contrast": luma.mean((1, 2, 3), keepdims=True), "saturation": luma}[kind]
+    others = {
+        "brightness": 0 * luma,
+        "contrast": luma.mean((1, 2, 3), keepdims=True),
+        "saturation": luma,
+    }[kind]
     out = run(f"color_jitter({kind}=.25)", images)
     span = np.broadcast_to(scaled - others, scaled.shape)
     factors = ((out - others) * span).sum((1, 2, 3)) / (span**2).sum((1, 2, 3))
     np.testing.assert_allclose(out, factors[:, None, None, None] * span + others, atol=1e-5)
-    assert 0.75 <= factors.min() < 0.78 and 1.22 < factors.max() <= 1.25001 and abs(factors.mean() - 1) < 0.04
+    assert (
+        0.75 <= factors.min() < 0.78
+        and 1.22 < factors.max() <= 1.25001
+        and abs(factors.mean() - 1) < 0.04
+    )
 
 
 def test_colour_jitter_stays_in_range_and_knows_gray_images():
@@ -159,7 +194,9 @@ def test_cutout_blackens_a_square_anywhere():
 
 
 def mixed(text, count=400):
-    images, partners = (jnp.asarray(images_of(count, 6, 8, 3, seed=seed) / 255, jnp.float32) for seed in (0, 1))
+    images, partners = (
+        jnp.asarray(images_of(count, 6, 8, 3, seed=seed) / 255, jnp.float32) for seed in (0, 1)
+    )
     out, share = jax.jit(parse(text).mix)(images, partners, keys_of(count))
     return np.asarray(images), np.asarray(partners), np.asarray(out), np.asarray(share)
 
@@ -168,7 +205,9 @@ def test_mixup():
     images, partners, out, share = mixed("mixup(.4)")
     weight = share[:, None, None, None]
     np.testing.assert_allclose(out, weight * images + (1 - weight) * partners, atol=1e-6)
-    assert abs(share.mean() - 0.5) < 0.07 and abs(share.var() - 0.25 / 1.8) < 0.02  # of Beta(.4, .4)
+    assert (
+        abs(share.mean() - 0.5) < 0.07 and abs(share.var() - 0.25 / 1.8) < 0.02
+    )  # of Beta(.4, .4)
 
 
 def test_cutmix_labels_by_the_area_left():
@@ -187,14 +226,18 @@ def test_mixing_comes_last_and_once():
     assert transform.random and len(transform.ops) == 1 and transform.mix.alpha == 0.2
     assert parse("mixup").mix is not None and parse("flip").mix is None
     for text in ("mixup|flip", "mixup(.2)|cutmix"):
-        with pytest.raises(ConfigError, match="operation 2, at character .*nothing may follow mixup"):
+        with pytest.raises(
+            ConfigError, match="operation 2, at character .*nothing may follow mixup"
+        ):
             parse(text)
 
 
 def test_an_image_depends_on_its_own_key_alone():
     images, keys = images_of(8, 9, 9, 3), keys_of(8)
     whole = run(EVERYTHING, images, keys)
-    np.testing.assert_allclose(run(EVERYTHING, images[[5, 2]], keys[np.array([5, 2])]), whole[[5, 2]], atol=1e-5)
+    np.testing.assert_allclose(
+        run(EVERYTHING, images[[5, 2]], keys[np.array([5, 2])]), whole[[5, 2]], atol=1e-5
+    )
     assert not np.allclose(whole, run(EVERYTHING, images, keys_of(8, seed=1)))
 
 
@@ -216,27 +259,41 @@ def test_an_image_depends_on_its_own_key_alone():
 def test_refusals_say_where(text, where, said):
     with pytest.raises(ConfigError) as refusal:
         parse(text)
-    assert where in str(refusal.value) and said in str(refusal.value) and "random_crop(padding" in str(refusal.value)
+    assert (
+        where in str(refusal.value)
+        and said in str(refusal.value)
+        and "random_crop(padding" in str(refusal.value)
+    )
 
 
 def test_random_resized_crop_is_pillows_of_the_same_box(monkeypatch):
     images, drawn = images_of(5, 9, 12, 3), []
     kept = augmentations._sampled
-    monkeypatch.setattr(augmentations, "_sampled", lambda *arguments: drawn.append(arguments[1:]) or kept(*arguments))
+    monkeypatch.setattr(
+        augmentations,
+        "_sampled",
+        lambda *arguments: drawn.append(arguments[1:]) or kept(*arguments),
+    )
     out = parse("random_resized_crop(.2, .9)")(images, keys_of(5))
     (rows, down), (columns, right) = (np.asarray(each) for each in drawn)
     for n, image in enumerate(images):
         box = (12 * right[n], 9 * down[n], 12 * (right[n] + columns[n]), 9 * (down[n] + rows[n]))
         for channel in range(3):
             plane = Image.fromarray(image[..., channel].astype(np.float32) / 255)
-            expected = plane.transform((12, 9), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR)
+            expected = plane.transform(
+                (12, 9), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR
+            )
             np.testing.assert_allclose(out[n, ..., channel], np.asarray(expected), atol=1e-5)
 
 
 def test_random_resized_crop_draws_within_its_bounds(monkeypatch):
     drawn = []
     kept = augmentations._sampled
-    monkeypatch.setattr(augmentations, "_sampled", lambda *arguments: drawn.append(arguments[1:]) or kept(*arguments))
+    monkeypatch.setattr(
+        augmentations,
+        "_sampled",
+        lambda *arguments: drawn.append(arguments[1:]) or kept(*arguments),
+    )
     parse("random_resized_crop(.2, .5)")(images_of(2000, 4, 4, 1), keys_of(2000))
     (rows, down), (columns, right) = (np.asarray(each) for each in drawn)
     areas, ratios = rows * columns, columns / rows
@@ -245,7 +302,9 @@ def test_random_resized_crop_draws_within_its_bounds(monkeypatch):
     assert down.min() >= 0 and (down + rows).max() <= 1 + 1e-6 and right.std() > 0.1
     whole = images_of(3, 6, 6, 3)
     monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.array([1.0, 0.5, 0.3, 0.6]))
-    np.testing.assert_allclose(parse("random_resized_crop(.2)")(whole, keys_of(3)), whole / 255, atol=1e-6)
+    np.testing.assert_allclose(
+        parse("random_resized_crop(.2)")(whole, keys_of(3)), whole / 255, atol=1e-6
+    )
 
 
 def test_random_gray_takes_the_colour_of_a_share():
@@ -254,10 +313,14 @@ def test_random_gray_takes_the_colour_of_a_share():
     plain = images / np.float32(255)
     gray = np.repeat(plain @ np.array([[0.299], [0.587], [0.114]], np.float32), 3, -1)
     taken = np.abs(out - gray).max((1, 2, 3)) < 1e-5
-    assert (np.abs(out - plain).max((1, 2, 3)) < 1e-6).sum() == (~taken).sum() and 0.25 < taken.mean() < 0.35
+    assert (np.abs(out - plain).max((1, 2, 3)) < 1e-6).sum() == (
+        ~taken
+    ).sum() and 0.25 < taken.mean() < 0.35
 
 
-@pytest.mark.parametrize("text", ["random_resized_crop(0)", "random_resized_crop(.5, .2)", "random_gray(2)"])
+@pytest.mark.parametrize(
+    "text", ["random_resized_crop(0)", "random_resized_crop(.5, .2)", "random_gray(2)"]
+)
 def test_bad_shares_are_refused(text):
     with pytest.raises(ConfigError, match="give"):
         parse(text)

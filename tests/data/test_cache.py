@@ -22,7 +22,10 @@ class Source:
         self.decoded += 1
         images = np.random.default_rng(0).integers(0, 256, (50, 4, 4, 3), dtype=np.uint8)
         labels = np.arange(50, dtype=np.int32) % 2
-        return {split: Dataset(images, labels, ("a", "\N{GREEK SMALL LETTER BETA}")) for split in ("train", "test")}
+        return {
+            split: Dataset(images, labels, ("a", "\N{GREEK SMALL LETTER BETA}"))
+            for split in ("train", "test")
+        }
 
     def load(self, *key):
         return cached(str(self.cache), ("source", *key), [self.file], self.read)
@@ -71,7 +74,12 @@ def test_a_damaged_entry_is_decoded_anew_with_a_warning(source, damage, caplog):
     if damage == "flipped":
         content[len(content) // 2] ^= 1
     source.entry.write_bytes(
-        {"flipped": content, "truncated": content[: len(content) // 2], "empty": b"", "foreign": b"x" * 999}[damage]
+        {
+            "flipped": content,
+            "truncated": content[: len(content) // 2],
+            "empty": b"",
+            "foreign": b"x" * 999,
+        }[damage]
     )
     with caplog.at_level(logging.WARNING):
         again = source.load()
@@ -119,7 +127,10 @@ def test_an_empty_name_keeps_nothing(source):
 
 def test_what_killed_processes_left_half_written_goes_at_the_next_start(tmp_path):
     """What another process is writing stays, and so does a download of weights into the same folder."""
-    for name in (f".digits-{'0' * 32}.4321.partial", f".digits-{'0' * 32}.npz.0123456789abcdef.partial"):
+    for name in (
+        f".digits-{'0' * 32}.4321.partial",
+        f".digits-{'0' * 32}.npz.0123456789abcdef.partial",
+    ):
         (tmp_path / name).write_bytes(b"half")
     (tmp_path / ".resnet50.pth.partial").write_bytes(b"half")
     datasets = {"train": Dataset(np.zeros((2, 4, 4, 1), np.uint8), np.zeros(2, np.int32), ("a",))}
@@ -127,4 +138,6 @@ def test_what_killed_processes_left_half_written_goes_at_the_next_start(tmp_path
         cached(str(tmp_path), ("digits",), [], lambda: datasets)
         left = sorted(path.name[:10] for path in tmp_path.glob(".*"))
         file.write(b"whole")
-    assert left == [".other.npz", ".resnet50."] and (tmp_path / "other.npz").read_bytes() == b"whole"
+    assert (
+        left == [".other.npz", ".resnet50."] and (tmp_path / "other.npz").read_bytes() == b"whole"
+    )

@@ -14,7 +14,11 @@ NAMES = ("cat", "dog", "owl")
 def dataset(count=6, *, images=None, labels=None, names=NAMES):
     if images is None:
         images = np.arange(count * 12, dtype=np.uint8).reshape(count, 2, 2, 3)
-    return Dataset(images, np.arange(count, dtype=np.int32) % 3 if labels is None else np.asarray(labels), names)
+    return Dataset(
+        images,
+        np.arange(count, dtype=np.int32) % 3 if labels is None else np.asarray(labels),
+        names,
+    )
 
 
 def test_the_report_says_what_is_there():
@@ -47,7 +51,9 @@ def test_the_fingerprint_follows_every_split():
 def test_the_summary_is_an_aligned_table():
     lines = summary(check({"train": dataset(6), "test": dataset(4)})).splitlines()
     assert "2x2x3 uint8" in lines[2]
-    assert [line.split() for line in lines if line.startswith("class owl")] == [["class", "owl", "2", "1"]]
+    assert [line.split() for line in lines if line.startswith("class owl")] == [
+        ["class", "owl", "2", "1"]
+    ]
     assert len({len(line) for line in lines[:-1]}) == 1
 
 
@@ -68,15 +74,24 @@ def with_nan():
     [
         ({"count": 0}, "no image in the train split"),
         ({"images": with_nan()}, r"1 pixel values of the train split are missing.*examples 4 "),
-        ({"images": np.full((6, 2, 2, 3), 0.5)}, r"float64, between 0.5 and 0.5; uint8.*\* 255\)\.round"),
+        (
+            {"images": np.full((6, 2, 2, 3), 0.5)},
+            r"float64, between 0.5 and 0.5; uint8.*\* 255\)\.round",
+        ),
         ({"images": np.full((6, 2, 2, 3), 300)}, r"int64, between 300 and 300; uint8"),
         ({"images": np.zeros((6, 2, 2, 4), np.uint8)}, "6x2x2x4.*channels"),
         ({"images": np.zeros((6, 12), np.uint8)}, "6x12"),
         ({"labels": [0, 1, 2]}, "6 images but 3 labels"),
         ({"labels": np.eye(3)[[0, 1, 2, 0, 1, 2]]}, r"6x3.*argmax"),
         ({"labels": [0.0, 1.0, 2.0, 0.0, 1.0, 2.0]}, "labels of the train split are float64"),
-        ({"labels": [0, 1, 2, 3, 0, -1]}, r"2 labels of the train split.*3, -1 at examples 3, 5 .*numbers 0 to 2"),
-        ({"labels": [9, 9, 9, 9, 9, 9]}, r"9, 9, 9, 9, 9, \.\.\. at examples 0, 1, 2, 3, 4, \.\.\."),
+        (
+            {"labels": [0, 1, 2, 3, 0, -1]},
+            r"2 labels of the train split.*3, -1 at examples 3, 5 .*numbers 0 to 2",
+        ),
+        (
+            {"labels": [9, 9, 9, 9, 9, 9]},
+            r"9, 9, 9, 9, 9, \.\.\. at examples 0, 1, 2, 3, 4, \.\.\.",
+        ),
         ({"names": ("cat", "dog")}, "2 labels of the train split are out of range"),
     ],
 )
@@ -91,7 +106,9 @@ def test_bad_data_is_refused(options, message):
 def test_splits_must_agree():
     with pytest.raises(DataError, match="test split are 3x2x3, those of the train split 2x2x3"):
         check({"train": dataset(), "test": dataset(images=np.zeros((6, 3, 2, 3), np.uint8))})
-    with pytest.raises(DataError, match="test split has 4 classes cat, dog, owl, emu, the train split 3"):
+    with pytest.raises(
+        DataError, match="test split has 4 classes cat, dog, owl, emu, the train split 3"
+    ):
         check({"train": dataset(), "test": dataset(names=(*NAMES, "emu"))})
 
 
@@ -101,8 +118,13 @@ def test_sample_indices_are_seeded_and_of_their_class():
     assert [len(row) for row in rows] == [3, 0, 2]
     assert all(np.all(labels[row] == label) for label, row in enumerate(rows))
     assert len(set(rows[0].tolist())) == 3
-    again, others = sample_indices(labels, 3), [sample_indices(labels, 3, seed)[0].tolist() for seed in range(1, 6)]
-    assert rows[0].tolist() == again[0].tolist() and any(other != rows[0].tolist() for other in others)
+    again, others = (
+        sample_indices(labels, 3),
+        [sample_indices(labels, 3, seed)[0].tolist() for seed in range(1, 6)],
+    )
+    assert rows[0].tolist() == again[0].tolist() and any(
+        other != rows[0].tolist() for other in others
+    )
 
 
 def test_classes_of_fewer_than_two_images_are_said():
@@ -115,9 +137,13 @@ def warnings_of(*, names=NAMES, **splits):
     """Of splits of labels, whose images are all different, or of labels and the numbers of their images."""
     made, number = {}, 0
     for split, labels in splits.items():
-        labels, numbers = labels if isinstance(labels, tuple) else (labels, range(number, number + len(labels)))
+        labels, numbers = (
+            labels if isinstance(labels, tuple) else (labels, range(number, number + len(labels)))
+        )
         number += len(labels)
-        images = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3) + np.uint8(list(numbers)).reshape(-1, 1, 1, 1)
+        images = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3) + np.uint8(
+            list(numbers)
+        ).reshape(-1, 1, 1, 1)
         made[split] = Dataset(images, np.array(labels, np.int32), names)
     report = check(made)
     assert json.loads(json.dumps(report)) == report
@@ -135,14 +161,19 @@ def test_one_class_is_warned_of():
 
 def test_labels_from_1_are_warned_of():
     (warning,) = warnings_of(train=[1, 2, 1], test=[1, 2], names=("0", "1", "2"))
-    assert warning == "The class 0 has no image in any split. Labels that count from 1 have to be lowered by 1."
+    assert (
+        warning
+        == "The class 0 has no image in any split. Labels that count from 1 have to be lowered by 1."
+    )
     (warning,) = warnings_of(train=[1, 2, 1], test=[1, 2])
     assert warning == "The class cat has no image in any split."
 
 
 def test_absent_classes_are_warned_of_split_by_split():
     names = tuple(f"n{k}" for k in range(8))
-    learned, validated, tested = warnings_of(train=[*range(7)], validation=[1, 2, 3, 4, 5, 6, 7], test=[0], names=names)
+    learned, validated, tested = warnings_of(
+        train=[*range(7)], validation=[1, 2, 3, 4, 5, 6, 7], test=[0], names=names
+    )
     assert learned == "The class n7 has no train image: what has none cannot be learned."
     assert validated == "The class n0 has no validation image."
     assert tested.startswith(
@@ -151,11 +182,15 @@ def test_absent_classes_are_warned_of_split_by_split():
 
 
 def test_copies_across_splits_are_warned_of():
-    found = warnings_of(train=([0, 1, 2], [10, 11, 12]), validation=([0, 1, 2], [20, 11, 22]), test=[0, 1, 2])
+    found = warnings_of(
+        train=([0, 1, 2], [10, 11, 12]), validation=([0, 1, 2], [20, 11, 22]), test=[0, 1, 2]
+    )
     assert found == [
         "1 of 3 validation images (33.33 %) are exact copies of train images: what is right on them was seen before."
     ]
-    found = warnings_of(train=([0, 1, 2], [1, 2, 3]), validation=([0, 1, 2], [1, 2, 3]), test=([0, 1, 2], [1, 2, 3]))
+    found = warnings_of(
+        train=([0, 1, 2], [1, 2, 3]), validation=([0, 1, 2], [1, 2, 3]), test=([0, 1, 2], [1, 2, 3])
+    )
     assert len(found) == 3 and all("3 of 3" in warning for warning in found)
 
 
@@ -163,4 +198,7 @@ def test_warnings_are_said(caplog):
     with caplog.at_level(logging.INFO):
         tell(check({"train": dataset(6), "test": dataset(4)}))
     lines = caplog.text.splitlines()
-    assert any("4 of 4 test images" in line and "Warning" in line for line in lines) and "class owl" in caplog.text
+    assert (
+        any("4 of 4 test images" in line and "Warning" in line for line in lines)
+        and "class owl" in caplog.text
+    )

@@ -17,7 +17,9 @@ LABELS = {name: [i % 3, (i + 1) % 3] for i, name in enumerate(BATCHES)}
 
 
 def flat(images):
-    return np.stack([np.concatenate([image[..., channel].ravel() for channel in range(3)]) for image in images])
+    return np.stack(
+        [np.concatenate([image[..., channel].ravel() for channel in range(3)]) for image in images]
+    )
 
 
 def python2_pickle(rows, labels):
@@ -35,13 +37,18 @@ def python2_pickle(rows, labels):
 
 def python_files():
     files = {name: python2_pickle(flat(IMAGES[name]), LABELS[name]) for name in BATCHES}
-    return files | {"batches.meta": pickle.dumps({"label_names": list(NAMES)}, 2), "readme.html": b"<html>"}
+    return files | {
+        "batches.meta": pickle.dumps({"label_names": list(NAMES)}, 2),
+        "readme.html": b"<html>",
+    }
 
 
 def binary_files():
     files = {}
     for name in BATCHES:
-        rows = np.concatenate([np.array(LABELS[name], np.uint8)[:, None], flat(IMAGES[name])], axis=1)
+        rows = np.concatenate(
+            [np.array(LABELS[name], np.uint8)[:, None], flat(IMAGES[name])], axis=1
+        )
         files[f"{name}.bin"] = rows.tobytes()
     return files | {"batches.meta.txt": ("\n".join(NAMES) + "\n\n").encode()}
 
@@ -72,7 +79,9 @@ def test_each_version_and_form_gives_the_same_images(tmp_path, suffix, version, 
         folder = write_folder(tmp_path / f"cifar-10-batches-{suffix}", files())
         path = folder if form == "folder" else tmp_path
     else:
-        archive = write_archive(tmp_path / f"cifar-10-{version}.tar.gz", files(), f"cifar-10-batches-{suffix}")
+        archive = write_archive(
+            tmp_path / f"cifar-10-{version}.tar.gz", files(), f"cifar-10-batches-{suffix}"
+        )
         path = archive if form == "archive" else tmp_path
     before = sorted(tmp_path.rglob("*"))
     splits, names = read_cifar(find_cifar(path))
@@ -80,7 +89,9 @@ def test_each_version_and_form_gives_the_same_images(tmp_path, suffix, version, 
     for split, batches in (("train", BATCHES[:5]), ("test", BATCHES[5:])):
         images, labels = splits[split]
         np.testing.assert_array_equal(images, np.concatenate([IMAGES[name] for name in batches]))
-        assert labels.dtype == np.int32 and labels.tolist() == [x for name in batches for x in LABELS[name]]
+        assert labels.dtype == np.int32 and labels.tolist() == [
+            x for name in batches for x in LABELS[name]
+        ]
 
 
 def test_pickles_of_newer_versions_are_read_as_well(tmp_path):
@@ -104,7 +115,9 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path, function):
     files = python_files()
     files["data_batch_2"] = pickle.dumps({"data": Malicious(function, str(tmp_path / "made"))}, 2)
     path = find_cifar(write_folder(tmp_path / "x", files))
-    with pytest.raises(DataError, match=r"data_batch_2 in .*it asks for \S+, which no file of CIFAR-10 needs"):
+    with pytest.raises(
+        DataError, match=r"data_batch_2 in .*it asks for \S+, which no file of CIFAR-10 needs"
+    ):
         read_cifar(path)
     assert not (tmp_path / "made").exists()
 
@@ -112,9 +125,15 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path, function):
 @pytest.mark.parametrize(
     "content, message",
     [
-        (python_files()["data_batch_3"][:-2000], "data_batch_3 in .*is not a file of CIFAR-10's python version"),
+        (
+            python_files()["data_batch_3"][:-2000],
+            "data_batch_3 in .*is not a file of CIFAR-10's python version",
+        ),
         (pickle.dumps([1, 2], 2), "data_batch_3 in .*is not a file of"),
-        (pickle.dumps({"data": np.zeros((2, 5), np.uint8), "labels": [0, 1]}, 2), "uint8 of N x 3072"),
+        (
+            pickle.dumps({"data": np.zeros((2, 5), np.uint8), "labels": [0, 1]}, 2),
+            "uint8 of N x 3072",
+        ),
         (pickle.dumps({"data": np.zeros((2, 3072), np.uint8), "labels": [0]}, 2), "with 1 labels"),
         (pickle.dumps({"data": np.zeros((2, 3072)), "labels": [0, 1]}, 2), "uint8 of N x 3072"),
         (pickle.dumps({}, 2), "it holds nothing"),
@@ -133,7 +152,9 @@ def test_damaged_binary_batches_are_refused(tmp_path):
 
 
 def test_missing_files_are_named(tmp_path):
-    with pytest.raises(DataError, match=f"{tmp_path} holds none of CIFAR-10's files.*cifar-10-python.tar.gz"):
+    with pytest.raises(
+        DataError, match=f"{tmp_path} holds none of CIFAR-10's files.*cifar-10-python.tar.gz"
+    ):
         find_cifar(tmp_path)
     folder = write_folder(tmp_path / "cifar-10-batches-bin", binary_files())
     (folder / "data_batch_4.bin").unlink()
@@ -142,7 +163,9 @@ def test_missing_files_are_named(tmp_path):
 
 
 def test_damaged_archives_are_refused(tmp_path):
-    archive = write_archive(tmp_path / "cifar-10-python.tar.gz", python_files(), "cifar-10-batches-py")
+    archive = write_archive(
+        tmp_path / "cifar-10-python.tar.gz", python_files(), "cifar-10-batches-py"
+    )
     content = archive.read_bytes()
     for damaged in (content[: len(content) // 2], b"no archive"):
         archive.write_bytes(damaged)

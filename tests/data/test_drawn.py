@@ -35,7 +35,9 @@ def test_digits_are_drawn_in_their_variety_and_can_be_told_apart():
 
     def vectors(digits):
         upright = [255 - image if border(image) > 127 else image for _, image in digits]
-        return np.stack([as_mnist(image).ravel() for image in upright]).astype(float), [digit for digit, _ in digits]
+        return np.stack([as_mnist(image).ravel() for image in upright]).astype(float), [
+            digit for digit, _ in digits
+        ]
 
     (known, labels), (asked, expected) = vectors(some(0, 30)), vectors(some(1))
     nearest = ((asked[:, None] - known[None]) ** 2).sum(-1).argmin(1)
@@ -44,11 +46,15 @@ def test_digits_are_drawn_in_their_variety_and_can_be_told_apart():
 
 def test_the_command_writes_class_folders_that_can_be_read(tmp_path):
     command = [sys.executable, "-m", "imgcls_jax.data.drawn"]
-    printed = subprocess.run([*command, tmp_path / "out"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(
+        [*command, tmp_path / "out"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     scans, own = printed.split()
     for folder, count in ((scans, 1797), (own, 500)):
         files = find([folder])
-        assert len(files) == count and {Path(file).parent.name for file in files} == set("0123456789")
+        assert len(files) == count and {Path(file).parent.name for file in files} == set(
+            "0123456789"
+        )
         image, _ = Reader((28, 28, 1), ground="dark", digits=True)(files[0])
         assert image.max() > 150
     with Image.open(find([scans])[0]) as image:
@@ -72,9 +78,12 @@ def test_drawn_digits_are_added_behind_the_training_images():
     assert all(image.max() > 200 and border(image[..., 0]) < 30 for image in more.images[30:])
 
 
-@pytest.mark.parametrize("other", [{"shape": (8, 8, 1)}, {"shape": (28, 28, 3)}, {"names": ("one", "other")}])
+@pytest.mark.parametrize(
+    "other", [{"shape": (8, 8, 1)}, {"shape": (28, 28, 3)}, {"names": ("one", "other")}]
+)
 def test_drawn_digits_go_with_mnist_alone(other):
     with pytest.raises(
-        ConfigError, match=r"config\.data\.drawn is 2, but the images are .*28x28 of the classes 0 to 9"
+        ConfigError,
+        match=r"config\.data\.drawn is 2, but the images are .*28x28 of the classes 0 to 9",
     ):
         drawn.with_drawn(digits_of(**other), 2, seed=0)

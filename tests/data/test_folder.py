@@ -17,7 +17,10 @@ def colour(value, size=(4, 5)):
 
 
 def load(path, image_size=0):
-    return {split: data.in_memory() for split, data in read_folder(find_images(path), image_size=image_size).items()}
+    return {
+        split: data.in_memory()
+        for split, data in read_folder(find_images(path), image_size=image_size).items()
+    }
 
 
 def test_classes_are_the_sorted_folders(tmp_path):
@@ -28,7 +31,9 @@ def test_classes_are_the_sorted_folders(tmp_path):
     save(tmp_path / "test/cat/x.jpg", colour(5))
     data = load(tmp_path)
     assert data["train"].class_names == data["test"].class_names == ("cat", "dog")
-    assert data["train"].images[:, 0, 0, 0].tolist() == [3, 2, 1] and data["train"].labels.tolist() == [0, 0, 1]
+    assert data["train"].images[:, 0, 0, 0].tolist() == [3, 2, 1] and data[
+        "train"
+    ].labels.tolist() == [0, 0, 1]
     assert data["train"].images.shape == (3, 4, 5, 3) and data["train"].labels.dtype == np.int32
     assert data["test"].images[:, 0, 0, 0].tolist() == [5, 4]
 
@@ -36,7 +41,10 @@ def test_classes_are_the_sorted_folders(tmp_path):
 def test_classes_right_below_the_path_have_no_test_set(tmp_path):
     save(tmp_path / "b/1.png", colour(1))
     save(tmp_path / "train/1.png", colour(2))
-    assert list(load(tmp_path)) == ["train"] and load(tmp_path)["train"].class_names == ("b", "train")
+    assert list(load(tmp_path)) == ["train"] and load(tmp_path)["train"].class_names == (
+        "b",
+        "train",
+    )
 
 
 def test_hidden_files_are_ignored(tmp_path):
@@ -85,7 +93,9 @@ def test_the_exif_orientation_is_applied(tmp_path):
 def test_images_of_another_shape_are_refused_with_the_remedy(tmp_path):
     first = save(tmp_path / "a/1.png", colour(1))
     other = save(tmp_path / "b/1.png", colour(1, (6, 5)))
-    with pytest.raises(DataError, match=f"{other} is 6x5x3, {first} is 4x5x3.*--config.data.image_size=N"):
+    with pytest.raises(
+        DataError, match=f"{other} is 6x5x3, {first} is 4x5x3.*--config.data.image_size=N"
+    ):
         load(tmp_path)
     assert load(tmp_path, 8)["train"].images.shape == (2, 8, 8, 3)
 
@@ -112,7 +122,11 @@ def test_an_unreadable_image_is_refused_by_name(tmp_path, damage):
     [
         (np.uint16([[0, 257, 65535]]), "png", [0, 1, 255]),
         (np.uint16([[0, 255, 4095]]), "tif", [0, 1, 16]),
-        (np.uint16([[0, 514, 65535]]), "pgm", [0, 2, 255]),  # which Pillow gives as integers of 32 bits
+        (
+            np.uint16([[0, 514, 65535]]),
+            "pgm",
+            [0, 2, 255],
+        ),  # which Pillow gives as integers of 32 bits
         (np.int32([[0, 7, 255]]), "tif", [0, 7, 255]),
         (np.float32([[0, 0.5, 1]]), "tif", [0, 128, 255]),
         (np.float32([[0, 99.6, 255]]), "tif", [0, 100, 255]),
@@ -133,11 +147,20 @@ def test_an_image_of_16_bits_is_turned_by_its_orientation(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "values", [np.int32([[0, 65536]]), np.int32([[-1, 9]]), np.float32([[0, 300]]), np.float32([[0, np.nan]])]
+    "values",
+    [
+        np.int32([[0, 65536]]),
+        np.int32([[-1, 9]]),
+        np.float32([[0, 300]]),
+        np.float32([[0, np.nan]]),
+    ],
 )
 def test_values_of_an_unknown_range_are_refused(tmp_path, values):
     Image.fromarray(values).save(tmp_path / "a.tif")
-    with pytest.raises(DataError, match=r"a.tif cannot be read as an image \(its values reach from .* save it with 8"):
+    with pytest.raises(
+        DataError,
+        match=r"a.tif cannot be read as an image \(its values reach from .* save it with 8",
+    ):
         read_image(tmp_path / "a.tif", channels=1)
 
 

@@ -17,14 +17,24 @@ from tests.data.test_tfds_reader import IMAGES, LABELS, write_prepared
 
 COUNTS = {"train": 8, "val": 4, "test": 6}
 ARRAYS = {
-    split: (np.random.default_rng(seed).integers(0, 256, (count, 4, 4), dtype=np.uint8), np.arange(count) % 2)
+    split: (
+        np.random.default_rng(seed).integers(0, 256, (count, 4, 4), dtype=np.uint8),
+        np.arange(count) % 2,
+    )
     for seed, (split, count) in enumerate(COUNTS.items())
 }
 
 
 def load(source, path, tmp_path):
     config = get_config().data
-    config.update(source=source, name="tiny", path=str(path), cache=str(tmp_path / "cache"), validation=2.0, test=2.0)
+    config.update(
+        source=source,
+        name="tiny",
+        path=str(path),
+        cache=str(tmp_path / "cache"),
+        validation=2.0,
+        test=2.0,
+    )
     return data.load(config)
 
 
@@ -41,7 +51,10 @@ def write_folder(folder, **names):
 def write_csv(folder, **names):
     folder.mkdir(exist_ok=True)
     for split, (images, labels) in ARRAYS.items():
-        rows = [",".join(map(str, [label, *image.ravel()])) for image, label in zip(images, labels, strict=True)]
+        rows = [
+            ",".join(map(str, [label, *image.ravel()]))
+            for image, label in zip(images, labels, strict=True)
+        ]
         header = ",".join(["label", *(f"p{i}" for i in range(16))])
         (folder / f"{names.get(split, split)}.csv").write_text("\n".join([header, *rows]))
     return folder
@@ -96,7 +109,9 @@ def test_without_a_test_split_a_share_of_train_is_the_test_set(tmp_path):
 
 
 def test_a_validation_split_of_tfds_is_used_and_others_are_named(tmp_path, caplog):
-    directory = write_prepared(tmp_path, IMAGES, LABELS, splits=("train", "validation", "test", "extra"))
+    directory = write_prepared(
+        tmp_path, IMAGES, LABELS, splits=("train", "validation", "test", "extra")
+    )
     assert list(tfds_reader.read_prepared(directory)) == ["train", "validation", "test"]
     config = get_config().data
     config.update(source="tfds", name="tiny", path=str(tmp_path), cache=str(tmp_path / "cache"))
@@ -118,7 +133,10 @@ def test_what_is_not_used_is_named_in_a_line(tmp_path, caplog):
     (folder / ".hidden").touch()
     find_images(folder)
     assert f"Not used of {folder}: notes.txt, unlabelled (" in caplog.text
-    assert f"Not used of {folder / 'train'}: loose.png (" in caplog.text and "hidden" not in caplog.text
+    assert (
+        f"Not used of {folder / 'train'}: loose.png (" in caplog.text
+        and "hidden" not in caplog.text
+    )
     caplog.clear()
     csv = write_csv(tmp_path / "csv")
     (csv / "sample_submission.csv").write_text("ImageId,Label\n")
@@ -154,8 +172,12 @@ def test_two_sets_of_one_split_are_refused(tmp_path):
 def test_a_split_without_classes_says_what_to_do_with_it(tmp_path):
     folder = write_folder(tmp_path / "data")
     for path in sorted((folder / "test").rglob("*"), reverse=True):
-        path.rename(folder / "test" / f"{path.parent.name}-{path.name}") if path.is_file() else path.rmdir()
-    with pytest.raises(DataError, match=r"test holds no class folders, but 6 files .*imgcls predict"):
+        path.rename(
+            folder / "test" / f"{path.parent.name}-{path.name}"
+        ) if path.is_file() else path.rmdir()
+    with pytest.raises(
+        DataError, match=r"test holds no class folders, but 6 files .*imgcls predict"
+    ):
         find_images(folder)
 
 
@@ -212,5 +234,7 @@ def test_a_damaged_compressed_csv_file_is_refused(tmp_path):
 def test_kaggles_test_file_without_labels_says_what_to_name(tmp_path):
     (tmp_path / "train.csv").write_text(WITH_LABELS)
     (tmp_path / "test.csv").write_text(table("pixel0", "pixel1", "pixel2", "pixel3"))
-    with pytest.raises(DataError, match="test.csv has no column 'label'.*Kaggle.*--config.data.path"):
+    with pytest.raises(
+        DataError, match="test.csv has no column 'label'.*Kaggle.*--config.data.path"
+    ):
         load("csv", tmp_path, tmp_path)

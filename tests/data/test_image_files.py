@@ -18,13 +18,24 @@ def save(path, pixels, **options):
 
 
 def report(shape=(28, 28, 1), mean=33.0, names=DIGITS):
-    return {"class_names": list(names), "splits": {"train": {"shape": list(shape), "pixel_mean": mean}}}
+    return {
+        "class_names": list(names),
+        "splits": {"train": {"shape": list(shape), "pixel_mean": mean}},
+    }
 
 
 def test_files_folders_and_globs_keep_the_order_of_the_command_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "d/inner/.hidden").mkdir(parents=True)
-    for name in ("b.png", "a.png", "d/z.JPG", "d/inner/y.tiff", "d/.x.png", "d/inner/.hidden/w.png", "d/notes.txt"):
+    for name in (
+        "b.png",
+        "a.png",
+        "d/z.JPG",
+        "d/inner/y.tiff",
+        "d/.x.png",
+        "d/inner/.hidden/w.png",
+        "d/notes.txt",
+    ):
         (tmp_path / name).touch()
     folder = ["d/inner/y.tiff", "d/z.JPG"]
     assert find(["./b.png", "d", "a.png"]) == ["./b.png", *folder, "a.png"]
@@ -40,7 +51,9 @@ def test_what_leads_nowhere_is_an_error_when_it_is_read(tmp_path):
     (tmp_path / "empty").mkdir()
     paths = [str(tmp_path / name) for name in ("empty", "missing.png", "*.gif")]
     assert find(paths) == paths
-    for path, message in zip(paths, ("is a folder without image files", "No such file", "No such file"), strict=True):
+    for path, message in zip(
+        paths, ("is a folder without image files", "No such file", "No such file"), strict=True
+    ):
         with pytest.raises(DataError, match=message):
             Reader((8, 8, 3))(path)
 
@@ -56,7 +69,9 @@ def images():
     }
 
 
-@pytest.mark.parametrize("shape, digits", [((8, 8, 1), False), ((28, 28, 1), True), ((24, 40, 3), False)])
+@pytest.mark.parametrize(
+    "shape, digits", [((8, 8, 1), False), ((28, 28, 1), True), ((24, 40, 3), False)]
+)
 @pytest.mark.parametrize("mode", images())
 def test_every_mode_becomes_the_shape_of_the_run(tmp_path, mode, shape, digits):
     image, suffix = images()[mode]
@@ -79,7 +94,9 @@ def test_16_bits_are_read_as_8_are(tmp_path):
 def test_an_image_of_the_size_is_taken_as_it_is(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 100, (28, 28))
     for digits in (False, True):
-        read, inverted = Reader((28, 28, 1), ground="dark", digits=digits)(save(tmp_path / "a.png", pixels))
+        read, inverted = Reader((28, 28, 1), ground="dark", digits=digits)(
+            save(tmp_path / "a.png", pixels)
+        )
         np.testing.assert_array_equal(read[..., 0], pixels)
         assert not inverted
 
@@ -99,7 +116,11 @@ def test_runs_on_stretched_images_get_stretched_images(tmp_path):
     read = Reader.of(ConfigDict({"image_size": 16}), report((16, 16, 3), 120.0, "ab"))
     np.testing.assert_array_equal(read(path)[0], read_image(path, channels=3, image_size=16))
     cut = Reader.of(ConfigDict({"image_size": 0}), report((16, 16, 3), 120.0, "ab"))
-    assert (cut(path)[0] != read(path)[0]).any() and "without keeping" in str(read) and "are cut" in str(cut)
+    assert (
+        (cut(path)[0] != read(path)[0]).any()
+        and "without keeping" in str(read)
+        and "are cut" in str(cut)
+    )
 
 
 @pytest.mark.parametrize(
@@ -162,7 +183,9 @@ def test_digits_are_made_as_mnists_are():
 
 
 @pytest.mark.parametrize(
-    "other", [{"x": 60, "y": 15}, {"height": 90, "width": 45, "x": 3}, {"ground": 40, "ink": 200}], ids=str
+    "other",
+    [{"x": 60, "y": 15}, {"height": 90, "width": 45, "x": 3}, {"ground": 40, "ink": 200}],
+    ids=str,
 )
 def test_place_paper_and_light_make_no_difference(other):
     np.testing.assert_array_equal(as_mnist(seven(**other)), as_mnist(seven()))
@@ -170,7 +193,11 @@ def test_place_paper_and_light_make_no_difference(other):
 
 def test_size_makes_little_difference_and_neither_does_noise():
     large = seven().repeat(12, 0).repeat(12, 1)
-    noisy = (large * 0.6 + 50 + np.random.default_rng(0).normal(0, 15, large.shape)).clip(0, 255).astype(np.uint8)
+    noisy = (
+        (large * 0.6 + 50 + np.random.default_rng(0).normal(0, 15, large.shape))
+        .clip(0, 255)
+        .astype(np.uint8)
+    )
     for image in (large, noisy):  # their centres may be rounded to another pixel
         digit = as_mnist(image).astype(int)
         shifted = [np.roll(digit, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)]
@@ -178,7 +205,9 @@ def test_size_makes_little_difference_and_neither_does_noise():
 
 
 @pytest.mark.parametrize(
-    "image", [np.full((5, 70), 9), np.zeros((28, 28)), np.ones((1, 1))], ids=["grey", "black", "dot"]
+    "image",
+    [np.full((5, 70), 9), np.zeros((28, 28)), np.ones((1, 1))],
+    ids=["grey", "black", "dot"],
 )
 def test_an_image_without_strokes_becomes_black(image):
     assert not as_mnist(image.astype(np.uint8)).any()

@@ -80,17 +80,26 @@ def test_what_cannot_be_read_stops_the_windows():
             raise DataError("12 is damaged")
         return IMAGES[numbers]
 
-    windows = Streamed(lazy(read), 10 * BYTES).windows(np.arange(20).reshape(4, 5), place=np.copy, most=9)
+    windows = Streamed(lazy(read), 10 * BYTES).windows(
+        np.arange(20).reshape(4, 5), place=np.copy, most=9
+    )
     next(windows), next(windows)
     with pytest.raises(DataError, match="12 is damaged"):
         next(windows)
 
 
 def test_two_windows_fit_the_budget(monkeypatch):
-    assert [steps_in_window((4, 5, 3), 10, 10 * BYTES * batches) for batches in (2, 3, 4, 7)] == [1, 1, 2, 3]
+    assert [steps_in_window((4, 5, 3), 10, 10 * BYTES * batches) for batches in (2, 3, 4, 7)] == [
+        1,
+        1,
+        2,
+        3,
+    ]
     monkeypatch.setattr(streaming, "WINDOW", 50 * BYTES)
     assert steps_in_window((4, 5, 3), 10, 10**9) == 5 and steps_in_window((4, 5, 3), 60, 10**9) == 1
-    with pytest.raises(ConfigError, match="device_budget is 1,199 bytes.* 10 images of 4x5x3.* need 1,200. Give"):
+    with pytest.raises(
+        ConfigError, match="device_budget is 1,199 bytes.* 10 images of 4x5x3.* need 1,200. Give"
+    ):
         steps_in_window((4, 5, 3), 10, 1199)
 
 
@@ -126,7 +135,9 @@ def test_more_than_the_budget_is_the_same_and_not_in_memory(folder, tmp_path, ca
         loaded.append(load(folder, cache, budget))
         train = loaded[-1].train
         batches = np.random.default_rng(3).permutation(len(train))[:200].reshape(20, 10)
-        for placed, rows in Streamed(train.images, TOTAL / 10).windows(batches, place=np.copy, most=50):
+        for placed, rows in Streamed(train.images, TOTAL / 10).windows(
+            batches, place=np.copy, most=50
+        ):
             assert placed[rows].any()
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -136,7 +147,9 @@ def test_more_than_the_budget_is_the_same_and_not_in_memory(folder, tmp_path, ca
     peak_of(TOTAL - 1)  # imports, and decodes into the cache
     streamed, resident = peak_of(TOTAL - 1), peak_of(TOTAL)
     assert streamed < TOTAL / 2 and resident > TOTAL
-    assert isinstance(loaded[0].train.images, LazyImages) and isinstance(loaded[2].train.images, np.ndarray)
+    assert isinstance(loaded[0].train.images, LazyImages) and isinstance(
+        loaded[2].train.images, np.ndarray
+    )
     assert loaded[0].report == loaded[1].report == loaded[2].report
     np.testing.assert_array_equal(loaded[0].validation.images, loaded[2].validation.images)
 

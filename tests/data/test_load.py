@@ -37,7 +37,10 @@ def write_idx(folder):
 
 def write_csv(folder):
     for split, (images, labels) in (("train", TRAIN), ("test", TEST)):
-        rows = [",".join(map(str, [label, *image.ravel()])) for image, label in zip(images, labels, strict=True)]
+        rows = [
+            ",".join(map(str, [label, *image.ravel()]))
+            for image, label in zip(images, labels, strict=True)
+        ]
         header = ",".join(["label", *(f"p{i}" for i in range(16))])
         (folder / f"my_{split}.csv").write_text("\n".join([header, *rows]))
 
@@ -52,7 +55,11 @@ def write_folder(folder):
 
 def write_npz(folder):
     np.savez(
-        folder / "mine.npz", train_images=TRAIN[0], train_labels=TRAIN[1], test_images=TEST[0], test_labels=TEST[1]
+        folder / "mine.npz",
+        train_images=TRAIN[0],
+        train_labels=TRAIN[1],
+        test_images=TEST[0],
+        test_labels=TEST[1],
     )
 
 
@@ -76,7 +83,11 @@ def test_every_form_gives_the_same_images_cached_or_not(tmp_path, source):
     assert len(list(tmp_path.glob("cache/*"))) == (source != "npz")
     assert first.train.class_names == ("0", "1", "2", "3")
     assert [len(part) for part in (first.train, first.validation, first.test)] == [36, 4, 12]
-    for part, (images, labels) in ((first.train, TRAIN), (first.validation, TRAIN), (first.test, TEST)):
+    for part, (images, labels) in (
+        (first.train, TRAIN),
+        (first.validation, TRAIN),
+        (first.test, TEST),
+    ):
         assert part.images.dtype == np.uint8 and part.labels.dtype == np.int32
         known = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
         assert [known[image.tobytes()] for image in part.images] == part.labels.tolist()
@@ -84,12 +95,24 @@ def test_every_form_gives_the_same_images_cached_or_not(tmp_path, source):
 
 def test_digits_need_no_files_and_are_split_twice(tmp_path):
     splits = data.load(config_of(tmp_path, "digits", test=0.2, validation=100))
-    assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [1338, 100, 359]
-    assert splits.train.images.shape[1:] == (8, 8, 1) and splits.train.class_names == tuple("0123456789")
+    assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [
+        1338,
+        100,
+        359,
+    ]
+    assert splits.train.images.shape[1:] == (8, 8, 1) and splits.train.class_names == tuple(
+        "0123456789"
+    )
     assert not (tmp_path / "cache").exists()
     report = splits.report
-    assert json.loads(json.dumps(report)) == report and list(report["splits"]) == ["train", "validation", "test"]
-    assert report["splits"]["train"]["pixel_max"] == 255 and report["splits"]["train"]["missing"] == 0
+    assert json.loads(json.dumps(report)) == report and list(report["splits"]) == [
+        "train",
+        "validation",
+        "test",
+    ]
+    assert (
+        report["splits"]["train"]["pixel_max"] == 255 and report["splits"]["train"]["missing"] == 0
+    )
     counts = np.sum([split["class_counts"] for split in report["splits"].values()], axis=0)
     assert counts.tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
 
@@ -100,12 +123,16 @@ def test_digits_are_scaled_by_rounding(tmp_path):
 
 
 def test_the_split_seed_alone_decides_the_splits(tmp_path):
-    first, again, other = (data.load(config_of(tmp_path, "digits", split_seed=seed)) for seed in (0, 0, 1))
+    first, again, other = (
+        data.load(config_of(tmp_path, "digits", split_seed=seed)) for seed in (0, 0, 1)
+    )
     assert first.fingerprint == again.fingerprint != other.fingerprint
 
 
 def test_a_validation_split_larger_than_the_data_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="config.data.validation is 5000.*of 1438 examples; at most 1428"):
+    with pytest.raises(
+        ConfigError, match="config.data.validation is 5000.*of 1438 examples; at most 1428"
+    ):
         data.load(config_of(tmp_path, "digits", validation=5000.0))
     with pytest.raises(ConfigError, match="config.data.test is 0"):
         data.load(config_of(tmp_path, "digits", test=0.0))
@@ -115,10 +142,15 @@ def test_the_training_set_alone_is_limited(tmp_path):
     whole = data.load(config_of(tmp_path, "digits"))
     few = data.load(config_of(tmp_path, "digits", train=50))
     assert len(few.train) == 50 and set(np.bincount(few.train.labels)) <= {4, 5, 6}
-    assert few.validation.fingerprint == whole.validation.fingerprint and few.test.fingerprint == whole.test.fingerprint
+    assert (
+        few.validation.fingerprint == whole.validation.fingerprint
+        and few.test.fingerprint == whole.test.fingerprint
+    )
     pixels = {image.tobytes() for image in whole.train.images}
     assert all(image.tobytes() in pixels for image in few.train.images)
-    every = data.load(config_of(tmp_path, "digits", train=len(whole.train)))  # exactly what is left: all of it
+    every = data.load(
+        config_of(tmp_path, "digits", train=len(whole.train))
+    )  # exactly what is left: all of it
     assert every.train.fingerprint == whole.train.fingerprint
     with pytest.raises(ConfigError, match="config.data.train is 1e"):
         data.load(config_of(tmp_path, "digits", train=10**6))
@@ -131,7 +163,9 @@ def test_unknown_sources_are_refused(tmp_path):
 
 @pytest.mark.parametrize("source", [name for name in sources.SOURCES if name != "digits"])
 def test_a_path_that_is_not_there_is_refused(tmp_path, source):
-    with pytest.raises(DataError, match=f"There is no {tmp_path / 'none'}. --config.data.path should name"):
+    with pytest.raises(
+        DataError, match=f"There is no {tmp_path / 'none'}. --config.data.path should name"
+    ):
         data.load(config_of(tmp_path, source, tmp_path / "none"))
 
 
@@ -191,7 +225,9 @@ def test_a_label_out_of_range_is_refused(tmp_path):
     labels[7] = 99
     path = tmp_path / "a.npz"
     np.savez(path, images=TRAIN[0], labels=labels)
-    with pytest.raises(DataError, match=r"a.npz: a label out of range, 99, .*\(examples 7, counted from 0\)"):
+    with pytest.raises(
+        DataError, match=r"a.npz: a label out of range, 99, .*\(examples 7, counted from 0\)"
+    ):
         data.load(config_of(tmp_path, "npz", path))
     names = np.array(["a", "b", "c", "d"])
     np.savez(path, images=TRAIN[0], labels=labels, class_names=names)
@@ -208,18 +244,30 @@ def test_a_test_label_that_training_does_not_know_is_refused(tmp_path):
     lines = path.read_text().splitlines()
     lines[3] = "4" + lines[3][1:]
     path.write_text("\n".join(lines))
-    with pytest.raises(DataError, match="labels of the test split are out of range: 4 at examples 2 "):
+    with pytest.raises(
+        DataError, match="labels of the test split are out of range: 4 at examples 2 "
+    ):
         data.load(config_of(tmp_path, "csv", tmp_path))
 
 
 def test_a_class_without_examples_may_be_there(tmp_path):
     labels = np.where(TRAIN[1] == 2, 3, TRAIN[1])
     np.savez(tmp_path / "a.npz", images=TRAIN[0], labels=labels)
-    assert data.load(config_of(tmp_path, "npz", tmp_path / "a.npz")).report["splits"]["train"]["class_counts"][2] == 0
+    assert (
+        data.load(config_of(tmp_path, "npz", tmp_path / "a.npz")).report["splits"]["train"][
+            "class_counts"
+        ][2]
+        == 0
+    )
 
 
 def test_labels_too_large_for_int32_do_not_wrap_around(tmp_path):
-    np.savez(tmp_path / "a.npz", images=TRAIN[0], labels=TRAIN[1] + 2**32, class_names=np.array(list("abcd")))
+    np.savez(
+        tmp_path / "a.npz",
+        images=TRAIN[0],
+        labels=TRAIN[1] + 2**32,
+        class_names=np.array(list("abcd")),
+    )
     with pytest.raises(DataError, match="out of range: 4294967296"):
         data.load(config_of(tmp_path, "npz", tmp_path / "a.npz"))
 
@@ -228,7 +276,9 @@ def test_the_data_layer_is_quick_to_import():
     code = "import sys, imgcls_jax.data; print([m for m in sys.argv[1:] if m in sys.modules])"
     heavy = ["jax", "pandas", "sklearn", "tensorflow_datasets", "tensorflow", "PIL", "matplotlib"]
     root = Path(__file__).parents[2]
-    run = subprocess.run([sys.executable, "-c", code, *heavy], cwd=root, capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code, *heavy], cwd=root, capture_output=True, text=True, check=True
+    )
     assert run.stdout.strip() == "[]"
 
 

@@ -13,8 +13,8 @@ from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.folder import find_images, read_folder, read_image
 from imgcls_jax.data.image_files import find
 from imgcls_jax.errors import ConfigError, DataError, RunError
-from imgcls_jax.run_folder import RunFolder
-from imgcls_jax.training import options
+from imgcls_jax.run.folder import RunFolder
+from imgcls_jax.training import checks as options
 
 PIXELS = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
 FORMATS = {
@@ -53,13 +53,18 @@ def test_what_prediction_skips_is_counted_and_named(folder, caplog):
         (folder / "cat" / name).write_text("no image")
     os.mkfifo(folder / "cat/pipe")
     assert len(find([str(folder)])) == 19
-    assert f"Skipped in {folder}, as hidden or no images, 8 files: cat/.hidden.png, cat/a.txt, " in caplog.text
+    assert (
+        f"Skipped in {folder}, as hidden or no images, 8 files: cat/.hidden.png, cat/a.txt, "
+        in caplog.text
+    )
     assert "and 3 more" in caplog.text and ".DS_Store" not in caplog.text
 
 
 def test_training_refuses_what_prediction_skips(folder):
     (folder / "cat/a.txt").write_text("no image")
-    with pytest.raises(DataError, match="a.txt cannot be read as an image: neither its suffix nor its content"):
+    with pytest.raises(
+        DataError, match="a.txt cannot be read as an image: neither its suffix nor its content"
+    ):
         find_images(folder)
 
 
@@ -67,7 +72,9 @@ def test_a_class_folder_whose_name_is_not_utf_8_is_refused_at_once(folder):
     other = os.fsdecode(b"caf\xe9")
     (folder / other).mkdir()
     Image.fromarray(PIXELS).save(folder / other / "x.png")
-    with pytest.raises(DataError, match=r"class folder .*/caf\\udce9 has a name that is not UTF-8") as refusal:
+    with pytest.raises(
+        DataError, match=r"class folder .*/caf\\udce9 has a name that is not UTF-8"
+    ) as refusal:
         find_images(folder)
     str(refusal.value).encode()  # the message itself can be printed
 
@@ -93,8 +100,14 @@ def test_a_large_image_is_not_called_an_attack(tmp_path, monkeypatch):
     Image.fromarray(PIXELS).save(tmp_path / "x.png")
     foreign._formats.cache_clear()  # which also tells Pillow's warnings to be silent
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
-    assert read_image(tmp_path / "x.png", channels=3).shape == (8, 8, 3)  # Pillow warns of an attack from 40 on
+    assert read_image(tmp_path / "x.png", channels=3).shape == (
+        8,
+        8,
+        3,
+    )  # Pillow warns of an attack from 40 on
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
-    with pytest.raises(DataError, match="more than the 0 million pixels that are read: scale it down") as refusal:
+    with pytest.raises(
+        DataError, match="more than the 0 million pixels that are read: scale it down"
+    ) as refusal:
         read_image(tmp_path / "x.png", channels=3)
     assert "attack" not in str(refusal.value) and "bomb" not in str(refusal.value)

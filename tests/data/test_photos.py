@@ -11,12 +11,17 @@ from imgcls_jax.data import photos
 def test_a_folder_a_class_always_the_same(tmp_path):
     pieces = {"train": 3, "test": 2}
     folders = [photos.write(tmp_path / name, pieces) for name in ("first", "second")]
-    files = [sorted(path.relative_to(folder) for path in folder.rglob("*.jpg")) for folder in folders]
+    files = [
+        sorted(path.relative_to(folder) for path in folder.rglob("*.jpg")) for folder in folders
+    ]
     assert files[0] == files[1] and len(files[0]) == 3 * (3 + 2)
     assert {path.parts[:2] for path in files[0]} == {
         (split, name) for split in pieces for name in ("building", "flower", "person")
     }
-    digests = [[hashlib.sha256((folder / path).read_bytes()).hexdigest() for path in files[0]] for folder in folders]
+    digests = [
+        [hashlib.sha256((folder / path).read_bytes()).hexdigest() for path in files[0]]
+        for folder in folders
+    ]
     assert digests[0] == digests[1] and len(set(digests[0])) == len(files[0])
     assert sum(photos.PIECES.values()) * 3 == 300
 

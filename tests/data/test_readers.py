@@ -38,7 +38,9 @@ def test_idx_is_found_and_read_in_each_spelling(tmp_path, joint, suffix):
 
 
 def test_idx_test_files_may_be_missing_but_not_half_of_them(tmp_path):
-    with pytest.raises(DataError, match="no train-images-idx3-ubyte and no train-labels-idx1-ubyte"):
+    with pytest.raises(
+        DataError, match="no train-images-idx3-ubyte and no train-labels-idx1-ubyte"
+    ):
         find_idx(tmp_path)
     write_idx(tmp_path)
     assert list(find_idx(tmp_path)) == ["train"]
@@ -66,7 +68,9 @@ def test_damaged_idx_is_refused(tmp_path, damage, message):
         read_idx(images, labels)
 
 
-@pytest.mark.parametrize("damage", [lambda content: content[:-10], lambda content: b"not gzip", lambda c: c[:20] * 2])
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-10], lambda content: b"not gzip", lambda c: c[:20] * 2]
+)
 def test_damaged_gzip_is_refused(tmp_path, damage):
     images, labels = write_idx(tmp_path, suffix=".gz")
     images.write_bytes(damage(images.read_bytes()))
@@ -107,12 +111,21 @@ def test_csv_label_may_be_any_column_and_the_end_may_be_blank(tmp_path):
         (["1,0,0,0,0", "1,0,,0,0"], r"line 3, column 3 \('1x2'\): the value is missing"),
         (["1,0,0,NaN,0"], r"line 2, column 4 \('2x1'\): the value is missing"),
         ([",0,0,0,0"], r"line 2, column 1 \('label'\): the value is missing"),
-        (["1,0,0,0,0"] * 1500 + ["1,0,0,0,x"], r"line 1502, column 5 \('2x2'\): 'x' is not an integer"),
+        (
+            ["1,0,0,0,0"] * 1500 + ["1,0,0,0,x"],
+            r"line 1502, column 5 \('2x2'\): 'x' is not an integer",
+        ),
         (["1,0,0.5,0,0"], r"line 2, column 3 \('1x2'\): '0.5' is not an integer"),
         (["1,0,99999999999999999999,0,0"], "line 2, column 3"),
-        (["1,0,0,0,0", "1,0,300,0,0"], r"line 3, column 3 \('1x2'\): found 300, where an integer from 0 to 255"),
+        (
+            ["1,0,0,0,0", "1,0,300,0,0"],
+            r"line 3, column 3 \('1x2'\): found 300, where an integer from 0 to 255",
+        ),
         (["1,0,-1,0,0"], "line 2, column 3.*found -1"),
-        (["1,0,0,0,0", "-1,0,0,0,0"], r"line 3, column 1 \('label'\): found -1, where a class number"),
+        (
+            ["1,0,0,0,0", "-1,0,0,0,0"],
+            r"line 3, column 1 \('label'\): found -1, where a class number",
+        ),
         (["1,0,0,0,0", "1,0,0,0"], "line 3 has 4 columns, where line 1 names 5"),
         (["1,0,0,0,0,0", "1,0,0,0,0,0"], "line 2 has 6 columns, where line 1 names 5"),
         (["1,0,0,0,0", "", "1,0,0,0,0"], "line 3 is empty"),
@@ -146,7 +159,9 @@ def test_csv_files_are_found_by_their_names(tmp_path):
         find_csv(tmp_path)
     train = csv_file(tmp_path, "1,0,0,0,0")
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(DataError, match="'test' in its name; it holds data_train.csv.*a single file"):
+    with pytest.raises(
+        DataError, match="'test' in its name; it holds data_train.csv.*a single file"
+    ):
         find_csv(tmp_path)
     test = tmp_path / "MNIST_TEST.CSV"
     test.touch()
@@ -178,7 +193,9 @@ def test_npz_with_both_splits_and_names(tmp_path):
 
 
 def test_npz_with_one_split(tmp_path):
-    splits, names = read_npz(npz_file(tmp_path, images=np.zeros((2, 3, 3, 3), np.uint8), labels=LABELS[:2]))
+    splits, names = read_npz(
+        npz_file(tmp_path, images=np.zeros((2, 3, 3, 3), np.uint8), labels=LABELS[:2])
+    )
     assert list(splits) == ["train"] and names is None and splits["train"][0].shape == (2, 3, 3, 3)
 
 

@@ -7,7 +7,9 @@ from imgcls_jax.errors import ConfigError
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(4), [50, 30, 15, 5]))
 
 
-@pytest.mark.parametrize("size, count", [(0.1, 10), (0.25, 25), (33, 33), (33.0, 33), (1, 1), (96, 96)])
+@pytest.mark.parametrize(
+    "size, count", [(0.1, 10), (0.25, 25), (33, 33), (33.0, 33), (1, 1), (96, 96)]
+)
 def test_parts_are_disjoint_complete_sorted_and_of_the_exact_size(size, count):
     rest, part = stratified_split(LABELS, size, 0)
     assert len(part) == count
@@ -16,7 +18,8 @@ def test_parts_are_disjoint_complete_sorted_and_of_the_exact_size(size, count):
 
 
 @pytest.mark.parametrize(
-    "size, expected", [(20, [10, 6, 3, 1]), (0.1, [5, 3, 2, 0]), (7, [4, 2, 1, 0]), (96, [49, 29, 14, 4])]
+    "size, expected",
+    [(20, [10, 6, 3, 1]), (0.1, [5, 3, 2, 0]), (7, [4, 2, 1, 0]), (96, [49, 29, 14, 4])],
 )
 def test_classes_keep_their_shares_by_largest_remainder(size, expected):
     _, part = stratified_split(LABELS, size, 0)

@@ -20,7 +20,8 @@ from imgcls_jax.errors import DataError
 ROOT = Path(__file__).parents[2]
 REAL = Path(os.environ.get("TFDS_DATA_DIR") or ROOT / "../shared/data/tfds").resolve()
 needs_real_data = pytest.mark.skipif(
-    not (REAL / "mnist/3.0.1").is_dir(), reason=f"MNIST is not prepared in {REAL} (TFDS_DATA_DIR names the folder)"
+    not (REAL / "mnist/3.0.1").is_dir(),
+    reason=f"MNIST is not prepared in {REAL} (TFDS_DATA_DIR names the folder)",
 )
 
 
@@ -36,12 +37,19 @@ def example(image, label):
     """A serialized tf.train.Example, written by hand since TFDS does so by TensorFlow only."""
     file = io.BytesIO()
     Image.fromarray(image.squeeze()).save(file, "PNG")
-    values = {"image": field(1, field(1, file.getvalue())), "label": field(3, field(1, bytes([label])))}
-    entries = (field(1, field(1, name.encode()) + field(2, value)) for name, value in values.items())
+    values = {
+        "image": field(1, field(1, file.getvalue())),
+        "label": field(3, field(1, bytes([label]))),
+    }
+    entries = (
+        field(1, field(1, name.encode()) + field(2, value)) for name, value in values.items()
+    )
     return field(1, b"".join(entries))
 
 
-def write_prepared(folder, images, labels, *, shape=(4, 5, 3), file_format="array_record", splits=("train", "test")):
+def write_prepared(
+    folder, images, labels, *, shape=(4, 5, 3), file_format="array_record", splits=("train", "test")
+):
     """A prepared data set as TFDS writes it, its splits alike; returns its folder."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
@@ -57,14 +65,19 @@ def write_prepared(folder, images, labels, *, shape=(4, 5, 3), file_format="arra
             "pythonClassName": base + "class_label_feature.ClassLabel",
         },
     }
-    tree = {"featuresDict": {"features": features}, "pythonClassName": base + "features_dict.FeaturesDict"}
+    tree = {
+        "featuresDict": {"features": features},
+        "pythonClassName": base + "features_dict.FeaturesDict",
+    }
     (directory / "features.json").write_text(json.dumps(tree))
     (directory / "label.labels.txt").write_text("cat\ndog\nowl\n")
     info = {"fileFormat": file_format, "name": "tiny", "version": "1.2.0", "splits": []}
     records = [example(image, label) for image, label in zip(images, labels, strict=True)]
     for split in splits:
         template = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-        info["splits"].append({"filepathTemplate": template, "name": split, "shardLengths": [str(len(labels))]})
+        info["splits"].append(
+            {"filepathTemplate": template, "name": split, "shardLengths": [str(len(labels))]}
+        )
         path = directory / f"tiny-{split}.{file_format}-00000-of-00001"
         if file_format == "array_record":
             writer = ArrayRecordWriter(str(path), "group_size:1")
@@ -72,7 +85,9 @@ def write_prepared(folder, images, labels, *, shape=(4, 5, 3), file_format="arra
                 writer.write(record)
             writer.close()
         else:
-            path.write_bytes(b"".join(struct.pack("<Qxxxx", len(r)) + r + bytes(4) for r in records))
+            path.write_bytes(
+                b"".join(struct.pack("<Qxxxx", len(r)) + r + bytes(4) for r in records)
+            )
     (directory / "dataset_info.json").write_text(json.dumps(info))
     return directory
 
@@ -103,8 +118,12 @@ def test_grayscale_and_open_shapes(tmp_path):
 
 
 def test_images_of_several_sizes_are_refused(tmp_path):
-    directory = write_prepared(tmp_path, [*IMAGES, np.zeros((6, 6, 3), np.uint8)], [*LABELS, 0], shape=(-1, -1, 3))
-    with pytest.raises(DataError, match="example 7 of train .*6x6x3, the first 4x5x3.*source=folder.*image_size=N"):
+    directory = write_prepared(
+        tmp_path, [*IMAGES, np.zeros((6, 6, 3), np.uint8)], [*LABELS, 0], shape=(-1, -1, 3)
+    )
+    with pytest.raises(
+        DataError, match="example 7 of train .*6x6x3, the first 4x5x3.*source=folder.*image_size=N"
+    ):
         read_prepared(directory)
 
 
@@ -136,7 +155,10 @@ def test_the_newest_prepared_version_is_found(tmp_path):
     assert find_prepared("mnist", tmp_path).name == "1.10.0"
     assert find_prepared("mnist:1.2.0", tmp_path).name == "1.2.0"
     assert find_prepared("mnist:1.3.0", tmp_path) is None
-    assert find_prepared("cifar10", tmp_path) is None and find_prepared("mnist", tmp_path / "none") is None
+    assert (
+        find_prepared("cifar10", tmp_path) is None
+        and find_prepared("mnist", tmp_path / "none") is None
+    )
 
 
 def test_without_data_and_network_the_ways_out_are_named_quickly(tmp_path, monkeypatch):
@@ -146,16 +168,28 @@ def test_without_data_and_network_the_ways_out_are_named_quickly(tmp_path, monke
         prepare("mnist", tmp_path)
     assert time.perf_counter() - start < 10
     message = str(refusal.value)
-    for part in (str(tmp_path / "mnist"), "no network", "mnist/3.0.1", "array_record", "--config.data.source=idx"):
+    for part in (
+        str(tmp_path / "mnist"),
+        "no network",
+        "mnist/3.0.1",
+        "array_record",
+        "--config.data.source=idx",
+    ):
         assert part in message
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    "name, message", [("minst", "no data set 'minst'.*Did you mean mnist"), ("mnist:9.9.9", "only: 3.0.1.*catalogue")]
+    "name, message",
+    [
+        ("minst", "no data set 'minst'.*Did you mean mnist"),
+        ("mnist:9.9.9", "only: 3.0.1.*catalogue"),
+    ],
 )
 def test_unknown_names_are_refused(tmp_path, monkeypatch, name, message):
-    monkeypatch.setattr(tfds_reader, "network_there", lambda: pytest.fail("no need to look for a network"))
+    monkeypatch.setattr(
+        tfds_reader, "network_there", lambda: pytest.fail("no need to look for a network")
+    )
     with pytest.raises(DataError, match=message):
         prepare(name, tmp_path)
 
@@ -178,12 +212,16 @@ def test_with_a_network_tfds_prepares_the_data_without_the_gpus(tmp_path, monkey
             if failure:
                 raise failure
 
-    config = types.SimpleNamespace(set_visible_devices=lambda devices, kind: calls.append((devices, kind)))
+    config = types.SimpleNamespace(
+        set_visible_devices=lambda devices, kind: calls.append((devices, kind))
+    )
     monkeypatch.setitem(sys.modules, "tensorflow", types.SimpleNamespace(config=config))
     monkeypatch.setattr(tensorflow_datasets, "builder", lambda name, data_dir: Builder())
     monkeypatch.setattr(tfds_reader, "network_there", lambda: True)
     if failure:
-        with pytest.raises(DataError, match="could not prepare 'mnist' in .*ConnectionError: host is down"):
+        with pytest.raises(
+            DataError, match="could not prepare 'mnist' in .*ConnectionError: host is down"
+        ):
             prepare("mnist", tmp_path)
     else:
         assert prepare("mnist", tmp_path) == tmp_path / "mnist/3.0.1"
@@ -209,6 +247,8 @@ def test_real_mnist_is_read_without_tensorflow():
         "d = t._read_split(builder, 'test', ())  # the smaller split is enough here\n"
         "print(d.images.shape, np.bincount(d.labels).tolist(), 'tensorflow' in sys.modules)"
     )
-    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     counts = "[980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]"
     assert out.strip() == f"(10000, 28, 28, 1) {counts} False"

@@ -41,7 +41,9 @@ def test_random_crop_gives_windows_of_the_padded_image_and_all_of_them(mode):
     places = set()
     for image, cropped in zip(images / np.float32(255), out, strict=True):
         padded = np.pad(
-            image, ((padding, padding), (padding, padding), (0, 0)), "constant" if mode == "zero" else "reflect"
+            image,
+            ((padding, padding), (padding, padding), (0, 0)),
+            "constant" if mode == "zero" else "reflect",
         )
         found = [
             (top, left)
@@ -56,10 +58,16 @@ def test_random_crop_gives_windows_of_the_padded_image_and_all_of_them(mode):
 
 def test_alternating_flip_shows_every_image_both_ways_in_two_epochs():
     images, transform = images_of(400, 3, 4, 1), parse("alternating_flip")
-    run = jax.jit(lambda epoch: transform(images, keys_of(400), examples=jnp.arange(400), epoch=epoch))
+    run = jax.jit(
+        lambda epoch: transform(images, keys_of(400), examples=jnp.arange(400), epoch=epoch)
+    )
     scaled, epochs = images / np.float32(255), [np.asarray(run(epoch)) for epoch in range(3)]
     mirrored = [np.isclose(epoch, scaled[:, :, ::-1]).all((1, 2, 3)) for epoch in epochs]
-    assert 150 < mirrored[0].sum() < 250 and (mirrored[0] != mirrored[1]).all() and (mirrored[0] == mirrored[2]).all()
+    assert (
+        150 < mirrored[0].sum() < 250
+        and (mirrored[0] != mirrored[1]).all()
+        and (mirrored[0] == mirrored[2]).all()
+    )
     kept = [np.isclose(epoch, scaled).all((1, 2, 3)) for epoch in epochs]
     assert all((k != m).all() for k, m in zip(kept, mirrored, strict=True))
     other = transform(
@@ -107,7 +115,9 @@ def cubic(distance, a=-0.5):
 
 
 @pytest.mark.parametrize("size", [3, 8, 13])
-@pytest.mark.parametrize("method, kernel, support", [("bilinear", linear, 1), ("bicubic", cubic, 2)])
+@pytest.mark.parametrize(
+    "method, kernel, support", [("bilinear", linear, 1), ("bicubic", cubic, 2)]
+)
 def test_resize_matches_a_slow_reference(size, method, kernel, support):
     images = images_of(2, 8, 7, 3)
     out = compiled(f"resize({size}, {method})")(images)
@@ -129,16 +139,22 @@ def test_rgb_repeats_one_channel_and_leaves_three():
     np.testing.assert_allclose(compiled("rgb")(colour), colour / 255.0, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name, channels", [("mnist", 1), ("mnist", 3), ("cifar10", 3), ("imagenet", 3)])
+@pytest.mark.parametrize(
+    "name, channels", [("mnist", 1), ("mnist", 3), ("cifar10", 3), ("imagenet", 3)]
+)
 def test_normalize_by_name(name, channels):
     images = images_of(2, 3, 3, channels)
     mean, std = (np.array(values) for values in STATISTICS[name])
     expected = (images / 255.0 - mean) / std
-    np.testing.assert_allclose(compiled(f"normalize({name})")(images), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        compiled(f"normalize({name})")(images), expected, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_normalize_by_numbers():
-    assert parse("normalize((.5, .4, .3), (.1, .2, .3))").ops == (Normalize((0.5, 0.4, 0.3), (0.1, 0.2, 0.3)),)
+    assert parse("normalize((.5, .4, .3), (.1, .2, .3))").ops == (
+        Normalize((0.5, 0.4, 0.3), (0.1, 0.2, 0.3)),
+    )
     assert parse("normalize(.5, .25)").ops == (Normalize((0.5,), (0.25,)),)
     assert parse("normalize(cifar10)").ops == (Normalize(*STATISTICS["cifar10"]),)
 
@@ -171,7 +187,9 @@ def test_an_example_depends_on_its_own_key_alone():
 
 def test_two_operations_of_one_kind_draw_for_themselves():
     images = images_of(64, 3, 4, 1)
-    once, twice = (np.asarray(compiled(text)(images, keys_of(64))) for text in ("flip", "flip|flip"))
+    once, twice = (
+        np.asarray(compiled(text)(images, keys_of(64))) for text in ("flip", "flip|flip")
+    )
     scaled = images / np.float32(255)
     back = [np.allclose(i, o, atol=1e-6) for i, o in zip(scaled, twice, strict=True)]
     assert 10 < sum(back) < 54
@@ -186,7 +204,9 @@ def test_raw_keys_work_as_well():
 
 def test_evaluation_leaves_random_operations_out():
     images = images_of(4, 9, 9, 3)
-    np.testing.assert_array_equal(compiled(AUGMENTED)(images), compiled("normalize(cifar10)")(images))
+    np.testing.assert_array_equal(
+        compiled(AUGMENTED)(images), compiled("normalize(cifar10)")(images)
+    )
     assert parse(AUGMENTED).random and not parse("resize(4)|rgb|normalize(mnist)").random
 
 
@@ -206,7 +226,11 @@ def test_jit_gives_what_the_plain_call_gives_and_compiles_once():
 
 def test_transforms_are_hashable_and_equal_by_content():
     assert hash(parse(AUGMENTED)) == hash(parse(AUGMENTED.replace("|", " | ")))
-    assert parse("random_crop(4, mode=reflect)") == parse("random_crop(4, reflect)") != parse("random_crop(4)")
+    assert (
+        parse("random_crop(4, mode=reflect)")
+        == parse("random_crop(4, reflect)")
+        != parse("random_crop(4)")
+    )
 
 
 @pytest.mark.parametrize(
@@ -255,12 +279,16 @@ def test_operations_that_do_not_fit_the_images_are_refused():
 def test_center_crop_takes_the_middle(shape, top, left):
     images = images_of(2, *shape, 3)
     np.testing.assert_allclose(
-        compiled("center_crop(4)")(images), images[:, top : top + 4, left : left + 4] / 255, rtol=1e-6
+        compiled("center_crop(4)")(images),
+        images[:, top : top + 4, left : left + 4] / 255,
+        rtol=1e-6,
     )
 
 
 def test_center_crop_larger_than_the_images_is_refused():
-    with pytest.raises(ConfigError, match="center_crop\\(9\\) needs images at least as large; they are 8x8"):
+    with pytest.raises(
+        ConfigError, match="center_crop\\(9\\) needs images at least as large; they are 8x8"
+    ):
         parse("center_crop(9)")(images_of(1, 8, 8, 1))
 
 

@@ -9,7 +9,7 @@ from sklearn import metrics
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation import calibration
 from imgcls_jax.evaluation.scores import softmax
-from imgcls_jax.run_folder import RunFolder
+from imgcls_jax.run.folder import RunFolder
 
 
 def drawn(count: int, sharpness: float, seed: int = 0):
@@ -24,13 +24,19 @@ def test_errors_by_hand():
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.35, 0.65], [0.55, 0.45]])
     labels = np.array([0, 1, 1, 0])
     # Bins of 1/15: .9 is in the 14th (right), .8 in the 13th (wrong), .65 in the 10th, .55 in the 9th (both right).
-    assert calibration.expected_calibration_error(probabilities, labels) == pytest.approx((0.1 + 0.8 + 0.35 + 0.45) / 4)
-    assert calibration.brier(probabilities, labels) == pytest.approx(2 * (0.1**2 + 0.8**2 + 0.35**2 + 0.45**2) / 4)
+    assert calibration.expected_calibration_error(probabilities, labels) == pytest.approx(
+        (0.1 + 0.8 + 0.35 + 0.45) / 4
+    )
+    assert calibration.brier(probabilities, labels) == pytest.approx(
+        2 * (0.1**2 + 0.8**2 + 0.35**2 + 0.45**2) / 4
+    )
     assert calibration.negative_log_likelihood(probabilities, labels) == pytest.approx(
         -np.log([0.9, 0.2, 0.65, 0.55]).mean()
     )
     bins = calibration.reliability(probabilities, labels)
-    assert [each["bin"] for each in bins] == [8, 9, 12, 13] and sum(each["examples"] for each in bins) == 4
+    assert [each["bin"] for each in bins] == [8, 9, 12, 13] and sum(
+        each["examples"] for each in bins
+    ) == 4
 
 
 def test_against_scikit_learn():
@@ -40,7 +46,9 @@ def test_against_scikit_learn():
     )
     two = probabilities[:, :2] / probabilities[:, :2].sum(-1, keepdims=True)
     two, labels = two[labels < 2], labels[labels < 2]
-    assert calibration.brier(two, labels) == pytest.approx(2 * metrics.brier_score_loss(labels, two[:, 1]))
+    assert calibration.brier(two, labels) == pytest.approx(
+        2 * metrics.brier_score_loss(labels, two[:, 1])
+    )
 
 
 @pytest.mark.parametrize("sharpness", [0.4, 1.0, 3.0])
@@ -48,7 +56,10 @@ def test_the_temperature_undoes_what_made_it_too_sure(sharpness):
     validation, test = drawn(20_000, sharpness), drawn(20_000, sharpness, seed=1)
     found = calibration.calibrate(validation, test)
     assert found["temperature"] == pytest.approx(sharpness, rel=0.05)
-    assert found["scaled"]["ece"] < 0.015 and found["scaled"]["accuracy"] == found["as_trained"]["accuracy"]
+    assert (
+        found["scaled"]["ece"] < 0.015
+        and found["scaled"]["accuracy"] == found["as_trained"]["accuracy"]
+    )
     if sharpness != 1:
         assert found["as_trained"]["ece"] > 5 * found["scaled"]["ece"]
         assert found["scaled"]["nll"] < found["as_trained"]["nll"]
@@ -67,21 +78,29 @@ def test_the_classes_keep_their_order_at_any_temperature():
 
 def test_entropy_and_mutual_information():
     sure, unsure = np.array([1.0, 0.0]), np.array([0.5, 0.5])
-    np.testing.assert_allclose(calibration.entropy(np.stack([sure, unsure])), [0, np.log(2)], atol=1e-6)
+    np.testing.assert_allclose(
+        calibration.entropy(np.stack([sure, unsure])), [0, np.log(2)], atol=1e-6
+    )
     agree, differ = np.stack([unsure, unsure]), np.stack([sure, sure[::-1]])
     members = np.stack([agree, differ], axis=1)  # [member, example, class]
-    np.testing.assert_allclose(calibration.mutual_information(members, np.array([0.5, 0.5])), [0, np.log(2)], atol=1e-6)
+    np.testing.assert_allclose(
+        calibration.mutual_information(members, np.array([0.5, 0.5])), [0, np.log(2)], atol=1e-6
+    )
 
 
 def test_rejecting_the_most_uncertain_leaves_the_better():
     uncertainty, right = np.arange(100.0), np.arange(100) < 80
-    curve = {each["rejected"]: each["accuracy"] for each in calibration.rejection(uncertainty, right)}
+    curve = {
+        each["rejected"]: each["accuracy"] for each in calibration.rejection(uncertainty, right)
+    }
     assert curve[0.0] == 0.8 and curve[0.1] == pytest.approx(80 / 90) and curve[0.3] == 1
 
 
 def test_a_perfect_run_has_no_entropy_of_the_wrong():
     probabilities = np.eye(3)[[0, 1, 2, 0]]
-    found = calibration.calibrate((probabilities, np.array([0, 1, 2, 0])), (probabilities, np.array([0, 1, 2, 0])))
+    found = calibration.calibrate(
+        (probabilities, np.array([0, 1, 2, 0])), (probabilities, np.array([0, 1, 2, 0]))
+    )
     assert found["entropy"]["wrong"] is None and found["as_trained"]["ece"] == 0
 
 

@@ -10,14 +10,15 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import base
-from imgcls_jax import commands, data, studies
+from imgcls_jax import commands, data
+from imgcls_jax.commands import study as studies
 from imgcls_jax.errors import ConfigError, RunError
 from imgcls_jax.evaluation import classifiers, ensemble, paired
 from imgcls_jax.evaluation.calibration import negative_log_likelihood
 from imgcls_jax.evaluation.combination import STRENGTH, Combination, stacked
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.evaluation.scores import softmax
-from imgcls_jax.run_folder import RunFolder
+from imgcls_jax.run.folder import RunFolder
 
 
 def members(count=3, examples=400, seed=0):
@@ -36,7 +37,11 @@ def test_fitted_weights_are_the_likeliest():
     def loss(weights):
         return negative_log_likelihood(ensemble.combine(probabilities, weights), labels)
 
-    grid = [(a, b, 1 - a - b) for a, b in itertools.product(np.linspace(0, 1, 51), repeat=2) if a + b <= 1]
+    grid = [
+        (a, b, 1 - a - b)
+        for a, b in itertools.product(np.linspace(0, 1, 51), repeat=2)
+        if a + b <= 1
+    ]
     assert loss(weights) <= min(loss(np.array(each)) for each in grid) + 1e-6
     assert weights.argmax() == 2
 
@@ -61,7 +66,9 @@ def test_voting_by_confidence_by_hand():
 
 def test_stacking_is_the_likeliest_layer_and_learns_what_weights_cannot():
     probabilities, labels = members(examples=1000)
-    probabilities[0] = np.roll(probabilities[2], 1, axis=-1)  # a member that takes every class for the next one
+    probabilities[0] = np.roll(
+        probabilities[2], 1, axis=-1
+    )  # a member that takes every class for the next one
     layer = stacked(probabilities, labels)
     likely = negative_log_likelihood(layer(probabilities), labels)
     assert likely < negative_log_likelihood(
@@ -94,7 +101,9 @@ def tiny(name, seed):
 def voted(tmp_path_factory):
     """The folder of an ensemble that trained its members, with the working folder that holds them."""
     folder = tmp_path_factory.mktemp("ensemble")
-    config = ConfigDict({"members": {"one": tiny("attention", 0), "other": tiny("attention", 1)}, "weights": "3,1"})
+    config = ConfigDict(
+        {"members": {"one": tiny("attention", 0), "other": tiny("attention", 1)}, "weights": "3,1"}
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         studies.ensemble(config, Path("runs/both"))
@@ -105,8 +114,12 @@ def test_the_ensemble_is_a_numpy_average(voted):
     runs = [RunFolder("runs/one"), RunFolder("runs/other")]
     images = data.load(runs[0].config.data).test.images
     votes = classifiers.load(voted.path)
-    assert isinstance(votes, ensemble.EnsemblePredictor) and isinstance(classifiers.load("runs/one"), Predictor)
-    average = 0.75 * Predictor(runs[0]).probabilities(images) + 0.25 * Predictor(runs[1]).probabilities(images)
+    assert isinstance(votes, ensemble.EnsemblePredictor) and isinstance(
+        classifiers.load("runs/one"), Predictor
+    )
+    average = 0.75 * Predictor(runs[0]).probabilities(images) + 0.25 * Predictor(
+        runs[1]
+    ).probabilities(images)
     np.testing.assert_allclose(votes.probabilities(images), average, atol=1e-6)
     np.testing.assert_allclose(voted.predictions[0], average, atol=1e-6)
     found = voted.read_json("ensemble.json")
@@ -115,21 +128,32 @@ def test_the_ensemble_is_a_numpy_average(voted):
     assert [member["weight"] for member in found["members"]] == [0.75, 0.25]
     guesses = [run.predictions[0].argmax(-1) for run in runs]
     assert found["disagreement"][0][1] == pytest.approx((guesses[0] != guesses[1]).mean())
-    assert found["oracle"] == pytest.approx(((guesses[0] == labels) | (guesses[1] == labels)).mean())
+    assert found["oracle"] == pytest.approx(
+        ((guesses[0] == labels) | (guesses[1] == labels)).mean()
+    )
 
 
 def test_its_page_and_table_name_the_members(voted, caplog):
     page, table = ((voted.path / name).read_text() for name in ("report.html", "ensemble.md"))
     accuracy = f"{100 * voted.read_json('ensemble.json')['test']['accuracy']:.2f}"
     for text in (page, table):
-        assert all(words in text for words in ("1 one", "2 other", accuracy, "Between the ensemble and one"))
+        assert all(
+            words in text
+            for words in ("1 one", "2 other", accuracy, "Between the ensemble and one")
+        )
     assert "Where the members disagree" in page and "Calibration" in page
 
 
 def test_it_is_published(voted):
     commands.publish.publish(["runs/both"])
     kept = {path.name for path in Path("results/both").iterdir()}
-    assert {"ensemble.json", "ensemble.md", "ensemble.png", "report.html", "predictions.npz"} <= kept
+    assert {
+        "ensemble.json",
+        "ensemble.md",
+        "ensemble.png",
+        "report.html",
+        "predictions.npz",
+    } <= kept
 
 
 @pytest.mark.parametrize("rule", ["confidence", "stacked"])
@@ -137,15 +161,25 @@ def test_other_rules_are_compared_with_soft_voting_and_classify_images(voted, ru
     commands.ensemble.ensemble(["runs/one", "runs/other"], weights=rule, workdir=f"runs/{rule}")
     run, labels = RunFolder(f"runs/{rule}"), voted.predictions[1]
     found = run.read_json("ensemble.json")
-    soft = np.mean([RunFolder(name).predictions[0] for name in ("runs/one", "runs/other")], 0).argmax(-1) == labels
+    soft = (
+        np.mean([RunFolder(name).predictions[0] for name in ("runs/one", "runs/other")], 0).argmax(
+            -1
+        )
+        == labels
+    )
     right = run.predictions[0].argmax(-1) == labels
     assert found["soft_voting"]["accuracy"] == pytest.approx(soft.mean())
     assert found["soft_voting"]["against"] == paired.compare(right, soft)
     images = data.load(RunFolder("runs/one").config.data).test.images[:50]
-    np.testing.assert_allclose(classifiers.load(run.path).probabilities(images), run.predictions[0][:50], atol=1e-4)
+    np.testing.assert_allclose(
+        classifiers.load(run.path).probabilities(images), run.predictions[0][:50], atol=1e-4
+    )
     table = (run.path / "ensemble.md").read_text()
     assert "| soft voting of the same members | equal |" in table
-    assert "Between the ensemble and soft voting" in table or "and soft voting of the same members no" in table
+    assert (
+        "Between the ensemble and soft voting" in table
+        or "and soft voting of the same members no" in table
+    )
 
 
 def test_its_members_are_found_from_anywhere(voted, tmp_path, monkeypatch):
@@ -153,21 +187,32 @@ def test_its_members_are_found_from_anywhere(voted, tmp_path, monkeypatch):
     home = Path.cwd()
     images = np.zeros((3, 8, 8, 1), np.uint8)
     expected = classifiers.load("runs/both").probabilities(images)
-    assert [member["run"] for member in voted.read_json("ensemble.json")["members"]] == ["../one", "../other"]
+    assert [member["run"] for member in voted.read_json("ensemble.json")["members"]] == [
+        "../one",
+        "../other",
+    ]
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     (elsewhere / "runs").mkdir()
     for name in ("one", "other"):  # taken by a path from the working directory, these would vote
         shutil.copytree(home / "runs/one", elsewhere / "runs" / name)
-    np.testing.assert_array_equal(classifiers.load(home / "runs/both").probabilities(images), expected)
+    np.testing.assert_array_equal(
+        classifiers.load(home / "runs/both").probabilities(images), expected
+    )
     shutil.copytree(home / "runs", tmp_path / "moved")
-    np.testing.assert_array_equal(classifiers.load(tmp_path / "moved/both").probabilities(images), expected)
+    np.testing.assert_array_equal(
+        classifiers.load(tmp_path / "moved/both").probabilities(images), expected
+    )
     shutil.rmtree(tmp_path / "moved/other")
-    with pytest.raises(RunError, match="moved/other, a member of .*moved/both, is missing.*imgcls_jax ensemble"):
+    with pytest.raises(
+        RunError, match="moved/other, a member of .*moved/both, is missing.*imgcls_jax ensemble"
+    ):
         classifiers.load(tmp_path / "moved/both")
     shutil.copytree(tmp_path / "moved/one", tmp_path / "moved/other")
-    with pytest.raises(RunError, match="moved/other is another run than the member of .*moved/both that voted"):
+    with pytest.raises(
+        RunError, match="moved/other is another run than the member of .*moved/both that voted"
+    ):
         classifiers.load(tmp_path / "moved/both")
 
 
@@ -176,7 +221,9 @@ def test_an_ensemble_of_an_older_version_says_what_to_do(voted, tmp_path):
     for member in found["members"]:
         del member["fingerprint"]
     RunFolder(tmp_path).write_json("ensemble.json", found)
-    with pytest.raises(RunError, match="older version, which did not keep where its members are: make .* again"):
+    with pytest.raises(
+        RunError, match="older version, which did not keep where its members are: make .* again"
+    ):
         classifiers.load(tmp_path)
 
 
@@ -189,7 +236,8 @@ def test_every_rule_gives_shares(voted, rule):
 @pytest.mark.parametrize("rule", ["best", "1", "1,2,3", "0,0", "-1,2", "nan,1"])
 def test_bad_weights_are_refused(voted, rule):
     with pytest.raises(
-        ConfigError, match="greedy, confidence, stacked, or a figure of 0 or more for each of the 2 members"
+        ConfigError,
+        match="greedy, confidence, stacked, or a figure of 0 or more for each of the 2 members",
     ):
         commands.ensemble.ensemble(["runs/one", "runs/other"], weights=rule, workdir="runs/refused")
     assert not Path("runs/refused").exists()

@@ -17,7 +17,6 @@ from ml_collections import ConfigDict
 
 from configs import base
 from imgcls_jax import backend, commands, models, pretrained, trees
-from imgcls_jax.checkpoints import Checkpoints
 from imgcls_jax.data import Splits
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.transforms import parse
@@ -29,7 +28,8 @@ from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.models import cpu_kernels, lora
 from imgcls_jax.pretrained import safetensors_format
 from imgcls_jax.reporting import model_card
-from imgcls_jax.run_folder import RunFolder
+from imgcls_jax.run.checkpoints import Checkpoints
+from imgcls_jax.run.folder import RunFolder
 from imgcls_jax.training import loop, recorder, steps
 
 NAMES = ("left | right", "<b>cat</b>", "dog")
@@ -67,7 +67,11 @@ def pictures(count: int, shape, seed: int = 0) -> np.ndarray:
 def exported(tmp_path_factory):
     """A run of a few steps, with low-rank pairs and two views, tested and calibrated; and the folder of its export."""
     config, shape = base.get_config(), (10, 9, 3)
-    config.data.update(source="folder", name="made & up", transform="random_crop(1)|flip|resize(8)|normalize(.5, .25)")
+    config.data.update(
+        source="folder",
+        name="made & up",
+        transform="random_crop(1)|flip|resize(8)|normalize(.5, .25)",
+    )
     with config.model.unlocked():
         config.model.update(name="fast_cnn", filters=(4,))
     config.train.update(epochs=1, batch_size=8, eval_batch_size=8, views="flip")
@@ -77,12 +81,21 @@ def exported(tmp_path_factory):
 
     run = RunFolder(tmp_path_factory.mktemp("runs") / "small")
     run.path.mkdir()
-    sets = [Dataset(pictures(24, shape, seed), np.arange(24, dtype=np.int32) % 3, NAMES) for seed in range(3)]
+    sets = [
+        Dataset(pictures(24, shape, seed), np.arange(24, dtype=np.int32) % 3, NAMES)
+        for seed in range(3)
+    ]
     data = Splits(*sets, report={})
     split = {"examples": 24, "shape": shape, "fingerprint": "c0ffee" * 10, "pixel_mean": 127.5}
     run.write_json("config.json", config.to_dict())
-    run.write_json("data.json", {"class_names": NAMES, "splits": dict.fromkeys(("train", "validation", "test"), split)})
-    run.write_json("environment.json", {"device": "a <small> CPU", "versions": {"jax": "0.10.2"}, "commit": "abc123"})
+    run.write_json(
+        "data.json",
+        {"class_names": NAMES, "splits": dict.fromkeys(("train", "validation", "test"), split)},
+    )
+    run.write_json(
+        "environment.json",
+        {"device": "a <small> CPU", "versions": {"jax": "0.10.2"}, "commit": "abc123"},
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recorder.Recorder, "_write", lambda self, line: None)
         loop.train(config, run, data)
@@ -99,7 +112,9 @@ def predictor(exported):
 def logits_alone(folder, images, tmp_path) -> list[np.ndarray]:
     np.save(tmp_path / "images.npy", images)
     arguments = [folder / PROGRAM, tmp_path / "images.npy", tmp_path / "out.npz"]
-    alone = subprocess.run([sys.executable, "-c", ALONE, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    alone = subprocess.run(
+        [sys.executable, "-c", ALONE, *arguments], cwd=tmp_path, capture_output=True, text=True
+    )
     assert alone.returncode == 0, alone.stderr
     with np.load(tmp_path / "out.npz") as arrays:
         return list(arrays.values())
@@ -117,7 +132,9 @@ def test_a_process_without_this_package_gets_the_logits_of_the_run(exported, pre
         assert_same(found, expected[: len(found)])
 
 
-def test_an_exported_classifier_needs_its_two_files_alone(exported, predictor, tmp_path, monkeypatch):
+def test_an_exported_classifier_needs_its_two_files_alone(
+    exported, predictor, tmp_path, monkeypatch
+):
     for name in (PROGRAM, WEIGHTS):
         (tmp_path / name).write_bytes((exported[1] / name).read_bytes())
     model = classifiers.load(tmp_path)
@@ -126,7 +143,9 @@ def test_an_exported_classifier_needs_its_two_files_alone(exported, predictor, t
     monkeypatch.setattr(export, "BATCH", 8)
     images = pictures(21, model.shape)
     assert_same(model.logits(images), predictor.logits(images))
-    np.testing.assert_allclose(model.probabilities(images), predictor.probabilities(images), atol=1e-5)
+    np.testing.assert_allclose(
+        model.probabilities(images), predictor.probabilities(images), atol=1e-5
+    )
     with pytest.raises(ValueError, match="10"):
         model.logits(pictures(2, (12, 9, 3)))
 
@@ -157,7 +176,9 @@ def test_the_mode_says_what_it_wrote_and_how_far_it_is_off(exported, caplog, mon
     with caplog.at_level(logging.INFO):
         commands.export.export([str(run.path)])
     sizes = rf"{PROGRAM} \d\.\d\d MB, {WEIGHTS} \d\.\d\d MB"
-    assert re.search(rf"{folder}: {sizes}; logits differ from the run's by \d\.\de-\d\d", caplog.text)
+    assert re.search(
+        rf"{folder}: {sizes}; logits differ from the run's by \d\.\de-\d\d", caplog.text
+    )
     assert str(folder / "README.md") in caplog.text
     with pytest.raises(RunError, match=r"test\.json is missing"):
         commands.export.export([str(tmp_path)])
@@ -188,7 +209,10 @@ def test_low_rank_pairs_are_merged(exported):
 def test_the_weights_know_their_model_and_can_be_started_from(exported, predictor):
     run, folder = exported
     words = safetensors_format.read_words(folder / WEIGHTS)
-    assert json.loads(words["config"]) == run.config.to_dict() and words["transform"] == run.config.data.transform
+    assert (
+        json.loads(words["config"]) == run.config.to_dict()
+        and words["transform"] == run.config.data.transform
+    )
     assert pretrained.preprocessing(folder / WEIGHTS) == run.config.data.transform
     state = dict(predictor.variables)
     given = {"params": state.pop("params"), "model_state": state}
@@ -208,7 +232,10 @@ def test_the_card_holds_the_figures_and_its_snippet_runs(exported):
     front = yaml.safe_load(card.split("---\n")[1])
     (result,) = front["model-index"][0]["results"]
     assert front["datasets"] == ["made & up"] and result["dataset"]["split"] == "test"
-    assert result["metrics"][0] == {"type": "accuracy", "value": pytest.approx(test["accuracy"], abs=1e-6)}
+    assert result["metrics"][0] == {
+        "type": "accuracy",
+        "value": pytest.approx(test["accuracy"], abs=1e-6),
+    }
     assert result["metrics"][1]["value"] == pytest.approx(test["macro"]["f1"], abs=1e-6)
     for row in test["per_class"]:
         assert f"| {100 * row['precision']:.2f} | {100 * row['recall']:.2f} |" in card
@@ -228,18 +255,28 @@ def test_the_card_holds_the_figures_and_its_snippet_runs(exported):
     ):
         assert text in card, text
     snippet = card.split("```python\n")[1].split("```")[0]
-    alone = subprocess.run([sys.executable, "-c", snippet], cwd=folder, capture_output=True, text=True)
-    assert alone.returncode == 0 and sum(line.startswith(NAMES) for line in alone.stdout.splitlines()) == 2, alone
+    alone = subprocess.run(
+        [sys.executable, "-c", snippet], cwd=folder, capture_output=True, text=True
+    )
+    assert (
+        alone.returncode == 0
+        and sum(line.startswith(NAMES) for line in alone.stdout.splitlines()) == 2
+    ), alone
 
 
 def test_the_card_has_robustness_where_it_was_measured(exported):
     run, folder = exported
-    run.write_json("robustness.json", {"examples": 24, "clean": 0.5, "corruptions": {"fog": [0.4] * 5}, "mean": 0.4})
+    run.write_json(
+        "robustness.json",
+        {"examples": 24, "clean": 0.5, "corruptions": {"fog": [0.4] * 5}, "mean": 0.4},
+    )
     assert "| Fog | 40.00 |" in model_card.write(run, folder).read_text()
 
 
 def create(name: str, dtype=np.float32):
-    return models.create(ConfigDict({"name": name, **SMALL.get(name, {})}), num_classes=5, dtype=dtype)
+    return models.create(
+        ConfigDict({"name": name, **SMALL.get(name, {})}), num_classes=5, dtype=dtype
+    )
 
 
 @pytest.mark.parametrize("name", models.MODELS)
@@ -279,6 +316,8 @@ def test_a_program_is_the_same_wherever_it_was_written(name, monkeypatch):
 def test_a_bfloat16_model_gives_float32_logits():
     images = pictures(5, (24, 20, 3))
     dtypes = (np.float32, jnp.bfloat16)
-    whole, half = (np.asarray(loaded(with_weights(create("cnn", each))).call(images)) for each in dtypes)
+    whole, half = (
+        np.asarray(loaded(with_weights(create("cnn", each))).call(images)) for each in dtypes
+    )
     assert_same(half, whole, share=2e-2)
     assert (half != whole).any()

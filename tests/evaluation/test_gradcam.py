@@ -20,7 +20,11 @@ from imgcls_jax.models.layers import Classifier
 
 X = np.random.default_rng(0).random((5, 8, 8, 2)).astype(np.float32)
 CLASSES = np.array([0, 2, 1, 0, 2])
-CNN = {"name": "cnn", "filters": (4,), "hidden": 8}  # its maps are two pixels smaller than the images
+CNN = {
+    "name": "cnn",
+    "filters": (4,),
+    "hidden": 8,
+}  # its maps are two pixels smaller than the images
 
 
 class Small(Classifier):
@@ -41,7 +45,9 @@ def initialized(model, x=X):
     """Variables in which biases are not zero."""
     variables = jax.jit(model.init)(jax.random.key(0), x)
     draw = np.random.default_rng(1).normal
-    moved = jax.tree.map(lambda leaf: leaf + 0.1 * draw(size=leaf.shape).astype(np.float32), variables["params"])
+    moved = jax.tree.map(
+        lambda leaf: leaf + 0.1 * draw(size=leaf.shape).astype(np.float32), variables["params"]
+    )
     return {**variables, "params": moved}
 
 
@@ -55,7 +61,9 @@ def small_by_hand(params, x):
     patches = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
     maps = np.einsum("bhwcij,ijcf->bhwf", patches, np.asarray(params["conv"]["kernel"], np.float64))
     maps = np.maximum(maps + np.asarray(params["conv"]["bias"]), 0)
-    return maps, maps.mean((1, 2)) @ np.asarray(params["dense"]["kernel"]) + np.asarray(params["dense"]["bias"])
+    return maps, maps.mean((1, 2)) @ np.asarray(params["dense"]["kernel"]) + np.asarray(
+        params["dense"]["bias"]
+    )
 
 
 def gradcam_by_hand(maps, gradients):
@@ -101,7 +109,9 @@ def test_by_finite_differences_on_a_head_that_is_not_linear(method):
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables["params"])
 
     def score(maps):
-        hidden = np.maximum(maps.reshape(len(maps), -1) @ params["dense"]["kernel"] + params["dense"]["bias"], 0)
+        hidden = np.maximum(
+            maps.reshape(len(maps), -1) @ params["dense"]["kernel"] + params["dense"]["bias"], 0
+        )
         logits = hidden @ params["classifier"]["kernel"] + params["classifier"]["bias"]
         return logits[np.arange(len(maps)), CLASSES]
 
@@ -150,7 +160,9 @@ def predictor(options, shape=(8, 8, 2), transform=""):
     """What `maps` needs of a Predictor, untrained."""
     model, parsed = models.create(ConfigDict(options), num_classes=3), parse(transform)
     variables = initialized(model, parsed(np.zeros((1, *shape), np.uint8)))
-    return SimpleNamespace(name="untrained", model=model, transform=parsed, variables=variables, shape=shape)
+    return SimpleNamespace(
+        name="untrained", model=model, transform=parsed, variables=variables, shape=shape
+    )
 
 
 def images(count=5, shape=(8, 8, 2)):
@@ -160,14 +172,19 @@ def images(count=5, shape=(8, 8, 2)):
 def test_maps_of_several_backbones_are_one_with_the_channels_of_all():
     """Here with pools of their own: the mean of VGG's places, all the places of the CNN."""
     options = {"vgg": {"blocks": (1, 1, 1), "filters": (2, 3, 4)}, "cnn": {"filters": (2, 5)}}
-    both = predictor({"name": "hybrid", "backbones": ("vgg", "cnn"), "options": options}, (10, 10, 2))
+    both = predictor(
+        {"name": "hybrid", "backbones": ("vgg", "cnn"), "options": options}, (10, 10, 2)
+    )
     pictures = images(5, (10, 10, 2))
     vgg, cnn = jax.jit(both.model.apply, static_argnames="method")(
         both.variables, both.transform(pictures), method="features"
     )
     assert vgg.shape == (5, 2, 2, 4) and cnn.shape == (5, 2, 2, 5)
     kernel = np.asarray(both.variables["params"]["top"]["classifier"]["kernel"])[:, CLASSES].T
-    gradients = np.broadcast_to(kernel[:, None, None, :4] / 4, vgg.shape), kernel[:, 4:].reshape(cnn.shape)
+    gradients = (
+        np.broadcast_to(kernel[:, None, None, :4] / 4, vgg.shape),
+        kernel[:, 4:].reshape(cnn.shape),
+    )
     expected = gradcam_by_hand(np.concatenate([vgg, cnn], -1), np.concatenate(gradients, -1))
     assert (expected > 0).any()
     found = compute("gradcam", both.model, both.variables, both.transform(pictures))
@@ -178,7 +195,10 @@ def test_maps_of_several_backbones_are_one_with_the_channels_of_all():
 REFUSED = {
     "a sequence": ({"name": "attention", "width": 4}, "SelfAttention are 8x4"),
     "a vector": ({"name": "lstm", "units": 6}, "LSTMClassifier are 6"),
-    "one place": ({"name": "vgg", "blocks": (1, 1, 1, 1), "filters": (4, 4, 4, 6)}, "VGG are 1x1x6"),
+    "one place": (
+        {"name": "vgg", "blocks": (1, 1, 1, 1), "filters": (4, 4, 4, 6)},
+        "VGG are 1x1x6",
+    ),
     "two sizes": (
         {
             "name": "hybrid",
@@ -195,7 +215,9 @@ def test_features_that_are_no_map_are_refused_but_for_saliency(case):
     options, found = REFUSED[case]
     refused = predictor(options)
     for method in BY_HAND:
-        with pytest.raises(RunError, match=f"untrained: the features of the model {found}.*--method saliency"):
+        with pytest.raises(
+            RunError, match=f"untrained: the features of the model {found}.*--method saliency"
+        ):
             gradcam.maps(refused, images(), CLASSES, method=method)
     maps = gradcam.maps(refused, images(), CLASSES, method="saliency")
     assert maps.shape == (5, 8, 8) and (maps.max((1, 2)) > 0).all()
@@ -219,13 +241,17 @@ def test_batches_change_nothing(method, monkeypatch):
     explained = predictor(CNN)
     whole = gradcam.maps(explained, images(), CLASSES, method=method)
     monkeypatch.setattr(gradcam, "BATCH", 2)
-    np.testing.assert_allclose(gradcam.maps(explained, images(), CLASSES, method=method), whole, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(
+        gradcam.maps(explained, images(), CLASSES, method=method), whole, rtol=1e-4, atol=1e-7
+    )
 
 
 def test_the_rule_of_the_pick():
     random = np.random.default_rng(3)
     probabilities = random.dirichlet(np.ones(4), 300).astype(np.float32)
-    labels = np.where(random.random(300) < 0.6, probabilities.argmax(1), random.integers(0, 4, 300)).astype(np.int32)
+    labels = np.where(
+        random.random(300) < 0.6, probabilities.argmax(1), random.integers(0, 4, 300)
+    ).astype(np.int32)
     examples = pick(probabilities, labels, seed=0)
     assert examples == pick(probabilities, labels, seed=0)
     confidence, hit = probabilities.max(1), probabilities.argmax(1) == labels
@@ -239,23 +265,34 @@ def test_the_rule_of_the_pick():
             ]
             for group in GROUPS
         }
-        assert chosen["most confident"] == ranked[:most] and chosen["least confident"] == ranked[-most:]
+        assert (
+            chosen["most confident"] == ranked[:most]
+            and chosen["least confident"] == ranked[-most:]
+        )
         places = [ranked.index(i) / len(ranked) for i in chosen["in the middle"]]
         assert len(places) == most and all(0.45 < place < 0.55 for place in places)
     for each in examples:
-        assert each["confidence"] == confidence[each["index"]] and each["label"] == labels[each["index"]]
+        assert (
+            each["confidence"] == confidence[each["index"]]
+            and each["label"] == labels[each["index"]]
+        )
 
 
 def test_equally_confident_predictions_are_drawn_by_the_seed():
     probabilities = np.tile(np.array([[1.0, 0.0]], np.float32), (500, 1))
     labels = np.zeros(500, np.int32)
-    indices = [[each["index"] for each in pick(probabilities, labels, seed=seed)] for seed in (0, 0, 1)]
+    indices = [
+        [each["index"] for each in pick(probabilities, labels, seed=seed)] for seed in (0, 0, 1)
+    ]
     assert indices[0] == indices[1] != indices[2] and max(indices[0]) > 100
 
 
 @pytest.mark.parametrize("wrong", [0, 1, 2, 7])
 def test_of_few_mistakes_all_are_picked(wrong):
-    probabilities = np.eye(2, dtype=np.float32)[np.zeros(40, int)] * np.linspace(0.6, 1, 40, dtype=np.float32)[:, None]
+    probabilities = (
+        np.eye(2, dtype=np.float32)[np.zeros(40, int)]
+        * np.linspace(0.6, 1, 40, dtype=np.float32)[:, None]
+    )
     labels = (np.arange(40) < wrong).astype(np.int32)
     examples = pick(probabilities, labels, seed=0)
     found = [each["index"] for each in examples if each["label"] == 1]
@@ -276,7 +313,11 @@ def run(tmp_path_factory):
 def rank_correlation(one, other):
     """Mean over the images whose maps are not empty."""
     return np.mean(
-        [stats.spearmanr(a.ravel(), b.ravel())[0] for a, b in zip(one, other, strict=True) if a.std() and b.std()]
+        [
+            stats.spearmanr(a.ravel(), b.ravel())[0]
+            for a, b in zip(one, other, strict=True)
+            if a.std() and b.std()
+        ]
     )
 
 
@@ -291,13 +332,17 @@ def test_maps_depend_on_the_weights(run, method):
     classes = trained.logits(test.images[:60]).argmax(-1)
     assert (classes == test.labels[:60]).mean() > 0.85
     maps = gradcam.maps(trained, test.images[:60], classes, method=method)
-    np.testing.assert_array_equal(gradcam.maps(Predictor(run), test.images[:60], classes, method=method), maps)
+    np.testing.assert_array_equal(
+        gradcam.maps(Predictor(run), test.images[:60], classes, method=method), maps
+    )
     correlations = []
     for seed in range(3):
         drawn = trained.model.init(jax.random.key(seed), trained.transform(test.images[:1]))
         assert trees.count(drawn["params"]) == trained.parameters
         other = SimpleNamespace(**vars(trained) | {"variables": drawn})
-        correlations.append(rank_correlation(maps, gradcam.maps(other, test.images[:60], classes, method=method)))
+        correlations.append(
+            rank_correlation(maps, gradcam.maps(other, test.images[:60], classes, method=method))
+        )
     assert abs(np.mean(correlations)) < (0.95 if method == "gradcam++" else 0.4), correlations
 
 
@@ -312,8 +357,12 @@ def test_a_run_is_explained_from_its_folder(run):
         assert test.labels[example["index"]] == example["label"]
         assert (example["label"] == example["prediction"]) == np.array_equal(predicted, true)
     wrong = next(each for each in found["examples"] if each["label"] != each["prediction"])
-    one = gradcam.maps(Predictor(run), test.images[[wrong["index"]]], np.array([wrong["label"]]), method="gradcam")
-    np.testing.assert_allclose(one[0], maps[found["examples"].index(wrong), 1], rtol=1e-4, atol=1e-6)
+    one = gradcam.maps(
+        Predictor(run), test.images[[wrong["index"]]], np.array([wrong["label"]]), method="gradcam"
+    )
+    np.testing.assert_allclose(
+        one[0], maps[found["examples"].index(wrong), 1], rtol=1e-4, atol=1e-6
+    )
 
 
 def test_the_smallest_share_that_holds_most_of_a_map():
@@ -329,13 +378,17 @@ def test_compactness_is_of_the_same_images_for_every_run(run, monkeypatch):
     monkeypatch.setattr(gradcam, "MEASURED", 12)
     seen = []
     monkeypatch.setattr(
-        gradcam, "maps", lambda predictor, images, classes, method: seen.append((images, classes)) or MAPS
+        gradcam,
+        "maps",
+        lambda predictor, images, classes, method: seen.append((images, classes)) or MAPS,
     )
     assert gradcam.compactness(run, test, method="gradcam") == pytest.approx([0.25] * 12)
     gradcam.compactness(run, test, method="gradcam")
     (images, classes), (again, _) = seen
     np.testing.assert_array_equal(images, again)
-    places = [next(i for i, image in enumerate(test.images) if (image == each).all()) for each in images]
+    places = [
+        next(i for i, image in enumerate(test.images) if (image == each).all()) for each in images
+    ]
     assert len(set(places)) == 12 and (run.predictions[0].argmax(-1)[places] == classes).all()
 
 

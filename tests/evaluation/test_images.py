@@ -40,13 +40,18 @@ def files(tmp_path):
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 11, 50])
 def test_lines_come_in_order_whatever_the_batch(files, batch_size):
     classifier = Brightness(batch_size=batch_size)
-    lines = [prediction.line(classifier.class_names) for prediction in classify(classifier, files[::-1])]
+    lines = [
+        prediction.line(classifier.class_names) for prediction in classify(classifier, files[::-1])
+    ]
     assert [line["image"] for line in lines] == files[::-1]
     expected = ["light"] * 2 + ["grey"] * 4 + ["dark"] * 3
     assert [line["class"] for line in lines if "class" in line] == expected
     assert set(classifier.batches) == {batch_size}, "each of one size, the last one too"
     for line, path in ((lines[0], files[10]), (lines[7], files[3])):
-        assert set(line) == {"image", "error"} and f"{path} cannot be read as an image" in line["error"]
+        assert (
+            set(line) == {"image", "error"}
+            and f"{path} cannot be read as an image" in line["error"]
+        )
 
 
 def test_a_line_has_the_five_likeliest_classes(files):
@@ -57,7 +62,13 @@ def test_a_line_has_the_five_likeliest_classes(files):
             return np.tile(np.array([0.05, 0.4, 0.1, 0.02, 0.3, 0.1, 0.03]), (len(images), 1))
 
     (prediction,) = classify(Many(reader=Reader((4, 4, 1), ground="light")), files[:1])
-    top = [["class 1", 0.4], ["class 4", 0.3], ["class 2", 0.1], ["class 5", 0.1], ["class 0", 0.05]]
+    top = [
+        ["class 1", 0.4],
+        ["class 4", 0.3],
+        ["class 2", 0.1],
+        ["class 5", 0.1],
+        ["class 0", 0.05],
+    ]
     assert prediction.line(Many.class_names) == {
         "image": files[0], "class": "class 1", "confidence": 0.4, "top": top, "inverted": True,
     }  # fmt: skip

@@ -28,8 +28,12 @@ def test_the_interval_is_that_of_drawing_the_examples_anew():
     found = paired.compare(first, second)
     random, change = np.random.default_rng(1), first.astype(float) - second
     drawn = [change[random.integers(len(change), size=len(change))].mean() for _ in range(4_000)]
-    assert (found["low"], found["high"]) == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.004)
-    by_scipy = stats.bootstrap((change,), np.mean, n_resamples=2_000, method="percentile", rng=0).confidence_interval
+    assert (found["low"], found["high"]) == pytest.approx(
+        np.percentile(drawn, [2.5, 97.5]), abs=0.004
+    )
+    by_scipy = stats.bootstrap(
+        (change,), np.mean, n_resamples=2_000, method="percentile", rng=0
+    ).confidence_interval
     assert (found["low"], found["high"]) == pytest.approx((by_scipy.low, by_scipy.high), abs=0.004)
 
 
@@ -43,10 +47,15 @@ def test_several_seeds_widen_the_interval_by_what_they_differ():
     drawn = []
     for _ in range(3_000):
         images = random.integers(400, size=400)
-        one, other = (each[random.integers(len(each), size=len(each))][:, images].mean() for each in (first, second))
+        one, other = (
+            each[random.integers(len(each), size=len(each))][:, images].mean()
+            for each in (first, second)
+        )
         drawn.append(one - other)
     assert found["difference"] == pytest.approx(first.mean() - second.mean())
-    assert (found["low"], found["high"]) == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.006)
+    assert (found["low"], found["high"]) == pytest.approx(
+        np.percentile(drawn, [2.5, 97.5]), abs=0.006
+    )
     assert found["p"] == pytest.approx(2 * np.mean(np.array(drawn) <= 0), abs=0.02)
     pairs = [(a & ~b).sum() for a in first for b in second]
     assert found["only_first"] == pytest.approx(np.mean(pairs))
@@ -55,14 +64,23 @@ def test_several_seeds_widen_the_interval_by_what_they_differ():
 def test_equal_answers_show_no_difference():
     found = paired.compare(*answers(0, 0, 7, 3))
     assert found["p"] == 1 and found["difference"] == found["low"] == found["high"] == 0
-    assert paired.sentence("a", "b", found) == "Between a and b no difference is shown: 0.00 points, p = 1."
+    assert (
+        paired.sentence("a", "b", found)
+        == "Between a and b no difference is shown: 0.00 points, p = 1."
+    )
 
 
 def test_the_sentence_names_the_better():
     better = paired.compare(*answers(60, 10, 20, 10))
-    assert paired.sentence("a", "b", better) == "Between a and b, a is better: by 50.00 points, p < .001."
+    assert (
+        paired.sentence("a", "b", better)
+        == "Between a and b, a is better: by 50.00 points, p < .001."
+    )
     worse = paired.compare(*answers(10, 28, 52, 10))
-    assert paired.sentence("a", "b", worse) == "Between a and b, b is better: by 18.00 points, p = 0.0051."
+    assert (
+        paired.sentence("a", "b", worse)
+        == "Between a and b, b is better: by 18.00 points, p = 0.0051."
+    )
 
 
 def test_other_examples_are_refused():

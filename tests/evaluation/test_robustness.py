@@ -6,12 +6,14 @@ from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.evaluation import robustness
 from imgcls_jax.evaluation.robustness import CORRUPTIONS, SEVERITIES, corrupt
 from imgcls_jax.reporting import robustness as tables
-from imgcls_jax.run_folder import RunFolder
+from imgcls_jax.run.folder import RunFolder
 
 
 def pictures(count=24, shape=(32, 32, 3)):
     """Clouds of colour in the middle of the range."""
-    noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(count, *shape)), (0, 1.5, 1.5, 0))
+    noise = ndimage.gaussian_filter(
+        np.random.default_rng(0).normal(size=(count, *shape)), (0, 1.5, 1.5, 0)
+    )
     return (120 + 250 * noise).clip(40, 200).astype(np.uint8)
 
 
@@ -35,7 +37,10 @@ def test_gray_and_oblong_images(name, shape):
 
 def test_chunks_change_nothing(monkeypatch):
     images = pictures(10)
-    whole = {name: corrupt(images, name, 2) for name in ("gaussian_blur", "contrast", "jpeg", "gaussian_noise")}
+    whole = {
+        name: corrupt(images, name, 2)
+        for name in ("gaussian_blur", "contrast", "jpeg", "gaussian_noise")
+    }
     monkeypatch.setattr(robustness, "CHUNK", 3)
     for name, expected in whole.items():
         np.testing.assert_array_equal(corrupt(images, name, 2), expected)
@@ -62,7 +67,11 @@ def test_table_and_plot_hold_what_was_measured(monkeypatch, tmp_path):
     monkeypatch.setattr(robustness, "Predictor", Predictor)
     run = RunFolder(tmp_path)
     found = robustness.evaluate(run, test, limit=30)
-    assert found["examples"] == 30 and found["clean"] == 1 and set(found["corruptions"]) == set(CORRUPTIONS)
+    assert (
+        found["examples"] == 30
+        and found["clean"] == 1
+        and set(found["corruptions"]) == set(CORRUPTIONS)
+    )
     assert found["corruptions"]["contrast"] == pytest.approx([1] * 5, abs=0.1)
     light = found["corruptions"]["brightness"]
     assert abs(light[-1] - test.labels[:30].mean()) < 0.1 and light[-1] < found["clean"]
@@ -77,6 +86,8 @@ def test_table_and_plot_hold_what_was_measured(monkeypatch, tmp_path):
 @pytest.mark.parametrize("clean, corrupted", [(0.2, 0.5), (0.99, 0.1), (0.0, 0.0), (1.0, 1.0)])
 def test_the_plot_shows_every_accuracy(clean, corrupted):
     """Of a few images more may be right corrupted than clean."""
-    axes = tables.plot({"clean": clean, "corruptions": {"fog": [corrupted] * 5, "jpeg": [clean] * 5}}).axes[0]
+    axes = tables.plot(
+        {"clean": clean, "corruptions": {"fog": [corrupted] * 5, "jpeg": [clean] * 5}}
+    ).axes[0]
     low, high = axes.get_ylim()
     assert low < 100 * min(clean, corrupted) and 100 * max(clean, corrupted) < high

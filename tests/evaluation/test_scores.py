@@ -12,7 +12,9 @@ def case():
     """200 noisy predictions of 12 classes; class 10 never predicted, class 11 never true."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 11, 200)
-    logits = rng.normal(size=(200, 12)).astype(np.float32) + 2 * np.eye(12, dtype=np.float32)[labels]
+    logits = (
+        rng.normal(size=(200, 12)).astype(np.float32) + 2 * np.eye(12, dtype=np.float32)[labels]
+    )
     logits[:, 10] = -9
     return logits, labels, [f"class {k}" for k in range(12)]
 
@@ -24,18 +26,28 @@ def test_scores_equal_scikit_learn(case):
     predicted, classes = logits.argmax(-1), range(12)
 
     assert scores["accuracy"] == metrics.accuracy_score(labels, predicted)
-    assert scores["loss"] == pytest.approx(metrics.log_loss(labels, softmax(logits), labels=classes), rel=1e-9)
-    assert scores["confusion"] == metrics.confusion_matrix(labels, predicted, labels=classes).tolist()
-    expected = metrics.precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0)
+    assert scores["loss"] == pytest.approx(
+        metrics.log_loss(labels, softmax(logits), labels=classes), rel=1e-9
+    )
+    assert (
+        scores["confusion"] == metrics.confusion_matrix(labels, predicted, labels=classes).tolist()
+    )
+    expected = metrics.precision_recall_fscore_support(
+        labels, predicted, labels=classes, zero_division=0
+    )
     for key, values in zip(("precision", "recall", "f1", "support"), expected, strict=True):
         np.testing.assert_allclose([row[key] for row in scores["per_class"]], values, rtol=1e-12)
         if key != "support":
-            present = np.unique(labels)  # as scikit-learn's own mean, asked for the classes that are there
+            present = np.unique(
+                labels
+            )  # as scikit-learn's own mean, asked for the classes that are there
             means = metrics.precision_recall_fscore_support(
                 labels, predicted, labels=present, average="macro", zero_division=0
             )
             mean = means[("precision", "recall", "f1").index(key)]
-            assert scores["macro"][key] == pytest.approx(mean) == pytest.approx(values[present].mean())
+            assert (
+                scores["macro"][key] == pytest.approx(mean) == pytest.approx(values[present].mean())
+            )
     assert [row["name"] for row in scores["per_class"]] == names
     assert scores["per_class"][10]["precision"] == 0 and scores["per_class"][11]["recall"] == 0
     assert scores["examples"] == 200
@@ -53,7 +65,11 @@ def test_many_classes_are_kept_as_the_counts_that_are_not_0():
     logits = 3 * np.eye(60)[labels] + np.random.default_rng(1).normal(size=(500, 60))
     names = [str(k) for k in range(60)]
     many = score(logits, labels, names)
-    assert "confusion" not in many and set(many["confusion_entries"]) == {"true", "predicted", "count"}
+    assert "confusion" not in many and set(many["confusion_entries"]) == {
+        "true",
+        "predicted",
+        "count",
+    }
     confusion = Confusion.read(json.loads(json.dumps(many)))
     expected = np.zeros((60, 60), int)
     np.add.at(expected, (labels, logits.argmax(-1)), 1)
@@ -71,7 +87,15 @@ def test_the_most_confused_classes_are_those_of_the_most_frequent_errors():
     confusion = Confusion.dense(matrix)
     assert confusion.most_confused(3).tolist() == [1, 2, 6]
     assert confusion.most_confused(5).tolist() == [1, 2, 3, 4, 6]
-    assert confusion.most_confused(7).tolist() == [0, 1, 2, 3, 4, 5, 6]  # where there are no more errors, others
+    assert confusion.most_confused(7).tolist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+    ]  # where there are no more errors, others
 
 
 def test_confused_pairs_are_the_largest_counts_outside_the_diagonal(case):
@@ -80,7 +104,9 @@ def test_confused_pairs_are_the_largest_counts_outside_the_diagonal(case):
     confusion = np.array(scores["confusion"])
     np.fill_diagonal(confusion, 0)
     pairs = scores["confused_pairs"]
-    assert [pair["count"] for pair in pairs] == sorted(confusion.ravel().tolist(), reverse=True)[:10]
+    assert [pair["count"] for pair in pairs] == sorted(confusion.ravel().tolist(), reverse=True)[
+        :10
+    ]
     for pair in pairs:
         assert pair["count"] == confusion[names.index(pair["true"]), names.index(pair["predicted"])]
 
@@ -103,7 +129,9 @@ def test_large_logits_stay_finite():
 
 
 def test_the_loss_of_equal_logits_is_the_logarithm_of_the_number_of_classes():
-    assert score(np.zeros((4, 7)), np.arange(4), list("abcdefg"))["loss"] == pytest.approx(math.log(7))
+    assert score(np.zeros((4, 7)), np.arange(4), list("abcdefg"))["loss"] == pytest.approx(
+        math.log(7)
+    )
 
 
 @pytest.mark.parametrize(("examples", "classes"), [(3, 2), (2, 3), (0, 2)])

@@ -28,7 +28,13 @@ from tests.faults import faults, kills, outcome, writers
 from tests.faults.kills import STAGES, STUDY_STAGES, Kill
 
 # Of a chain of kills: each start goes on where the one before was killed.
-AIMS = ("start-up", *("training", "checkpointing") * 3, "start-up", *("evaluation",) * 2, *("report",) * 3)
+AIMS = (
+    "start-up",
+    *("training", "checkpointing") * 3,
+    "start-up",
+    *("evaluation",) * 2,
+    *("report",) * 3,
+)
 STUDY_AIMS = (*(STUDY_STAGES[0],) * 3, *(STUDY_STAGES[1],) * 2)
 
 
@@ -52,7 +58,8 @@ class Campaign:
                     break
                 run = self.folder / f"chain{number}"
                 found = self._without_loss(
-                    run.name, lambda run=run: kills.kill_run(run, AIMS, draw=self.draw, lengths=lengths)
+                    run.name,
+                    lambda run=run: kills.kill_run(run, AIMS, draw=self.draw, lengths=lengths),
                 )
                 if found is not None:
                     self._without_loss(run.name, lambda run=run: _same(expected, outcome.of(run)))
@@ -65,11 +72,16 @@ class Campaign:
         lengths = kills.undisturbed(whole, "tiny_study")
         runs = [path.name for path in whole.iterdir() if path.is_dir()]
         lengths[STUDY_STAGES[0]] = 4.0  # about as long as a run takes
-        expected = {"table.csv": outcome.of_table(whole)} | {name: outcome.of(whole / name) for name in runs}
+        expected = {"table.csv": outcome.of_table(whole)} | {
+            name: outcome.of(whole / name) for name in runs
+        }
         for number in tqdm(range(count), desc="studies", unit="study", mininterval=2):
             study = self.folder / f"study{number}"
             found = self._without_loss(
-                study.name, lambda study=study: kills.kill_study(study, STUDY_AIMS, draw=self.draw, lengths=lengths)
+                study.name,
+                lambda study=study: kills.kill_study(
+                    study, STUDY_AIMS, draw=self.draw, lengths=lengths
+                ),
             )
             self.kills += found or []
             if found is not None:
@@ -77,7 +89,8 @@ class Campaign:
                     study.name,
                     lambda study=study: _same(
                         expected,
-                        {"table.csv": outcome.of_table(study)} | {name: outcome.of(study / name) for name in runs},
+                        {"table.csv": outcome.of_table(study)}
+                        | {name: outcome.of(study / name) for name in runs},
                     ),
                 )
 
@@ -85,23 +98,32 @@ class Campaign:
         """Kills each command that writes into run folders so often, and has pairs of them race for one folder."""
         tried = self._writers
         for name in tqdm(writers.WRITERS, desc="commands", unit="command", mininterval=2):
-            found = self._without_loss(name, lambda name=name: tried.kill(name, count, draw=self.draw))
+            found = self._without_loss(
+                name, lambda name=name: tried.kill(name, count, draw=self.draw)
+            )
             self.kills += found or []
 
     def race(self, rounds: int) -> None:
         """Has pairs of commands, and of trainings of two configs, race for one folder."""
         tried, (_, expected) = self._writers, self.undisturbed()
         other = self.folder / "seed1"
-        kills.finish(kills.Launched([*kills.arguments(other), "--config.seed=1"], other.with_suffix(".txt")))
+        kills.finish(
+            kills.Launched([*kills.arguments(other), "--config.seed=1"], other.with_suffix(".txt"))
+        )
         outcomes = [expected, outcome.of(other)]
         for number in tqdm(range(rounds), desc="races", unit="round", mininterval=2):
             name, run = f"trainings race {number}", self.folder / f"trainings{number}"
-            self._without_loss(name, lambda run=run: writers.race_trainings(run, outcomes, draw=self.draw))
+            self._without_loss(
+                name, lambda run=run: writers.race_trainings(run, outcomes, draw=self.draw)
+            )
             self.races.append(name)
             for first, second in writers.RACES:
                 name = f"{first} and {second} {number}"
                 self._without_loss(
-                    name, lambda pair=(first, second), n=number: tried.race(*pair, draw=self.draw, number=n)
+                    name,
+                    lambda pair=(first, second), n=number: tried.race(
+                        *pair, draw=self.draw, number=n
+                    ),
                 )
                 self.races.append(name)
 
@@ -110,7 +132,9 @@ class Campaign:
         begun = self.folder / "begun"
         faults.begin(begun)
         for name, fault in tqdm(faults.FAULTS.items(), desc="faults", unit="fault", mininterval=2):
-            case = faults.Case(self.folder / name.replace(" ", "-"), self.folder / "whole", begun, expected)
+            case = faults.Case(
+                self.folder / name.replace(" ", "-"), self.folder / "whole", begun, expected
+            )
             try:
                 self._without_loss(name, lambda fault=fault, case=case: fault(case))
                 self.faults.append(name)
@@ -125,7 +149,9 @@ class Campaign:
     def undisturbed(self) -> tuple[dict[str, float], dict[str, Any]]:
         """The seconds that the last stages of an undisturbed run took, and its outcome."""
         if not hasattr(self, "_undisturbed"):
-            kills.finish(kills.Launched(kills.arguments(self.folder / "first"), self.folder / "first.txt"))
+            kills.finish(
+                kills.Launched(kills.arguments(self.folder / "first"), self.folder / "first.txt")
+            )
             lengths = kills.undisturbed(self.folder / "whole")  # with its programs compiled
             self._undisturbed = lengths, outcome.of(self.folder / "whole")
         return self._undisturbed
@@ -168,7 +194,9 @@ def describe(figures: dict[str, Any]) -> str:
         f"| other faults | {len(figures['faults'])} |",
         f"| losses | {len(figures['losses'])} |",
     ]
-    signals = ", ".join(f"{count} {name}" for name, count in sorted(figures["kills_by_signal"].items()))
+    signals = ", ".join(
+        f"{count} {name}" for name, count in sorted(figures["kills_by_signal"].items())
+    )
     others = [
         *(f"not tried: {name} ({reason})" for name, reason in figures["skipped"].items()),
         *(f"LOST: {name}: {loss}" for name, loss in figures["losses"].items()),
@@ -177,14 +205,27 @@ def describe(figures: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=120, help="of runs, at least")
     parser.add_argument("--studies", type=int, default=2, help="that are killed five times each")
-    parser.add_argument("--faults", action=argparse.BooleanOptionalAction, default=True, help="try each of them once")
-    parser.add_argument("--writers", type=int, default=3, help="kills of each command that writes into run folders")
-    parser.add_argument("--races", type=int, default=1, help="of each pair of commands on one folder")
+    parser.add_argument(
+        "--faults",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="try each of them once",
+    )
+    parser.add_argument(
+        "--writers", type=int, default=3, help="kills of each command that writes into run folders"
+    )
+    parser.add_argument(
+        "--races", type=int, default=1, help="of each pair of commands on one folder"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, default=Path("results/faults.json"), help="file for the figures")
+    parser.add_argument(
+        "--json", type=Path, default=Path("results/faults.json"), help="file for the figures"
+    )
     options = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:

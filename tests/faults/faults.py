@@ -50,7 +50,9 @@ class Case:
 
     def start(self, name: str = "run", **conditions) -> Launched:
         return Launched(
-            kills.arguments(self.folder), self._whole.with_name(f"{self._whole.name}.{name}.txt"), **conditions
+            kills.arguments(self.folder),
+            self._whole.with_name(f"{self._whole.name}.{name}.txt"),
+            **conditions,
         )
 
     def resumes(self, says: str = "", **conditions) -> None:
@@ -61,7 +63,9 @@ class Case:
         if says not in process.printed:
             raise Loss(f"it does not say {says!r}:\n{process.printed[-3000:]}")
         if differs := outcome.differences(self._expected, outcome.of(self.folder)):
-            raise Loss(f"{', '.join(differs)} are not those of an undisturbed run:\n{process.printed[-3000:]}")
+            raise Loss(
+                f"{', '.join(differs)} are not those of an undisturbed run:\n{process.printed[-3000:]}"
+            )
 
     def told(self, says: str, **conditions) -> None:
         """The command ends with one line of error that says so, and with no traceback."""
@@ -69,7 +73,9 @@ class Case:
         code, lines = process.wait(), process.printed.splitlines()
         errors = [line for line in lines if line.startswith("error: ")]
         if code != 2 or len(errors) != 1 or says not in errors[0] or "Traceback" in process.printed:
-            raise Loss(f"exit status {code}, expected an error with {says!r}:\n{process.printed[-3000:]}")
+            raise Loss(
+                f"exit status {code}, expected an error with {says!r}:\n{process.printed[-3000:]}"
+            )
 
     def newest(self) -> Path:
         return max((path for path in self._steps()), key=lambda path: int(path.name))
@@ -361,8 +367,16 @@ def _while_it_trains(case: Case, change: Callable[[Path], None]) -> Launched:
     while "train loss" not in process.printed and process.code is None:
         time.sleep(kills.PACE)
     change(case.folder)
-    code, errors = process.wait(), [line for line in process.printed.splitlines() if line.startswith("error: ")]
-    if code != 2 or len(errors) != 1 or "was renamed or deleted" not in errors[0] or "Traceback" in process.printed:
+    code, errors = (
+        process.wait(),
+        [line for line in process.printed.splitlines() if line.startswith("error: ")],
+    )
+    if (
+        code != 2
+        or len(errors) != 1
+        or "was renamed or deleted" not in errors[0]
+        or "Traceback" in process.printed
+    ):
         raise Loss(f"exit status {code}:\n{process.printed[-3000:]}")
     if case.folder.exists():
         raise Loss(f"{[str(path) for path in case.folder.rglob('*')]} was left behind")
@@ -391,7 +405,11 @@ def killed_while_it_decodes(case):
         path = images / str(number % 4) / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (8, 8), 60 * (number % 4) + number // 20).save(path)
-    options = [f"--config.data.path={images}", f"--config.data.cache={cache}", "--config.train.epochs=1"]
+    options = [
+        f"--config.data.path={images}",
+        f"--config.data.cache={cache}",
+        "--config.train.epochs=1",
+    ]
     command = [*kills.arguments(case.folder), "--config.data.source=folder", *options]
     process = Launched(command, case.folder.with_suffix(".killed.txt"))
     while process.code is None and not list(cache.glob(".*.partial")):
@@ -413,7 +431,10 @@ def _older(archive: Path) -> Callable[[Case], None]:
         (case.folder.parent / "run").rename(case.folder)
         command = ["--config", "tests/old_runs/small.py", "--workdir", str(case.folder)]
         printed = kills.finish(Launched(command, case.folder.with_suffix(".txt"))).printed
-        epochs = [json.loads(line)["epoch"] for line in (case.folder / "metrics.jsonl").read_text().splitlines()]
+        epochs = [
+            json.loads(line)["epoch"]
+            for line in (case.folder / "metrics.jsonl").read_text().splitlines()
+        ]
         if "Resuming" not in printed or epochs != [1, 2, 3, 4, 5, 6]:
             raise Loss(f"its epochs are {epochs}:\n{printed[-3000:]}")
 

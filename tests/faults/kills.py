@@ -71,7 +71,9 @@ def undisturbed(workdir: Path, config: str = "tiny") -> dict[str, float]:
     return {each: end - begun[each] for each, end in zip(stages, ends, strict=True)}
 
 
-def kill_run(workdir: Path, aims: Sequence[str], *, draw: random.Random, lengths: Mapping[str, float]) -> list[Kill]:
+def kill_run(
+    workdir: Path, aims: Sequence[str], *, draw: random.Random, lengths: Mapping[str, float]
+) -> list[Kill]:
     """Kills the run once in each of the STAGES `aims`, as far as it gets into them, then lets it end."""
 
     def ready(process: Launched, aim: str) -> Callable[[], bool]:
@@ -80,7 +82,9 @@ def kill_run(workdir: Path, aims: Sequence[str], *, draw: random.Random, lengths
 
         def look() -> bool:
             now = stage(workdir, process.printed)
-            if aim in ("training", "checkpointing") and STAGES.index(now) < STAGES.index("evaluation"):
+            if aim in ("training", "checkpointing") and STAGES.index(now) < STAGES.index(
+                "evaluation"
+            ):
                 seen.update(temporary(workdir))
                 begun = process.printed.count("train loss") >= number and now == "training"
                 return len(seen) > number if aim == "checkpointing" else begun
@@ -91,7 +95,9 @@ def kill_run(workdir: Path, aims: Sequence[str], *, draw: random.Random, lengths
     return _kill(arguments(workdir), workdir, aims, ready, stage, draw, {**LENGTHS, **lengths})
 
 
-def kill_study(workdir: Path, aims: Sequence[str], *, draw: random.Random, lengths: Mapping[str, float]) -> list[Kill]:
+def kill_study(
+    workdir: Path, aims: Sequence[str], *, draw: random.Random, lengths: Mapping[str, float]
+) -> list[Kill]:
     """The same of a study: kills its parent process in the STUDY_STAGES `aims`, starting it again at once each time."""
 
     def ready(process: Launched, aim: str) -> Callable[[], bool]:
@@ -110,7 +116,9 @@ def _kill(command, workdir, aims, ready, look, draw, lengths) -> list[Kill]:
     kills = []
     for number, aim in enumerate(aims):
         # What is forked has no start-up to speak of; a study's runs are started by itself.
-        process = Launched(command, workdir.with_suffix(f".{number}.txt"), plain=aim in ("start-up", *STUDY_STAGES))
+        process = Launched(
+            command, workdir.with_suffix(f".{number}.txt"), plain=aim in ("start-up", *STUDY_STAGES)
+        )
         there = ready(process, aim)
         while process.code is None and not there():
             time.sleep(PACE)
@@ -129,9 +137,13 @@ def check_end(process: Launched, number: int, where: str) -> None:
     """Raises Loss where the process did not end as the signal has it."""
     expected = (-number,) if number == signal.SIGKILL else (-number, 128 + number)
     if process.code not in expected:
-        raise Loss(f"exit status {process.code} after {number.name} in {where}:\n{process.printed[-3000:]}")
+        raise Loss(
+            f"exit status {process.code} after {number.name} in {where}:\n{process.printed[-3000:]}"
+        )
     if process.code == 128 + number and "The same command resumes" not in process.printed:
-        raise Loss(f"no word on resuming after {number.name} in {where}:\n{process.printed[-3000:]}")
+        raise Loss(
+            f"no word on resuming after {number.name} in {where}:\n{process.printed[-3000:]}"
+        )
 
 
 def finish(process: Launched) -> Launched:

@@ -11,13 +11,23 @@ from typing import Any
 from tests.faults.processes import FORKING
 
 # What is measured anew each time.
-TIMES = ("seconds", "images_per_second", "train_seconds", "seconds_per_epoch", "device", "latency", "peak_memory")
+TIMES = (
+    "seconds",
+    "images_per_second",
+    "train_seconds",
+    "seconds_per_epoch",
+    "device",
+    "latency",
+    "peak_memory",
+)
 PICTURES = ("curves.png", "confusion.png", "samples.png", "mistakes.png", "calibration.png")
 
 
 def of(folder: Path) -> dict[str, Any]:
     """Of a finished run. Raises whatever reading the folder does."""
-    with ProcessPoolExecutor(1, mp_context=FORKING) as forked:  # this process need not import JAX and TensorFlow
+    with ProcessPoolExecutor(
+        1, mp_context=FORKING
+    ) as forked:  # this process need not import JAX and TensorFlow
         return forked.submit(_of, folder).result()
 
 
@@ -36,7 +46,7 @@ def _of(folder: Path) -> dict[str, Any]:
     from absl import logging
 
     from imgcls_jax import trees
-    from imgcls_jax.run_folder import RunFolder
+    from imgcls_jax.run.folder import RunFolder
 
     logging.set_verbosity(logging.ERROR)  # Orbax warns of each folder that it only reads
     run = RunFolder(folder)
@@ -51,10 +61,15 @@ def _of(folder: Path) -> dict[str, Any]:
         "test.json": _without_times(run.test),
         "calibration.json": run.read_json("calibration.json"),
         "predictions": [trees.digest(array) for array in arrays],
-        "pictures": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in PICTURES},
-        "report.html": f"{100 * run.test['accuracy']:.2f} %" in (folder / "report.html").read_text(),
+        "pictures": {
+            name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in PICTURES
+        },
+        "report.html": f"{100 * run.test['accuracy']:.2f} %"
+        in (folder / "report.html").read_text(),
         "TensorBoard": _tensorboard(folder / "tensorboard"),
-        "left over": [path.name for path in folder.rglob("*") if "partial" in path.name or "-tmp" in path.name],
+        "left over": [
+            path.name for path in folder.rglob("*") if "partial" in path.name or "-tmp" in path.name
+        ],
     }
 
 
@@ -65,7 +80,7 @@ def _without_times(figures: Mapping[str, Any]) -> dict[str, Any]:
 def _best(folder: Path) -> tuple[int, str]:
     """Step and digest of the parameters that prediction takes."""
     from imgcls_jax import trees
-    from imgcls_jax.checkpoints import Checkpoints
+    from imgcls_jax.run.checkpoints import Checkpoints
 
     checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
     step, model = checkpoints.restore_best()
@@ -75,9 +90,11 @@ def _best(folder: Path) -> tuple[int, str]:
 
 def _newest(folder: Path) -> tuple[int, dict[str, str]]:
     """Step and verified digests of the state that training would go on from."""
-    from imgcls_jax.checkpoints import Checkpoints
+    from imgcls_jax.run.checkpoints import Checkpoints
 
-    steps = [int(child.name) for child in (folder / "checkpoints").iterdir() if child.name.isdigit()]
+    steps = [
+        int(child.name) for child in (folder / "checkpoints").iterdir() if child.name.isdigit()
+    ]
     checkpoints = Checkpoints(folder / "checkpoints")
     restored = checkpoints.restore(lambda progress: {"model": None, "training": None})
     checkpoints.close()
@@ -92,4 +109,7 @@ def _tensorboard(folder: Path) -> dict[str, list[int]]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()
-    return {tag: [event.step for event in events.Tensors(tag)] for tag in sorted(events.Tags()["tensors"])}
+    return {
+        tag: [event.step for event in events.Tensors(tag)]
+        for tag in sorted(events.Tags()["tensors"])
+    }

@@ -23,12 +23,14 @@ FORKING = multiprocessing.get_context("forkserver")
 FORKING.set_forkserver_preload(
     [
         *("tensorflow", "clu.metric_writers", "sklearn.datasets", "matplotlib.figure", "PIL.Image"),
-        *("imgcls_jax.studies", "imgcls_jax.training.loop", "imgcls_jax.evaluation.predict"),
+        *("imgcls_jax.commands.study", "imgcls_jax.training.loop", "imgcls_jax.evaluation.predict"),
         *("imgcls_jax.reporting.run_report", "imgcls_jax.reporting.dashboard"),
     ]
 )
 
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in a shell's background, whose processes would inherit it
+if (
+    signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+):  # in a shell's background, whose processes would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -42,15 +44,23 @@ class Launched:
         if plain:
             with open(output, "wb") as file:
                 command = [sys.executable, "launch.py", *arguments]
-                self._process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
+                self._process = subprocess.Popen(
+                    command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT
+                )
         else:
-            self._process = FORKING.Process(target=_launch, args=(arguments, output), kwargs=conditions)
+            self._process = FORKING.Process(
+                target=_launch, args=(arguments, output), kwargs=conditions
+            )
             self._process.start()
 
     @property
     def code(self) -> int | None:
         """The exit status, negative where a signal ended it; None while it runs."""
-        return self._process.poll() if isinstance(self._process, subprocess.Popen) else self._process.exitcode
+        return (
+            self._process.poll()
+            if isinstance(self._process, subprocess.Popen)
+            else self._process.exitcode
+        )
 
     @property
     def printed(self) -> str:
@@ -99,7 +109,9 @@ def _launch(
         if clock:
             now, latest = time.time, time.time() + 1
             time.time = lambda: now() - 86400 * (now() > latest)
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(compiled or os.environ["JAX_COMPILATION_CACHE_DIR"])
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
+            compiled or os.environ["JAX_COMPILATION_CACHE_DIR"]
+        )
         os.chdir(cwd)
         sys.path.insert(0, str(ROOT))
         sys.argv = ["launch.py", *arguments]

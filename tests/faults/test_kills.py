@@ -8,8 +8,13 @@ from tests.faults.kills import LAST_STEP, RUNS, STAGES, STUDY_STAGES
 
 
 def test_a_run_killed_in_each_stage_comes_out_the_same(undisturbed, tmp_path):
-    assert undisturbed.outcome["newest checkpoint"][0] == LAST_STEP and undisturbed.outcome["each step once"]
-    found = kills.kill_run(tmp_path / "run", STAGES, draw=random.Random(3), lengths=undisturbed.lengths)
+    assert (
+        undisturbed.outcome["newest checkpoint"][0] == LAST_STEP
+        and undisturbed.outcome["each step once"]
+    )
+    found = kills.kill_run(
+        tmp_path / "run", STAGES, draw=random.Random(3), lengths=undisturbed.lengths
+    )
     assert len(found) >= 3, "the run was quicker than its kills"
     assert outcome.differences(undisturbed.outcome, outcome.of(tmp_path / "run")) == []
 
@@ -24,10 +29,15 @@ def test_a_study_killed_in_a_run_and_at_its_table_comes_out_the_same(tmp_path):
     found = kills.kill_study(study, STUDY_STAGES, draw=random.Random(1), lengths=lengths)
     assert found and kills.finished_runs(study) == RUNS
     assert outcome.of_table(study) == outcome.of_table(whole) and len(outcome.of_table(study)) == 2
-    assert outcome.differences(outcome.of(whole / "wide-seed1"), outcome.of(study / "wide-seed1")) == []
+    assert (
+        outcome.differences(outcome.of(whole / "wide-seed1"), outcome.of(study / "wide-seed1"))
+        == []
+    )
 
 
-def test_a_command_killed_while_it_writes_into_a_runs_folder_leaves_what_it_should(undisturbed, tmp_path):
+def test_a_command_killed_while_it_writes_into_a_runs_folder_leaves_what_it_should(
+    undisturbed, tmp_path
+):
     tried = writers.Writers(tmp_path / "writers", undisturbed.folder, undisturbed.outcome)
     assert tried.kill("publish", 2, draw=random.Random(5)) is not None
     assert tried.kill("report", 2, draw=random.Random(5))

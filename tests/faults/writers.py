@@ -22,13 +22,33 @@ WRITERS: dict[str, Callable[[Path], list[str]]] = {
     "explain": lambda folder: ["--mode", "explain", str(folder / "run")],
     "robustness": lambda folder: ["--mode", "robustness", "--limit=20", str(folder / "run")],
     "export": lambda folder: ["--mode", "export", str(folder / "run")],
-    "predict": lambda folder: ["--mode", "predict", str(folder / "run"), "--images", str(folder / "run/samples.png")],
+    "predict": lambda folder: [
+        "--mode",
+        "predict",
+        str(folder / "run"),
+        "--images",
+        str(folder / "run/samples.png"),
+    ],
     "publish": lambda folder: ["--mode", "publish", str(folder / "run")],
     "ensemble": lambda folder: [
-        *("--mode", "ensemble", str(folder / "run"), str(folder / "other"), "--workdir", str(folder / "both"))
+        *(
+            "--mode",
+            "ensemble",
+            str(folder / "run"),
+            str(folder / "other"),
+            "--workdir",
+            str(folder / "both"),
+        )
     ],
     "compare": lambda folder: [
-        *("--mode", "compare", str(folder / "run"), str(folder / "other"), "--workdir", str(folder / "table"))
+        *(
+            "--mode",
+            "compare",
+            str(folder / "run"),
+            str(folder / "other"),
+            "--workdir",
+            str(folder / "table"),
+        )
     ],
     "index": lambda folder: ["--mode", "index", str(folder)],
 }
@@ -80,7 +100,10 @@ class Writers:
 
     def race(self, first: str, second: str, *, draw: random.Random, number: int = 0) -> None:
         """Starts two commands on one folder: each comes to its end, or is refused in a line."""
-        folder, longest = self._copy(f"race{number}-{first}-{second}"), self._undisturbed(first).seconds
+        folder, longest = (
+            self._copy(f"race{number}-{first}-{second}"),
+            self._undisturbed(first).seconds,
+        )
         self._undisturbed(second)
         processes = [self._start(first, folder, "one")]
         time.sleep(draw.uniform(0, longest))
@@ -110,7 +133,9 @@ class Writers:
                 seconds = time.monotonic() - began
                 snapshots.append(_files(folder))
             before, after = snapshots[1:]
-            stable = {path: digest if before.get(path) == digest else "" for path, digest in after.items()}
+            stable = {
+                path: digest if before.get(path) == digest else "" for path, digest in after.items()
+            }
             self._known[name] = Undisturbed(seconds, stable)
         return self._known[name]
 
@@ -129,7 +154,9 @@ class Writers:
             raise Loss(f"{', '.join(differs)} of the run are no longer the same")
 
 
-def race_trainings(workdir: Path, outcomes: Sequence[Mapping[str, Any]], *, draw: random.Random) -> None:
+def race_trainings(
+    workdir: Path, outcomes: Sequence[Mapping[str, Any]], *, draw: random.Random
+) -> None:
     """Starts the trainings of seeds 0 and 1 on one folder: one is refused in a line, the other is not disturbed."""
     processes = []
     for seed in (0, 1):
@@ -145,7 +172,10 @@ def race_trainings(workdir: Path, outcomes: Sequence[Mapping[str, Any]], *, draw
 
 def ended_well(process: Launched) -> bool:
     """Whether the command did what it should; False where it was refused in a line. Raises Loss for anything else."""
-    code, errors = process.wait(), [line for line in process.printed.splitlines() if line.startswith("error: ")]
+    code, errors = (
+        process.wait(),
+        [line for line in process.printed.splitlines() if line.startswith("error: ")],
+    )
     if code == 0:
         return True
     if code != 2 or len(errors) != 1 or not any(words in errors[0] for words in REFUSALS):

@@ -33,14 +33,19 @@ CASES = {
     "resnet18": Case("torchvision", resnet.torch_name),
     "resnet50": Case("torchvision", resnet.torch_name),
     "resnet50_keras": Case("keras", resnet.keras_name, momentum=0.99),
-    "googlenet": Case("torchvision", googlenet.torch_name, {"dropout": 0.0, "transform_input": True}),
+    "googlenet": Case(
+        "torchvision", googlenet.torch_name, {"dropout": 0.0, "transform_input": True}
+    ),
     "efficientnet_b0": Case("torchvision", efficientnet.torch_name, PLAIN),
     "efficientnetv2_b0": Case("keras", efficientnet.keras_name, PLAIN),
     "efficientnet_lite0": Case("torch", efficientnet.lite_name, PLAIN, momentum=0.99),
     "convnext_tiny": Case("torchvision", convnext.torch_name, {"stochastic_depth": 0.0}),
 }
 GOLDEN = Path(__file__).parent / "golden"
-GOLDEN_CLASSES, GOLDEN_SHAPE = 100, (64, 75)  # an even and an odd side: padding and ceil_mode matter in both ways
+GOLDEN_CLASSES, GOLDEN_SHAPE = (
+    100,
+    (64, 75),
+)  # an even and an odd side: padding and ceil_mode matter in both ways
 BOUND = 1e-4  # on the errors of features and logits, as shares of the largest entry
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
@@ -53,7 +58,9 @@ def create(name: str, *, num_classes: int, dtype=jnp.float32) -> nn.Module:
 def images(count: int, height: int, width: int, seed: int = 1) -> np.ndarray:
     """float32 [count, height, width, 3], normalised: coarse squares of colour under fine noise."""
     rng = np.random.default_rng(seed)
-    coarse = rng.random((count, 4, 4, 3))[:, np.arange(height) * 4 // height][:, :, np.arange(width) * 4 // width]
+    coarse = rng.random((count, 4, 4, 3))[:, np.arange(height) * 4 // height][
+        :, :, np.arange(width) * 4 // width
+    ]
     pixels = (coarse + rng.random((count, height, width, 3))) / 2
     return ((pixels - MEAN) / STD).astype(np.float32)
 
@@ -91,17 +98,29 @@ def norms(arrays: dict[str, np.ndarray]) -> list[str]:
     return sorted(path.removesuffix("/mean") for path in arrays if path.endswith("/mean"))
 
 
-def calibrate(name: str, arrays: dict[str, np.ndarray], x: np.ndarray, *, num_classes: int) -> np.ndarray:
+def calibrate(
+    name: str, arrays: dict[str, np.ndarray], x: np.ndarray, *, num_classes: int
+) -> np.ndarray:
     """The statistics of a batch of images, coarsened: codes int8 [2, channels of all BatchNorms]."""
     if not norms(arrays):
         return np.zeros((2, 0), np.int8)
     model = create(name, num_classes=num_classes)
     step = jax.jit(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"])[1])
-    updated = trees.flatten(step(tree(arrays), x))  # (1 - momentum) of the batch's: those before were 0
-    updated = {path: np.asarray(leaf, np.float64) / (1 - CASES[name].momentum) for path, leaf in updated.items()}
-    mean, var = (np.concatenate([updated[f"{path}/{leaf}"] for path in norms(arrays)]) for leaf in ("mean", "var"))
+    updated = trees.flatten(
+        step(tree(arrays), x)
+    )  # (1 - momentum) of the batch's: those before were 0
+    updated = {
+        path: np.asarray(leaf, np.float64) / (1 - CASES[name].momentum)
+        for path, leaf in updated.items()
+    }
+    mean, var = (
+        np.concatenate([updated[f"{path}/{leaf}"] for path in norms(arrays)])
+        for leaf in ("mean", "var")
+    )
     steps = np.round(np.log(var + 1e-8) / np.log(1.5))
-    return np.stack([np.round(mean / 1.5 ** (steps / 2) * 4), steps]).clip(-127, 127).astype(np.int8)
+    return (
+        np.stack([np.round(mean / 1.5 ** (steps / 2) * 4), steps]).clip(-127, 127).astype(np.int8)
+    )
 
 
 def with_statistics(arrays: dict[str, np.ndarray], codes: np.ndarray) -> dict[str, np.ndarray]:

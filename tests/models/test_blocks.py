@@ -21,12 +21,18 @@ def by_hand(x, window, strides):
 @pytest.mark.parametrize("size", [4, 5, 6, 7, 8, 13])
 @pytest.mark.parametrize("window, strides", [(3, 2), (2, 2)])
 def test_ceil_max_pool(size, window, strides):
-    x = -1 - np.random.default_rng(0).random((1, size, size, 1), np.float32)  # negative: padding must not count
-    np.testing.assert_array_equal(ceil_max_pool(jnp.asarray(x), window, strides), by_hand(x, window, strides))
+    x = -1 - np.random.default_rng(0).random(
+        (1, size, size, 1), np.float32
+    )  # negative: padding must not count
+    np.testing.assert_array_equal(
+        ceil_max_pool(jnp.asarray(x), window, strides), by_hand(x, window, strides)
+    )
 
 
 def drop_path(x, rate, **options):
-    return jax.jit(lambda x: DropPath(rate).apply({}, x, rngs={"dropout": jax.random.key(0)}, **options))(x)
+    return jax.jit(
+        lambda x: DropPath(rate).apply({}, x, rngs={"dropout": jax.random.key(0)}, **options)
+    )(x)
 
 
 def test_drop_path_leaves_out_whole_examples_and_keeps_the_mean():
@@ -40,7 +46,9 @@ def test_drop_path_leaves_out_whole_examples_and_keeps_the_mean():
 
 def test_drop_path_depends_on_the_place_in_the_batch_only():
     x = jnp.ones((16, 1, 1, 1))
-    np.testing.assert_array_equal(drop_path(x, 0.5, train=True)[:8], drop_path(x[:8], 0.5, train=True))
+    np.testing.assert_array_equal(
+        drop_path(x, 0.5, train=True)[:8], drop_path(x[:8], 0.5, train=True)
+    )
 
 
 def test_squeeze_excite_scales_every_channel():
@@ -57,7 +65,10 @@ def test_conv_norm_pads_as_torch_or_as_keras():
     settings = {"features": 4, "kernel": 3, "strides": 2, "epsilon": 1e-3, "momentum": 0.9}
     torch, keras = ConvNorm(**settings), ConvNorm(**settings, same=True)
     variables = jax.jit(lambda x: torch.init(jax.random.key(0), x, train=False))(x)
-    torch, keras = (jax.jit(lambda x, layer=layer: layer.apply(variables, x, train=False)) for layer in (torch, keras))
+    torch, keras = (
+        jax.jit(lambda x, layer=layer: layer.apply(variables, x, train=False))
+        for layer in (torch, keras)
+    )
     # On an even size with strides Keras pads below and to the right only: torch's windows, one pixel further on.
     moved = np.pad(x[:, 1:, 1:], ((0, 0), (0, 1), (0, 1), (0, 0)))
     np.testing.assert_allclose(keras(x)[:, 1:, 1:], torch(moved)[:, 1:, 1:], atol=1e-6)

@@ -27,7 +27,9 @@ def test_report_es_head():
 
 
 def test_report_as_hybrid_and_report_ds_se_block():
-    found = shapes(backbones=("resnet18", "googlenet"), projection=512, head_kind="fusion")["params"]
+    found = shapes(backbones=("resnet18", "googlenet"), projection=512, head_kind="fusion")[
+        "params"
+    ]
     assert trees.count(found["projection_resnet18"]) == 512 * 512 + 512
     assert trees.count(found["projection_googlenet"]) == 1024 * 512 + 512
     assert found["top"]["hidden"]["kernel"].shape == (1024, 256) and "fc" not in found["resnet18"]
@@ -67,7 +69,9 @@ def test_adaptive_fusion_by_hand():
     params, projections, encoded = fused("adaptive")
     gate = params["gate"]
     shares = softmax(np.concatenate(projections, -1) @ gate["kernel"] + gate["bias"])
-    np.testing.assert_allclose(encoded, shares[:, :1] * projections[0] + shares[:, 1:] * projections[1], atol=1e-5)
+    np.testing.assert_allclose(
+        encoded, shares[:, :1] * projections[0] + shares[:, 1:] * projections[1], atol=1e-5
+    )
 
 
 def test_attention_over_projections_by_hand():
@@ -75,7 +79,8 @@ def test_attention_over_projections_by_hand():
     for image in range(2):
         tokens = np.stack([projection[image] for projection in projections])
         query, key, value = (
-            tokens @ params[name]["kernel"] + params[name]["bias"] for name in ("query", "key", "value")
+            tokens @ params[name]["kernel"] + params[name]["bias"]
+            for name in ("query", "key", "value")
         )
         expected = tokens + softmax(query @ key.T / np.sqrt(6)) @ value
         np.testing.assert_allclose(encoded[image], expected.ravel(), atol=1e-5)

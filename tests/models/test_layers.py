@@ -22,7 +22,8 @@ def assert_same(ours, theirs, *arguments):
     positions = tuple(range(len(arguments)))
     np.testing.assert_allclose(jax.jit(ours)(*arguments), expected, rtol=1e-5, atol=1e-5)
     ours, theirs = (
-        jax.jit(jax.grad(lambda *a, f=f: (f(*a) * weights).sum(), positions))(*arguments) for f in (ours, theirs)
+        jax.jit(jax.grad(lambda *a, f=f: (f(*a) * weights).sum(), positions))(*arguments)
+        for f in (ours, theirs)
     )
     for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
@@ -45,7 +46,9 @@ def test_conv_equals_flax(kernel, strides, dilation, padding, size):
     ours, theirs = (conv(features=5, kernel_size=kernel, **options) for conv in (Conv, nn.Conv))
     x = normal(0, (2, *size, 3))
     variables = theirs.init(jax.random.key(0), x)
-    assert jax.tree.map(jnp.shape, ours.init(jax.random.key(0), x)) == jax.tree.map(jnp.shape, variables)
+    assert jax.tree.map(jnp.shape, ours.init(jax.random.key(0), x)) == jax.tree.map(
+        jnp.shape, variables
+    )
     assert_same(ours.apply, theirs.apply, variables, x)
 
 
@@ -71,7 +74,9 @@ DEPTHWISE = [
 @pytest.mark.parametrize("kernel, strides, padding, size", DEPTHWISE)
 def test_depthwise_equals_flax(kernel, strides, padding, size, batch):
     options = {"strides": strides, "padding": padding, "feature_group_count": 4}
-    ours, theirs = (conv(features=4, kernel_size=(kernel, kernel), **options) for conv in (Conv, nn.Conv))
+    ours, theirs = (
+        conv(features=4, kernel_size=(kernel, kernel), **options) for conv in (Conv, nn.Conv)
+    )
     x = normal(0, (batch, *size, 4))
     assert_same(ours.apply, theirs.apply, theirs.init(jax.random.key(0), x), x)
 
@@ -80,7 +85,9 @@ def test_depthwise_sums_bfloat16_in_float32():
     options = {"features": 8, "kernel_size": (7, 7), "feature_group_count": 8, "use_bias": False}
     half, whole = Conv(**options, dtype=jnp.bfloat16), nn.Conv(**options)
     x = normal(0, (4, 9, 9, 8)).astype(jnp.bfloat16)
-    variables = jax.tree.map(lambda w: w.astype(jnp.bfloat16).astype(jnp.float32), whole.init(jax.random.key(0), x))
+    variables = jax.tree.map(
+        lambda w: w.astype(jnp.bfloat16).astype(jnp.float32), whole.init(jax.random.key(0), x)
+    )
     y, expected = half.apply(variables, x), whole.apply(variables, x.astype(jnp.float32))
     assert y.dtype == jnp.bfloat16
     np.testing.assert_array_equal(y, expected.astype(jnp.bfloat16))
@@ -91,7 +98,9 @@ def test_depthwise_is_exported_for_any_batch():
     x = normal(0, (5, 9, 9, 3))
     variables = conv.init(jax.random.key(0), x)
     shape = jax.export.symbolic_shape("b, 9, 9, 3")
-    exported = jax.export.export(jax.jit(lambda x: conv.apply(variables, x)))(jax.ShapeDtypeStruct(shape, x.dtype))
+    exported = jax.export.export(jax.jit(lambda x: conv.apply(variables, x)))(
+        jax.ShapeDtypeStruct(shape, x.dtype)
+    )
     assert "feature_group_count = 3" not in exported.mlir_module()  # in a form of our own
     np.testing.assert_allclose(exported.call(x), conv.apply(variables, x), rtol=1e-5, atol=1e-5)
 
@@ -110,7 +119,9 @@ def test_winograd_error_is_a_small_multiple_of_the_direct_one():
     x, w = normal(0, (2, 16, 16, 64)), normal(1, (3, 3, 64, 64))
     with jax.enable_x64(True):
         exact = np.asarray(direct(x.astype(jnp.float64), w.astype(jnp.float64)))
-    errors = [np.std(np.asarray(f(x, w)) - exact) / exact.std() for f in (winograd.convolve, direct)]
+    errors = [
+        np.std(np.asarray(f(x, w)) - exact) / exact.std() for f in (winograd.convolve, direct)
+    ]
     assert 1e-8 < errors[1] < errors[0] < 2e-6
 
 
@@ -122,7 +133,9 @@ def test_winograd_is_taken_where_it_is_faster_unless_switched_off(monkeypatch):
     def trace(shape, **options):
         calls.clear()
         with cpu_kernels.use(**options):
-            jax.eval_shape(lambda x: conv.init(jax.random.key(0), x), jax.ShapeDtypeStruct(shape, jnp.float32))
+            jax.eval_shape(
+                lambda x: conv.init(jax.random.key(0), x), jax.ShapeDtypeStruct(shape, jnp.float32)
+            )
         return bool(calls)
 
     assert trace((16, 32, 32, 64))
@@ -142,7 +155,9 @@ def test_winograd_transforms_a_frozen_kernel_once_a_dispatch():
 
         return jax.lax.fori_loop(0, count, step, 0.0)
 
-    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((4, 8, 16, 16, 64), (3, 3, 64, 64))]
+    shapes = [
+        jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((4, 8, 16, 16, 64), (3, 3, 64, 64))
+    ]
     program = jax.jit(steps).lower(3, *shapes).compile().as_text()
     before_the_loop = program[program.index("ENTRY") :].partition(" while(")[0]
     assert "f32[36,64,64]" in before_the_loop
@@ -155,24 +170,30 @@ def test_winograd_does_not_depend_on_the_number_of_devices():
         return (winograd.convolve(x, w) ** 2).mean()
 
     whole = jax.grad(loss)(w, x)
-    parts = jax.pmap(lambda x: lax.pmean(jax.grad(loss)(w, x), AXIS), axis_name=AXIS)(x.reshape(2, 2, 8, 8, 3))
+    parts = jax.pmap(lambda x: lax.pmean(jax.grad(loss)(w, x), AXIS), axis_name=AXIS)(
+        x.reshape(2, 2, 8, 8, 3)
+    )
     np.testing.assert_allclose(parts[1], whole, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(8, 6), (7, 9)])
 @pytest.mark.parametrize("window", [(2, 2), (3, 2)])
 def test_max_pool_equals_flax_also_in_ties(size, window):
-    x = jnp.round(normal(0, (2, *size, 3)))  # whole numbers: many windows have several largest entries
+    x = jnp.round(
+        normal(0, (2, *size, 3))
+    )  # whole numbers: many windows have several largest entries
     assert_same(lambda x: max_pool(x, window), lambda x: nn.max_pool(x, window, window), x)
 
 
 @pytest.mark.parametrize(
-    "strides, padding", [(1, "SAME"), (2, "SAME"), (2, "VALID"), (2, ((1, 1), (1, 1))), (2, ((0, 1), (0, 0)))]
+    "strides, padding",
+    [(1, "SAME"), (2, "SAME"), (2, "VALID"), (2, ((1, 1), (1, 1))), (2, ((0, 1), (0, 0)))],
 )
 def test_overlapping_max_pool_equals_flax_also_in_ties(strides, padding):
     x = jnp.round(normal(0, (2, 9, 10, 3)))
     ours, theirs = (
-        lambda x, pool=pool: pool(x, (3, 3), (strides, strides), padding) for pool in (max_pool, nn.max_pool)
+        lambda x, pool=pool: pool(x, (3, 3), (strides, strides), padding)
+        for pool in (max_pool, nn.max_pool)
     )
     assert_same(ours, theirs, x)
 
@@ -181,8 +202,12 @@ def test_lstm_equals_flax():
     ours, theirs = LSTM(7), nn.RNN(nn.OptimizedLSTMCell(7, name="cell"))
     x = normal(0, (3, 5, 4))
     variables = theirs.init(jax.random.key(0), x)
-    assert jax.tree.map(jnp.shape, ours.init(jax.random.key(0), x)) == jax.tree.map(jnp.shape, variables)
-    variables = jax.tree.map(lambda leaf: leaf + 0.1 * normal(1, leaf.shape), variables)  # biases too
+    assert jax.tree.map(jnp.shape, ours.init(jax.random.key(0), x)) == jax.tree.map(
+        jnp.shape, variables
+    )
+    variables = jax.tree.map(
+        lambda leaf: leaf + 0.1 * normal(1, leaf.shape), variables
+    )  # biases too
     assert_same(ours.apply, theirs.apply, variables, x)
 
 
@@ -201,11 +226,15 @@ def test_own_gradients_are_used_on_cpu_and_compile_to_plain_convolutions():
 
     def train(variables):
         step = jax.grad(lambda v: (conv.apply(v, x) ** 2).sum())
-        return lax.fori_loop(0, 3, lambda _, v: jax.tree.map(lambda a, b: a - 0.1 * b, v, step(v)), variables)
+        return lax.fori_loop(
+            0, 3, lambda _, v: jax.tree.map(lambda a, b: a - 0.1 * b, v, step(v)), variables
+        )
 
     text = jax.jit(train).lower(variables).as_text()
     layouts = [line for line in text.splitlines() if "stablehlo.convolution" in line]
-    assert len(layouts) == 2 and all("[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]" in line for line in layouts)
+    assert len(layouts) == 2 and all(
+        "[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]" in line for line in layouts
+    )
 
 
 @pytest.mark.parametrize("shape", [(4, 5, 6, 3), (16, 3)])
@@ -213,8 +242,12 @@ def test_batch_norm_equals_flax(shape):
     ours, theirs = BatchNorm(momentum=0.8, epsilon=1e-3), nn.BatchNorm(momentum=0.8, epsilon=1e-3)
     x = 3 * normal(0, shape) + 1
     variables = theirs.init(jax.random.key(0), x, use_running_average=True)
-    assert jax.tree.map(jnp.shape, ours.init(jax.random.key(0), x, train=True)) == jax.tree.map(jnp.shape, variables)
-    variables["params"] = jax.tree.map(lambda leaf: leaf + 0.1 * normal(1, leaf.shape), variables["params"])
+    assert jax.tree.map(jnp.shape, ours.init(jax.random.key(0), x, train=True)) == jax.tree.map(
+        jnp.shape, variables
+    )
+    variables["params"] = jax.tree.map(
+        lambda leaf: leaf + 0.1 * normal(1, leaf.shape), variables["params"]
+    )
     variables["batch_stats"] = {"mean": normal(2, (3,)), "var": normal(3, (3,)) ** 2 + 0.1}
     assert_same(
         lambda v, x: ours.apply(v, x, train=False),
@@ -228,7 +261,9 @@ def test_batch_norm_equals_flax(shape):
 
     ours, theirs = in_training(ours, train=True), in_training(theirs, use_running_average=False)
     assert_same(lambda v, x: ours(v, x)[0], lambda v, x: theirs(v, x)[0], variables, x)
-    for one, other in zip(*(jax.tree.leaves(norm(variables, x)[1]) for norm in (ours, theirs)), strict=True):
+    for one, other in zip(
+        *(jax.tree.leaves(norm(variables, x)[1]) for norm in (ours, theirs)), strict=True
+    ):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
@@ -239,7 +274,10 @@ def test_batch_norm_and_dropout_do_not_depend_on_the_number_of_devices():
             return Dropout(0.5)(BatchNorm()(x, train=True), train=True)
 
     x, model = normal(0, (8, 6)) + 1, Both()
-    key, variables = jax.random.key(1), model.init({"params": jax.random.key(0), "dropout": jax.random.key(0)}, x)
+    key, variables = (
+        jax.random.key(1),
+        model.init({"params": jax.random.key(0), "dropout": jax.random.key(0)}, x),
+    )
 
     def apply(x):
         return model.apply(variables, x, mutable="batch_stats", rngs={"dropout": key})
@@ -247,7 +285,9 @@ def test_batch_norm_and_dropout_do_not_depend_on_the_number_of_devices():
     whole, statistics = apply(x)
     parts, statistics_of_parts = jax.pmap(apply, axis_name=AXIS)(x.reshape(2, 4, 6))
     np.testing.assert_allclose(parts.reshape(8, 6), whole, rtol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1], b, rtol=1e-5), statistics_of_parts, statistics)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a[1], b, rtol=1e-5), statistics_of_parts, statistics
+    )
 
 
 def test_dropout_keeps_the_mean_and_is_off_in_evaluation():

@@ -17,7 +17,9 @@ def filled(params, seed=1):
     """The parameters with random `up`s: at first they are zero."""
     random = np.random.default_rng(seed)
     return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: jnp.asarray(random.normal(size=leaf.shape), jnp.float32) if "up" in str(path) else leaf,
+        lambda path, leaf: (
+            jnp.asarray(random.normal(size=leaf.shape), jnp.float32) if "up" in str(path) else leaf
+        ),
         params,
     )
 
@@ -32,7 +34,9 @@ def test_a_convolution_equals_the_explicit_form(kernel, strides, full):
     pair = params[KEY]["kernel"]
     down, up = (leaf if leaf.ndim == 4 else leaf[None, None] for leaf in (pair["down"], pair["up"]))
     first = {"strides": strides, "padding": down.shape[0] // 2}
-    middle = nn.Conv(3, down.shape[:2], use_bias=False, **first).apply({"params": {"kernel": down}}, X)
+    middle = nn.Conv(3, down.shape[:2], use_bias=False, **first).apply(
+        {"params": {"kernel": down}}, X
+    )
     branch = nn.Conv(8, (1, 1), use_bias=False).apply({"params": {"kernel": up}}, middle)
     own, _ = apart(params)
     expected = conv.apply({"params": own}, X) + 6.0 / 3 * branch
@@ -52,7 +56,10 @@ def test_a_dense_layer_equals_the_explicit_form():
 
 
 def test_it_starts_as_the_identity_and_leaves_what_it_was_given():
-    params = {"a": {"kernel": jnp.ones((3, 3, 4, 4)), "bias": jnp.ones(4)}, "b": {"kernel": jnp.ones((4, 2))}}
+    params = {
+        "a": {"kernel": jnp.ones((3, 3, 4, 4)), "bias": jnp.ones(4)},
+        "b": {"kernel": jnp.ones((4, 2))},
+    }
     lora = LoRA(rank=2, alpha=2.0)
     added = lora.add(params, ["a/kernel", "b/kernel"], jax.random.key(0))
     assert trees.count(added) == trees.count(params) + 2 * (4 + 4) + 2 * (4 + 2)

@@ -27,7 +27,11 @@ BACKBONES = {
     "resnet50_keras": (25_583_592, 53_120, (7, 7, 2048)),
     "googlenet": (6_624_904, 14_560, (7, 7, 1024)),
     "efficientnet_b0": (5_288_548, 42_016, (7, 7, 1280)),
-    "efficientnetv2_b0": (7_139_704, 60_608, (7, 7, 1280)),  # 5,919,312 with the statistics and without the head
+    "efficientnetv2_b0": (
+        7_139_704,
+        60_608,
+        (7, 7, 1280),
+    ),  # 5,919,312 with the statistics and without the head
     "efficientnet_lite0": (4_652_008, 42_016, (7, 7, 1280)),
     "convnext_tiny": (28_589_128, 0, (7, 7, 768)),
 }
@@ -58,11 +62,15 @@ def test_parameters_and_seam(name):
     variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), x)
     assert trees.count(variables["params"]) == parameters
     features = jax.eval_shape(lambda v, x: model.apply(v, x, method="features"), variables, x)
-    logits = jax.eval_shape(lambda v, x: model.apply(v, model.pool(x), method="head"), variables, features)
+    logits = jax.eval_shape(
+        lambda v, x: model.apply(v, model.pool(x), method="head"), variables, features
+    )
     assert logits.shape == (2, 10)
 
 
-@pytest.mark.parametrize("name", PARAMETERS)  # tests/parity compares the backbones' gradients with torch's
+@pytest.mark.parametrize(
+    "name", PARAMETERS
+)  # tests/parity compares the backbones' gradients with torch's
 def test_every_parameter_gets_a_gradient(name):
     model = create(name)
     images = np.random.default_rng(0).integers(0, 256, (8, *PARAMETERS[name][0]), dtype=np.uint8)
@@ -93,7 +101,9 @@ def test_backbone(name):
     parameters, statistics, shape = BACKBONES[name]
     model = models.create(ConfigDict({"name": name}), num_classes=1000)
     x = jnp.zeros((2, 224, 224, 3))
-    features, variables = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x, method="features"), x)
+    features, variables = jax.eval_shape(
+        lambda x: model.init_with_output(jax.random.key(0), x, method="features"), x
+    )
     assert features.shape == (2, *shape)
     logits, head = jax.eval_shape(
         lambda x: model.init_with_output(jax.random.key(0), model.pool(x), method="head"), features
@@ -126,5 +136,7 @@ def test_unknown_model_and_option_name_what_there_is():
         create("cn")
     with pytest.raises(ConfigError, match="no option 'filter'.*filters, hidden"):
         create("cnn", filter=(1, 2))
-    with pytest.raises(ConfigError, match="no option 'blocks'.*Its options: none"):  # they make it a ResNet-18
+    with pytest.raises(
+        ConfigError, match="no option 'blocks'.*Its options: none"
+    ):  # they make it a ResNet-18
         create("resnet18", blocks=(1, 1))

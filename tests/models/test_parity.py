@@ -29,7 +29,9 @@ def test_agrees_with_the_reference(case):
 def test_key_map_gives_the_names_and_shapes_of_the_reference_and_back(case):
     name, arrays, golden = case
     exported = unport(generated.tree(arrays), name_of=CASES[name].name_of)
-    assert generated.digest({key: array.shape for key, array in exported.items()}) == golden["names"]
+    assert (
+        generated.digest({key: array.shape for key, array in exported.items()}) == golden["names"]
+    )
     again = trees.flatten(port(exported, generated.tree(arrays), name_of=CASES[name].name_of))
     assert set(again) == set(arrays)
     assert all(np.array_equal(again[path], arrays[path]) for path in arrays)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from imgcls_jax import commands
-from imgcls_jax.run_folder import RunFolder
+from imgcls_jax.run.folder import RunFolder
 from tests.old_runs import small
 
 ARCHIVES = sorted(Path(__file__).parent.glob("*.tar.xz"))
@@ -25,5 +25,12 @@ def test_a_run_that_an_older_version_began_is_resumed_to_its_end(archive, tmp_pa
     caplog.set_level("INFO", "imgcls_jax")
     commands.train.train(small.get_config(), run.path)
     assert run.finished and "Resuming" in caplog.text and "damaged" not in caplog.text
-    assert run.history[: len(before)] == before and [line["epoch"] for line in run.history] == [1, 2, 3, 4, 5, 6]
+    assert run.history[: len(before)] == before and [line["epoch"] for line in run.history] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+    ]
     assert run.history[-1]["train_loss"] < before[-1]["train_loss"]

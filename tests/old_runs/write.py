@@ -24,12 +24,16 @@ def write(commit: str) -> Path:
         subprocess.run(["git", "worktree", "add", "-q", "--detach", tree, commit], check=True)
         try:
             command = [sys.executable, "launch.py", "--config", HERE / "small.py", "--workdir", run]
-            process = subprocess.Popen(command, cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            process = subprocess.Popen(
+                command, cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
             for line in process.stdout:
                 if line.startswith("epoch 1/"):
                     process.send_signal(signal.SIGTERM)
             if process.wait() != 128 + signal.SIGTERM:
-                raise RuntimeError(f"{commit} was not stopped on its way: exit status {process.returncode}")
+                raise RuntimeError(
+                    f"{commit} was not stopped on its way: exit status {process.returncode}"
+                )
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", tree], check=True)
         archive = HERE / f"{commit}.tar.xz"

@@ -10,7 +10,11 @@ ROWS = []
 
 
 def pytest_ignore_collect(config):
-    return None if any("tests/parity" in str(argument) for argument in config.invocation_params.args) else True
+    return (
+        None
+        if any("tests/parity" in str(argument) for argument in config.invocation_params.args)
+        else True
+    )
 
 
 @pytest.fixture

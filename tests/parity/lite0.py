@@ -60,7 +60,9 @@ class Lite0(nn.Module):
         blocks, channels = [], 32
         for expansion, kernel, stride, outputs, repeats in ROWS:
             for repeat in range(repeats):
-                blocks.append(Block(channels, expansion, kernel, stride if repeat == 0 else 1, outputs))
+                blocks.append(
+                    Block(channels, expansion, kernel, stride if repeat == 0 else 1, outputs)
+                )
                 channels = outputs
         self._blocks = nn.ModuleList(blocks)
         self._conv_head, self._bn1 = conv(channels, 1280, 1), norm(1280)

@@ -2,7 +2,9 @@
 
 import os
 
-os.environ["KERAS_BACKEND"] = "torch"  # read when keras is imported, and nowhere but here: others need TensorFlow
+os.environ["KERAS_BACKEND"] = (
+    "torch"  # read when keras is imported, and nowhere but here: others need TensorFlow
+)
 
 import keras  # noqa: E402
 import lite0  # noqa: E402
@@ -14,7 +16,9 @@ from imgcls_jax.pretrained.port import unport  # noqa: E402
 
 try:
     import torchvision
-except RuntimeError:  # its compiled ops do not fit this torch; the models need none of them, but their names
+except (
+    RuntimeError
+):  # its compiled ops do not fit this torch; the models need none of them, but their names
     library = torch.library.Library("torchvision", "DEF")
     for op in ("nms", "qnms"):
         library.define(f"{op}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -23,11 +27,19 @@ except RuntimeError:  # its compiled ops do not fit this torch; the models need 
 OPTIONS = {
     "resnet18": {},
     "resnet50": {},
-    "googlenet": {"aux_logits": False, "init_weights": False, "transform_input": True, "dropout": 0.0},
+    "googlenet": {
+        "aux_logits": False,
+        "init_weights": False,
+        "transform_input": True,
+        "dropout": 0.0,
+    },
     "efficientnet_b0": {"dropout": 0.0, "stochastic_depth_prob": 0.0},
     "convnext_tiny": {"stochastic_depth_prob": 0.0},
 }
-KERAS = {"resnet50_keras": keras.applications.ResNet50, "efficientnetv2_b0": keras.applications.EfficientNetV2B0}
+KERAS = {
+    "resnet50_keras": keras.applications.ResNet50,
+    "efficientnetv2_b0": keras.applications.EfficientNetV2B0,
+}
 LAST_MAP = {
     "resnet18": "layer4",
     "resnet50": "layer4",
@@ -40,7 +52,14 @@ LAST_MAP = {
 }
 
 
-def build(name: str, arrays: dict[str, np.ndarray], *, num_classes: int, shape: tuple[int, int], dtype="float32"):
+def build(
+    name: str,
+    arrays: dict[str, np.ndarray],
+    *,
+    num_classes: int,
+    shape: tuple[int, int],
+    dtype="float32",
+):
     """The reference for images of this shape with our variables in it: all of its own, and all of ours.
 
     dtype: torch's only. Keras normalises, averages and multiplies in float32 even where told float64.
@@ -50,9 +69,13 @@ def build(name: str, arrays: dict[str, np.ndarray], *, num_classes: int, shape: 
         model = torch_model(name, num_classes).eval()
         counters = [key for key in model.state_dict() if key.endswith(".num_batches_tracked")]
         zeros = dict.fromkeys(counters, torch.tensor(0))
-        model.load_state_dict({key: torch.from_numpy(array) for key, array in named.items()} | zeros, strict=True)
+        model.load_state_dict(
+            {key: torch.from_numpy(array) for key, array in named.items()} | zeros, strict=True
+        )
         return model.to(getattr(torch, dtype))
-    model = KERAS[name](weights=None, classifier_activation=None, classes=num_classes, input_shape=(*shape, 3))
+    model = KERAS[name](
+        weights=None, classifier_activation=None, classes=num_classes, input_shape=(*shape, 3)
+    )
     variables = keras_variables(model)
     assert set(variables) == set(named)
     for key, variable in variables.items():
@@ -77,14 +100,20 @@ def names(name: str, model) -> dict[str, tuple[int, ...]]:
     if CASES[name].source == "keras":
         return {key: tuple(variable.shape) for key, variable in keras_variables(model).items()}
     state = model.state_dict()
-    return {key: tuple(array.shape) for key, array in state.items() if not key.endswith(".num_batches_tracked")}
+    return {
+        key: tuple(array.shape)
+        for key, array in state.items()
+        if not key.endswith(".num_batches_tracked")
+    }
 
 
 def outputs(name: str, model, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Features [N, h, w, C] and logits of normalised images."""
     if CASES[name].source != "keras":
         features = []
-        handle = model.get_submodule(LAST_MAP[name]).register_forward_hook(lambda *call: features.append(call[2]))
+        handle = model.get_submodule(LAST_MAP[name]).register_forward_hook(
+            lambda *call: features.append(call[2])
+        )
         with torch.no_grad():
             logits = model(torch_images(x, model))
         handle.remove()

@@ -39,7 +39,9 @@ def outputs(weights) -> tuple[float, float]:
     x = ((x * 255 - 127) / 128).astype(np.float32)
     with torch.no_grad():
         expected = model(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
-    shapes = generated.tree(generated.weights(generated.create("efficientnet_lite0", num_classes=1000)))
+    shapes = generated.tree(
+        generated.weights(generated.create("efficientnet_lite0", num_classes=1000))
+    )
     ported = port(dict(weights), shapes, name_of=names.lite_name, ignored=names.IGNORED)
     _, logits = generated.outputs("efficientnet_lite0", trees.flatten(ported), x, num_classes=1000)
     return generated.difference(logits, expected), generated.apart(expected)
@@ -47,7 +49,11 @@ def outputs(weights) -> tuple[float, float]:
 
 def test_real_weights(weights, table):
     error, apart = outputs(weights)
-    table("efficientnet_lite0, real weights", f"logits {error:.1e}", f"the two images' logits {apart:.2f}")
+    table(
+        "efficientnet_lite0, real weights",
+        f"logits {error:.1e}",
+        f"the two images' logits {apart:.2f}",
+    )
     assert error <= generated.BOUND
     assert apart > 0.1
 

@@ -32,7 +32,12 @@ MUTATIONS = {
     "input transform": ("googlenet", CASES, "googlenet", UNTRANSFORMED),
     "padding (Lite0)": ("efficientnet_lite0", efficientnet.Lite, "same", False),
     "epsilon (Lite0)": ("efficientnet_lite0", efficientnet.Lite, "epsilon", 1e-5),
-    "activation (ReLU for ReLU6)": ("efficientnet_lite0", efficientnet.Lite, "activation", staticmethod(nn.relu)),
+    "activation (ReLU for ReLU6)": (
+        "efficientnet_lite0",
+        efficientnet.Lite,
+        "activation",
+        staticmethod(nn.relu),
+    ),
     "activation": ("convnext_tiny", nn, "gelu", tanh_gelu),
 }
 

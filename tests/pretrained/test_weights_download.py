@@ -41,7 +41,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if server.status != 200:
             self.send_error(server.status)
             return
-        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and server.ranges else 0
+        start = (
+            int(asked.removeprefix("bytes=").removesuffix("-")) if asked and server.ranges else 0
+        )
         if start and start >= len(server.content):
             self.send_error(416)
             return
@@ -49,7 +51,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(body)))
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}")
+            self.send_header(
+                "Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}"
+            )
         self.end_headers()
         if server.hang == "body":
             self.wfile.write(body[:1000])
@@ -78,7 +82,9 @@ def server(monkeypatch):
 
 @pytest.fixture
 def weights(server):
-    return Weights(model="m", url=f"http://127.0.0.1:{server.server_port}/models/w.pth", sha256=SHA256[:8])
+    return Weights(
+        model="m", url=f"http://127.0.0.1:{server.server_port}/models/w.pth", sha256=SHA256[:8]
+    )
 
 
 @pytest.fixture
@@ -104,7 +110,9 @@ def test_downloaded_once(server, weights, cache):
 
 
 def test_verified_by_md5_where_that_is_known(server, weights, cache):
-    assert download.fetch(Weights(model="m", url=weights.url, md5=MD5), cache).read_bytes() == CONTENT
+    assert (
+        download.fetch(Weights(model="m", url=weights.url, md5=MD5), cache).read_bytes() == CONTENT
+    )
     with pytest.raises(DataError, match="its MD5 is 00"):
         download.fetch(Weights(model="m", url=weights.url, md5="00" + MD5[2:]), cache)
 
@@ -140,7 +148,9 @@ def test_what_an_earlier_process_began_is_used(server, weights, cache):
 
 
 @pytest.mark.parametrize("begun", [b"other" * 1000, CONTENT + b"more"], ids=["other", "longer"])
-def test_what_an_earlier_process_began_wrongly_is_downloaded_again(server, weights, cache, begun, caplog):
+def test_what_an_earlier_process_began_wrongly_is_downloaded_again(
+    server, weights, cache, begun, caplog
+):
     partial(cache, begun)
     assert download.fetch(weights, cache).read_bytes() == CONTENT
     assert server.asked == [f"bytes={len(begun)}-", None] and "once more" in caplog.text
@@ -156,7 +166,13 @@ def test_a_file_of_another_hash_is_refused_after_a_second_try(server, weights, c
     server.content = b"<!DOCTYPE html><p>Log in to the network</p>"
     with pytest.raises(DataError) as error:
         download.fetch(weights, cache)
-    for part in (weights.url, f"begins with {SHA256[:8]}", str(cache / "w.pth"), "HTML", "downloaded twice"):
+    for part in (
+        weights.url,
+        f"begins with {SHA256[:8]}",
+        str(cache / "w.pth"),
+        "HTML",
+        "downloaded twice",
+    ):
         assert part in str(error.value)
     assert server.asked == [None, None] and files(cache) == []
 
@@ -177,7 +193,9 @@ def test_a_damaged_file_in_the_cache_is_downloaded_again(server, weights, cache,
 @pytest.mark.parametrize("status", [404, 503])
 def test_an_error_of_the_server(server, weights, cache, status):
     server.status = status
-    with pytest.raises(DataError, match=rf"the server answers {status} (?s:.*)fetch by hand:  {weights.url}"):
+    with pytest.raises(
+        DataError, match=rf"the server answers {status} (?s:.*)fetch by hand:  {weights.url}"
+    ):
         download.fetch(weights, cache)
     assert len(server.asked) == 1 and files(cache) == []
 
@@ -199,10 +217,17 @@ def test_a_server_that_stops_in_the_middle_is_asked_again(server, weights, cache
 def test_without_a_network_the_error_says_what_to_fetch_and_where_to_put_it(cache):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # and nobody listens
-        weights = Weights(model="m", url=f"http://127.0.0.1:{unused.getsockname()[1]}/w.pth", sha256="0123abcd")
+        weights = Weights(
+            model="m", url=f"http://127.0.0.1:{unused.getsockname()[1]}/w.pth", sha256="0123abcd"
+        )
         with pytest.raises(DataError) as error:
             download.fetch(weights, cache)
-    for part in ("Connection refused", weights.url, "SHA-256 begins with 0123abcd", str(cache / "w.pth")):
+    for part in (
+        "Connection refused",
+        weights.url,
+        "SHA-256 begins with 0123abcd",
+        str(cache / "w.pth"),
+    ):
         assert part in str(error.value)
 
 
@@ -223,7 +248,10 @@ def test_the_limit_is_below_ten_seconds():
 def test_two_at_once_download_once(server, weights, cache):
     server.cuts = [300_000]  # so that it takes two requests
     found = []
-    threads = [threading.Thread(target=lambda: found.append(download.fetch(weights, cache))) for _ in range(2)]
+    threads = [
+        threading.Thread(target=lambda: found.append(download.fetch(weights, cache)))
+        for _ in range(2)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

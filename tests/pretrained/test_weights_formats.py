@@ -22,7 +22,10 @@ KERAS = {
     "predictions/predictions/kernel": (2, 2),
     "predictions/predictions/bias": (2,),
 }
-ARRAYS = {"a/a/kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "b/b/gamma": np.float32([1, 2])}
+ARRAYS = {
+    "a/a/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "b/b/gamma": np.float32([1, 2]),
+}
 
 
 def assert_equal(found, expected):
@@ -33,7 +36,10 @@ def assert_equal(found, expected):
 
 def test_what_keras_wrote():
     found = keras_format.read(FILES / "keras_legacy.h5")
-    assert_equal(found, {name: np.arange(np.prod(s), dtype=np.float32).reshape(s) for name, s in KERAS.items()})
+    assert_equal(
+        found,
+        {name: np.arange(np.prod(s), dtype=np.float32).reshape(s) for name, s in KERAS.items()},
+    )
 
 
 @pytest.mark.parametrize("names", [["m/kernel:0"], ["kernel"], ["outer/m/depthwise_kernel:0"]])
@@ -47,10 +53,15 @@ def test_ways_in_which_keras_named_a_weight(tmp_path, names):
 
 
 def test_names_in_several_attributes_and_a_whole_model(tmp_path):
-    arrays = {f"layer_{i:03}_{'x' * 300}/layer_{i:03}_{'x' * 300}/kernel": np.float32([i]) for i in range(250)}
+    arrays = {
+        f"layer_{i:03}_{'x' * 300}/layer_{i:03}_{'x' * 300}/kernel": np.float32([i])
+        for i in range(250)
+    }
     keras_format.write(tmp_path / "k.h5", arrays)
     with h5py.File(tmp_path / "k.h5") as file:
-        assert "layer_names" not in file.attrs and {"layer_names0", "layer_names1"} <= set(file.attrs)
+        assert "layer_names" not in file.attrs and {"layer_names0", "layer_names1"} <= set(
+            file.attrs
+        )
         with h5py.File(tmp_path / "whole.h5", "w") as whole:
             file.copy(file, whole, "model_weights")
     assert_equal(keras_format.read(tmp_path / "k.h5"), arrays)
@@ -75,7 +86,9 @@ def test_a_keras_array_that_is_larger_than_the_file(tmp_path):
     with h5py.File(tmp_path / "k.h5", "w") as file:
         file.attrs["layer_names"] = ["m"]
         file.create_group("m").attrs["weight_names"] = ["m/kernel:0"]
-        file["m"].create_dataset("m/kernel:0", (2**40,), np.float32, chunks=(1024,))  # four terabytes, none stored
+        file["m"].create_dataset(
+            "m/kernel:0", (2**40,), np.float32, chunks=(1024,)
+        )  # four terabytes, none stored
     with pytest.raises(DataError, match="not stored in the file as it is"):
         keras_format.read(tmp_path / "k.h5")
 
@@ -85,7 +98,9 @@ def test_a_keras_array_that_lies_in_another_file(tmp_path):
     with h5py.File(tmp_path / "k.h5", "w") as file:
         file.attrs["layer_names"] = ["m"]
         file.create_group("m").attrs["weight_names"] = ["m/kernel:0"]
-        file["m"].create_dataset("m/kernel:0", (2,), np.float32, external=[(str(tmp_path / "secret"), 0, 8)])
+        file["m"].create_dataset(
+            "m/kernel:0", (2,), np.float32, external=[(str(tmp_path / "secret"), 0, 8)]
+        )
     with pytest.raises(DataError, match="not stored in the file as it is"):
         keras_format.read(tmp_path / "k.h5")
 
@@ -99,7 +114,9 @@ def test_a_truncated_keras_file(tmp_path):
 
 
 def test_written_in_the_order_in_which_keras_reads_a_layer(tmp_path):
-    keras_format.write(tmp_path / "k.h5", {f"a/a/{name}": np.float32([1]) for name in ("bias", "kernel")})
+    keras_format.write(
+        tmp_path / "k.h5", {f"a/a/{name}": np.float32([1]) for name in ("bias", "kernel")}
+    )
     with h5py.File(tmp_path / "k.h5") as file:
         assert list(file["a"].attrs["weight_names"]) == [b"a/kernel:0", b"a/bias:0"]
 
@@ -154,7 +171,9 @@ def test_the_content_tells_the_format_and_not_the_name(tmp_path):
 )
 def test_what_is_no_file_of_weights(tmp_path, content, text):
     (tmp_path / "w.pth").write_bytes(content)
-    with pytest.raises(DataError, match=rf"w.pth is no file of weights: (.*){text}(.*)Accepted: PyTorch"):
+    with pytest.raises(
+        DataError, match=rf"w.pth is no file of weights: (.*){text}(.*)Accepted: PyTorch"
+    ):
         formats.read(tmp_path / "w.pth")
 
 

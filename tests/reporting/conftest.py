@@ -5,7 +5,7 @@ import pytest
 
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.evaluation.scores import score, softmax
-from imgcls_jax.run_folder import CONFIG, DATA, ENVIRONMENT, PREDICTIONS, TEST, RunFolder
+from imgcls_jax.run.folder import CONFIG, DATA, ENVIRONMENT, PREDICTIONS, TEST, RunFolder
 
 CLASSES = ("automobile", "<b>cat & dog</b>", "costs $5 or $6")
 
@@ -15,8 +15,12 @@ def make_dataset():
     """make_dataset(examples, shape, class_names): random images, labels in turn."""
 
     def make(examples: int = 60, *, shape=(8, 8, 1), class_names=CLASSES) -> Dataset:
-        images = np.random.default_rng(examples).integers(0, 256, (examples, *shape)).astype(np.uint8)
-        return Dataset(images, np.arange(examples, dtype=np.int32) % len(class_names), tuple(class_names))
+        images = (
+            np.random.default_rng(examples).integers(0, 256, (examples, *shape)).astype(np.uint8)
+        )
+        return Dataset(
+            images, np.arange(examples, dtype=np.int32) % len(class_names), tuple(class_names)
+        )
 
     return make
 
@@ -51,12 +55,21 @@ def make_run(tmp_path, history):
     changes: of config.json, by section; results: of test.json.
     """
 
-    def make(test: Dataset, *, name="small", seed=0, changes=None, results=None, device="cpu") -> RunFolder:
+    def make(
+        test: Dataset, *, name="small", seed=0, changes=None, results=None, device="cpu"
+    ) -> RunFolder:
         run = RunFolder(tmp_path / name)
         run.path.mkdir(parents=True)
         classes = len(test.class_names)
-        logits = np.random.default_rng(seed).normal(size=(len(test), classes)) + 2 * np.eye(classes)[test.labels]
-        np.savez(run.path / PREDICTIONS, probabilities=softmax(logits).astype(np.float32), labels=test.labels)
+        logits = (
+            np.random.default_rng(seed).normal(size=(len(test), classes))
+            + 2 * np.eye(classes)[test.labels]
+        )
+        np.savez(
+            run.path / PREDICTIONS,
+            probabilities=softmax(logits).astype(np.float32),
+            labels=test.labels,
+        )
         config = {
             "name": name,
             "seed": seed,
@@ -93,7 +106,11 @@ def make_run(tmp_path, history):
         }
         run.write_json(
             DATA,
-            {"class_names": list(test.class_names), "fingerprint": "f00d", "splits": {"train": split, "test": split}},
+            {
+                "class_names": list(test.class_names),
+                "fingerprint": "f00d",
+                "splits": {"train": split, "test": split},
+            },
         )
         run.write_json(
             ENVIRONMENT,

@@ -15,7 +15,9 @@ PHONE = {"viewport": {"width": 390, "height": 844}}
 
 @pytest.fixture(scope="module")
 def chromium():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: requirements-dev.txt")
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: requirements-dev.txt"
+    )
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the PATH")
@@ -36,7 +38,12 @@ def visit(chromium):
         page = contexts[-1].new_page()
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: request.url.startswith(("file:", "data:")) or complaints.append(request.url))
+        page.on(
+            "request",
+            lambda request: (
+                request.url.startswith(("file:", "data:")) or complaints.append(request.url)
+            ),
+        )
         page.goto(path.resolve().as_uri())
         return page
 
@@ -53,7 +60,9 @@ def folder(tmp_path, make_dataset, make_run):
     hostile = {"data": {"name": HOSTILE}, "model": {"name": SCRIPT}}
     make_run(test, name="middle", results={"accuracy": 0.9})
     make_run(test, name="worst", results={"accuracy": 0.085}, changes={"model": {"name": "lstm"}})
-    make_run(test, name=HOSTILE, results={"accuracy": 0.7}, changes=hostile, device="many_words" * 30)
+    make_run(
+        test, name=HOSTILE, results={"accuracy": 0.7}, changes=hostile, device="many_words" * 30
+    )
     make_run(test, name="study/good-seed1", results={"accuracy": 0.98}, seed=1, device=HOSTILE)
     best = make_run(test, name="study/best-seed0", results={"accuracy": 0.991})
     for config in tmp_path.rglob("config.json"):
@@ -67,7 +76,9 @@ def shown(page, key: str) -> list[str]:
     """The texts of a column in the rows to be seen, from top to bottom."""
     position = page.locator(f"th[data-key={key}]").evaluate("head => head.cellIndex")
     return page.eval_on_selector_all(
-        ".runs tbody tr", "(rows, n) => rows.filter(row => !row.hidden).map(row => row.cells[n].textContent)", position
+        ".runs tbody tr",
+        "(rows, n) => rows.filter(row => !row.hidden).map(row => row.cells[n].textContent)",
+        position,
     )
 
 
@@ -79,7 +90,10 @@ def test_columns_sort_both_ways(folder, visit):
     head.get_by_role("button").click()
     assert (shown(page, "accuracy"), head.get_attribute("aria-sort")) == (best_first, "descending")
     head.get_by_role("button").press("Enter")
-    assert (shown(page, "accuracy"), head.get_attribute("aria-sort")) == (best_first[::-1], "ascending")
+    assert (shown(page, "accuracy"), head.get_attribute("aria-sort")) == (
+        best_first[::-1],
+        "ascending",
+    )
     study = page.locator("th[data-key=study]")
     for order in ("ascending", "descending"):  # what is unknown stays last
         study.get_by_role("button").click()
@@ -150,7 +164,15 @@ def test_the_page_of_a_run_on_a_phone(make_dataset, make_run, visit):
     names = ("automobile_" * 8, SCRIPT, HOSTILE)
     train, test = make_dataset(90, class_names=names), make_dataset(60, class_names=names)
     run = make_run(test, name="a_long_name_of_a_run_" * 5)
-    robustness.write(run, {"examples": 9, "clean": 0.9, "mean": 0.5, "corruptions": {"fog": [0.7, 0.6, 0.5, 0.4, 0.3]}})
+    robustness.write(
+        run,
+        {
+            "examples": 9,
+            "clean": 0.9,
+            "mean": 0.5,
+            "corruptions": {"fog": [0.7, 0.6, 0.5, 0.4, 0.3]},
+        },
+    )
     run_report.write(run, train=train, test=test)
 
     page = visit(run.path / "report.html", **PHONE)

@@ -10,7 +10,7 @@ from imgcls_jax.evaluation import predict
 from imgcls_jax.evaluation.cost import Cost
 from imgcls_jax.reporting import compare, compare_plots
 from imgcls_jax.reporting.plain_tables import latex_table
-from imgcls_jax.run_folder import TEST
+from imgcls_jax.run.folder import TEST
 
 
 @pytest.fixture
@@ -36,7 +36,11 @@ def runs(make_dataset, make_run):
 def groups(runs):
     return [
         ("CNN | small", {"accuracy": 99.03, "loss": 0.051}, runs("cnn", 0.991, 0.989, 0.9921)),
-        ("LSTM", {}, runs("lstm", 0.984, device="NVIDIA H100", results={"peak_memory": 2_500_000_000})),
+        (
+            "LSTM",
+            {},
+            runs("lstm", 0.984, device="NVIDIA H100", results={"peak_memory": 2_500_000_000}),
+        ),
     ]
 
 
@@ -81,7 +85,9 @@ def test_rows_hold_the_means_over_the_seeds(rows, runs):
 
 def test_means_differ_where_runs_do(runs):
     pair = runs("pair", 0.9, 0.9)
-    for run, changes in zip(pair, ({"epochs": 5, "loss": 0.1}, {"epochs": 8, "loss": 0.3}), strict=True):
+    for run, changes in zip(
+        pair, ({"epochs": 5, "loss": 0.1}, {"epochs": 8, "loss": 0.3}), strict=True
+    ):
         run.write_json(TEST, run.test | changes)
     (row,) = compare.summarize([("pair", {}, pair)])
     assert row.epochs == 6.5 and row.loss == pytest.approx(0.2)
@@ -94,8 +100,14 @@ def test_markdown(rows):
     assert cnn["Accuracy, %"] == "99.07 ± 0.39" and lstm["Accuracy, %"] == "98.40"
     assert cnn["Reported, %"] == "99.03" and lstm["Reported, %"] == "–"
     assert cnn["Reported loss"] == "0.051" and "Reported s/epoch" not in costs["LSTM"]
-    assert costs["CNN ! small"]["Parameters"] == "93,322" and costs["CNN ! small"]["Training"] == "1 min 15 s"
-    assert costs["CNN ! small"]["Peak memory, MB"] == "–" and costs["LSTM"]["Peak memory, MB"] == "2,500"
+    assert (
+        costs["CNN ! small"]["Parameters"] == "93,322"
+        and costs["CNN ! small"]["Training"] == "1 min 15 s"
+    )
+    assert (
+        costs["CNN ! small"]["Peak memory, MB"] == "–"
+        and costs["LSTM"]["Peak memory, MB"] == "2,500"
+    )
     assert "Latency, ms" not in costs["LSTM"]
 
 
@@ -114,8 +126,13 @@ def test_what_a_model_costs_to_use_is_of_its_rows_first_run(groups):
 
 def test_latex(rows):
     first, second = compare.latex(rows).split("\n\n")
-    assert first.startswith("\\begin{tabular}{lrrrrrrr}\n\\toprule\nSystem & Seeds & Accuracy, \\% & Reported, \\%")
-    assert "CNN | small & 3 & 99.07 $\\pm$ 0.39 & 99.03" in first and "LSTM & 1 & 98.40 & -- &" in first
+    assert first.startswith(
+        "\\begin{tabular}{lrrrrrrr}\n\\toprule\nSystem & Seeds & Accuracy, \\% & Reported, \\%"
+    )
+    assert (
+        "CNN | small & 3 & 99.07 $\\pm$ 0.39 & 99.03" in first
+        and "LSTM & 1 & 98.40 & -- &" in first
+    )
     assert all(text.rstrip().endswith("\\bottomrule\n\\end{tabular}") for text in (first, second))
     assert latex_table(["a_b"], [["5 & 6\\"]]).count("5 \\& 6\\textbackslash{} \\\\") == 1
 
@@ -124,11 +141,18 @@ def test_gaps_and_epochs_stand_beside_the_reported(runs):
     """The kept epoch, 3 of 4, was trained to 1 - 0.5 / 3."""
     trained = 100 * (1 - 0.5 / 3)
     rows = compare.summarize(
-        [("over", {"gap": 17.8, "epochs": 10}, runs("over", 0.5, 0.7)), ("under", {}, runs("under", 0.9))]
+        [
+            ("over", {"gap": 17.8, "epochs": 10}, runs("over", 0.5, 0.7)),
+            ("under", {}, runs("under", 0.9)),
+        ]
     )
     assert [row.gap for row in rows] == pytest.approx([trained - 60, trained - 90])
     over, under = tables(compare.markdown(rows))[0].values()
-    assert (over["Gap, pp"], over["Reported gap"], over["Reported epochs"]) == ("+23.3", "+17.8", "10")
+    assert (over["Gap, pp"], over["Reported gap"], over["Reported epochs"]) == (
+        "+23.3",
+        "+17.8",
+        "10",
+    )
     assert (under["Gap, pp"], under["Reported gap"], under["Epochs"]) == ("-6.7", "–", "4")
 
 
@@ -143,7 +167,9 @@ def test_a_gap_that_is_not_known_is_left_out(runs):
 def test_csv_is_unrounded_and_leaves_unknowns_empty(rows):
     cnn, lstm = csv.DictReader(io.StringIO(compare.csv(rows)))
     assert float(cnn["accuracy"]) == rows[0].accuracy
-    assert float(cnn["accuracy_margin"]) == rows[0].accuracy_margin and lstm["accuracy_margin"] == ""
+    assert (
+        float(cnn["accuracy_margin"]) == rows[0].accuracy_margin and lstm["accuracy_margin"] == ""
+    )
     assert float(cnn["reported_accuracy"]) == 99.03 and lstm["reported_accuracy"] == ""
     assert cnn["label"] == "CNN | small"
 
@@ -183,7 +209,9 @@ def test_write(groups, tmp_path):
     folder = tmp_path / "results" / "models"
     printed = compare.write(groups, folder, title="Models on MNIST")
     rows, text = compare.summarize(groups), (folder / "table.md").read_text()
-    assert text.startswith(f"# Models on MNIST\n\n{compare.markdown(rows)}") and "(table.png)" in text
+    assert (
+        text.startswith(f"# Models on MNIST\n\n{compare.markdown(rows)}") and "(table.png)" in text
+    )
     assert printed.startswith(compare.markdown(rows)) and "- Between" in printed
     assert (folder / "table.csv").read_text() == compare.csv(rows)
     assert (folder / "table.tex").read_text() == compare.latex(rows)
@@ -195,7 +223,9 @@ def test_write(groups, tmp_path):
 
 def test_runs_of_several_configurations_are_refused(runs):
     mixed = runs("a", 0.9) + runs("b", 0.9, 0.9, changes={"optimizer": {"learning_rate": 0.01}})[1:]
-    with pytest.raises(RunError, match=r"'row'.* differ in optimizer\.learning_rate \(0\.001 and 0\.01\)"):
+    with pytest.raises(
+        RunError, match=r"'row'.* differ in optimizer\.learning_rate \(0\.001 and 0\.01\)"
+    ):
         compare.summarize([("row", {}, mixed)])
 
 
@@ -224,14 +254,23 @@ def test_unfinished_and_missing_runs_are_refused(runs):
 def answering(run, right: int):
     """The run with predictions that are right on the first so many of its test images."""
     probabilities, labels = run.predictions
-    guesses = np.where(np.arange(len(labels)) < right, labels, (labels + 1) % probabilities.shape[1])
+    guesses = np.where(
+        np.arange(len(labels)) < right, labels, (labels + 1) % probabilities.shape[1]
+    )
     predict.write(run, (np.eye(probabilities.shape[1])[guesses], labels), None)
     return run
 
 
 def test_pairs_are_compared_on_the_same_images(runs, tmp_path):
     groups = [
-        (name, {}, [answering(run, right) for run, right in zip(runs(name, *[0.5] * len(rights)), rights, strict=True)])
+        (
+            name,
+            {},
+            [
+                answering(run, right)
+                for run, right in zip(runs(name, *[0.5] * len(rights)), rights, strict=True)
+            ],
+        )
         for name, rights in {"good": [28, 29], "same": [28], "poor": [9]}.items()
     ]
     sentences = compare.pairs(groups)
@@ -240,13 +279,17 @@ def test_pairs_are_compared_on_the_same_images(runs, tmp_path):
         "Between good and poor, good is better",
         "Between same and poor, same is better",
     ]
-    assert sentences[2].endswith("same is better: by 63.33 points, p < .001.")  # 19 images against none
+    assert sentences[2].endswith(
+        "same is better: by 63.33 points, p < .001."
+    )  # 19 images against none
     compare.write(groups, tmp_path, title="Three")
     assert all(f"- {sentence}\n" in (tmp_path / "table.md").read_text() for sentence in sentences)
 
 
 def test_other_test_images_are_not_compared(runs):
-    groups = [(name, {}, [answering(run, 20) for run in runs(name, 0.5)]) for name in ("one", "other")]
+    groups = [
+        (name, {}, [answering(run, 20) for run in runs(name, 0.5)]) for name in ("one", "other")
+    ]
     (run,) = groups[1][2]
     report = run.data
     report["splits"]["test"]["fingerprint"] = "another"
@@ -255,7 +298,9 @@ def test_other_test_images_are_not_compared(runs):
 
 
 def test_of_many_systems_each_is_compared_with_the_best(runs):
-    groups = [(f"s{n}", {}, [answering(run, 10 + n) for run in runs(f"s{n}", 0.5)]) for n in range(8)]
+    groups = [
+        (f"s{n}", {}, [answering(run, 10 + n) for run in runs(f"s{n}", 0.5)]) for n in range(8)
+    ]
     assert [sentence.replace(",", "").split()[1:4] for sentence in compare.pairs(groups)] == [
         ["s7", "and", f"s{n}"] for n in reversed(range(7))
     ]
@@ -265,12 +310,17 @@ def test_confusions_that_changed_between_two_systems(runs, tmp_path):
     """Means over each system's runs; a pair whose count is the same is left out."""
     before = runs("one", 0.9, 0.9)
     after = runs("other", 0.9)
-    matrices = {before[0]: [[8, 2, 0], [0, 9, 1], [0, 0, 10]], before[1]: [[6, 4, 0], [0, 9, 1], [0, 0, 10]]}
+    matrices = {
+        before[0]: [[8, 2, 0], [0, 9, 1], [0, 0, 10]],
+        before[1]: [[6, 4, 0], [0, 9, 1], [0, 0, 10]],
+    }
     matrices |= {after[0]: [[9, 1, 0], [5, 4, 1], [0, 0, 10]]}
     for run, confusion in matrices.items():
         run.write_json(TEST, run.test | {"confusion": confusion})
     compare.write([("one|1", {}, before), ("other", {}, after)], tmp_path / "table", title="Two")
-    section = (tmp_path / "table" / "table.md").read_text().split("## Confusions that changed most")[1]
+    section = (
+        (tmp_path / "table" / "table.md").read_text().split("## Confusions that changed most")[1]
+    )
     cat, car = "&lt;b&gt;cat &amp; dog&lt;/b&gt;", "automobile"
     rows = [line for line in section.splitlines() if line.startswith("| ")][2:]
     assert rows == [f"| {cat} | {car} | 0 | 5 | +5 |", f"| {car} | {cat} | 3 | 1 | -2 |"]

@@ -17,11 +17,19 @@ def draw(make_dataset, make_run, history):
     def make(class_names, *, shape=(8, 8, 3), sharpness=1.5, epochs=4, name="small", examples=400):
         test = make_dataset(examples, shape=shape, class_names=class_names)
         classes = len(class_names)
-        logits = np.random.default_rng(0).normal(size=(examples, classes)) + sharpness * np.eye(classes)[test.labels]
+        logits = (
+            np.random.default_rng(0).normal(size=(examples, classes))
+            + sharpness * np.eye(classes)[test.labels]
+        )
         scores = score(logits, test.labels, test.class_names) | {"best_epoch": epochs}
         facts = run_report._facts(make_run(test, name="facts"))
         return dashboard.draw(
-            name, facts, history=history(epochs), scores=scores, test=test, probabilities=softmax(logits)
+            name,
+            facts,
+            history=history(epochs),
+            scores=scores,
+            test=test,
+            probabilities=softmax(logits),
         )
 
     return make
@@ -40,10 +48,14 @@ def boxes(figure):
             for axis in (axes.xaxis, axes.yaxis):
                 low, high = sorted(axis.get_view_interval())
                 ticks = zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True)
-                texts += [label for place, label in ticks if low <= place <= high]  # the others are not drawn
+                texts += [
+                    label for place, label in ticks if low <= place <= high
+                ]  # the others are not drawn
         if axes.get_legend():
             texts += axes.get_legend().get_texts()
-    return [(text, text.get_window_extent(canvas.get_renderer())) for text in texts if text.get_text()]
+    return [
+        (text, text.get_window_extent(canvas.get_renderer())) for text in texts if text.get_text()
+    ]
 
 
 def axes_titled(figure, start):

@@ -8,15 +8,19 @@ from imgcls_jax.evaluation import calibration
 from imgcls_jax.evaluation.scores import score, softmax
 from imgcls_jax.reporting import calibration as calibrations
 from imgcls_jax.reporting import model_card, run_report, tables
-from imgcls_jax.run_folder import DATA, PREDICTIONS, TEST
+from imgcls_jax.run.folder import DATA, PREDICTIONS, TEST
 
 
 def said(probabilities, labels) -> str:
-    return calibrations.sentence(calibration.calibrate((probabilities, labels), (probabilities, labels)))
+    return calibrations.sentence(
+        calibration.calibrate((probabilities, labels), (probabilities, labels))
+    )
 
 
 def test_one_class_is_neither_over_nor_underconfident():
-    found = calibration.calibrate((np.ones((40, 1)), np.zeros(40, int)), (np.ones((40, 1)), np.zeros(40, int)))
+    found = calibration.calibrate(
+        (np.ones((40, 1)), np.zeros(40, int)), (np.ones((40, 1)), np.zeros(40, int))
+    )
     assert found["temperature"] == 1 and found["p"] == 1
     words = calibrations.sentence(found)
     assert words.startswith("The validation set shows neither over- nor underconfidence (p = 1)")
@@ -37,7 +41,9 @@ def test_where_all_are_right_no_temperature_is_best():
     probabilities[np.arange(60), np.arange(60) % 3] = 0.8
     words = said(probabilities, np.arange(60) % 3)
     assert words.startswith("No temperature is best") and "highest entropy" not in words
-    assert "neither over- nor underconfidence" in said(probabilities[:3], np.arange(3))  # too few to say
+    assert "neither over- nor underconfidence" in said(
+        probabilities[:3], np.arange(3)
+    )  # too few to say
 
 
 def test_a_finding_of_an_older_version_is_still_said():
@@ -56,7 +62,11 @@ def absent(make_dataset, make_run):
     train = make_dataset(40, class_names=names)
     test = train.take(np.flatnonzero(train.labels < 3))
     run = make_run(test)
-    run.write_json(DATA, check({"train": train, "validation": train, "test": test}) | {"origin": {"test": "somewhere"}})
+    run.write_json(
+        DATA,
+        check({"train": train, "validation": train, "test": test})
+        | {"origin": {"test": "somewhere"}},
+    )
     run_report.write(run, train=train, test=test)
     return run
 
@@ -73,7 +83,10 @@ def test_a_class_without_test_images_has_no_figures(absent):
 def test_the_page_and_the_card_have_the_warnings_and_the_origin(absent):
     page = (absent.path / "report.html").read_text()
     assert '<p class="wrong">The class emu has no test image' in page and "somewhere" in page
-    assert "exact copies of train images" in page and "exact copies of train images" in model_card._limits(absent)
+    assert (
+        "exact copies of train images" in page
+        and "exact copies of train images" in model_card._limits(absent)
+    )
 
 
 def test_equal_classes_have_no_weakest(make_dataset, make_run):
@@ -81,5 +94,7 @@ def test_equal_classes_have_no_weakest(make_dataset, make_run):
     run = make_run(test)
     logits = 9 * np.eye(3)[test.labels]
     run.write_json(TEST, run.test | score(logits, test.labels, test.class_names))
-    np.savez(run.path / PREDICTIONS, probabilities=softmax(logits).astype(np.float32), labels=test.labels)
+    np.savez(
+        run.path / PREDICTIONS, probabilities=softmax(logits).astype(np.float32), labels=test.labels
+    )
     assert "weakest" not in model_card._limits(run)

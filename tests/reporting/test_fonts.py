@@ -9,7 +9,7 @@ from PIL import Image
 
 from imgcls_jax.data.checks import check
 from imgcls_jax.reporting import fonts, plots, run_report
-from imgcls_jax.run_folder import DATA
+from imgcls_jax.run.folder import DATA
 
 CJK = ("猫", "犬", "owl")
 
@@ -34,7 +34,9 @@ def make_font(path, characters: str):
     from fontTools.pens.ttGlyphPen import TTGlyphPen
 
     pen = TTGlyphPen(None)
-    for corner, move in zip([(0, 0), (0, 900), (900, 900), (900, 0)], ["moveTo"] + ["lineTo"] * 3, strict=True):
+    for corner, move in zip(
+        [(0, 0), (0, 900), (900, 900), (900, 0)], ["moveTo"] + ["lineTo"] * 3, strict=True
+    ):
         getattr(pen, move)(corner)
     pen.closePath()
     square = pen.glyph()
@@ -53,9 +55,18 @@ def make_font(path, characters: str):
 
 def test_a_name_without_a_font_becomes_its_number_and_a_line_says_so(caplog):
     assert fonts.legible(CJK) == ["class 0", "class 1", "owl"]
-    assert "No installed font has the characters of 2 class names (猫, 犬): pictures show numbers" in caplog.text
+    assert (
+        "No installed font has the characters of 2 class names (猫, 犬): pictures show numbers"
+        in caplog.text
+    )
     caplog.clear()
-    assert fonts.legible(("cat", "Größe", "żółw", "сова", "γάτα")) == ["cat", "Größe", "żółw", "сова", "γάτα"]
+    assert fonts.legible(("cat", "Größe", "żółw", "сова", "γάτα")) == [
+        "cat",
+        "Größe",
+        "żółw",
+        "сова",
+        "γάτα",
+    ]
     assert not caplog.text
     assert plots.short("run of 猫") == "run of \N{REPLACEMENT CHARACTER}"
 

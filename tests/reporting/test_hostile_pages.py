@@ -17,15 +17,23 @@ from imgcls_jax.evaluation.predict import write as write_predictions
 from imgcls_jax.reporting import calibration as calibration_page
 from imgcls_jax.reporting import ensemble as ensemble_page
 from imgcls_jax.reporting import explain, index, page, robustness, run_report, tables
-from imgcls_jax.run_folder import ENSEMBLE, PREDICTIONS, RunFolder
+from imgcls_jax.run.folder import ENSEMBLE, PREDICTIONS, RunFolder
 from tests.reporting.test_browser import chromium, visit  # noqa: F401  fixtures
 
 # Ends an attribute in either quotes, a tag, a title, a style sheet, a script and a template; then runs something.
 HOSTILE = (
-    "'\"></title></style></script></pre></select>{{ 7*7 }}<script>document.title=1</script><img src=x onerror=alert(1)>"
+    "'\"></title></style></script></pre></select>{{ 7*7 }}<script>document.title=1</script>"
+    "<img src=x onerror=alert(1)>"
 )
 KEY = HOSTILE.replace(".", "")  # which a config may have
-FILES = ("config.json", "environment.json", "data.json", "test.json", "calibration.json", "robustness.json")
+FILES = (
+    "config.json",
+    "environment.json",
+    "data.json",
+    "test.json",
+    "calibration.json",
+    "robustness.json",
+)
 NAMES = (HOSTILE, f"javascript:alert(1)//{HOSTILE}", "plain")
 
 
@@ -43,7 +51,9 @@ def runs(make_dataset, make_run):
         report["splits"]["validation"] = report["splits"]["test"]
         run.write_json("data.json", report)
         calibration.write(run)
-        robustness.write(run, {"examples": 9, "clean": 0.9, "mean": 0.5, "corruptions": {HOSTILE: [0.5] * 5}})
+        robustness.write(
+            run, {"examples": 9, "clean": 0.9, "mean": 0.5, "corruptions": {HOSTILE: [0.5] * 5}}
+        )
         Image.new("RGB", (300, 200)).save(run.path / "explain.png")
         run.write_json("explain.json", {"method": "gradcam", "examples": []})
         Image.new("RGB", (300, 200)).save(run.path / "dashboard.png")
@@ -54,7 +64,9 @@ def runs(make_dataset, make_run):
 def spoil(value, key: str = ""):
     """The content of a JSON file with hostile texts in the place of all texts, and as further names."""
     if isinstance(value, dict):
-        return {name: spoil(each, name) for name, each in value.items()} | ({KEY: HOSTILE} if key else {})
+        return {name: spoil(each, name) for name, each in value.items()} | (
+            {KEY: HOSTILE} if key else {}
+        )
     if isinstance(value, list):
         return [spoil(each, key) for each in value]
     return HOSTILE if isinstance(value, str) and key != "method" else value
@@ -62,9 +74,14 @@ def spoil(value, key: str = ""):
 
 def spoil_files(run: RunFolder) -> None:
     for name in ("config.json", "environment.json"):
-        run.write_json(name, spoil(json.loads((run.path / name).read_text())) | {"x": HOSTILE, KEY: HOSTILE})
+        run.write_json(
+            name, spoil(json.loads((run.path / name).read_text())) | {"x": HOSTILE, KEY: HOSTILE}
+        )
     report = run.read_json("data.json")
-    run.write_json("data.json", report | {"fingerprint": HOSTILE, "more": {HOSTILE: [HOSTILE]}, HOSTILE: HOSTILE})
+    run.write_json(
+        "data.json",
+        report | {"fingerprint": HOSTILE, "more": {HOSTILE: [HOSTILE]}, HOSTILE: HOSTILE},
+    )
 
 
 def is_harmless(visited) -> None:
@@ -106,7 +123,8 @@ def test_no_script_but_ours_runs_on_the_page_of_an_index(runs, visit, tmp_path):
         spoil_files(run)
         test = json.loads((run.path / "test.json").read_text())
         run.write_json(
-            "test.json", test | dict.fromkeys(("seed", "study", "device", "model", "data", HOSTILE), HOSTILE)
+            "test.json",
+            test | dict.fromkeys(("seed", "study", "device", "model", "data", HOSTILE), HOSTILE),
         )
         (run.path / "report.html").write_text("")
     shutil.copytree(runs[0][0].path, tmp_path / "runs" / "'\"><img src=x onerror=alert(1)>")
@@ -114,14 +132,20 @@ def test_no_script_but_ours_runs_on_the_page_of_an_index(runs, visit, tmp_path):
     visited = visit(tmp_path / "index.html")
     is_harmless(visited)
     assert visited.locator(".runs tbody tr").count() == 3
-    assert visited.locator("output").text_content() == "3 of 3 runs"  # the script of the index did run
-    assert {row.get_attribute("data-value") for row in visited.locator("td[data-title=Seed]").all()} == {"0", "1"}
+    assert (
+        visited.locator("output").text_content() == "3 of 3 runs"
+    )  # the script of the index did run
+    assert {
+        row.get_attribute("data-value") for row in visited.locator("td[data-title=Seed]").all()
+    } == {"0", "1"}
 
 
 @pytest.mark.parametrize("script", ["document.title=1", "window.x=1;" * 3])
 def test_a_page_runs_no_script_that_it_was_not_made_with(script, chromium, tmp_path):  # noqa: F811
     """Even where markup gets into a page, its policy keeps the script from running."""
-    markup = page.Markup(f"<h1>a</h1><script>{script}</script><img src=x onerror={script!r}><style>h1 {{}}</style>")
+    markup = page.Markup(
+        f"<h1>a</h1><script>{script}</script><img src=x onerror={script!r}><style>h1 {{}}</style>"
+    )
     (tmp_path / "a.html").write_text(page.page("a", markup, script="window.ours=1"))
     visited = chromium.new_page()
     visited.goto((tmp_path / "a.html").as_uri())
@@ -194,7 +218,9 @@ def test_a_hostile_text_in_the_place_of_any_value(name, runs, tmp_path, monkeypa
         for each in (text, (tmp_path / "runs" / "index.html").read_text()):
             tags = Tags(each).found
             assert [tag for tag, _ in tags].count("script") == (0 if each is text else 1)
-            assert not any("onerror" in attributes or attributes.get("src") == "x" for _, attributes in tags)
+            assert not any(
+                "onerror" in attributes or attributes.get("src") == "x" for _, attributes in tags
+            )
         if name not in ("data.json", "test.json"):  # where a class of another name has other images
             assert [tag for tag, _ in Tags(text).found] == expected, path
     assert shown or refused
@@ -221,7 +247,13 @@ def test_every_line_on_the_terminal_goes_through_console():
     """But for lines that hold nothing from outside."""
     from tests.test_structure import ROOT
 
-    allowed = {"console.py": 1, "processes.py": 1, "interrupt.py": 1, "drawn.py": 1, "model_card.py": 1}
+    allowed = {
+        "console.py": 1,
+        "processes.py": 1,
+        "interrupt.py": 1,
+        "drawn.py": 1,
+        "model_card.py": 1,
+    }
     for path in [ROOT / "launch.py", *(ROOT / "imgcls_jax").rglob("*.py")]:
         count = path.read_text().count(" print(") + path.read_text().count("StreamHandler(")
         limit = allowed.get(path.name, 0) + (path.name == "console.py")

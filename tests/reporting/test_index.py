@@ -7,7 +7,7 @@ from PIL import Image
 from imgcls_jax import commands
 from imgcls_jax.errors import RunError
 from imgcls_jax.reporting import index
-from imgcls_jax.run_folder import CONFIG, ENSEMBLE, TEST, RunFolder
+from imgcls_jax.run.folder import CONFIG, ENSEMBLE, TEST, RunFolder
 
 
 class Table(html.parser.HTMLParser):
@@ -55,7 +55,9 @@ def written(folder) -> Table:
 
 
 def test_a_row_says_what_the_run_is(make, tmp_path):
-    make("study/cnn-seed2", seed=2, results={"accuracy": 0.98765, "loss": 0.04321, "trainable": 650})
+    make(
+        "study/cnn-seed2", seed=2, results={"accuracy": 0.98765, "loss": 0.04321, "trainable": 650}
+    )
     head, row = written(tmp_path).rows
     assert dict(zip(head, row, strict=True)) == {
         "": "",
@@ -81,7 +83,11 @@ def test_runs_of_studies_and_ensembles_are_found_wherever_they_lie(make, tmp_pat
     make("unfinished/checkpoints/inner")
     both = RunFolder(tmp_path / "both")
     both.path.mkdir()
-    members = [{"parameters": 300, "weight": 0.5}, {"parameters": 400, "weight": 0.5}, {"parameters": 5, "weight": 0.0}]
+    members = [
+        {"parameters": 300, "weight": 0.5},
+        {"parameters": 400, "weight": 0.5},
+        {"parameters": 5, "weight": 0.0},
+    ]
     both.write_json(ENSEMBLE, {"members": members, "test": {"accuracy": 0.75, "loss": 1.5}})
     (both.path / "report.html").touch()
     table = written(tmp_path)
@@ -115,7 +121,9 @@ def test_what_is_damaged_is_left_out_and_named(make, tmp_path, caplog):
     (tmp_path / "cut" / CONFIG).write_text(json.dumps({"seed": 1})[:-2])
     (tmp_path / "gone" / TEST).unlink()
     assert [row[1] for row in written(tmp_path).rows[1:]] == ["whole"]
-    assert "cut/config.json is damaged" in caplog.text and "gone/test.json is missing" in caplog.text
+    assert (
+        "cut/config.json is damaged" in caplog.text and "gone/test.json is missing" in caplog.text
+    )
 
 
 def test_a_folder_without_finished_runs_is_refused(make, tmp_path):

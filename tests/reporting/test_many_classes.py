@@ -13,7 +13,7 @@ from imgcls_jax.evaluation.images import Prediction
 from imgcls_jax.evaluation.scores import Confusion, score
 from imgcls_jax.reporting import dashboard, model_card, plots, run_report, tables
 from imgcls_jax.reporting.predictions import Summary
-from imgcls_jax.run_folder import DATA, TEST
+from imgcls_jax.run.folder import DATA, TEST
 
 CLASSES = 1000
 LARGEST = 4_000_000  # pixels of a picture
@@ -21,9 +21,14 @@ LARGEST = 4_000_000  # pixels of a picture
 
 def test_a_thousand_classes_have_a_small_report_with_notes(make_dataset, make_run):
     names = [f"species {k:04}" for k in range(CLASSES)]
-    train, test = make_dataset(2 * CLASSES, class_names=names), make_dataset(CLASSES + 500, class_names=names)
+    train, test = (
+        make_dataset(2 * CLASSES, class_names=names),
+        make_dataset(CLASSES + 500, class_names=names),
+    )
     run = make_run(test)
-    run.write_json(DATA, check({"train": train, "validation": train.take(np.arange(500)), "test": test}))
+    run.write_json(
+        DATA, check({"train": train, "validation": train.take(np.arange(500)), "test": test})
+    )
     run_report.write(run, train=train, test=test)
     pictures = sorted(run.path.glob("*.png"))
     assert len(pictures) == 5
@@ -45,7 +50,10 @@ def test_a_thousand_classes_have_a_small_report_with_notes(make_dataset, make_ru
     ):
         assert note in text
     card = model_card._results(run)
-    assert len(re.findall(r"^\| species", card, re.MULTILINE)) == 105 and "900 more are in test.json" in card
+    assert (
+        len(re.findall(r"^\| species", card, re.MULTILINE)) == 105
+        and "900 more are in test.json" in card
+    )
 
 
 def test_pictures_of_the_confusions_have_one_size(make_dataset, history, monkeypatch):
@@ -82,7 +90,11 @@ def test_the_table_of_predictions_on_files_is_cut():
         wrong = k % 4 == 0
         probabilities = np.eye(200)[(k + wrong) % 200]
         summary.add(
-            Prediction(f"images/n{k:03}/x.png", image=np.zeros((4, 4, 1), np.uint8), probabilities=probabilities)
+            Prediction(
+                f"images/n{k:03}/x.png",
+                image=np.zeros((4, 4, 1), np.uint8),
+                probabilities=probabilities,
+            )
         )
     lines = summary.text().splitlines()
     assert sum(line.startswith("n") for line in lines) == 50 and "n196" in summary.text()

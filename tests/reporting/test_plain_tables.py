@@ -6,7 +6,14 @@ import html.parser
 import pytest
 
 from imgcls_jax.reporting import compare, model_card, robustness
-from imgcls_jax.reporting.plain_tables import Markdown, code, csv_table, escape, latex_table, markdown_table
+from imgcls_jax.reporting.plain_tables import (
+    Markdown,
+    code,
+    csv_table,
+    escape,
+    latex_table,
+    markdown_table,
+)
 
 HOSTILE = {
     "html": "<img src=x onerror=alert(1)>",
@@ -48,7 +55,9 @@ def test_a_cell_of_markdown_shows_its_text(name):
     assert len(table.splitlines()) == 3
     rendered = Text(markdown.markdown(table, extensions=["tables"]))
     assert set(rendered.tags) <= {"table", "thead", "tbody", "tr", "th", "td"}
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in HOSTILE[name])
+    shown = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in HOSTILE[name]
+    )
     assert rendered.cells[2].strip() == shown.strip() and rendered.cells[3].strip() == "1"
 
 
@@ -73,7 +82,9 @@ def test_a_cell_of_latex_is_text(text, expected):
     assert latex_table(["a"], [[text]]).splitlines()[4] == expected + r" \\"
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\t=1", "\r=1", "=cmd|'/C calc'!A0"])
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\t=1", "\r=1", "=cmd|'/C calc'!A0"]
+)
 def test_a_text_of_csv_is_no_formula(text):
     (row,) = csv.reader(csv_table([[text, "a,b\n", -1.5, None, 3]]).splitlines())
     assert row[0][0] in "'\\" and row[1:] == ["a,b\\n", "-1.5", "", "3"]
@@ -82,7 +93,11 @@ def test_a_text_of_csv_is_no_formula(text):
 def test_tables_of_runs_with_hostile_names(make_dataset, make_run, tmp_path):
     """Their names, which are those of folders, and their devices."""
     names = ['=HYPERLINK("http:evil","x")', "<img src=x onerror=alert(1)>", "x\n| y | z |"]
-    devices = ["^^5cinput{/etc/passwd}", "=cmd|'/C calc'!A0", "[click](javascript:alert(1))\n\n# heading"]
+    devices = [
+        "^^5cinput{/etc/passwd}",
+        "=cmd|'/C calc'!A0",
+        "[click](javascript:alert(1))\n\n# heading",
+    ]
     test = make_dataset(30)
     groups = [
         (name, {}, [make_run(test, name=f"run{number}", device=device)])
@@ -100,9 +115,15 @@ def test_tables_of_runs_with_hostile_names(make_dataset, make_run, tmp_path):
 
 
 def test_the_card_and_the_table_of_corruptions(make_dataset, make_run):
-    run = make_run(make_dataset(30), name="<b>a", changes={"model": {"name": "`<i>`"}, "data": {"name": "[a](b)"}})
+    run = make_run(
+        make_dataset(30),
+        name="<b>a",
+        changes={"model": {"name": "`<i>`"}, "data": {"name": "[a](b)"}},
+    )
     found = {"examples": 9, "clean": 0.9, "mean": 0.5, "corruptions": {"=a|<b>\n": [0.5] * 5}}
     robustness.write(run, found)
     text = (run.path / "robustness.md").read_text() + model_card._summary(run)
-    assert text.count("<") == 1 and "`'<i>'`" in text and "[a](b)" not in text  # in code, HTML is text
+    assert (
+        text.count("<") == 1 and "`'<i>'`" in text and "[a](b)" not in text
+    )  # in code, HTML is text
     assert (run.path / "robustness.csv").read_text().splitlines()[2].startswith("'=a|<b>\\n,1,0.5")

@@ -32,7 +32,9 @@ def test_curves_show_both_splits_and_the_best_epoch(history, tmp_path, epochs):
     assert_nothing_touches_the_border(drawn(figure, tmp_path))
     loss, accuracy, rate = figure.axes
     assert [line.get_label() for line in loss.lines[:2]] == ["train", "validation"]
-    np.testing.assert_allclose(accuracy.lines[0].get_ydata(), [100 - 50 / e for e in range(1, epochs + 1)])
+    np.testing.assert_allclose(
+        accuracy.lines[0].get_ydata(), [100 - 50 / e for e in range(1, epochs + 1)]
+    )
     np.testing.assert_allclose(rate.lines[0].get_ydata(), 1e-3)
     assert loss.lines[2].get_xdata() == [epochs]
     assert f"best, epoch {epochs}" in [text.get_text() for text in loss.get_legend().get_texts()]
@@ -41,11 +43,14 @@ def test_curves_show_both_splits_and_the_best_epoch(history, tmp_path, epochs):
 def test_curves_without_a_best_epoch_mark_none(history):
     figure = plots.curves(history(5))
     assert len(figure.axes[0].lines) == 2
-    assert "best" not in " ".join(text.get_text() for text in figure.axes[0].get_legend().get_texts())
+    assert "best" not in " ".join(
+        text.get_text() for text in figure.axes[0].get_legend().get_texts()
+    )
 
 
 @pytest.mark.parametrize(
-    "names", [("no", "a class with a rather long name"), CIFAR10, [f"class {k}" for k in range(100)]]
+    "names",
+    [("no", "a class with a rather long name"), CIFAR10, [f"class {k}" for k in range(100)]],
 )
 def test_no_label_of_the_confusion_matrix_is_cut(tmp_path, names):
     pixels = drawn(plots.confusion(counts(len(names)), names), tmp_path)
@@ -56,7 +61,9 @@ def test_no_label_of_the_confusion_matrix_is_cut(tmp_path, names):
 def test_confusion_writes_every_count_but_zeros():
     matrix = [[7, 0, 1], [0, 0, 0], [2, 3, 4]]
     (axes,) = plots.confusion(matrix, ["a", "b", "c"]).axes
-    cells = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in axes.texts}
+    cells = {
+        (text.get_position()[1], text.get_position()[0]): text.get_text() for text in axes.texts
+    }
     assert cells == {(0, 0): "7", (0, 2): "1", (2, 0): "2", (2, 1): "3", (2, 2): "4"}
 
 
@@ -112,7 +119,10 @@ def test_mistakes_are_those_made_most_confidently(make_dataset):
     assert texts[:2] == [r"costs \$5 or \$6 →", "<b>cat & dog</b>  95.0 %"]
     assert len(texts) == 6
     chosen = plots.mistakes(dataset, probabilities, np.array([3]))
-    assert [text.get_text() for text in chosen.texts] == ["automobile →", r"costs \$5 or \$6  60.0 %"]
+    assert [text.get_text() for text in chosen.texts] == [
+        "automobile →",
+        r"costs \$5 or \$6  60.0 %",
+    ]
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (32, 32, 3), (160, 224, 3)])
@@ -131,7 +141,9 @@ def test_a_perfect_classifier_has_a_figure_too(make_dataset, tmp_path):
     assert figure.texts[0].get_text() == "No example is misclassified."
 
 
-@pytest.mark.parametrize(("share", "text"), [(1.0, "100.0 %"), (0.99999, "99.9 %"), (0.5, "50.0 %")])
+@pytest.mark.parametrize(
+    ("share", "text"), [(1.0, "100.0 %"), (0.99999, "99.9 %"), (0.5, "50.0 %")]
+)
 def test_only_certainty_is_called_100_percent(share, text):
     assert plots.percent(share) == text
 
@@ -142,7 +154,9 @@ def test_figures_are_reproducible(history, tmp_path):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["cat", "a rather long name of a class", "$$$$$$$$$$$$$$$$", "W" * 40])
+@pytest.mark.parametrize(
+    "name", ["cat", "a rather long name of a class", "$$$$$$$$$$$$$$$$", "W" * 40]
+)
 def test_a_fitting_name_is_as_long_as_it_may_be(name):
     fitted = plots.fit(name, 9, 54)
     shorts = [plots.short(name, n) for n in range(1, len(name) + 1)]

@@ -3,7 +3,7 @@ from PIL import Image
 
 from imgcls_jax.evaluation.images import Prediction
 from imgcls_jax.reporting.predictions import SHOWN, Summary
-from imgcls_jax.run_folder import RunFolder
+from imgcls_jax.run.folder import RunFolder
 
 NAMES = ("cat", "dog", "costs $5")
 
@@ -15,19 +15,33 @@ def prediction(path, k, *, inverted=False, side=28):
 
 def test_folders_named_like_classes_tell_the_accuracy(tmp_path):
     summary = Summary(NAMES)
-    for path, k in (("x/cat/1", 0), ("x/cat/2", 1), ("x/cat/3", 2), ("cat/4", 1), ("y/dog/1", 1), ("costs $5/1", 2)):
+    for path, k in (
+        ("x/cat/1", 0),
+        ("x/cat/2", 1),
+        ("x/cat/3", 2),
+        ("cat/4", 1),
+        ("y/dog/1", 1),
+        ("costs $5/1", 2),
+    ):
         summary.add(prediction(path, k, inverted=k == 1))
     for path in ("cat.png", "x/cats/cat", "x/bird/1"):  # in no class's folder
         summary.add(prediction(path, 0))
     summary.add(Prediction("dog/2", error="dog/2 is broken"))
     lines = [line.split() for line in summary.text().splitlines()]
-    assert "9 images classified, 3 of them inverted" in summary.text() and "1 image could not" in summary.text()
+    assert (
+        "9 images classified, 3 of them inverted" in summary.text()
+        and "1 image could not" in summary.text()
+    )
     assert "cat 4 1 25.00 dog (2), costs $5 (1)".split() in lines
     assert ["dog", "1", "1", "100.00"] in lines and ["all", "6", "3", "50.00"] in lines
     printed = summary.write(RunFolder(tmp_path))
     assert printed.endswith(str(tmp_path / "predicted.png"))
     texts = [text.get_text() for text in summary.figure().texts]
-    assert "cat \N{RIGHTWARDS ARROW} dog" in texts and r"costs \$5" in texts and texts.count("80.0 %") == 9
+    assert (
+        "cat \N{RIGHTWARDS ARROW} dog" in texts
+        and r"costs \$5" in texts
+        and texts.count("80.0 %") == 9
+    )
     with Image.open(tmp_path / "predicted.png") as picture:
         assert picture.width > 500
 

@@ -8,7 +8,7 @@ import pytest
 
 from imgcls_jax.errors import RunError
 from imgcls_jax.reporting import compare, reproduction
-from imgcls_jax.run_folder import RunFolder
+from imgcls_jax.run.folder import RunFolder
 from tests.test_structure import load
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +25,9 @@ def test_the_tables_are_what_the_command_writes():
     whole, short = reproduction.render(RESULTS)
     again = "run: python -m imgcls_jax reproduce results"
     assert (RESULTS / "README.md").read_text() == whole, again
-    between = (ROOT / "README.md").read_text().split(reproduction.BEGIN)[1].split(reproduction.END)[0]
+    between = (
+        (ROOT / "README.md").read_text().split(reproduction.BEGIN)[1].split(reproduction.END)[0]
+    )
     assert between.strip() == short.strip(), again
     assert (RESULTS / reproduction.PICTURE).exists()
 
@@ -58,7 +60,9 @@ def test_reported_figures_are_those_of_the_studies(systems):
 
 def test_a_figure_is_its_runs_mean(tmp_path, make_run, make_dataset):
     for seed, accuracy in enumerate((0.91, 0.93)):
-        make_run(make_dataset(9), name=f"study/a-seed{seed}", seed=seed, results={"accuracy": accuracy})
+        make_run(
+            make_dataset(9), name=f"study/a-seed{seed}", seed=seed, results={"accuracy": accuracy}
+        )
     lines = [
         "A1,one,91.5,91.5,-2,5,study/a,,widths,cifar_fast,",
         "A2,two,80,80,7,,study/b,,,cifar_fast,a GPU",
@@ -68,7 +72,9 @@ def test_a_figure_is_its_runs_mean(tmp_path, make_run, make_dataset):
         "A6,six,named,,,,study/a,,,cifar_fast,",
         "A7,seven,90,90,,,study/a,the head alone,,cifar_fast,",
     ]
-    (tmp_path / reproduction.SYSTEMS).write_text("\n".join([",".join(reproduction.COLUMNS), *lines]))
+    (tmp_path / reproduction.SYSTEMS).write_text(
+        "\n".join([",".join(reproduction.COLUMNS), *lines])
+    )
     (tmp_path / "page").touch()
     readme = tmp_path / "FRONT.md"
     readme.write_text(f"before\n{reproduction.BEGIN}old\n{reproduction.END}after\n")
@@ -80,17 +86,35 @@ def test_a_figure_is_its_runs_mean(tmp_path, make_run, make_dataset):
     whole = (tmp_path / "README.md").read_text()
     gap = f"{compare.summarize([('', {}, [RunFolder(tmp_path / 'study' / f'a-seed{n}') for n in (0, 1)])])[0].gap:+.1f}"
     figure = "[92.00 ± 12.71](study/table.md)"
-    assert f"| A1 | one | 91.5 | {figure} | {gap}; reported -2.0 | 2 |" in whole and "; reported 5 |" in whole
-    assert "| A2 | two | 80 | *waits for a GPU* | reported +7.0 |" in whole and "| [shown](page) |" in whole
-    assert "| [shown](page), stand-in: a model of B |" in whole and f"| {figure}, the runs of A1 |" in whole
+    assert (
+        f"| A1 | one | 91.5 | {figure} | {gap}; reported -2.0 | 2 |" in whole
+        and "; reported 5 |" in whole
+    )
+    assert (
+        "| A2 | two | 80 | *waits for a GPU* | reported +7.0 |" in whole
+        and "| [shown](page) |" in whole
+    )
+    assert (
+        "| [shown](page), stand-in: a model of B |" in whole
+        and f"| {figure}, the runs of A1 |" in whole
+    )
     assert f"| seven | 90 | {figure}, stand-in: the head alone |" in whole and "| widths |" in whole
     text = readme.read_text()
-    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text and "| A1 | one |" in text
+    assert (
+        text.startswith("before\n")
+        and text.endswith("after\n")
+        and "old" not in text
+        and "| A1 | one |" in text
+    )
     assert (tmp_path / reproduction.PICTURE).stat().st_size > 1000
-    (tmp_path / reproduction.SYSTEMS).write_text("\n".join([",".join(reproduction.COLUMNS), lines[4]]))
+    (tmp_path / reproduction.SYSTEMS).write_text(
+        "\n".join([",".join(reproduction.COLUMNS), lines[4]])
+    )
     with pytest.raises(RunError, match="row A5 has the runs of row A1, which has none"):
         reproduction.render(tmp_path)
-    (tmp_path / reproduction.SYSTEMS).write_text("\n".join([",".join(reproduction.COLUMNS), *lines]))
+    (tmp_path / reproduction.SYSTEMS).write_text(
+        "\n".join([",".join(reproduction.COLUMNS), *lines])
+    )
     readme.write_text("no place")
     with pytest.raises(RunError, match="has no place for the table"):
         reproduction.write(tmp_path, readme)

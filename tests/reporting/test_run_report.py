@@ -10,7 +10,7 @@ from PIL import Image
 
 from imgcls_jax.errors import RunError
 from imgcls_jax.reporting import page, robustness, run_report
-from imgcls_jax.run_folder import PREDICTIONS, TEST, RunFolder
+from imgcls_jax.run.folder import PREDICTIONS, TEST, RunFolder
 
 
 class Reader(html.parser.HTMLParser):
@@ -63,7 +63,10 @@ def test_the_page_says_what_the_run_is(written):
     content = " ".join(Reader(text).text.split())
     accuracy = f"{100 * run.test['accuracy']:.2f} %"
     assert f"cnn on made & up classifies {accuracy} of 60 test images correctly" in content
-    assert "It has 93,322 parameters, keeps the weights of epoch 3 of 4, and trained for 1 min 15 s on cpu." in content
+    assert (
+        "It has 93,322 parameters, keeps the weights of epoch 3 of 4, and trained for 1 min 15 s on cpu."
+        in content
+    )
     for expected in (
         "python launch.py --config=configs/<small>.py",
         "versions.jax",
@@ -104,28 +107,47 @@ def test_the_page_has_sample_images_of_each_class_and_the_mistakes(written, make
 
 def test_confused_pairs_have_their_most_confident_images(make_dataset, make_run):
     train, test = make_dataset(90), make_dataset(60)
-    test = dataclasses.replace(test, images=np.arange(60, dtype=np.uint8).repeat(16).reshape(60, 4, 4, 1))
+    test = dataclasses.replace(
+        test, images=np.arange(60, dtype=np.uint8).repeat(16).reshape(60, 4, 4, 1)
+    )
     run = make_run(test)
     run_report.write(run, train=train, test=test)
     probabilities, labels = run.predictions
     pair = run.test["confused_pairs"][0]
     names = np.array(test.class_names)
-    of_pair = (names[labels] == pair["true"]) & (names[probabilities.argmax(-1)] == pair["predicted"])
+    of_pair = (names[labels] == pair["true"]) & (
+        names[probabilities.argmax(-1)] == pair["predicted"]
+    )
     assert of_pair.sum() == pair["count"] > 1
     expected = sorted(np.flatnonzero(of_pair), key=lambda index: -probabilities[index].max())[:6]
-    images = [attributes for tag, attributes in Reader((run.path / "report.html").read_text()).tags if tag == "img"]
+    images = [
+        attributes
+        for tag, attributes in Reader((run.path / "report.html").read_text()).tags
+        if tag == "img"
+    ]
     alt = f"{pair['true']}, confused with {pair['predicted']}"
-    shown = [decode(attributes["src"])[1][0, 0] for attributes in images if attributes["alt"].startswith(alt)]
+    shown = [
+        decode(attributes["src"])[1][0, 0]
+        for attributes in images
+        if attributes["alt"].startswith(alt)
+    ]
     assert shown == expected
 
 
 def test_a_perfect_run_has_a_page(make_dataset, make_run):
     test = make_dataset(30)
     run = make_run(test, results={"confused_pairs": []})
-    np.savez(run.path / PREDICTIONS, probabilities=np.eye(3, dtype=np.float32)[test.labels], labels=test.labels)
+    np.savez(
+        run.path / PREDICTIONS,
+        probabilities=np.eye(3, dtype=np.float32)[test.labels],
+        labels=test.labels,
+    )
     run_report.write(run, train=test, test=test)
     text = Reader((run.path / "report.html").read_text()).text
-    assert "every test image is classified correctly" in text and "No test image is taken for another class" in text
+    assert (
+        "every test image is classified correctly" in text
+        and "No test image is taken for another class" in text
+    )
 
 
 def test_the_page_has_the_gap(written):
@@ -137,7 +159,12 @@ def test_the_page_has_the_gap(written):
 def test_robustness_has_its_section_once_it_is_measured(written, make_dataset):
     run, text = written
     assert "Robustness" not in Reader(text).text
-    found = {"examples": 50, "clean": 0.9, "mean": 0.5, "corruptions": {"jpeg": [0.7, 0.6, 0.5, 0.4, 0.3]}}
+    found = {
+        "examples": 50,
+        "clean": 0.9,
+        "mean": 0.5,
+        "corruptions": {"jpeg": [0.7, 0.6, 0.5, 0.4, 0.3]},
+    }
     robustness.write(run, found)
     run_report.write(run, train=make_dataset(90), test=make_dataset(60))
     text = Reader((run.path / "report.html").read_text()).text
@@ -150,7 +177,9 @@ def test_a_class_without_training_images_keeps_its_row(make_dataset, make_run):
     run = make_run(test)
     run_report.write(run, train=test.take(test.labels < 2), test=test)
     images = [
-        attributes["alt"] for tag, attributes in Reader((run.path / "report.html").read_text()).tags if tag == "img"
+        attributes["alt"]
+        for tag, attributes in Reader((run.path / "report.html").read_text()).tags
+        if tag == "img"
     ]
     assert images.count("automobile") == 8 and images.count("costs $5 or $6") == 0
 
@@ -183,14 +212,16 @@ def test_an_image_keeps_its_pixels_and_a_photo_shrinks():
 
 
 @pytest.mark.parametrize(
-    ("shape", "width"), [((8, 8, 1), 96), ((28, 28, 1), 84), ((32, 32, 3), 96), ((200, 100, 3), 48), ((96, 60, 3), 60)]
+    ("shape", "width"),
+    [((8, 8, 1), 96), ((28, 28, 1), 84), ((32, 32, 3), 96), ((200, 100, 3), 48), ((96, 60, 3), 60)],
 )
 def test_images_are_shown_near_the_wanted_size(shape, width):
     assert page.image_width(shape, side=96) == width
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.123, "0.12 s"), (9.13, "9.1 s"), (42.4, "42 s"), (75, "1 min 15 s"), (3840, "1 h 4 min")]
+    ("seconds", "text"),
+    [(0.123, "0.12 s"), (9.13, "9.1 s"), (42.4, "42 s"), (75, "1 min 15 s"), (3840, "1 h 4 min")],
 )
 def test_durations(seconds, text):
     assert page.duration(seconds) == text
@@ -198,7 +229,14 @@ def test_durations(seconds, text):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(True, "yes"), (None, "none"), (93322, "93,322"), (33.31842, "33.32"), ([28, 28, 1], "28, 28, 1"), ("cpu", "cpu")],
+    [
+        (True, "yes"),
+        (None, "none"),
+        (93322, "93,322"),
+        (33.31842, "33.32"),
+        ([28, 28, 1], "28, 28, 1"),
+        ("cpu", "cpu"),
+    ],
 )
 def test_values_are_written_for_people(value, text):
     assert page.text(value) == text

@@ -13,7 +13,7 @@ from imgcls_jax import commands
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation import calibration, predict
 from imgcls_jax.reporting import verification
-from imgcls_jax.run_folder import RunFolder
+from imgcls_jax.run.folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
@@ -25,13 +25,25 @@ def published(tmp_path, make_run, make_dataset):
     from imgcls_jax.reporting import compare
 
     test = make_dataset(40)
-    away = base.get_config().data.to_dict() | {"source": "npz", "name": "away", "path": str(tmp_path / "away.npz")}
-    runs = [make_run(test, name=f"study/a-seed{seed}", seed=seed, changes={"data": away}) for seed in (0, 1)]
+    away = base.get_config().data.to_dict() | {
+        "source": "npz",
+        "name": "away",
+        "path": str(tmp_path / "away.npz"),
+    }
+    runs = [
+        make_run(test, name=f"study/a-seed{seed}", seed=seed, changes={"data": away})
+        for seed in (0, 1)
+    ]
     for run in runs:
         predict.write(run, run.predictions, run.predictions)
         found = calibration.figures(*run.predictions)
         kept = {"validation_accuracy": found["accuracy"], "validation_loss": found["nll"]}
-        change(run.path / "test.json", best_step=300, train_accuracy=run.history[2]["train_accuracy"], **kept)
+        change(
+            run.path / "test.json",
+            best_step=300,
+            train_accuracy=run.history[2]["train_accuracy"],
+            **kept,
+        )
         calibration.write(run)
     compare.write([("a", {}, runs)], tmp_path / "study", title="A study")
     return tmp_path
@@ -44,7 +56,9 @@ def change(file: Path, **figures):
 def test_what_was_published_holds(published, tmp_path):
     text = verification.verify(published, tmp_path / "README.md")
     assert text.startswith("2 runs, 0 ensembles, 1 tables: ") and "none differs" in text
-    assert text.endswith("The labels of 0 runs are those of their data; away, of 2 runs, cannot be read here.")
+    assert text.endswith(
+        "The labels of 0 runs are those of their data; away, of 2 runs, cannot be read here."
+    )
 
 
 @pytest.mark.parametrize("key", ["accuracy", "loss", "validation_accuracy", "best_epoch"])
@@ -59,7 +73,9 @@ def test_a_figure_that_differs_is_named(published, key):
 def test_a_table_and_a_calibration_that_differ_are_named(published):
     folder = published / "study"
     change(folder / "a-seed0" / "calibration.json", temperature=9.5)
-    (folder / "table.csv").write_text((folder / "table.csv").read_text().replace("\na,2,", "\na,3,"))
+    (folder / "table.csv").write_text(
+        (folder / "table.csv").read_text().replace("\na,2,", "\na,3,")
+    )
     with pytest.raises(RunError) as caught:
         verification.verify(published, Path("README.md"))
     assert "2 of " in str(caught.value)
@@ -100,9 +116,14 @@ def test_a_folder_without_runs_is_refused(tmp_path):
         commands.reproduce.reproduce(str(tmp_path), verify=True)
 
 
-@pytest.mark.skipif(not (DATA / "cifar10").exists() or not (DATA / "mnist").exists(), reason="the data are not here")
+@pytest.mark.skipif(
+    not (DATA / "cifar10").exists() or not (DATA / "mnist").exists(), reason="the data are not here"
+)
 def test_every_published_figure_follows_from_predictions_and_labels(monkeypatch):
     monkeypatch.chdir(ROOT)
     text = verification.verify(Path("results"), Path("README.md"))
     runs = len(list(Path("results").rglob("test.json")))
-    assert text.startswith(f"{runs} runs") and f"The labels of {runs} runs are those of their data." in text
+    assert (
+        text.startswith(f"{runs} runs")
+        and f"The labels of {runs} runs are those of their data." in text
+    )

@@ -5,7 +5,7 @@ import numpy as np
 from configs import base
 from imgcls_jax.data import Splits
 from imgcls_jax.data.dataset import Dataset
-from imgcls_jax.run_folder import RunFolder
+from imgcls_jax.run.folder import RunFolder
 from imgcls_jax.training import loop
 
 
@@ -20,7 +20,9 @@ DATA = Splits(train=noise(48, 0), validation=noise(12, 1), test=noise(12, 2), re
 
 def small_config(**changes):
     config = base.get_config()
-    config.model.update(name="resnet20", blocks=(1, 1), width=8, kernels=(3, 3), shortcut_kernels=(1, 1))
+    config.model.update(
+        name="resnet20", blocks=(1, 1), width=8, kernels=(3, 3), shortcut_kernels=(1, 1)
+    )
     config.train.update(epochs=2, batch_size=16, eval_batch_size=12)
     config.optimizer.update(name="momentum", learning_rate=0.05)
     config.adapt.feature_cache = 0
@@ -45,4 +47,7 @@ def changed(first, last) -> set[str]:
 
 
 def without_times(history):
-    return [{key: line[key] for key in line if key not in ("seconds", "images_per_second")} for line in history]
+    return [
+        {key: line[key] for key in line if key not in ("seconds", "images_per_second")}
+        for line in history
+    ]

@@ -6,11 +6,11 @@ import pytest
 from residual import DATA, changed, small_config, train, without_times
 
 from imgcls_jax import pretrained, trees
-from imgcls_jax.checkpoints import Checkpoints
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.models.lora import KEY
-from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
+from imgcls_jax.run.checkpoints import Checkpoints
+from imgcls_jax.run.folder import CHECKPOINTS, RunFolder
 from imgcls_jax.training import setup, steps
 
 
@@ -26,24 +26,40 @@ def before_and_after(config, path):
 
 
 def test_frozen_leaves_and_statistics_keep_their_bits_and_all_others_change(tmp_path):
-    config = small_config(**{"adapt.trainable": ("^layer2_0/(conv2|bn2)", "^classifier/"), "train.epochs": 1})
+    config = small_config(
+        **{"adapt.trainable": ("^layer2_0/(conv2|bn2)", "^classifier/"), "train.epochs": 1}
+    )
     first, last = before_and_after(config, tmp_path / "run")
-    expected = {path for path in first if "layer2_0/conv2/" in path or "layer2_0/bn2/" in path or "classifier" in path}
+    expected = {
+        path
+        for path in first
+        if "layer2_0/conv2/" in path or "layer2_0/bn2/" in path or "classifier" in path
+    }
     # A bias before BatchNorm has no gradient but rounding's; all else that may change does.
     assert changed(first, last) | {"params/layer2_0/conv2/bias"} == expected
 
 
 def test_statistics_are_updated_where_that_is_asked_for(tmp_path):
     config = small_config(
-        **{"adapt.trainable": ("^classifier/",), "adapt.frozen_statistics": "update", "train.epochs": 1}
+        **{
+            "adapt.trainable": ("^classifier/",),
+            "adapt.frozen_statistics": "update",
+            "train.epochs": 1,
+        }
     )
     first, last = before_and_after(config, tmp_path / "run")
     statistics = {path for path in first if path.startswith("batch_stats/")}
-    assert changed(first, last) == statistics | {"params/classifier/kernel", "params/classifier/bias"}
+    assert changed(first, last) == statistics | {
+        "params/classifier/kernel",
+        "params/classifier/bias",
+    }
 
 
 def test_low_rank_pairs_train_and_come_back_unmerged(tmp_path):
-    options = {"adapt.lora.targets": ("conv1/kernel", "layer2_0/conv_shortcut"), "adapt.lora.rank": 2}
+    options = {
+        "adapt.lora.targets": ("conv1/kernel", "layer2_0/conv_shortcut"),
+        "adapt.lora.rank": 2,
+    }
     config = small_config(**options, **{"adapt.trainable": ("^classifier/",), "train.epochs": 1})
     first, last = before_and_after(config, tmp_path / "run")
     pairs = {path for path in first if path.startswith(f"params/{KEY}/")}
@@ -59,24 +75,33 @@ def test_low_rank_pairs_train_and_come_back_unmerged(tmp_path):
     plain = small_config()
     model, transform = setup.build_model(plain, num_classes=3)
     variables = steps.initialize(model, transform, images, seed=0)
-    variables = pretrained.fit(merged, model="resnet20", expected={"params": variables[0], **variables[1]})
+    variables = pretrained.fit(
+        merged, model="resnet20", expected={"params": variables[0], **variables[1]}
+    )
     np.testing.assert_allclose(model.apply(variables, transform(images)), logits, atol=1e-5)
 
 
 def test_what_is_partly_frozen_resumes_to_the_same_bits(tmp_path):
-    options = {"adapt.trainable": ("^classifier/",), "adapt.lora.targets": ("layer2_0/conv1",), "train.average": 0.9}
+    options = {
+        "adapt.trainable": ("^classifier/",),
+        "adapt.lora.targets": ("layer2_0/conv1",),
+        "train.average": 0.9,
+    }
     whole = train(small_config(**options), tmp_path / "whole")
     train(small_config(**options, **{"train.epochs": 1}), tmp_path / "resumed")
     resumed = train(small_config(**options), tmp_path / "resumed")
     hashes = [
-        RunFolder(run.path / CHECKPOINTS / "6").read_json("progress/metadata")["hashes"] for run in (whole, resumed)
+        RunFolder(run.path / CHECKPOINTS / "6").read_json("progress/metadata")["hashes"]
+        for run in (whole, resumed)
     ]
     assert hashes[0] == hashes[1]
 
 
 @pytest.mark.parametrize("option", ["trainable", "lora.targets"])
 def test_patterns_that_are_found_nowhere_are_refused_with_near_paths(option):
-    with pytest.raises(ConfigError, match=rf"adapt.{option}: 'layer3_0/conv1' .*layer2_0/conv1/kernel"):
+    with pytest.raises(
+        ConfigError, match=rf"adapt.{option}: 'layer3_0/conv1' .*layer2_0/conv1/kernel"
+    ):
         setup.build(small_config(**{f"adapt.{option}": ("layer3_0/conv1",)}), DATA)
 
 
@@ -117,7 +142,9 @@ def test_cached_features_give_the_same_losses(tmp_path, average):
     for one, other in zip(without_times(plain.history), without_times(cached.history), strict=True):
         assert one == pytest.approx(other, rel=1e-5)
     images = DATA.test.images
-    np.testing.assert_allclose(Predictor(plain).logits(images), Predictor(cached).logits(images), atol=1e-4)
+    np.testing.assert_allclose(
+        Predictor(plain).logits(images), Predictor(cached).logits(images), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize(
@@ -135,7 +162,9 @@ def test_cached_features_give_the_same_losses(tmp_path, average):
     ],
 )
 def test_features_are_cached_exactly_where_they_stay_the_same(options, cached):
-    config = small_config(**{"adapt.trainable": ("^classifier/",), "adapt.feature_cache": 10**6, **options})
+    config = small_config(
+        **{"adapt.trainable": ("^classifier/",), "adapt.feature_cache": 10**6, **options}
+    )
     assert (setup.build(config, DATA)[0].embed is not None) == cached
 
 

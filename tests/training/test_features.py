@@ -16,7 +16,9 @@ def computed(monkeypatch):
     """The numbers of images whose features were computed, in order."""
     seen, compute = [], features._compute
     monkeypatch.setattr(
-        features, "_compute", lambda *args, **options: seen.append(len(args[2])) or compute(*args, **options)
+        features,
+        "_compute",
+        lambda *args, **options: seen.append(len(args[2])) or compute(*args, **options),
     )
     return seen
 
@@ -41,10 +43,14 @@ def test_other_seeds_and_rates_find_them(tmp_path, computed, caplog):
     assert "they are computed once" in caplog.text and "times as long" in caplog.text
     others = {"seed": 1, "optimizer.learning_rate": 0.01}
     second = train(cached_config(tmp_path / "kept", **options, **others), tmp_path / "second")
-    assert computed == [48, 12] and first.history[0]["train_loss"] != second.history[0]["train_loss"]
+    assert (
+        computed == [48, 12] and first.history[0]["train_loss"] != second.history[0]["train_loss"]
+    )
     again = train(cached_config(tmp_path / "kept", **options), tmp_path / "again")
     assert computed == [48, 12]
-    assert [line["train_loss"] for line in again.history] == [line["train_loss"] for line in first.history]
+    assert [line["train_loss"] for line in again.history] == [
+        line["train_loss"] for line in first.history
+    ]
 
 
 @pytest.mark.parametrize("change", ["weights", "transform", "images", "model"])

@@ -13,18 +13,20 @@ from quadrants import quadrants
 
 from configs import base
 from imgcls_jax import pretrained, trees
-from imgcls_jax.checkpoints import Checkpoints, shapes
 from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import epoch_batches
 from imgcls_jax.data.transforms import parse
 from imgcls_jax.errors import ConfigError, DataError, TrainingError
-from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
+from imgcls_jax.run.checkpoints import Checkpoints, shapes
+from imgcls_jax.run.folder import CHECKPOINTS, RunFolder
 from imgcls_jax.training import loop, optimizers, profiling, setup, steps
 from imgcls_jax.training.interrupt import Interrupted
 from imgcls_jax.training.objectives import Labels
 from imgcls_jax.training.state import TrainState
 
-DATA = Splits(train=quadrants(210, 0), validation=quadrants(60, 1), test=quadrants(60, 2), report={})
+DATA = Splits(
+    train=quadrants(210, 0), validation=quadrants(60, 1), test=quadrants(60, 2), report={}
+)
 
 
 def small_config(**changes):
@@ -52,12 +54,18 @@ def train(config, path) -> RunFolder:
 
 def final_hashes(run):
     """Of model and training state in the newest checkpoint."""
-    newest = max((run.path / CHECKPOINTS).iterdir(), key=lambda child: int(child.name) if child.name.isdigit() else -1)
+    newest = max(
+        (run.path / CHECKPOINTS).iterdir(),
+        key=lambda child: int(child.name) if child.name.isdigit() else -1,
+    )
     return RunFolder(newest).read_json("progress/metadata")["hashes"], int(newest.name)
 
 
 def without_times(history):
-    return [{key: line[key] for key in line if key not in ("seconds", "images_per_second")} for line in history]
+    return [
+        {key: line[key] for key in line if key not in ("seconds", "images_per_second")}
+        for line in history
+    ]
 
 
 def test_it_learns_and_records_every_epoch(tmp_path):
@@ -75,7 +83,9 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path):
 
 def test_the_number_of_steps_per_dispatch_changes_no_bit(tmp_path):
     few, many = (
-        final_hashes(train(small_config(**{"train.steps_per_dispatch": count}), tmp_path / str(count)))
+        final_hashes(
+            train(small_config(**{"train.steps_per_dispatch": count}), tmp_path / str(count))
+        )
         for count in (3, 7)
     )
     assert few == many
@@ -84,7 +94,9 @@ def test_the_number_of_steps_per_dispatch_changes_no_bit(tmp_path):
 @pytest.mark.parametrize("dispatches", [1, 4, 8])
 def test_interrupted_and_resumed_it_equals_the_uninterrupted_run(tmp_path, dispatches, monkeypatch):
     """Stopped in the first epoch, at its end and in a later one; plateau and early stopping go on counting."""
-    config = small_config(**{"schedule.name": "plateau", "schedule.patience": 1, "train.early_stopping": 3})
+    config = small_config(
+        **{"schedule.name": "plateau", "schedule.patience": 1, "train.early_stopping": 3}
+    )
     whole = train(config, tmp_path / "whole")
     left = iter(range(dispatches))
     split = steps.split
@@ -107,12 +119,20 @@ def test_interrupted_and_resumed_it_equals_the_uninterrupted_run(tmp_path, dispa
     )
     first = whole.steps[: whole.history[0]["step"]]
     assert np.isclose(np.mean([point["loss"] for point in first]), whole.history[0]["train_loss"])
-    assert np.isclose(np.mean([point["accuracy"] for point in first]), whole.history[0]["train_accuracy"])
+    assert np.isclose(
+        np.mean([point["accuracy"] for point in first]), whole.history[0]["train_accuracy"]
+    )
 
 
 def averaged_config(**changes):
     return small_config(
-        **{"train.average": 0.9, "optimizer.name": "sgd", "optimizer.learning_rate": 0.05, "train.epochs": 2, **changes}
+        **{
+            "train.average": 0.9,
+            "optimizer.name": "sgd",
+            "optimizer.learning_rate": 0.05,
+            "train.epochs": 2,
+            **changes,
+        }
     )
 
 
@@ -153,7 +173,9 @@ def test_views_are_averaged(tmp_path):
     config = small_config(**{"train.views": "flip"})
     predict = setup.build_predict(config, model, transform)
     images = DATA.test.images[:20]
-    one, other = (model.apply({"params": params}, parse("")(each)) for each in (images, images[:, :, ::-1]))
+    one, other = (
+        model.apply({"params": params}, parse("")(each)) for each in (images, images[:, :, ::-1])
+    )
     logits = predict(steps.replicate({"params": params}), steps.replicate(images))
     np.testing.assert_allclose(logits, (one + other) / 2, atol=1e-5)
 
@@ -181,20 +203,32 @@ def loop_shapes():
 
 def test_plateau_lowers_the_rate_and_not_below_the_minimum(tmp_path, monkeypatch):
     scripted(monkeypatch, [0.5, 0.5, 0.5, 0.6, 0.6, 0.6, 0.6, 0.6])
-    options = {"schedule.name": "plateau", "schedule.patience": 2, "schedule.factor": 0.5, "schedule.min_rate": 4e-4}
+    options = {
+        "schedule.name": "plateau",
+        "schedule.patience": 2,
+        "schedule.factor": 0.5,
+        "schedule.min_rate": 4e-4,
+    }
     run = train(small_config(**options, **{"train.epochs": 8}), tmp_path / "run")
     rates = [line["learning_rate"] for line in run.history]
     np.testing.assert_allclose(rates, [1e-3] * 3 + [5e-4] * 3 + [4e-4] * 2, rtol=1e-6)
 
 
 def test_a_loss_that_is_not_finite_names_step_rate_and_checkpoint(tmp_path):
-    with pytest.raises(TrainingError, match=r"at step \d+ \(epoch 1, learning rate 1e\+30\).*no checkpoint yet"):
-        train(small_config(**{"optimizer.learning_rate": 1e30, "optimizer.name": "sgd"}), tmp_path / "run")
+    with pytest.raises(
+        TrainingError, match=r"at step \d+ \(epoch 1, learning rate 1e\+30\).*no checkpoint yet"
+    ):
+        train(
+            small_config(**{"optimizer.learning_rate": 1e30, "optimizer.name": "sgd"}),
+            tmp_path / "run",
+        )
     assert RunFolder(tmp_path / "run").history == []
 
 
 def test_bfloat16_trains_with_float32_parameters(tmp_path):
-    run = train(small_config(**{"train.precision": "bfloat16", "train.epochs": 8}), tmp_path / "run")
+    run = train(
+        small_config(**{"train.precision": "bfloat16", "train.epochs": 8}), tmp_path / "run"
+    )
     assert run.history[-1]["validation_accuracy"] > 0.8
 
 
@@ -211,16 +245,19 @@ def test_bfloat16_trains_with_float32_parameters(tmp_path):
         ({"model.max_parameters": 1000}, "has [0-9,]+ trainable parameters, more than the 1,000"),
         ({"train.monitor": "accurac"}, "Did you mean 'accuracy'"),
         ({"train.precision": "float16"}, "Did you mean '[b]?float"),
-        ({"model.name": "cnn", "model.filters": (4, 4, 4)}, "cannot be built for images of 8x8x1.*resize"),
+        (
+            {"model.name": "cnn", "model.filters": (4, 4, 4)},
+            "cannot be built for images of 8x8x1.*resize",
+        ),
         ({"data.transform": "flop"}, "flip"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(tmp_path, changes, message):
     config = small_config()
     config.unlock()
-    config.update_from_flattened_dict(changes) if "model.filters" not in changes else config.model.update(
-        name="cnn", filters=(4, 4, 4)
-    )
+    config.update_from_flattened_dict(
+        changes
+    ) if "model.filters" not in changes else config.model.update(name="cnn", filters=(4, 4, 4))
     with pytest.raises(ConfigError, match=message):
         train(config, tmp_path / "run")
 
@@ -228,7 +265,11 @@ def test_what_cannot_be_trained_is_refused(tmp_path, changes, message):
 def test_training_compiles_once(tmp_path, caplog):
     with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
         train(small_config(), tmp_path / "run")
-    compiled = [record.getMessage() for record in caplog.records if "Finished XLA compilation" in record.getMessage()]
+    compiled = [
+        record.getMessage()
+        for record in caplog.records
+        if "Finished XLA compilation" in record.getMessage()
+    ]
     assert len(compiled) == 3, compiled  # initialisation, training, prediction
 
 
@@ -239,11 +280,19 @@ def test_devices_hold_the_same_state():
     params, model_state = steps.initialize(model, transform, DATA.train.images, seed=0)
     optimizer = optimizers.create(config.optimizer)
     step = steps.make_train(
-        model, transform, optimizer, lambda _: 1e-2, steps_per_epoch=10, objective=Labels(0.1), seed=0
+        model,
+        transform,
+        optimizer,
+        lambda _: 1e-2,
+        steps_per_epoch=10,
+        objective=Labels(0.1),
+        seed=0,
     )
     state = TrainState.start(params, model_state, optimizer.init(params))
     batches = epoch_batches(210, 20, seed=0, epoch=0)
-    state, metrics = step(steps.replicate(state), steps.place(DATA.train), steps.split(batches[:3], 4), 3)
+    state, metrics = step(
+        steps.replicate(state), steps.place(DATA.train), steps.split(batches[:3], 4), 3
+    )
     assert int(steps.fetch(state.step)) == 3
     for path, leaf in trees.flatten((state, metrics)).items():
         one, other = (np.asarray(shard.data) for shard in leaf.addressable_shards)
@@ -258,12 +307,16 @@ def test_mixing_trains_the_same_on_any_number_of_devices(text, tmp_path):
     model, transform = setup.build_model(config, num_classes=4)
     index = epoch_batches(210, 20, seed=0, epoch=0)[0]
     params = jax.tree.map(np.array, built.state.params)  # the step takes the memory of those given
-    _, metrics = built.train(steps.replicate(built.state), steps.place(DATA.train), steps.split(index[None], 1), 1)
+    _, metrics = built.train(
+        steps.replicate(built.state), steps.place(DATA.train), steps.split(index[None], 1), 1
+    )
 
     augment_key, _ = jax.random.split(jax.random.fold_in(jax.random.key(0), 0))
     keys = jax.vmap(jax.random.fold_in, (None, 0))(augment_key, jnp.arange(20))
     x, labels = transform(DATA.train.images[index], keys), DATA.train.labels[index]
-    x, share = transform.mix(x, x[::-1], jax.vmap(jax.random.fold_in, (0, None))(keys, len(transform.ops)))
+    x, share = transform.mix(
+        x, x[::-1], jax.vmap(jax.random.fold_in, (0, None))(keys, len(transform.ops))
+    )
     log_p = jax.nn.log_softmax(model.apply({"params": params}, x))
     places = np.arange(20)
     expected = -(share * log_p[places, labels] + (1 - share) * log_p[places, labels[::-1]]).mean()
@@ -284,7 +337,8 @@ def test_prediction_does_not_depend_on_the_batch():
 
 def test_an_epoch_takes_each_example_once_at_most_in_an_order_of_its_own():
     one, same, next_epoch, other_seed = (
-        epoch_batches(103, 10, seed=seed, epoch=epoch) for seed, epoch in ((0, 0), (0, 0), (0, 1), (1, 0))
+        epoch_batches(103, 10, seed=seed, epoch=epoch)
+        for seed, epoch in ((0, 0), (0, 0), (0, 1), (1, 0))
     )
     assert one.shape == (10, 10) and len(set(one.flat)) == 100 and set(one.flat) <= set(range(103))
     assert (one == same).all() and (one != next_epoch).any() and (one != other_seed).any()
@@ -295,15 +349,24 @@ def test_a_run_starts_from_the_weights_of_another(tmp_path, caplog):
     first = train(small_config(), tmp_path / "first")
     begin(small_config(), first.path)
     config = small_config(
-        **{"model.pretrained": str(first.path), "data.transform": "", "optimizer.learning_rate": 1e-6}
+        **{
+            "model.pretrained": str(first.path),
+            "data.transform": "",
+            "optimizer.learning_rate": 1e-6,
+        }
     )
     config = pretrained.resolve(config)
     assert config.data.transform == "random_crop(1)"
     second = train(config, tmp_path / "second")
-    assert second.history[0]["validation_accuracy"] == pytest.approx(first.history[-1]["validation_accuracy"], abs=0.02)
+    assert second.history[0]["validation_accuracy"] == pytest.approx(
+        first.history[-1]["validation_accuracy"], abs=0.02
+    )
 
     six = {"train": DATA.train, "validation": DATA.validation}
-    six = {split: dataclasses.replace(dataset, class_names=tuple("abcdef")) for split, dataset in six.items()}
+    six = {
+        split: dataclasses.replace(dataset, class_names=tuple("abcdef"))
+        for split, dataset in six.items()
+    }
     other = dataclasses.replace(DATA, **six)
     with caplog.at_level(logging.INFO):
         loop.train(config, begin(config, tmp_path / "third"), other)
@@ -324,7 +387,9 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
 def test_another_transform_than_the_weights_is_warned_of(caplog, monkeypatch):
     config = small_config(**{"model.name": "googlenet", "model.pretrained": "googlenet_v1"})
     resolved = pretrained.resolve(config)
-    monkeypatch.setattr(pretrained, "_initialize", lambda config, model, source, variables, names: variables)
+    monkeypatch.setattr(
+        pretrained, "_initialize", lambda config, model, source, variables, names: variables
+    )
     with caplog.at_level(logging.WARNING):
         pretrained.initialize(resolved, params={}, model_state={})
     assert "random_crop(1)" in caplog.text and resolved.data.transform == "random_crop(1)"
@@ -337,6 +402,12 @@ def test_profile_writes_a_trace_and_counts_the_flops_of_a_step(tmp_path):
     assert list(tmp_path.rglob("perfetto_trace.json.gz")) and list(tmp_path.rglob("*.xplane.pb"))
     # Two FLOPs for each product of the dense layers, three times as much with the backward pass, less the first dx.
     rows, width, hidden, classes, batch = 8, 64, 128, 4, 20
-    dense = rows * 8 * width + 3 * rows * width**2 + 2 * rows**2 * width + rows * width * hidden + hidden * classes
+    dense = (
+        rows * 8 * width
+        + 3 * rows * width**2
+        + 2 * rows**2 * width
+        + rows * width * hidden
+        + hidden * classes
+    )
     assert figures["flops_per_step"] == pytest.approx(6 * batch * dense, rel=0.2)
     assert figures["share_of_peak"] is None and "ms a step" in profiling.describe(figures, tmp_path)

@@ -18,7 +18,7 @@ from imgcls_jax.errors import ConfigError
 from imgcls_jax.evaluation import predict, teacher
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.models.layers import AXIS
-from imgcls_jax.run_folder import RunFolder
+from imgcls_jax.run.folder import RunFolder
 from imgcls_jax.training import loop, objectives, setup
 from imgcls_jax.training.losses import divergence, nt_xent
 
@@ -52,9 +52,11 @@ def test_the_gradient_of_nt_xent_over_two_devices_is_that_on_one():
     def loss(matrix, one, other):
         return nt_xent(one @ matrix, other @ matrix, temperature=0.5).mean()
 
-    over_two = jax.pmap(lambda *each: jax.lax.pmean(jax.grad(loss)(*each), AXIS), axis_name=AXIS, in_axes=(None, 0, 0))(
-        matrix, one.reshape(2, 3, 5), other.reshape(2, 3, 5)
-    )
+    over_two = jax.pmap(
+        lambda *each: jax.lax.pmean(jax.grad(loss)(*each), AXIS),
+        axis_name=AXIS,
+        in_axes=(None, 0, 0),
+    )(matrix, one.reshape(2, 3, 5), other.reshape(2, 3, 5))
     np.testing.assert_allclose(over_two[0], jax.grad(loss)(matrix, one, other), atol=1e-6)
 
 
@@ -63,11 +65,15 @@ def test_divergence_is_scipys_and_nothing_for_equal_logits():
     found = divergence(jnp.asarray(taught), jnp.asarray(logits), temperature=3.0)
     p, q = special.softmax(taught / 3, -1), special.softmax(logits / 3, -1)
     np.testing.assert_allclose(found, 9 * special.rel_entr(p, q).sum(-1), rtol=1e-4)
-    np.testing.assert_allclose(divergence(jnp.asarray(taught), jnp.asarray(taught + 2), temperature=3.0), 0, atol=1e-5)
+    np.testing.assert_allclose(
+        divergence(jnp.asarray(taught), jnp.asarray(taught + 2), temperature=3.0), 0, atol=1e-5
+    )
 
 
 CLEAR = {"noise": 120, "brighter": 120}
-DATA = Splits(*(quadrants(count, seed, **CLEAR) for seed, count in enumerate((210, 60, 60))), report={})
+DATA = Splits(
+    *(quadrants(count, seed, **CLEAR) for seed, count in enumerate((210, 60, 60))), report={}
+)
 
 
 def small_config(model, objective, **changes):
@@ -104,7 +110,12 @@ def teaching(tmp_path_factory):
 def test_a_student_learns_what_the_teacher_says(teaching, tmp_path):
     """Its labels are all wrong, and have no weight."""
     wrong = dataclasses.replace(DATA.train, labels=(DATA.train.labels + 1) % 4)
-    objective = {"name": "distill", "teacher": str(teaching.path), "temperature": 2.0, "weight": 1.0}
+    objective = {
+        "name": "distill",
+        "teacher": str(teaching.path),
+        "temperature": 2.0,
+        "weight": 1.0,
+    }
     config = small_config(ATTENTION, objective, **{"train.epochs": 8})
     taught = teacher.taught(config, dataclasses.replace(DATA, train=wrong))
     assert taught.train.teacher.shape == (210, 4)
@@ -129,7 +140,9 @@ def test_the_teacher_looks_once(teaching, tmp_path, monkeypatch):
 def test_a_teacher_of_other_classes_is_refused(teaching):
     config = small_config(ATTENTION, {"name": "distill", "teacher": str(teaching.path)})
     other = dataclasses.replace(DATA.train, class_names=("a", "b", "c", "x"))
-    with pytest.raises(ConfigError, match="knows classes a, b, c, d; these are a, b, c, x: it cannot teach"):
+    with pytest.raises(
+        ConfigError, match="knows classes a, b, c, d; these are a, b, c, x: it cannot teach"
+    ):
         teacher.taught(config, dataclasses.replace(DATA, train=other))
     other = dataclasses.replace(DATA.train, images=DATA.train.images[:, 1:])
     with pytest.raises(ConfigError, match="knows images of the shape 8, 8, 1; these are 7, 8, 1"):
@@ -139,7 +152,9 @@ def test_a_teacher_of_other_classes_is_refused(teaching):
 def test_no_label_reaches_the_backbone_of_simclr(tmp_path):
     changes = {"data.transform": "random_resized_crop(.6)", "train.epochs": 1}
     config = small_config(CONTRASTIVE, {"name": "simclr"}, **changes)
-    shuffled = dataclasses.replace(DATA, train=dataclasses.replace(DATA.train, labels=DATA.train.labels[::-1].copy()))
+    shuffled = dataclasses.replace(
+        DATA, train=dataclasses.replace(DATA.train, labels=DATA.train.labels[::-1].copy())
+    )
     runs = [train(config, tmp_path / str(n), data) for n, data in enumerate((DATA, shuffled))]
     one, other = (trees.flatten(Predictor(run).variables["params"]) for run in runs)
     for path in one:
@@ -157,14 +172,23 @@ def first_parameters(config):
 def test_a_linear_probe_on_what_simclr_has_learned(tmp_path):
     """The features are those of the run, bit by bit, and computed once."""
     before = train(
-        small_config(CONTRASTIVE, {"name": "simclr"}, **{"data.transform": "random_resized_crop(.6)"}), tmp_path / "a"
+        small_config(
+            CONTRASTIVE, {"name": "simclr"}, **{"data.transform": "random_resized_crop(.6)"}
+        ),
+        tmp_path / "a",
     )
-    changes = {"adapt.trainable": ("^classifier/",), "optimizer.learning_rate": 0.02, "train.epochs": 5}
+    changes = {
+        "adapt.trainable": ("^classifier/",),
+        "optimizer.learning_rate": 0.02,
+        "train.epochs": 5,
+    }
     config = small_config(CONTRASTIVE | {"pretrained": str(before.path)}, {}, **changes)
     config = pretrained.resolve(config)
     after = train(config, tmp_path / "b")
     one, other = (trees.flatten(Predictor(run).variables["params"]) for run in (before, after))
-    assert {path.split("/")[0] for path in one if not np.array_equal(one[path], other[path])} == {"classifier"}
+    assert {path.split("/")[0] for path in one if not np.array_equal(one[path], other[path])} == {
+        "classifier"
+    }
     assert after.test["trainable"] == 512 * 4 + 4
 
 
@@ -174,7 +198,10 @@ def test_a_linear_probe_on_what_simclr_has_learned(tmp_path):
         ({"name": "distil"}, "Did you mean 'distill'"),
         ({"name": "distill"}, "belong together: give the folder of a run"),
         ({"teacher": "runs/x"}, "belong together"),
-        ({"name": "simclr", "temprature": 1.0}, "no option 'temprature' for SimCLR: it has temperature"),
+        (
+            {"name": "simclr", "temprature": 1.0},
+            "no option 'temprature' for SimCLR: it has temperature",
+        ),
     ],
 )
 def test_bad_options_are_refused(objective, message):

@@ -92,9 +92,17 @@ def test_there_is_no_optimizer_of_that_name():
 
 
 def test_factors_on_the_rate_and_decay_of_kernels_alone():
-    params = {"dense": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}, "bn": {"bias": jnp.ones(2)}}
+    params = {
+        "dense": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)},
+        "bn": {"bias": jnp.ones(2)},
+    }
     optimizer = optimizers.create(
-        options(name="sgd", weight_decay=DECAY, decay_vectors=False, multipliers=(("^bn/", 64.0), ("bias", 2.0)))
+        options(
+            name="sgd",
+            weight_decay=DECAY,
+            decay_vectors=False,
+            multipliers=(("^bn/", 64.0), ("bias", 2.0)),
+        )
     )
     update, _ = optimizer.update(params, optimizer.init(params), params)
     np.testing.assert_allclose(update["dense"]["kernel"], 1 + DECAY)
@@ -127,34 +135,45 @@ def test_cosine():
 
 
 def test_linear():
-    np.testing.assert_allclose(rates(name="linear", final=0.1), 0.5 - 0.45 * np.arange(100) / 100, rtol=1e-5)
+    np.testing.assert_allclose(
+        rates(name="linear", final=0.1), 0.5 - 0.45 * np.arange(100) / 100, rtol=1e-5
+    )
 
 
 def test_step():
     expected = np.repeat([0.5, 0.1, 0.02], [30, 40, 30])
-    np.testing.assert_allclose(rates(name="step", step_epochs=(3, 7), factor=0.2), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        rates(name="step", step_epochs=(3, 7), factor=0.2), expected, rtol=1e-5
+    )
 
 
 def test_onecycle_rises_to_the_peak_and_falls():
     values = rates(name="onecycle", peak_at=0.3)
     assert values.argmax() == 30 and np.isclose(values[30], 0.5)
-    assert (np.diff(values[:31]) > 0).all() and (np.diff(values[30:]) < 0).all() and values[-1] < 0.01
+    assert (
+        (np.diff(values[:31]) > 0).all() and (np.diff(values[30:]) < 0).all() and values[-1] < 0.01
+    )
 
 
 def test_warmup_rises_linearly_then_the_schedule_follows():
     expected = np.minimum(np.arange(100) / 20, 1) * 0.5
     np.testing.assert_allclose(rates(name="constant", warmup_epochs=2.0), expected, rtol=1e-5)
     cosine = rates(name="cosine", warmup_epochs=2.0)
-    np.testing.assert_allclose(cosine[20:], 0.25 * (1 + np.cos(np.pi * np.arange(80) / 80)), atol=1e-6)
+    np.testing.assert_allclose(
+        cosine[20:], 0.25 * (1 + np.cos(np.pi * np.arange(80) / 80)), atol=1e-6
+    )
     falls = rates(name="step", warmup_epochs=2.0, step_epochs=(3,), factor=0.1)
     assert np.isclose(falls[29], 0.5) and np.isclose(falls[30], 0.05)
 
 
 @pytest.mark.parametrize(
-    "changes", [{"name": "cosin"}, {"warmup_epochs": 10.0}, {"name": "onecycle", "warmup_epochs": 1.0}]
+    "changes",
+    [{"name": "cosin"}, {"warmup_epochs": 10.0}, {"name": "onecycle", "warmup_epochs": 1.0}],
 )
 def test_schedule_refuses_what_cannot_be(changes):
-    with pytest.raises(ConfigError, match="Did you mean 'cosine'|fewer than train.epochs|warm-up of its own"):
+    with pytest.raises(
+        ConfigError, match="Did you mean 'cosine'|fewer than train.epochs|warm-up of its own"
+    ):
         rates(**changes)
 
 
@@ -163,7 +182,11 @@ def test_cross_entropy_with_smoothing():
     labels = np.array([0, 4, 2, 2])
     log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     targets = 0.9 * np.eye(5)[labels] + 0.1 / 5
-    np.testing.assert_allclose(losses.cross_entropy(jnp.asarray(logits), labels), -log_p[range(4), labels], rtol=1e-5)
     np.testing.assert_allclose(
-        losses.cross_entropy(jnp.asarray(logits), labels, smoothing=0.1), -(targets * log_p).sum(-1), rtol=1e-5
+        losses.cross_entropy(jnp.asarray(logits), labels), -log_p[range(4), labels], rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        losses.cross_entropy(jnp.asarray(logits), labels, smoothing=0.1),
+        -(targets * log_p).sum(-1),
+        rtol=1e-5,
     )

@@ -8,10 +8,10 @@ from ml_collections import ConfigDict
 from residual import DATA, changed, small_config, train, without_times
 
 from imgcls_jax import trees
-from imgcls_jax.checkpoints import Checkpoints
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.evaluation.predict import Predictor
-from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
+from imgcls_jax.run.checkpoints import Checkpoints
+from imgcls_jax.run.folder import CHECKPOINTS, RunFolder
 from imgcls_jax.training import loop, phases, setup, steps
 
 TWO = {
@@ -37,13 +37,18 @@ def checkpoint(run, step):
     checkpoints = Checkpoints(run.path.parent, read_only=True)
     model = checkpoints._try(step, {"model": None})["model"]
     checkpoints.close()
-    return trees.flatten({"params": model["params"], **model["model_state"]}), run.read_json("progress/metadata")
+    return trees.flatten({"params": model["params"], **model["model_state"]}), run.read_json(
+        "progress/metadata"
+    )
 
 
 def test_each_phase_trains_its_own_with_its_own_rate(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         run = train(in_phases(), tmp_path / "run")
-    assert "Phase 1 of 2: phase1, 2 epochs." in caplog.text and "Phase 2 of 2: phase2, 3 epochs." in caplog.text
+    assert (
+        "Phase 1 of 2: phase1, 2 epochs." in caplog.text
+        and "Phase 2 of 2: phase2, 3 epochs." in caplog.text
+    )
     rates = [line["learning_rate"] for line in run.history]
     cosine = [5e-4 * (1 + np.cos(np.pi * step / 9)) for step in (2, 5, 8)]  # of phase 2's 9 steps
     assert rates == pytest.approx([0.05, 0.05, *cosine])
@@ -59,7 +64,9 @@ def test_what_was_frozen_in_the_first_phase_trains_in_the_second(tmp_path):
     two = train(in_phases(), tmp_path / "two")
     last, whole = checkpoint(two, 15)
     trained = {path for path in first if "layer2_0" in path or "classifier" in path}
-    biases = {path for path in trained if "conv" in path and path.endswith("bias")}  # before BatchNorm: no gradient
+    biases = {
+        path for path in trained if "conv" in path and path.endswith("bias")
+    }  # before BatchNorm: no gradient
     assert trained - biases <= changed(between, last) <= trained
     assert whole["progress"]["phase"] == 1 and whole["progress"]["phase_epochs"] == 3
 
@@ -68,7 +75,9 @@ def test_what_was_frozen_in_the_first_phase_trains_in_the_second(tmp_path):
 def test_resumed_phases_give_the_same_bits(tmp_path, epochs, monkeypatch):
     whole = train(in_phases(), tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Training, "run", lambda self: [self._epoch(_Quiet()) for _ in range(epochs)])
+        patch.setattr(
+            loop._Training, "run", lambda self: [self._epoch(_Quiet()) for _ in range(epochs)]
+        )
         train(in_phases(), tmp_path / "resumed")
     resumed = train(in_phases(), tmp_path / "resumed")
     assert without_times(resumed.history) == without_times(whole.history)
@@ -84,7 +93,10 @@ class _Quiet:
 def test_early_stopping_ends_a_phase_and_not_the_training(tmp_path, monkeypatch):
     figures = iter([1.0, 2.0, 3.0, 0.5, 0.4, 0.3])
     monkeypatch.setattr(loop._Training, "_validate", lambda self: (next(figures), 0.5))
-    stopping = {"phase1": {"train": {"epochs": 9, "early_stopping": 2}}, "phase2": {"train": {"epochs": 3}}}
+    stopping = {
+        "phase1": {"train": {"epochs": 9, "early_stopping": 2}},
+        "phase2": {"train": {"epochs": 3}},
+    }
     run = train(in_phases(changes=stopping, **{"train.monitor": "loss"}), tmp_path / "run")
     assert len(run.history) == 6
     assert checkpoint(run, 18)[1]["progress"]["best_epoch"] == 6
@@ -93,7 +105,10 @@ def test_early_stopping_ends_a_phase_and_not_the_training(tmp_path, monkeypatch)
 def test_features_are_cached_in_the_phase_where_they_stay_the_same():
     first, second = setup.build(in_phases(**{"adapt.feature_cache": 10**6}), DATA)
     assert first.embed is not None and second.embed is None
-    plain = {"phase1": TWO["phase1"] | {"data": {"transform": "normalize(cifar10)"}}, "phase2": TWO["phase2"]}
+    plain = {
+        "phase1": TWO["phase1"] | {"data": {"transform": "normalize(cifar10)"}},
+        "phase2": TWO["phase2"],
+    }
     options = {"data.transform": "random_crop(1)|normalize(cifar10)", "adapt.feature_cache": 10**6}
     first, _ = setup.build(in_phases(changes=plain, **options), DATA)
     assert first.embed is not None  # its images are those of evaluation
@@ -110,7 +125,10 @@ def test_images_grow_from_phase_to_phase_and_are_judged_at_their_last_size(tmp_p
     config = in_phases(changes=growing, **{"data.transform": "flip"})
     small, large = setup.build(config, DATA)
     indices = np.zeros((2, 1, 8), np.int32)
-    flops = [each.train.flops(steps.replicate(each.state), steps.place(DATA.train), indices) for each in (small, large)]
+    flops = [
+        each.train.flops(steps.replicate(each.state), steps.place(DATA.train), indices)
+        for each in (small, large)
+    ]
     assert flops[0] < 0.4 * flops[1]
     run = train(config, tmp_path / "run")
     logits = Predictor(run).logits(DATA.validation.images)
@@ -121,11 +139,23 @@ def test_images_grow_from_phase_to_phase_and_are_judged_at_their_last_size(tmp_p
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"phase1": {"model": {"name": "vgg"}}}, "phases.phase1 changes model.name, which a phase cannot"),
-        ({"phase1": {"train": {"epoch": 3}}}, "changes train.epoch, .* The nearest that it can: train.epochs"),
-        ({"phase1": {}, "phase2": {"adapt": {"trainable": ("layer9",)}}}, "'layer9' is found in no parameter's path"),
+        (
+            {"phase1": {"model": {"name": "vgg"}}},
+            "phases.phase1 changes model.name, which a phase cannot",
+        ),
+        (
+            {"phase1": {"train": {"epoch": 3}}},
+            "changes train.epoch, .* The nearest that it can: train.epochs",
+        ),
+        (
+            {"phase1": {}, "phase2": {"adapt": {"trainable": ("layer9",)}}},
+            "'layer9' is found in no parameter's path",
+        ),
         ({"phase1": {"train": {"epochs": 0}}}, "train.epochs is 0"),
-        ({"phase1": {"adapt": {"last_layers": 3}}}, "known of efficientnetv2_b0; this model is resnet20"),
+        (
+            {"phase1": {"adapt": {"last_layers": 3}}},
+            "known of efficientnetv2_b0; this model is resnet20",
+        ),
     ],
 )
 def test_phases_that_cannot_be_are_refused_before_the_first_begins(changes, said):

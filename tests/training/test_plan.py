@@ -14,7 +14,10 @@ PLAN = "2 epochs of phase1 on features that are computed once, then 3 epochs of 
 
 def test_the_plan_is_said_where_the_features_are_computed_once(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
-        train(in_phases(**{"adapt.feature_cache": 10**6, "adapt.feature_folder": ""}), tmp_path / "run")
+        train(
+            in_phases(**{"adapt.feature_cache": 10**6, "adapt.feature_folder": ""}),
+            tmp_path / "run",
+        )
     assert f"{len(DATA.train)} training images in batches of" in caplog.text and PLAN in caplog.text
     assert caplog.text.index(PLAN) < caplog.text.index("Phase 1 of 2: phase1, 2 epochs.")
 
@@ -40,7 +43,14 @@ def test_the_time_follows_from_that_of_an_image():
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0.2, "10 s"), (41, "50 s"), (91, "2 min"), (180, "3 min"), (181, "4 min"), (7800, "2 h 10 min")],
+    [
+        (0.2, "10 s"),
+        (41, "50 s"),
+        (91, "2 min"),
+        (180, "3 min"),
+        (181, "4 min"),
+        (7800, "2 h 10 min"),
+    ],
 )
 def test_durations(seconds, words):
     assert plan.duration(seconds) == words

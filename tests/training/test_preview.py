@@ -30,6 +30,7 @@ def test_draws_differ_and_alternate():
         one, other, again = draws[0], draws[1], draws[2]
         assert (one == again).all() and (one == other[:, ::-1]).all()
         assert (
-            np.abs(one.astype(int) - IMAGES[index]).max() <= 1 or np.abs(other.astype(int) - IMAGES[index]).max() <= 1
+            np.abs(one.astype(int) - IMAGES[index]).max() <= 1
+            or np.abs(other.astype(int) - IMAGES[index]).max() <= 1
         )
     assert (draw("random_crop(2)|mixup").images[:, 0] != draw("random_crop(2)").images[:, 0]).any()

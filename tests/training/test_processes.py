@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgcls_jax.run_folder import RunFolder
+from imgcls_jax.run.folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 # With momentum: Adam divides by the gradient's size, and so makes much of rounding.
@@ -78,12 +78,16 @@ def begin_an_epoch_more(workdir, *processes):
     file = workdir / "metrics.jsonl"
     lines = file.read_text().count("\n") if file.exists() else 0
     while not (file.exists() and file.read_text().count("\n") > lines):
-        assert all(process.poll() is None for process in processes), [process.communicate() for process in processes]
+        assert all(process.poll() is None for process in processes), [
+            process.communicate() for process in processes
+        ]
         time.sleep(0.02)
 
 
 def losses(run):
-    return [(line["train_loss"], line["validation_loss"]) for line in run.history] + [(run.test["loss"], 0.0)]
+    return [(line["train_loss"], line["validation_loss"]) for line in run.history] + [
+        (run.test["loss"], 0.0)
+    ]
 
 
 def accuracies(run):
@@ -93,7 +97,9 @@ def accuracies(run):
 
 def newest(run):
     """Hashes of the newest checkpoint."""
-    step = max(int(path.name) for path in (run.path / "checkpoints").iterdir() if path.name.isdigit())
+    step = max(
+        int(path.name) for path in (run.path / "checkpoints").iterdir() if path.name.isdigit()
+    )
     return RunFolder(run.path / "checkpoints" / str(step)).read_json("progress/metadata")["hashes"]
 
 
@@ -104,13 +110,17 @@ def together(config, tmp_path_factory):
     with two(config, run.path) as (first, second):
         assert f"report: {run.path / 'report.html'}" in end(first)
         said = end(second)
-    assert all("Gloo" in line for line in said.splitlines()), said  # which nothing keeps from talking
+    assert all("Gloo" in line for line in said.splitlines()), (
+        said
+    )  # which nothing keeps from talking
     assert [path.name for path in run.path.parent.iterdir()] == ["run"], "the second process wrote"
     assert (run.environment["device_count"], run.environment["processes"]) == (4, 2)
     return run
 
 
-def test_two_processes_give_the_numbers_of_one_and_so_does_going_on_with_more_devices(config, together, tmp_path):
+def test_two_processes_give_the_numbers_of_one_and_so_does_going_on_with_more_devices(
+    config, together, tmp_path
+):
     """To rounding: the sum over four devices has another order. The single process begins with one device."""
     alone = RunFolder(tmp_path / "alone")
     process = start(config, alone.path, "--config.train.cpu_devices=1")
@@ -120,14 +130,19 @@ def test_two_processes_give_the_numbers_of_one_and_so_does_going_on_with_more_de
     before = len(alone.history)
     assert alone.environment["device_count"] == 1 and 1 <= before < 8
     printed = end(start(config, alone.path, "--config.train.cpu_devices=4"))
-    assert "The run was on 1 device so far and goes on on 4: its numbers" in printed and "to rounding" in printed
+    assert (
+        "The run was on 1 device so far and goes on on 4: its numbers" in printed
+        and "to rounding" in printed
+    )
     assert (alone.environment["device_count"], alone.environment["processes"]) == (4, 1)
     assert len(alone.history) == 8 and alone.test["accuracy"] > 0.5
     np.testing.assert_allclose(losses(together), losses(alone), rtol=1e-5)
     assert accuracies(together) == accuracies(alone)
 
 
-def test_one_that_dies_ends_the_other_within_a_minute_and_the_run_resumes_to_the_same_bits(config, together, tmp_path):
+def test_one_that_dies_ends_the_other_within_a_minute_and_the_run_resumes_to_the_same_bits(
+    config, together, tmp_path
+):
     """SIGTERM to the second stops both in good order; then it is killed."""
     run = RunFolder(tmp_path / "run")
     with two(config, run.path) as (first, second):
@@ -142,7 +157,10 @@ def test_one_that_dies_ends_the_other_within_a_minute_and_the_run_resumes_to_the
         printed = end(first, 1)
         assert time.perf_counter() - killed < 60
     last = printed.splitlines()[-1]
-    assert "error: another one of the 2 processes is gone" in last and "in all processes, resume" in last, printed
+    assert (
+        "error: another one of the 2 processes is gone" in last
+        and "in all processes, resume" in last
+    ), printed
     assert "Traceback" not in printed
     assert len(run.history) < 8, "the run is too short to be interrupted"
     with two(config, run.path) as (first, second):
@@ -158,7 +176,10 @@ def test_what_cannot_be_is_refused(config, tmp_path):
     for wrong, message in (
         (options, "every process is given all three"),
         ([*options, "--process=2"], "every process is given all three"),
-        ([*options, "--process=0", "--profile"], "--coordinator has no effect here: --profile takes"),
+        (
+            [*options, "--process=0", "--profile"],
+            "--coordinator has no effect here: --profile takes",
+        ),
     ):
         printed = end(start(config, tmp_path / "run", *wrong), 2)
         assert message in printed and "Traceback" not in printed
@@ -167,7 +188,10 @@ def test_what_cannot_be_is_refused(config, tmp_path):
         assert "another one of the 2 processes is gone" in end(first, 1)
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "one.txt").write_text("")
-    with two(config, tmp_path / "letters") as (first, second):  # the second waits for the first, the coordinator
+    with two(config, tmp_path / "letters") as (
+        first,
+        second,
+    ):  # the second waits for the first, the coordinator
         assert "holds other files and no run" in end(first, 2)
         assert "another one of the 2 processes is gone" in end(second, 1).splitlines()[-1]
     assert not (tmp_path / "run" / "checkpoints").exists()

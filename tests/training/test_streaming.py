@@ -17,11 +17,13 @@ from imgcls_jax.data import Splits
 from imgcls_jax.data.lazy_images import LazyImages
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.evaluation import predict, teacher
-from imgcls_jax.run_folder import CHECKPOINTS, RunFolder
+from imgcls_jax.run.folder import CHECKPOINTS, RunFolder
 from imgcls_jax.training import features, loop, profiling, steps
 from imgcls_jax.training.interrupt import Interrupted
 
-DATA = Splits(train=quadrants(210, 0), validation=quadrants(50, 1), test=quadrants(130, 2), report={})
+DATA = Splits(
+    train=quadrants(210, 0), validation=quadrants(50, 1), test=quadrants(130, 2), report={}
+)
 BATCH = 20 * 8 * 8  # bytes
 BUDGET = (
     2 * 3 * BATCH + 1
@@ -29,7 +31,9 @@ BUDGET = (
 
 
 def lazily(dataset):
-    images = LazyImages(lambda numbers: dataset.images[numbers], dataset.images.shape[1:], np.arange(len(dataset)))
+    images = LazyImages(
+        lambda numbers: dataset.images[numbers], dataset.images.shape[1:], np.arange(len(dataset))
+    )
     return dataclasses.replace(dataset, images=images)
 
 
@@ -58,7 +62,10 @@ def train(config, path, data=DATA) -> RunFolder:
 
 def outcome(run: RunFolder):
     """Hashes of the model and the training state, and the figures of each epoch."""
-    newest = max((run.path / CHECKPOINTS).iterdir(), key=lambda child: int(child.name) if child.name.isdigit() else -1)
+    newest = max(
+        (run.path / CHECKPOINTS).iterdir(),
+        key=lambda child: int(child.name) if child.name.isdigit() else -1,
+    )
     history = [{**line, "seconds": 0, "images_per_second": 0} for line in run.history]
     return RunFolder(newest).read_json("progress/metadata")["hashes"], history
 
@@ -66,7 +73,10 @@ def outcome(run: RunFolder):
 def resident_and_streamed(folder: Path, **changes) -> list[RunFolder]:
     streaming = {"data.device_budget": BUDGET}
     runs = {"resident": (changes, DATA), "streamed": (changes | streaming, LAZY)}
-    return [train(small_config(**options), folder / name, data) for name, (options, data) in runs.items()]
+    return [
+        train(small_config(**options), folder / name, data)
+        for name, (options, data) in runs.items()
+    ]
 
 
 def test_training_and_evaluation_are_the_same_to_the_bit(tmp_path):
@@ -91,7 +101,11 @@ def test_on_one_device_too(tmp_path):
     root = Path(__file__).parents[2]
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1", "PYTHONPATH": str(root)}
     run = subprocess.run(
-        [sys.executable, "-c", code, tmp_path], cwd=root, env=environment, capture_output=True, text=True
+        [sys.executable, "-c", code, tmp_path],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert run.stdout.endswith("the same\n"), run.stderr
 
@@ -100,8 +114,12 @@ def test_two_views_of_an_image_are_of_the_same_one(tmp_path):
     """SimCLR, whose second view is drawn from the window too."""
     runs = []
     for name, budget, data in (("resident", 10**9, DATA), ("streamed", BUDGET, LAZY)):
-        config = small_config(**{"data.transform": "flip", "train.epochs": 1, "data.device_budget": budget})
-        config.model = ConfigDict({"name": "simclr", "backbone": "attention", "projection": 16, "pretrained": ""})
+        config = small_config(
+            **{"data.transform": "flip", "train.epochs": 1, "data.device_budget": budget}
+        )
+        config.model = ConfigDict(
+            {"name": "simclr", "backbone": "attention", "projection": 16, "pretrained": ""}
+        )
         config.objective = ConfigDict({"name": "simclr"})
         runs.append(train(config, tmp_path / name, data))
     assert outcome(runs[0]) == outcome(runs[1])
@@ -138,7 +156,9 @@ def test_no_more_than_the_budget_lies_on_a_device(tmp_path, monkeypatch):
         return replicate(tree, **options)
 
     monkeypatch.setattr(steps, "replicate", watched)
-    run = train(small_config(**{"data.device_budget": BUDGET, "train.epochs": 1}), tmp_path / "run", LAZY)
+    run = train(
+        small_config(**{"data.device_budget": BUDGET, "train.epochs": 1}), tmp_path / "run", LAZY
+    )
     # 3 batches a window: the epoch has 10, validation 3.
     assert placed == [3 * BATCH] * (4 + 1) and 2 * max(placed) <= BUDGET
     predict.test(run, LAZY)
@@ -158,7 +178,9 @@ def test_the_teacher_and_features_read_as_they_need(tmp_path):
     with pytest.MonkeyPatch.context() as patch:  # features they were, in both
         patch.setattr(features, "compute", None)
         with pytest.raises(TypeError, match="not callable"):
-            train(small_config(**frozen, **{"data.device_budget": BUDGET}), tmp_path / "other", LAZY)
+            train(
+                small_config(**frozen, **{"data.device_budget": BUDGET}), tmp_path / "other", LAZY
+            )
 
 
 def test_profile_takes_a_window(tmp_path):

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from residual import DATA, small_config
 
-from imgcls_jax import commands, resuming, trees
+from imgcls_jax import commands, trees
 from imgcls_jax.data import checks
 from imgcls_jax.pretrained import safetensors_format
-from imgcls_jax.run_folder import RunFolder
+from imgcls_jax.run import resuming
+from imgcls_jax.run.folder import RunFolder
 from imgcls_jax.training import recorder, setup
 
 
@@ -18,7 +19,9 @@ from imgcls_jax.training import recorder, setup
 def short(monkeypatch):
     """commands.train.train on the small data, without test and page: it counts as unfinished."""
     report = checks.check({"train": DATA.train, "validation": DATA.validation, "test": DATA.test})
-    monkeypatch.setattr("imgcls_jax.data.load", lambda config: dataclasses.replace(DATA, report=report))
+    monkeypatch.setattr(
+        "imgcls_jax.data.load", lambda config: dataclasses.replace(DATA, report=report)
+    )
     monkeypatch.setattr("imgcls_jax.evaluation.predict.test", lambda run, splits: None)
     monkeypatch.setattr(recorder, "write_results", lambda run: None)
     monkeypatch.setattr(commands.runs, "write_report", lambda *arguments, **options: None)

@@ -22,7 +22,9 @@ def model() -> keras.Model:
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     built = keras.Model(inputs, keras.layers.Dense(2, name="predictions")(x))
     for layer in built.layers:
-        layer.set_weights([np.arange(weight.size).reshape(weight.shape) for weight in layer.get_weights()])
+        layer.set_weights(
+            [np.arange(weight.size).reshape(weight.shape) for weight in layer.get_weights()]
+        )
     return built
 
 

@@ -23,7 +23,17 @@ def tensors() -> OrderedDict:
         scalar=torch.tensor(7, dtype=torch.int64),
         empty=torch.zeros(0, 3),
     )
-    for name in ("float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"):
+    for name in (
+        "float64",
+        "float16",
+        "bfloat16",
+        "int64",
+        "int32",
+        "int16",
+        "int8",
+        "uint8",
+        "bool",
+    ):
         found[name] = torch.tensor([0, 1, 2, 100]).to(getattr(torch, name))
     return found
 
@@ -48,7 +58,12 @@ if __name__ == "__main__":
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.fill_(0.25)
-    checkpoint = {"epoch": 3, "optimizer": optimizer.state_dict(), "state_dict": model.state_dict(), "note": "x"}
+    checkpoint = {
+        "epoch": 3,
+        "optimizer": optimizer.state_dict(),
+        "state_dict": model.state_dict(),
+        "note": "x",
+    }
     save("nested", checkpoint)
     save("nested_legacy", checkpoint, **LEGACY)
     save("whole_model", model)  # refused: more than weights

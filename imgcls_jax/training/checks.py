@@ -14,12 +14,13 @@ from typing import Any, ClassVar
 from ml_collections import ConfigDict
 
 from imgcls_jax import models
+from imgcls_jax.config.options import flat_options
 from imgcls_jax.data.sources import SOURCES
 from imgcls_jax.data.transforms import parse
 from imgcls_jax.data.views import VIEWS
 from imgcls_jax.errors import ConfigError, RunError, choose, is_utf8
 from imgcls_jax.models import MODELS
-from imgcls_jax.run_folder import CONFIG, RunFolder, flat_options
+from imgcls_jax.run.folder import CONFIG, RunFolder
 from imgcls_jax.training import objectives, phases, schedules
 from imgcls_jax.training.adapt import STATISTICS
 from imgcls_jax.training.objectives import OBJECTIVES
@@ -41,7 +42,11 @@ class Number:
 
     def remedy(self, value: Any) -> str:
         """What would be accepted in the place of `value`; "" where it is."""
-        if isinstance(value, bool) or not isinstance(value, int | self._type) or not abs(value) <= self.limit:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | self._type)
+            or not abs(value) <= self.limit
+        ):
             return f"give {self.noun}, {self}"
         above = value > self.low if self.open in ("low", "both") else value >= self.low
         below = value < self.high if self.open in ("high", "both") else value <= self.high
@@ -56,7 +61,9 @@ class Number:
         if self.high == math.inf:
             return low if self.open else f"{low} or more"
         least = low if self.open in ("low", "both") else f"at least {low}"
-        return f"{least} and {'below' if self.open in ('high', 'both') else 'at most'} {self.high:,}"
+        return (
+            f"{least} and {'below' if self.open in ('high', 'both') else 'at most'} {self.high:,}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,8 +111,14 @@ class FileName(Text):
     def remedy(self, value):
         if wrong := super().remedy(value):
             return wrong
-        fits = not value or ("/" not in value and value not in (".", "..") and len(value) <= LONGEST_NAME)
-        return "" if fits else f"give a file's name, without slashes, of at most {LONGEST_NAME} characters"
+        fits = not value or (
+            "/" not in value and value not in (".", "..") and len(value) <= LONGEST_NAME
+        )
+        return (
+            ""
+            if fits
+            else f"give a file's name, without slashes, of at most {LONGEST_NAME} characters"
+        )
 
 
 class Pattern(Text):
@@ -255,9 +268,13 @@ def check(config: ConfigDict, *, at: str = "") -> None:
     _check(flat_options(config), at)
     for option in OPTIONS:
         if option not in flat_options(config) and option not in DISPENSABLE:
-            raise ConfigError(f"{at}{option} is missing: start from configs/base.py, which has every option.")
+            raise ConfigError(
+                f"{at}{option} is missing: start from configs/base.py, which has every option."
+            )
     for option in flat_options(config):
-        if option not in OPTIONS and not option.startswith(tuple(f"{section}." for section in SECTIONS)):
+        if option not in OPTIONS and not option.startswith(
+            tuple(f"{section}." for section in SECTIONS)
+        ):
             near = ", ".join(difflib.get_close_matches(option, OPTIONS, n=3, cutoff=0.0))
             raise ConfigError(f"There is no option {at}{option}. The nearest: {near}.")
     _check_sections(config, at)
@@ -291,7 +308,9 @@ def _check(options: Mapping[str, Any], at: str) -> None:
         if option in SECTIONS or any(known.startswith(f"{option}.") for known in OPTIONS):
             raise ConfigError(f"{at}{option} is {_short(value)}: it holds options of its own.")
         if leaf := next((known for known in OPTIONS if option.startswith(f"{known}.")), ""):
-            raise ConfigError(f"{at}{leaf} has {option.removeprefix(leaf)[1:]}: it holds no options, give its value.")
+            raise ConfigError(
+                f"{at}{leaf} has {option.removeprefix(leaf)[1:]}: it holds no options, give its value."
+            )
         if option in OPTIONS:
             _refuse(f"{at}{option}", OPTIONS[option], value)
 
@@ -303,7 +322,9 @@ def _check_sections(config: ConfigDict, at: str) -> None:
             _refuse(f"{at}objective.{key}", OBJECTIVE[key], value)
     for name, changes in config.get("adapt", {}).get("phases", {}).items():
         if not isinstance(changes, Mapping | ConfigDict):
-            raise ConfigError(f"{at}adapt.phases.{name} is {_short(changes)}: it holds options of its own.")
+            raise ConfigError(
+                f"{at}adapt.phases.{name} is {_short(changes)}: it holds options of its own."
+            )
         _check(flat_options(changes), f"{at}adapt.phases.{name}.")
 
 
@@ -317,7 +338,11 @@ def _check_model(options: Mapping[str, Any], at: str) -> None:
     if not isinstance(inside, Mapping):
         raise ConfigError(f"{at}.options is {_short(inside)}: it holds options of its own.")
     if options["name"] == "simclr":
-        inside = {options.get("backbone", models.create(ConfigDict(options), num_classes=2).backbone): inside}
+        inside = {
+            options.get(
+                "backbone", models.create(ConfigDict(options), num_classes=2).backbone
+            ): inside
+        }
     for name, own in inside.items():
         choose(f"model ({at}.options)", name, MODELS)
         if not isinstance(own, Mapping):
@@ -330,13 +355,17 @@ def _check_model(options: Mapping[str, Any], at: str) -> None:
 
 def _check_together(config: ConfigDict, at: str) -> None:
     settings, optimizer, schedule = config.train, config.optimizer, config.schedule
-    schedules.create(schedule, peak=optimizer.learning_rate, epochs=settings.epochs, steps_per_epoch=1000)
+    schedules.create(
+        schedule, peak=optimizer.learning_rate, epochs=settings.epochs, steps_per_epoch=1000
+    )
     if schedule.name == "plateau" and schedule.min_rate > optimizer.learning_rate:
         raise ConfigError(
             f"{at}schedule.min_rate is {schedule.min_rate}, above optimizer.learning_rate, {optimizer.learning_rate}: "
             "give at most that."
         )
-    objectives.create(config, models.create(config.model, num_classes=2), parse(config.data.transform))
+    objectives.create(
+        config, models.create(config.model, num_classes=2), parse(config.data.transform)
+    )
 
 
 def _refuse(option: str, kind: Any, value: Any) -> None:
@@ -391,7 +420,9 @@ def _several(config: ConfigDict, section: str, *, least: int = 0) -> list[tuple[
     """The configs in a section, by names that can be folders'."""
     found = config.get(section) or ConfigDict()
     if not isinstance(found, ConfigDict) or len(found) < least:
-        raise ConfigError(f"{section} is {_short(found)}: it holds {least} or more configs by their names.")
+        raise ConfigError(
+            f"{section} is {_short(found)}: it holds {least} or more configs by their names."
+        )
     for name, one in found.items():
         _refuse(f"a name in {section}", FileName(), name)
         if not isinstance(one, ConfigDict):

@@ -31,7 +31,9 @@ OF_TRAINING = ("config", "workdir", "dry_run", "coordinator", "processes", "proc
 
 def define() -> None:
     """The flags, hidden as far as absl can: without help."""
-    flags.DEFINE_enum("mode", "train", list(OF_MODES), "An older form: see python -m imgcls_jax --help.")
+    flags.DEFINE_enum(
+        "mode", "train", list(OF_MODES), "An older form: see python -m imgcls_jax --help."
+    )
     flags.DEFINE_bool("profile", False, "An older form of python -m imgcls_jax profile.")
     flags.DEFINE_integer("limit", 0, "Of --mode robustness.", lower_bound=0)
     flags.DEFINE_string("method", "gradcam", "Of --mode explain.")
@@ -67,7 +69,10 @@ def command(arguments: Sequence[str]) -> list[str]:
 
 def _given() -> set[str]:
     """The names of the flags of this program that the command line gives."""
-    known = {flag for takes in (*OF_MODES.values(), OF_TRAINING) for flag in takes} | {"mode", "profile"}
+    known = {flag for takes in (*OF_MODES.values(), OF_TRAINING) for flag in takes} | {
+        "mode",
+        "profile",
+    }
     return {name for name in known if flags.FLAGS[name].present}
 
 

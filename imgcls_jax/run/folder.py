@@ -1,25 +1,26 @@
 """The files of a run folder: their names, and how they are read and written, in one place."""
 
 import contextlib
-import errno
 import glob
-import io
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from imgcls_jax import files, foreign, processes, run_files
-from imgcls_jax.errors import RunError, UserError, is_utf8, printable
+from imgcls_jax import distributed, files, foreign
+from imgcls_jax.errors import RunError, is_utf8, printable
+from imgcls_jax.run import schema
 
 CONFIG = "config.json"
-ENVIRONMENT = "environment.json"  # versions, device, commit, data fingerprint, command, hashes of weights
+ENVIRONMENT = (
+    "environment.json"  # versions, device, commit, data fingerprint, command, hashes of weights
+)
 DATA = "data.json"  # the data report
 METRICS = "metrics.jsonl"  # a line an epoch
 STEPS = "steps.jsonl"  # a line for every so many training steps, which TensorBoard shows
@@ -35,92 +36,17 @@ SHOWN = "show_data.png"  # of imgcls show-data
 ROBUSTNESS = "robustness.json"  # accuracies under corruptions
 EXPLANATION = "explain.json"  # the predictions that explain.png explains
 ENSEMBLE = "ensemble.json"  # of a folder of imgcls ensemble: the members' paths and weights, and what they reach
-PREDICTED = "predicted.png"  # of imgcls predict: images of the user's with the classes found for them
+PREDICTED = (
+    "predicted.png"  # of imgcls predict: images of the user's with the classes found for them
+)
 CALIBRATION = "calibration.json"  # calibration errors, and the temperature that lowers them
 EXPORT = "export"  # folder of imgcls export: the model as files that need no imgcls_jax
-
-# Options that are no part of what a run is: where data, weights and features lie (their hashes are), how much of them
-# lies on the devices or is evaluated at a time, on how many devices it is made, and in which order sums are taken.
-WHERE = (
-    *("data.path", "data.cache", "data.device_budget", "pretrained.cache", "train.cpu_devices", "train.winograd"),
-    "train.eval_batch_size",
-    *("adapt.feature_cache", "adapt.feature_folder", "adapt.feature_disk"),
-)
-
-# What versions did that did not have an option yet; where this says nothing it was off: 0, "" or ().
-BEFORE = {
-    **{"adapt.frozen_statistics": "stored", "adapt.lora.rank": 4, "adapt.lora.alpha": 4.0},
-    **{"optimizer.decay_vectors": True, "train.views": "none"},
-}
-
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # system errors that are no fault of a program
 
 
 def training_command(path: str | os.PathLike) -> str:
     """A sentence on how to train the run that is missing at the path; "" where no config has its name."""
     config = os.path.join("configs", f"{Path(path).name}.py")
     return f" Train it first: python launch.py --config {config}." if os.path.isfile(config) else ""
-
-
-def flat_options(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested options by path: {"optimizer.name": "adam", ...}."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        nested = isinstance(value, Mapping | ConfigDict)
-        flat |= flat_options(value, f"{prefix}{key}.") if nested else {prefix + key: value}
-    return flat
-
-
-def differing(one: Mapping[str, Any], other: Mapping[str, Any], *, free: Iterable[str]) -> list[str]:
-    """The paths of the options, but for those `free`, in which two configs (as of `flat_options`) differ.
-
-    An option that one of them does not have, since it was made by another version, counts there as BEFORE says.
-    """
-    of = [BEFORE | config for config in (one, other)]
-    return [
-        key
-        for key in sorted({*one, *other} - {*free})
-        if of[0].get(key) != of[1].get(key) and (of[0].get(key) or of[1].get(key))
-    ]
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Within, what fails since there is no room at `path`, or no writing, fails with a RunError that says so."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # Orbax and TensorFlow have errors of their own, with the system's words in their text
-        chain = [error]
-        while cause := chain[-1].__cause__ or chain[-1].__context__:
-            chain.append(cause)
-        texts = " ".join(map(str, chain))
-        reason = next((words for words in map(os.strerror, UNWRITABLE) if words in texts), None)
-        if not reason:
-            raise
-        raise RunError(
-            f"{path} cannot be written: {reason}. Nothing that was saved is lost: where there is room again, the same "
-            "command goes on from there."
-        ) from error
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that is either whole or not there, whenever the process is killed. Only the first process does.
-
-    Raises RunError where there is no room for it.
-    """
-    if not processes.first():
-        return
-    with writing(path), files.replacing(path) as file:
-        file.write(content)
-
-
-def write_npz(path: Path, **arrays: np.ndarray) -> None:
-    """The same of a compressed NPZ file."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    write_atomically(path, buffer.getvalue())
 
 
 class RunFolder:
@@ -181,13 +107,15 @@ class RunFolder:
 
     def _lines(self, name: str) -> list[dict[str, Any]]:
         file = self._file(name)
-        return [run_files.parse(file, line) for line in self._read(file).split("\n")[:-1]]
+        return [schema.parse(file, line) for line in self._read(file).split("\n")[:-1]]
 
     @property
     def predictions(self) -> tuple[np.ndarray, np.ndarray]:
         """The test set's probabilities, float32 [N, K], and labels, int32 [N]."""
         if (found := self._predictions("")) is None:
-            raise RunError(f"{self.path / PREDICTIONS} has no probabilities and labels of the test set.")
+            raise RunError(
+                f"{self.path / PREDICTIONS} has no probabilities and labels of the test set."
+            )
         return found
 
     @property
@@ -198,12 +126,15 @@ class RunFolder:
     def _predictions(self, prefix: str) -> tuple[np.ndarray, np.ndarray] | None:
         file = self._file(PREDICTIONS)
         try:
-            with foreign.open_regular(file) as stream, np.load(stream, allow_pickle=False) as arrays:
+            with (
+                foreign.open_regular(file) as stream,
+                np.load(stream, allow_pickle=False) as arrays,
+            ):
                 if f"{prefix}labels" not in arrays:
                     return None
                 probabilities, labels = arrays[f"{prefix}probabilities"], arrays[f"{prefix}labels"]
         except Exception as error:  # a damaged file can raise nearly anything
-            raise run_files.damaged(file, error) from error
+            raise schema.damaged(file, error) from error
         if probabilities.dtype.kind == "f" and not np.isfinite(probabilities).all():
             raise RunError(
                 f"{file} has probabilities that are not finite: the training diverged, or the file is damaged. Train "
@@ -213,16 +144,22 @@ class RunFolder:
         fit = kinds == ("f", 2, "i", 1) and 0 < len(labels) == len(probabilities)
         fit = fit and 0 <= labels.min() and labels.max() < probabilities.shape[1]
         if not fit:
-            raise RunError(f"{file} is damaged: it should hold probabilities [N, K], and labels [N] below K.")
+            raise RunError(
+                f"{file} is damaged: it should hold probabilities [N, K], and labels [N] below K."
+            )
         return probabilities, labels
 
     def check_writable(self) -> None:
         """Raises RunError where the folder can neither be written into nor made."""
         if not is_utf8(str(self.path)):
-            raise RunError(f"{printable(self.path)} has a name that is not UTF-8. Give another --workdir.")
+            raise RunError(
+                f"{printable(self.path)} has a name that is not UTF-8. Give another --workdir."
+            )
         there = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
         if not there.is_dir():
-            raise RunError(f"{self.path} cannot be a run folder: {there} is a file. Give another --workdir.")
+            raise RunError(
+                f"{self.path} cannot be a run folder: {there} is a file. Give another --workdir."
+            )
         if not os.access(there, os.W_OK | os.X_OK):
             raise RunError(
                 f"{self.path} cannot be written: {there} is read-only for this user. Give another --workdir, or make "
@@ -241,13 +178,13 @@ class RunFolder:
         room left to write, and where the folder is renamed or deleted meanwhile. Of several processes of one training
         only the first asks for it.
         """
-        if not processes.first():
+        if not distributed.is_primary():
             yield
             return
         self.check_writable()
         made = not self.path.exists()
         self.check_plain()
-        with writing(self.path), self._wait_for_lock(patience) as self._lock:
+        with files.writing(self.path), self._wait_for_lock(patience) as self._lock:
             for folder in (self.path, self.path / EXPORT):
                 files.sweep(folder, files.ANY)
             try:
@@ -276,7 +213,9 @@ class RunFolder:
             except FileNotFoundError:
                 continue  # the folder went again
             except OSError as error:
-                raise RunError(f"{self.path / LOCK} cannot be written: {error.strerror}.") from error
+                raise RunError(
+                    f"{self.path / LOCK} cannot be written: {error.strerror}."
+                ) from error
             file = os.fdopen(number, "r+b")
             if files.lock(file):
                 if files.is_at(file, self.path / LOCK):
@@ -312,31 +251,39 @@ class RunFolder:
 
     def read_json(self, name: str) -> Any:
         file = self._file(name)
-        return run_files.parse(file, self._read(file))
+        return schema.parse(file, self._read(file))
 
     @staticmethod
     def _read(file: Path) -> str:
         try:
             with foreign.open_regular(file) as stream:
-                content = stream.read(run_files.MOST_BYTES + 1)
-            if len(content) > run_files.MOST_BYTES:
-                raise ValueError(f"it has more than {run_files.MOST_BYTES:,} bytes")
+                content = stream.read(schema.MOST_BYTES + 1)
+            if len(content) > schema.MOST_BYTES:
+                raise ValueError(f"it has more than {schema.MOST_BYTES:,} bytes")
             return content.decode()
         except (OSError, ValueError) as error:
-            raise run_files.damaged(file, error) from error
+            raise schema.damaged(file, error) from error
 
     def write_json(self, name: str, content: Any) -> None:
-        write_atomically(self.path / name, (json.dumps(content, indent=1) + "\n").encode())
+        files.write_atomically(self.path / name, (json.dumps(content, indent=1) + "\n").encode())
 
     def write_history(self, lines: Iterable[dict[str, Any]], *, name: str = METRICS) -> None:
-        write_atomically(self.path / name, "".join(json.dumps(line) + "\n" for line in lines).encode())
+        files.write_atomically(
+            self.path / name, "".join(json.dumps(line) + "\n" for line in lines).encode()
+        )
 
     def _file(self, name: str) -> Path:
         file = self.path / name
         if not os.path.exists(file):  # a name too long for the file system does not exist, for it
-            what = "a run folder: a folder that launch.py trained into" if os.path.isdir(self.path) else "there"
+            what = (
+                "a run folder: a folder that launch.py trained into"
+                if os.path.isdir(self.path)
+                else "there"
+            )
             first = training_command(self.path)
-            raise RunError(f"{file} is missing; {self.path} is not {what}, or its run has not got that far.{first}")
+            raise RunError(
+                f"{file} is missing; {self.path} is not {what}, or its run has not got that far.{first}"
+            )
         self.check_plain()
         return file
 
@@ -349,11 +296,19 @@ def runs_in(paths: Iterable[str | os.PathLike]) -> list[RunFolder]:
     found: dict[Path, RunFolder] = {}
     for path in map(os.path.expanduser, paths):
         # os.path: a name too long for the file system is none, for it
-        folders = [Path(path)] if os.path.exists(path) else [Path(match) for match in sorted(glob.glob(str(path)))]
+        folders = (
+            [Path(path)]
+            if os.path.exists(path)
+            else [Path(match) for match in sorted(glob.glob(str(path)))]
+        )
         configs = [
-            file for folder in folders for file in sorted(folder.glob(CONFIG)) or sorted(folder.glob(f"*/{CONFIG}"))
+            file
+            for folder in folders
+            for file in sorted(folder.glob(CONFIG)) or sorted(folder.glob(f"*/{CONFIG}"))
         ]
         if not configs:
-            raise RunError(f"{path} is neither a run folder nor a study of runs, nor are there any below it.")
+            raise RunError(
+                f"{path} is neither a run folder nor a study of runs, nor are there any below it."
+            )
         found |= {file.parent: RunFolder(file.parent) for file in configs}
     return list(found.values())

@@ -21,13 +21,15 @@ T = TypeVar("T")
 
 SILENCE = 30  # seconds without a sign of life after which a process counts as gone
 PATIENCE = 300  # seconds that processes wait at their start for the others
-A_DAY = 86_400  # longer than the first process tests and reports while the others wait for it to end
+A_DAY = (
+    86_400  # longer than the first process tests and reports while the others wait for it to end
+)
 
 _index, _count = 0, 1
 _on_abort = None  # kept here, since C holds no reference to it
 
 
-def first() -> bool:
+def is_primary() -> bool:
     """Whether this process is the first, or the only one."""
     return _index == 0
 
@@ -43,7 +45,12 @@ def join(coordinator: str | None, count: int | None, index: int | None) -> None:
     global _index, _count
     if (coordinator, count, index) == (None, None, None):
         return
-    if not re.fullmatch(r".+:\d+", coordinator or "") or not count or index is None or not 0 <= index < count:
+    if (
+        not re.fullmatch(r".+:\d+", coordinator or "")
+        or not count
+        or index is None
+        or not 0 <= index < count
+    ):
         raise ConfigError(
             f"--coordinator={coordinator} --processes={count} --process={index} cannot be: every process is given all "
             "three, the first one's HOST:PORT, how many there are, and which one it is, from 0, for example "
@@ -69,8 +76,10 @@ def join(coordinator: str | None, count: int | None, index: int | None) -> None:
     _index, _count = index, count
     _say_at_abort(_gone())
     sys.excepthook = _end_with
-    if not first():
-        logging.getLogger("imgcls_jax").setLevel(logging.WARNING)  # what there is to say the first one says
+    if not is_primary():
+        logging.getLogger("imgcls_jax").setLevel(
+            logging.WARNING
+        )  # what there is to say the first one says
 
 
 def leave(status: int) -> int:
@@ -83,7 +92,7 @@ def leave(status: int) -> int:
     return status
 
 
-def from_first(function: Callable[[], T]) -> T:
+def from_primary(function: Callable[[], T]) -> T:
     """What `function` gives in the first process, which alone calls it; all must come here.
 
     It gives texts, numbers, arrays, None, and lists and dicts of them, which are sent as msgpack: data that nothing
@@ -94,12 +103,16 @@ def from_first(function: Callable[[], T]) -> T:
     from flax import serialization
     from jax.experimental import multihost_utils
 
-    value = function() if first() else None
+    value = function() if is_primary() else None
     value = list(value) if isinstance(value, tuple) else value
     # In place, since a copy would have the keys of dicts in another order.
-    content = np.frombuffer(serialization.msgpack_serialize(value, in_place=True) if first() else b"", np.uint8)
+    content = np.frombuffer(
+        serialization.msgpack_serialize(value, in_place=True) if is_primary() else b"", np.uint8
+    )
     size = int(multihost_utils.broadcast_one_to_all(np.uint32(content.size)))
-    sent = multihost_utils.broadcast_one_to_all(content if first() else np.zeros(size, np.uint8))
+    sent = multihost_utils.broadcast_one_to_all(
+        content if is_primary() else np.zeros(size, np.uint8)
+    )
     return serialization.msgpack_restore(np.asarray(sent).tobytes())
 
 
@@ -112,7 +125,7 @@ def check_same(what: str, mine: object, theirs: object) -> None:
         )
 
 
-def highest(value: float) -> float:
+def global_max(value: float) -> float:
     """The highest of the processes' values, to the resolution of float32; all must come here."""
     if _count == 1:
         return value

@@ -42,21 +42,35 @@ def _is_finite(value: int | float) -> bool:
 
 def _is_text(value: Any) -> bool:
     """Whether it is Unicode that can be written: JSON lets half of a pair of surrogates stand alone."""
-    return isinstance(value, str) and len(value) <= LONGEST and not any("\ud800" <= c <= "\udfff" for c in value)
+    return (
+        isinstance(value, str)
+        and len(value) <= LONGEST
+        and not any("\ud800" <= c <= "\udfff" for c in value)
+    )
 
 
 def _is_image(value: Any) -> bool:
-    sides = isinstance(value, list) and len(value) == 3 and all(type(side) is int and side > 0 for side in value)
+    sides = (
+        isinstance(value, list)
+        and len(value) == 3
+        and all(type(side) is int and side > 0 for side in value)
+    )
     return sides and math.prod(value) <= LARGEST_IMAGE
 
 
 COUNT = Kind("a whole number from 0", lambda value: type(value) is int and 0 <= value < LARGEST)
 FIGURE = Kind("a finite number", lambda value: _is_number(value) and _is_finite(value))
 # Of a run that diverged it is not finite.
-LOSS = Kind("a number", lambda value: _is_number(value) and (isinstance(value, float) or abs(value) < LARGEST))
+LOSS = Kind(
+    "a number",
+    lambda value: _is_number(value) and (isinstance(value, float) or abs(value) < LARGEST),
+)
 TEXT = Kind("a text", _is_text)
 IMAGE = Kind("height, width and channels of an image", _is_image)
-NAMES = Kind("a list of names", lambda value: isinstance(value, list) and 0 < len(value) and all(map(_is_text, value)))
+NAMES = Kind(
+    "a list of names",
+    lambda value: isinstance(value, list) and 0 < len(value) and all(map(_is_text, value)),
+)
 TYPES = {int: COUNT, float: FIGURE, str: TEXT}
 
 _SCORES = {
@@ -72,7 +86,14 @@ _CALIBRATED = {
     "reliability": [{"bin": int, "examples": int, "confidence": float, "accuracy": float}],
 }
 _SPLIT = {
-    **{"examples": int, "shape": IMAGE, "dtype": str, "missing": int, "class_counts": [int], "fingerprint": str},
+    **{
+        "examples": int,
+        "shape": IMAGE,
+        "dtype": str,
+        "missing": int,
+        "class_counts": [int],
+        "fingerprint": str,
+    },
     **{"pixel_min": int, "pixel_max": int, "pixel_mean": float, "label_min": int, "label_max": int},
 }
 _SUMMARY = {
@@ -83,11 +104,23 @@ _SUMMARY = {
 # By the file's name. A type or a Kind; a list of one kind; a dict by keys, or by any key under "*".
 KINDS: dict[str, Any] = {
     "config.json": {
-        **{NEEDED: ("seed", "data", "model"), "seed": int, "train": {}, "optimizer": {}, "schedule": {}},
+        **{
+            NEEDED: ("seed", "data", "model"),
+            "seed": int,
+            "train": {},
+            "optimizer": {},
+            "schedule": {},
+        },
         "data": {NEEDED: ("source",), "source": str, "name": str},
         "model": {NEEDED: ("name",), "name": str},
     },
-    "environment.json": {"command": str, "device": str, "platform": str, "device_count": int, "versions": {"*": str}},
+    "environment.json": {
+        "command": str,
+        "device": str,
+        "platform": str,
+        "device_count": int,
+        "versions": {"*": str},
+    },
     "data.json": {
         **{"class_names": NAMES, "fingerprint": str, "splits": {"*": _SPLIT}},
         **{"warnings": [str], "origin": {"*": str}},
@@ -95,25 +128,56 @@ KINDS: dict[str, Any] = {
     "test.json": _SCORES | _SUMMARY,
     "metrics.jsonl": {
         **{"epoch": int, "step": int, "phase": int, "learning_rate": float, "seconds": float},
-        **{"train_loss": LOSS, "train_accuracy": float, "validation_loss": LOSS, "validation_accuracy": LOSS},
+        **{
+            "train_loss": LOSS,
+            "train_accuracy": float,
+            "validation_loss": LOSS,
+            "validation_accuracy": LOSS,
+        },
         "images_per_second": float,
     },
     "steps.jsonl": {"step": int, "loss": LOSS, "accuracy": float},
-    "robustness.json": {"examples": int, "clean": float, "mean": float, "corruptions": {"*": [float]}},
+    "robustness.json": {
+        "examples": int,
+        "clean": float,
+        "mean": float,
+        "corruptions": {"*": [float]},
+    },
     "explain.json": {
         "method": str,
-        "examples": [{"index": int, "label": int, "prediction": int, "confidence": float, "group": str}],
+        "examples": [
+            {"index": int, "label": int, "prediction": int, "confidence": float, "group": str}
+        ],
         "compactness": {"images": int, "mean": float, "low": float, "high": float},
     },
     "calibration.json": {
-        **{"temperature": float, "p": float, "as_trained": _CALIBRATED, "scaled": _CALIBRATED, "rejection": _CURVE},
+        **{
+            "temperature": float,
+            "p": float,
+            "as_trained": _CALIBRATED,
+            "scaled": _CALIBRATED,
+            "rejection": _CURVE,
+        },
         "entropy": {},
     },
     "ensemble.json": {
-        **{"rule": str, "test": _SCORES, "oracle": float, "disagreement": [[float]], "rejection": {"*": _CURVE}},
+        **{
+            "rule": str,
+            "test": _SCORES,
+            "oracle": float,
+            "disagreement": [[float]],
+            "rejection": {"*": _CURVE},
+        },
         "members": [
             {
-                **{"run": str, "fingerprint": str, "weight": float, "accuracy": float, "loss": LOSS, "parameters": int},
+                **{
+                    "run": str,
+                    "fingerprint": str,
+                    "weight": float,
+                    "accuracy": float,
+                    "loss": LOSS,
+                    "parameters": int,
+                },
                 "against": {"difference": float, "low": float, "high": float, "p": float},
             }
         ],
@@ -136,7 +200,9 @@ class _Record(dict):
         return record
 
     def __missing__(self, key: str) -> Any:
-        raise RunError(f"{self.path} has no {key!r}: it is damaged, or of another version of this program.")
+        raise RunError(
+            f"{self.path} has no {key!r}: it is damaged, or of another version of this program."
+        )
 
 
 def parse(path: Path, text: str) -> Any:
@@ -154,7 +220,9 @@ def parse(path: Path, text: str) -> Any:
 def damaged(path: Path, reason: object) -> RunError:
     """What is said of a run's file that cannot be read."""
     reason = printable(" ".join(str(reason).split()))[:200]
-    return RunError(f"{path} is damaged ({reason}). Delete it and report.html, and the run's command writes both anew.")
+    return RunError(
+        f"{path} is damaged ({reason}). Delete it and report.html, and the run's command writes both anew."
+    )
 
 
 def _wrong(value: Any, kind: Any, at: str = "it", level: int = 0) -> str:
@@ -176,7 +244,10 @@ def _wrong(value: Any, kind: Any, at: str = "it", level: int = 0) -> str:
         if not all(map(_is_text, value)):
             return f"a name in {at} is no text that can be written"
         known = kind or {}
-        inside = ((each, known.get(key, known.get("*")), printable(key)[:100]) for key, each in value.items())
+        inside = (
+            (each, known.get(key, known.get("*")), printable(key)[:100])
+            for key, each in value.items()
+        )
     elif isinstance(value, list):
         inside = ((each, kind and kind[0], f"{at} {number}") for number, each in enumerate(value))
     else:
@@ -192,7 +263,9 @@ def _wrong_test(content: Mapping[str, Any]) -> str:
     entries = content.get("confusion_entries", {})
     if len({len(entries.get(key, ())) for key in ("true", "predicted", "count")}) > 1:
         return "confusion_entries should have columns of one length"
-    if max([*entries.get("true", ()), *entries.get("predicted", ())], default=-1) >= len(classes or ()):
+    if max([*entries.get("true", ()), *entries.get("predicted", ())], default=-1) >= len(
+        classes or ()
+    ):
         return "confusion_entries should name classes of per_class"
     if classes == [] or (matrix and classes and len(matrix) != len(classes)):
         return "per_class should have the classes of confusion"
@@ -212,14 +285,20 @@ def _wrong_calibration(content: Mapping[str, Any]) -> str:
         bins = content.get(key, {}).get("reliability")
         if bins is not None and not any(row.get("examples") for row in bins):
             return f"reliability of {key} has no examples"
-    if "rejection" in content and all(point.get("rejected") != 0.1 for point in content["rejection"]):
+    if "rejection" in content and all(
+        point.get("rejected") != 0.1 for point in content["rejection"]
+    ):
         return "rejection has no point at 0.1"
     return ""
 
 
 def _wrong_robustness(content: Mapping[str, Any]) -> str:
     found = content.get("corruptions")
-    return "corruptions should hold accuracies" if found is not None and not (found and all(found.values())) else ""
+    return (
+        "corruptions should hold accuracies"
+        if found is not None and not (found and all(found.values()))
+        else ""
+    )
 
 
 def _wrong_ensemble(content: Mapping[str, Any]) -> str:

@@ -13,13 +13,16 @@ from pathlib import Path
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from imgcls_jax import backend, console, resuming, studies
-from imgcls_jax.commands import train
+from imgcls_jax import backend, console
+from imgcls_jax.commands import study, train
+from imgcls_jax.config.options import flat_options
 from imgcls_jax.errors import RunError, UserError
 from imgcls_jax.reporting import page
 from imgcls_jax.reporting.plain_tables import markdown_row, markdown_table
-from imgcls_jax.run_folder import METRICS, RunFolder, flat_options, training_command
-from imgcls_jax.training import options, profiling
+from imgcls_jax.run import resuming
+from imgcls_jax.run.folder import METRICS, RunFolder, training_command
+from imgcls_jax.training import checks as options
+from imgcls_jax.training import profiling
 from imgcls_jax.training.profiling import Estimate
 
 # Options, of a run or of a phase of it, that change nothing of how long an epoch takes.
@@ -40,11 +43,13 @@ def show(config: ConfigDict, workdir: Path, given: Iterable[str] = ()) -> None:
     """
     logging.getLogger("imgcls_jax").setLevel(logging.WARNING)  # the table says it all
     many = "rows" in config or "members" in config
-    runs = studies.plan(config, workdir) if many else [studies.Planned("", config, workdir, {})]
+    runs = study.plan(config, workdir) if many else [study.Planned("", config, workdir, {})]
     known: dict[str, Estimate] = {}
     total, problems, weights, later = 0.0, [], set(), 0
     console.say(markdown_table(HEAD, (), figures=range(2, len(HEAD))).rstrip("\n"))
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(
+        1, multiprocessing.get_context("spawn"), max_tasks_per_child=1
+    ) as pool:
         for run in tqdm(runs, desc="a few steps of each", unit="run", leave=False, disable=None):
             line = run.name, "cannot start", "", "", "", ""
             try:
@@ -54,7 +59,12 @@ def show(config: ConfigDict, workdir: Path, given: Iterable[str] = ()) -> None:
                 state, counts, left = _look(run, known, pool)
                 weights |= set(needs) if left else set()
                 total += left
-                line = run.name, state, *(f"{count:,}" for count in counts), page.duration(left) if left else ""
+                line = (
+                    run.name,
+                    state,
+                    *(f"{count:,}" for count in counts),
+                    page.duration(left) if left else "",
+                )
             except UserError as error:
                 problems.append(f"{run.name}: {error}")
                 later += 1
@@ -62,10 +72,14 @@ def show(config: ConfigDict, workdir: Path, given: Iterable[str] = ()) -> None:
             sys.stdout.flush()
     if weights:
         problems.append(f"To be fetched first: {', '.join(sorted(weights))}.")
-    without = [f"{later} of {len(runs)} runs"] * bool(later) + ["fetching the weights"] * bool(weights)
+    without = [f"{later} of {len(runs)} runs"] * bool(later) + ["fetching the weights"] * bool(
+        weights
+    )
     except_for = f", without {' and '.join(without)}" if without else ""
     console.say("", *problems)
-    console.say(f"{page.duration(total)} in all at this machine's present speed{except_for}; nothing was trained.")
+    console.say(
+        f"{page.duration(total)} in all at this machine's present speed{except_for}; nothing was trained."
+    )
 
 
 def _missing(config: ConfigDict) -> list[str]:
@@ -73,7 +87,9 @@ def _missing(config: ConfigDict) -> list[str]:
     from imgcls_jax import pretrained
 
     teacher = (config.get("objective") or {}).get("teacher")
-    return pretrained.missing(config) + ([teacher] if teacher and not os.path.exists(teacher) else [])
+    return pretrained.missing(config) + (
+        [teacher] if teacher and not os.path.exists(teacher) else []
+    )
 
 
 def _refuse_missing_runs(needs: list[str], *, planned: list[str]) -> None:
@@ -81,29 +97,41 @@ def _refuse_missing_runs(needs: list[str], *, planned: list[str]) -> None:
 
     for path in needs:
         if path in planned:
-            raise RunError(f"it starts from {path}, which is trained before it: how long it takes is not known yet.")
+            raise RunError(
+                f"it starts from {path}, which is trained before it: how long it takes is not known yet."
+            )
         if not pretrained.named(path):
             raise RunError(f"it needs {path}, which is not there.{training_command(path)}")
 
 
 def _look(
-    run: studies.Planned, known: dict[str, Estimate], pool: ProcessPoolExecutor
+    run: study.Planned, known: dict[str, Estimate], pool: ProcessPoolExecutor
 ) -> tuple[str, tuple[int, int, int], float]:
     """How far a run is; its parameters, those that train and its epochs; and the seconds left. known: by kind."""
     folder = RunFolder(run.folder)
     if resuming.finished(train.checked(run.config), folder):
         test = folder.test
-        return "finished", (test["parameters"], test.get("trainable", test["parameters"]), test["epochs"]), 0.0
+        return (
+            "finished",
+            (test["parameters"], test.get("trainable", test["parameters"]), test["epochs"]),
+            0.0,
+        )
     kind, epochs = _kind(run.config), sum(profiling.epochs_of(run.config))
     estimate = known[kind] = known.get(kind) or pool.submit(_estimate, run.config).result()
     done = len(folder.history) if (folder.path / METRICS).exists() else 0
     state = f"{done} epochs done" if done else "new"
-    return state, (estimate.parameters, estimate.trainable, epochs), estimate.seconds(run.config) * (1 - done / epochs)
+    return (
+        state,
+        (estimate.parameters, estimate.trainable, epochs),
+        estimate.seconds(run.config) * (1 - done / epochs),
+    )
 
 
 def _kind(config: ConfigDict) -> str:
     """What the time of a step and of an epoch depends on."""
-    timed = {path: value for path, value in flat_options(config).items() if not TIMELESS.search(path)}
+    timed = {
+        path: value for path, value in flat_options(config).items() if not TIMELESS.search(path)
+    }
     return json.dumps(timed, sort_keys=True, default=str)
 
 

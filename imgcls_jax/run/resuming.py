@@ -5,9 +5,10 @@ import logging
 
 from ml_collections import ConfigDict
 
+from imgcls_jax.config.options import WHERE, differing, flat_options
 from imgcls_jax.data import Splits
 from imgcls_jax.errors import RunError
-from imgcls_jax.run_folder import CONFIG, DATA, PROFILE, REPORT, SHOWN, WHERE, RunFolder, differing, flat_options
+from imgcls_jax.run.folder import CONFIG, DATA, PROFILE, REPORT, SHOWN, RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -35,20 +36,39 @@ def check_data(run: RunFolder, splits: Splits) -> None:
 
 def _check_folder(run: RunFolder, config: ConfigDict) -> None:
     if not run.begun and not run.finished:
-        files = {child.name for child in run.path.iterdir() if child.name[0] != "."} if run.path.is_dir() else set()
+        files = (
+            {child.name for child in run.path.iterdir() if child.name[0] != "."}
+            if run.path.is_dir()
+            else set()
+        )
         if CONFIG not in files and files - {PROFILE, SHOWN}:
-            raise RunError(f"{run.path} holds other files and no run. Give another --workdir, or empty it.")
+            raise RunError(
+                f"{run.path} holds other files and no run. Give another --workdir, or empty it."
+            )
         return  # what was refused, or failed, before its first checkpoint stands in nobody's way
-    if not (run.path / CONFIG).exists() and (run.path / DATA).exists():  # deleted, since it was damaged
+    if (
+        not (run.path / CONFIG).exists() and (run.path / DATA).exists()
+    ):  # deleted, since it was damaged
         log.warning("%s is missing: the run is taken for one of this config.", run.path / CONFIG)
         return
-    theirs, ours = flat_options(run.config), flat_options(ConfigDict(json.loads(json.dumps(config.to_dict()))))
+    theirs, ours = (
+        flat_options(run.config),
+        flat_options(ConfigDict(json.loads(json.dumps(config.to_dict())))),
+    )
     if keys := differing(theirs, ours, free=WHERE):
-        differs = [f"  {key}: {theirs.get(key, 'not set')!r} there, {ours.get(key, 'not set')!r} now" for key in keys]
-        same_model = run.begun and not any(key.startswith(("model.", "adapt.lora.")) for key in keys)
+        differs = [
+            f"  {key}: {theirs.get(key, 'not set')!r} there, {ours.get(key, 'not set')!r} now"
+            for key in keys
+        ]
+        same_model = run.begun and not any(
+            key.startswith(("model.", "adapt.lora.")) for key in keys
+        )
         raise RunError(
-            f"{run.path} holds the run of another config:\n" + "\n".join(differs) + "\nGive another --workdir or "
-            "--config.name to train this one, or delete the folder." + (_further(run) if same_model else "")
+            f"{run.path} holds the run of another config:\n"
+            + "\n".join(differs)
+            + "\nGive another --workdir or "
+            "--config.name to train this one, or delete the folder."
+            + (_further(run) if same_model else "")
         )
 
 

@@ -45,7 +45,9 @@ class Checkpoints:
         foreign.check_plain(folder)
         if not read_only and self.folder.is_dir():
             for child in self.folder.iterdir():
-                if child.is_dir() and not any(child.iterdir()):  # Orbax would take an empty folder for a checkpoint
+                if child.is_dir() and not any(
+                    child.iterdir()
+                ):  # Orbax would take an empty folder for a checkpoint
                     child.rmdir()
         self._best = _Best()
         if not read_only:
@@ -55,7 +57,9 @@ class Checkpoints:
             self.folder,
             options=ocp.CheckpointManagerOptions(
                 # Of several processes each has checkpoints of its own, or none: Orbax is not to wait for the others.
-                multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own}),
+                multiprocessing_options=ocp.options.MultiprocessingOptions(
+                    primary_host=own, active_processes={own}
+                ),
                 create=False,
                 # Of the newest two one may turn out damaged. Orbax' own ranking by metrics would need a file more.
                 preservation_policy=AnyPreservationPolicy([LatestN(2), self._best]),
@@ -83,7 +87,9 @@ class Checkpoints:
             ),
         )
         if not saved:
-            raise RunError(f"{self.folder} holds a checkpoint of step {step} or later: nothing was saved.")
+            raise RunError(
+                f"{self.folder} holds a checkpoint of step {step} or later: nothing was saved."
+            )
 
     def restore(
         self, expected: Callable[[dict[str, Any]], dict[str, Any]]
@@ -109,7 +115,9 @@ class Checkpoints:
         aside = self.folder / f"damaged-{step}"
         shutil.rmtree(aside, ignore_errors=True)
         (self.folder / str(step)).rename(aside)
-        log.warning("It now lies in %s, which can be deleted; training does again what it held.", aside)
+        log.warning(
+            "It now lies in %s, which can be deleted; training does again what it held.", aside
+        )
         self._manager.reload()
 
     def _check_best(self, newest: int) -> None:
@@ -134,11 +142,16 @@ class Checkpoints:
         model: a tree of the expected shapes; None takes whatever was saved. Raises RunError where there is none.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
-        best = next((newest["progress"]["best_step"] for step in steps if (newest := self._try(step, {}))), -1)
+        best = next(
+            (newest["progress"]["best_step"] for step in steps if (newest := self._try(step, {}))),
+            -1,
+        )
         for step in sorted(steps, key=lambda step: step == best, reverse=True):
             if restored := self._try(step, {"model": model}):
                 return step, restored["model"]
-        raise RunError(f"{self.folder} holds no whole checkpoint of this model: delete the run folder and train again.")
+        raise RunError(
+            f"{self.folder} holds no whole checkpoint of this model: delete the run folder and train again."
+        )
 
     def close(self) -> None:
         """Waits until everything is written."""
@@ -152,13 +165,20 @@ class Checkpoints:
                 step, args=ocp.args.Composite(**arguments, progress=ocp.args.JsonRestore())
             )
             saved = restored["progress"]
-            if saved.get("progress_hash") not in (None, _digest(saved["progress"])):  # None: of an older version
+            if saved.get("progress_hash") not in (
+                None,
+                _digest(saved["progress"]),
+            ):  # None: of an older version
                 raise ValueError("the SHA-256 of its progress is not the one saved with it")
             for name, tree in expected.items():
-                if tree is not None and jax.tree.map(np.shape, restored[name]) != jax.tree.map(np.shape, tree):
+                if tree is not None and jax.tree.map(np.shape, restored[name]) != jax.tree.map(
+                    np.shape, tree
+                ):
                     raise ValueError(f"its {name} arrays have other shapes than this model's")
                 if trees.digest(restored[name]) != saved["hashes"][name]:
-                    raise ValueError(f"the SHA-256 of its {name} arrays is not the one saved with it")
+                    raise ValueError(
+                        f"the SHA-256 of its {name} arrays is not the one saved with it"
+                    )
             return {"progress": saved["progress"]} | {name: restored[name] for name in expected}
         except Exception as error:  # whatever Orbax raises for a damaged one, another may be whole
             reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]

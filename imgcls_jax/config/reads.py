@@ -99,7 +99,9 @@ def changed(config: ConfigDict, options: Mapping[str, Any], *, at: str) -> None:
     """Changes options of a copy, whose values are from now on those of the paths below `at`, as in a phase."""
     config.update_from_flattened_dict(options)
     if isinstance(config, Recorded):
-        config._join(config._reads, "", {**config._origins, **{path: f"{at}{path}" for path in options}})
+        config._join(
+            config._reads, "", {**config._origins, **{path: f"{at}{path}" for path in options}}
+        )
 
 
 def given(config: ConfigDict, section: str) -> list[str]:

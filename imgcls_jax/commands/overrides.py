@@ -13,8 +13,8 @@ from ml_collections.config_flags import tuple_parser
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
 from imgcls_jax import console
+from imgcls_jax.config.options import flat_options
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.run_folder import flat_options
 
 SECTIONS = ("model", "objective")  # whose `name` says which further options there are
 
@@ -73,12 +73,20 @@ def _given(arguments: list[str]) -> dict[str, str]:
 def _follow(config: ConfigDict, given: Mapping[str, str]) -> None:
     """Adds the options that the command line gives to a model or an objective which has them, though the config file
     does not name them, and takes away those of another model that the file had chosen."""
-    homes = {match[0] for path in given if (match := re.match(rf"(?:.+\.)?(?:{'|'.join(SECTIONS)})(?=\.)", path))}
+    homes = {
+        match[0]
+        for path in given
+        if (match := re.match(rf"(?:.+\.)?(?:{'|'.join(SECTIONS)})(?=\.)", path))
+    }
     for home in sorted(homes):
         section = _at(config, home)
         if section is None:
             continue
-        own = {path.removeprefix(f"{home}."): value for path, value in given.items() if path.startswith(f"{home}.")}
+        own = {
+            path.removeprefix(f"{home}."): value
+            for path, value in given.items()
+            if path.startswith(f"{home}.")
+        }
         kind, current = home.rpartition(".")[2], section.get("name")
         name = own.get("name", current)
         known = _defaults(kind, name)
@@ -123,7 +131,9 @@ def _add(section: ConfigDict, option: str, known: Mapping[str, Any], home: str, 
     key, _, rest = option.partition(".")
     if key not in known:
         accepted = ", ".join(sorted(set(known) - {"name"})) or "none"
-        raise ConfigError(f"The {what} has no option {key!r} (config.{home}.{option}). Its options: {accepted}.")
+        raise ConfigError(
+            f"The {what} has no option {key!r} (config.{home}.{option}). Its options: {accepted}."
+        )
     if key not in section:
         section[key] = ConfigDict() if rest else known[key]
     if rest and isinstance(section[key], ConfigDict):
@@ -158,14 +168,20 @@ def what_to_do(mode: str, takes: Mapping[str, Iterable[str]]) -> str:
     known = {name for names in takes.values() for name in names}
     if others := sorted(given & known - {*takes[doing]}):
         accepted = ", ".join(f"--{name}" for name in takes[doing]) or "no other flags"
-        raise ConfigError(f"--{others[0]} has no effect here: --{(asked or ['mode train'])[0]} takes {accepted}.")
+        raise ConfigError(
+            f"--{others[0]} has no effect here: --{(asked or ['mode train'])[0]} takes {accepted}."
+        )
     return doing
 
 
 def no_config(folder: Path) -> str:
     """What to say where --config gave none: what it may be, of the config files in `folder`."""
     flag = flags.FLAGS["config"]
-    what = "--config is missing" if flag.value is None else f"There is no config in {flag.config_filename}"
+    what = (
+        "--config is missing"
+        if flag.value is None
+        else f"There is no config in {flag.config_filename}"
+    )
     names = ", ".join(sorted(path.stem for path in folder.glob("*.py") if path.stem != "base"))
     return f"{what}: give --config {os.path.relpath(folder)}/NAME.py. NAME may be: {names}."
 

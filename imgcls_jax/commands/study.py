@@ -18,11 +18,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from imgcls_jax import backend, console, resuming
+from imgcls_jax import backend, console
 from imgcls_jax.commands import ensemble as ensembles
 from imgcls_jax.commands import train as training
+from imgcls_jax.config.options import flat_options
 from imgcls_jax.errors import ConfigError, RunError, UserError, did_you_mean
-from imgcls_jax.run_folder import RunFolder, flat_options
+from imgcls_jax.run import resuming
+from imgcls_jax.run.folder import RunFolder
 from imgcls_jax.training.interrupt import Interrupted
 
 log = logging.getLogger(__name__)
@@ -53,7 +55,7 @@ def plan(config: ConfigDict, workdir: Path, given: Iterable[str] = ()) -> list[P
     ConfigError for what cannot be trained.
     """
     from imgcls_jax.reporting import compare
-    from imgcls_jax.training import options
+    from imgcls_jax.training import checks as options
 
     if "rows" in config:
         options.check_study(config, figures=compare.REPORTED)
@@ -71,7 +73,15 @@ def plan(config: ConfigDict, workdir: Path, given: Iterable[str] = ()) -> list[P
                 _change(one, changes | {"seed": seed})
                 folder = workdir / f"{label}{suffix}-seed{seed}"
                 own = (*_below(f"rows.{label}.config.", given), *changes)
-                runs.append(Planned(label + suffix, one, folder, row.get("reported", ConfigDict()).to_dict(), own))
+                runs.append(
+                    Planned(
+                        label + suffix,
+                        one,
+                        folder,
+                        row.get("reported", ConfigDict()).to_dict(),
+                        own,
+                    )
+                )
     return runs
 
 
@@ -79,16 +89,24 @@ def _below(prefix: str, paths: Iterable[str]) -> tuple[str, ...]:
     return tuple(path.removeprefix(prefix) for path in paths if path.startswith(prefix))
 
 
-def _combinations(grid: Sequence[tuple[str, Sequence[Any]]]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _combinations(
+    grid: Sequence[tuple[str, Sequence[Any]]],
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """For each combination what it adds to a row's label, and its options."""
-    if not all(len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], Sequence) for pair in grid):
+    if not all(
+        len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], Sequence)
+        for pair in grid
+    ):
         raise ConfigError(
             f"config.grid is {grid!r}: give pairs of an option and its values, as in "
             "--config.grid=\"(('optimizer.learning_rate', (.1, .01)),)\"."
         )
     for values in itertools.product(*(values for _, values in grid)):
         options = dict(zip((path for path, _ in grid), values, strict=True))
-        texts = {path.split(".")[-1]: re.sub(r"[^\w.,+-]", "", str(value)) for path, value in options.items()}
+        texts = {
+            path.split(".")[-1]: re.sub(r"[^\w.,+-]", "", str(value))
+            for path, value in options.items()
+        }
         yield "".join(f",{option}={text}" for option, text in texts.items()), options
 
 
@@ -97,7 +115,9 @@ def _change(config: ConfigDict, options: Mapping[str, Any]) -> None:
     for path in options:
         if path not in known:
             hint = did_you_mean(path, known)
-            raise ConfigError(f"config.grid names {path!r}, which is no option of the row's config.{hint}")
+            raise ConfigError(
+                f"config.grid names {path!r}, which is no option of the row's config.{hint}"
+            )
     try:
         config.update_from_flattened_dict(options)
     except TypeError as error:
@@ -149,11 +169,15 @@ def _train_in_turn(
         outcome = _train_apart(run, deadline)
         {True: done, False: failed, None: late}[outcome].append(run)
         if outcome is False and not run.row:
-            raise RunError(f"{study.name} needs the run {run.name}, which failed with the error above.")
+            raise RunError(
+                f"{study.name} needs the run {run.name}, which failed with the error above."
+            )
     return done, failed, late
 
 
-def _compare(config: ConfigDict, workdir: Path, runs: Sequence[Planned], done: Sequence[Planned]) -> None:
+def _compare(
+    config: ConfigDict, workdir: Path, runs: Sequence[Planned], done: Sequence[Planned]
+) -> None:
     """Writes the comparison of the rows of which every run is done."""
     from imgcls_jax.evaluation import cost
     from imgcls_jax.reporting import compare
@@ -180,7 +204,9 @@ def ensemble(config: ConfigDict, workdir: Path, given: Iterable[str] = ()) -> No
     members = plan(config, workdir, given)
     weights_of(config.weights, len(members))
     _train_in_turn(members, RunFolder(workdir))
-    ensembles.ensemble([str(run.folder) for run in members], weights=config.weights, workdir=workdir)
+    ensembles.ensemble(
+        [str(run.folder) for run in members], weights=config.weights, workdir=workdir
+    )
 
 
 def _train_apart(run: Planned, deadline: float) -> bool | None:
@@ -201,7 +227,9 @@ def _train_apart(run: Planned, deadline: float) -> bool | None:
     received = []
 
     def forward(number, frame):
-        console.say(f"{signal.Signals(number).name}: the study stops as soon as {run.name} is saved.")
+        console.say(
+            f"{signal.Signals(number).name}: the study stops as soon as {run.name} is saved."
+        )
         received.append(number)
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, number)

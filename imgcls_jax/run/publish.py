@@ -7,7 +7,8 @@ from pathlib import Path
 
 from imgcls_jax import foreign
 from imgcls_jax.errors import RunError
-from imgcls_jax.run_folder import (
+from imgcls_jax.files import write_atomically
+from imgcls_jax.run.folder import (
     CALIBRATION,
     CONFIG,
     DATA,
@@ -21,7 +22,6 @@ from imgcls_jax.run_folder import (
     TEST,
     RunFolder,
     runs_in,
-    write_atomically,
 )
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,15 @@ PUBLISHED = (
     *(EXPLANATION, "explain.png"),
 )
 PUBLISHED_OF_STUDIES = ("table.md", "table.csv", "table.tex", "table.png", "cost.png", "curves.png")
-PUBLISHED_OF_ENSEMBLES = (ENSEMBLE, "ensemble.md", "ensemble.png", PREDICTIONS, CALIBRATION, "calibration.png", REPORT)
+PUBLISHED_OF_ENSEMBLES = (
+    ENSEMBLE,
+    "ensemble.md",
+    "ensemble.png",
+    PREDICTIONS,
+    CALIBRATION,
+    "calibration.png",
+    REPORT,
+)
 
 
 def publish(folder: Path) -> Path:
@@ -44,10 +52,14 @@ def publish(folder: Path) -> Path:
     folder is none of them, or nothing of it is finished.
     """
     if not os.path.isdir(folder):  # a name too long for the file system is none, for it
-        raise RunError(f"{folder} is neither a run folder nor a study of runs: there is no such folder.")
+        raise RunError(
+            f"{folder} is neither a run folder nor a study of runs: there is no such folder."
+        )
     target = Path("results", folder.resolve().name)
     if folder.resolve() == target.resolve():
-        raise RunError(f"{folder} is published already. Give the folder of a run, a study or an ensemble.")
+        raise RunError(
+            f"{folder} is published already. Give the folder of a run, a study or an ensemble."
+        )
     foreign.check_plain(folder)
     with RunFolder(folder).unchanged():
         if (folder / ENSEMBLE).exists():
