@@ -7,10 +7,12 @@ import tempfile
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Programs are compiled once for all tests, also by the processes that tests start.
-os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp()
+# Programs are compiled once for all tests, also by the processes that tests start. A folder that the
+# environment names is kept, which saves a developer the compilation from one run to the next.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import jax  # noqa: E402
 
