@@ -1,11 +1,12 @@
-"""Trains image classifiers: a config, or the rows of a study. Given again, it goes on where it stopped.
+"""Trains image classifiers: a config, or the rows of a study.
 
-  python launch.py --config configs/quickstart.py                     trains, tests and reports
-  python launch.py --config configs/mnist_cnn.py --config.seed=1      any option of the config is changed like this
-  python launch.py --config configs/studies/mnist_models.py           trains a study's rows; --dry_run lists them
-  python launch.py --config configs/mnist_cnn.py --coordinator=HOST:PORT --processes=2 --process=0   one of two
+  python launch.py --config configs/quickstart.py                  trains, tests and reports
+  python launch.py --config configs/mnist_cnn.py --config.seed=1   changes an option of the config
+  python launch.py --config configs/studies/mnist_models.py        trains the rows of a study
 
-All options are in configs/base.py. A run is in runs/NAME, a study in runs/STUDY/ROW-seedN, or in --workdir.
+Given again, a command continues where it stopped. All options are in configs/base.py. A run is in
+runs/NAME, a study in runs/STUDY/ROW-seedN, or in --workdir. --dry_run lists what would be trained.
+Several processes train one config together by --coordinator=HOST:PORT --processes=2 --process=0.
 Everything else is a command of `python -m imgcls_jax`: see `python -m imgcls_jax --help`.
 """
 
@@ -20,20 +21,12 @@ from imgcls_jax.commands import modes, overrides, train
 from imgcls_jax.errors import ConfigError
 
 CONFIG = overrides.define_config(
-    "config", "The config file: configs/NAME.py or configs/studies/NAME.py."
+    "config", "The config: configs/NAME.py or configs/studies/NAME.py."
 )
-WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run, study or ensemble; runs/NAME if not given."
-)
-DRY_RUN = flags.DEFINE_bool(
-    "dry_run", False, "List what would be trained, with parameters and times, and do nothing."
-)
-COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "HOST:PORT of the first of several processes."
-)
-PROCESSES = flags.DEFINE_integer(
-    "processes", None, "How many processes train together.", lower_bound=1
-)
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run or study; runs/NAME by default.")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "List what would be trained, and train nothing.")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of the first of some processes.")
+PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are.", lower_bound=1)
 PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0.", lower_bound=0)
 modes.define()
 
@@ -44,7 +37,8 @@ def main(arguments: list[str]) -> int:
 
 
 def run(arguments: list[str]) -> None:
-    if command := modes.command(arguments):
+    command = modes.command(arguments)
+    if command:
         options = cli.parse(command)
         return options.run(options)
     if arguments:
@@ -52,10 +46,10 @@ def run(arguments: list[str]) -> None:
             f"{arguments[0]!r} is not understood: options begin with --, as in --config.seed=1."
         )
     if not isinstance(CONFIG.value, ConfigDict):
-        raise ConfigError(overrides.no_config(Path(__file__).parent / "configs"))
-    workdir, given = overrides.workdir(WORKDIR.value, CONFIG.value)
+        raise ConfigError(overrides.missing_config(Path(__file__).parent / "configs"))
+    workdir, changed = overrides.choose_workdir(WORKDIR.value, CONFIG.value)
     joining = (COORDINATOR.value, PROCESSES.value, PROCESS.value)
-    train.start(CONFIG.value, workdir, given, dry_run=DRY_RUN.value, joining=joining)
+    train.train(CONFIG.value, workdir, changed, dry_run=DRY_RUN.value, joining=joining)
 
 
 if __name__ == "__main__":

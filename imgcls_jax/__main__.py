@@ -9,24 +9,49 @@ from imgcls_jax.commands import COMMANDS, configs
 from imgcls_jax.errors import UserError
 
 INTERRUPTED = 130  # the exit status after Ctrl-C, as a shell has it
+DESCRIPTION = """Image classification in JAX and Flax.
+
+  python launch.py --config configs/quickstart.py     trains; so does `imgcls train`
+  imgcls COMMAND --help                               says what a command does, with examples
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Does what the command line says; returns the exit status."""
+    """Runs a command line, that of the process unless it is given; returns the exit status."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
     console.set_up()
     return guarded(lambda: options.run(options))
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options of a command line, with `run`, what to do with them. Exits where it cannot be understood."""
+    """Returns the options of a command line, with the command's function as `run`.
+
+    Exits with status 2 and a message if it cannot be understood.
+    """
+    options, rest = build_parser().parse_known_args(arguments)
+    changes = [argument for argument in rest if configs.CHANGE.match(argument)]
+    unknown = [argument for argument in rest if argument not in changes]
+    if changes and "changes" not in options:
+        unknown = rest
+    if unknown:
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if changes:
+        options.changes = changes
+    return options
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of all commands."""
     parser = argparse.ArgumentParser(
-        prog="imgcls", description="Image classification in JAX and Flax."
+        prog="imgcls",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for module in COMMANDS:
         name = module.__name__.rpartition(".")[2]
-        summary = module.__doc__.partition("\n")[0]
+        summary, _, _ = module.__doc__.partition("\n")
         command = commands.add_parser(
             name.replace("_", "-"),
             aliases=[name] if "_" in name else [],
@@ -37,17 +62,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         )
         module.add_arguments(command)
         command.set_defaults(run=module.run, parser=command)
-    options, rest = parser.parse_known_args(arguments)
-    unknown = [argument for argument in rest if not configs.CHANGE.match(argument)]
-    if unknown or (rest and "changes" not in options):
-        options.parser.error(f"unrecognized arguments: {' '.join(unknown or rest)}")
-    if rest:
-        options.changes = rest
-    return options
+    return parser
 
 
 def guarded(action: Callable[[], None]) -> int:
-    """Does it, with one line for what a user can mend; returns the exit status."""
+    """Calls `action`; returns the exit status, after one line for an error the user can fix."""
     from imgcls_jax import distributed
     from imgcls_jax.training.interrupt import Interrupted
 
@@ -58,12 +77,14 @@ def guarded(action: Callable[[], None]) -> int:
         return distributed.leave(2)
     except KeyboardInterrupt:
         console.say(
-            f"Stopped. What was saved is kept. The same command resumes:\n  {console.command_line()}"
+            "Stopped. What was saved is kept. The same command resumes:\n"
+            f"  {console.command_line()}"
         )
         return distributed.leave(INTERRUPTED)
     except Interrupted as stop:
         console.say(
-            f"Stopped by {stop}; everything is saved. The same command resumes:\n  {console.command_line()}"
+            f"Stopped by {stop}; everything is saved. The same command resumes:\n"
+            f"  {console.command_line()}"
         )
         return stop.exit_status
     return 0

@@ -74,7 +74,7 @@ def test_a_config_with_changes(tmp_path):
     for arguments, says in (
         (["configs/nothing.py"], "There is no config in configs/nothing.py"),
         (["configs/quickstart.py", "--config.sed=3"], "sed"),
-        (["configs/studies/mnist_models.py"], "not at a study"),
+        (["configs/studies/mnist_models.py"], "not of a study"),
     ):
         assert says in run("-m", "imgcls_jax", "show-data", *arguments, code=2)
 

@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import base
-from imgcls_jax import commands
+from imgcls_jax import api
 from imgcls_jax.commands import dry_run
 from imgcls_jax.errors import ConfigError, RunError
 from imgcls_jax.evaluation import classifiers
@@ -115,9 +115,9 @@ def test_weights_that_have_to_be_fetched(shown, tmp_path):
 def test_a_missing_run_is_named_with_the_command_that_trains_it(shown):
     first = r"Train it first: python launch\.py --config configs/first\.py"
     with pytest.raises(ConfigError, match=f"no weights 'runs/first'.*{first}"):
-        commands.train.checked(small(**{"model.pretrained": "runs/first"}))
+        api.check_config(small(**{"model.pretrained": "runs/first"}))
     with pytest.raises(RunError, match=f"runs/first is not there.*{first}"):
         classifiers.load("runs/first")
     with pytest.raises(ConfigError) as caught:
-        commands.train.checked(small(**{"model.pretrained": "runs/nonesuch"}))
+        api.check_config(small(**{"model.pretrained": "runs/nonesuch"}))
     assert "Train it" not in str(caught.value)

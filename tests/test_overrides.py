@@ -176,7 +176,7 @@ def test_the_home_folder_in_workdir(tmp_path, monkeypatch):
     monkeypatch.setattr(
         overrides.config_flags, "get_override_values", lambda flag: flag.override_values
     )
-    folder, given = overrides.workdir("~/there", small.get_config())
+    folder, given = overrides.choose_workdir("~/there", small.get_config())
     assert folder == tmp_path / "there" and given == ("name", "optimizer.momentum")
-    folder, given = overrides.workdir(None, small.get_config())
+    folder, given = overrides.choose_workdir(None, small.get_config())
     assert folder == Path("runs/small") and given == ("optimizer.momentum",)

@@ -188,8 +188,8 @@ def test_options_of_a_studys_rows_and_of_its_grid_are_given_to_its_runs():
     config.grid = (("optimizer.momentum", (0.1, 0.2)),)
     given = ["seeds", "rows.a.config.schedule.factor", "needs.first.optimizer.eps"]
     first, *runs = studies.plan(config, Path("study"), given)
-    assert first.given == ("optimizer.eps",)
-    assert {run.row[0]: run.given for run in runs} == {
+    assert first.changed == ("optimizer.eps",)
+    assert {run.row[0]: run.changed for run in runs} == {
         "a": ("schedule.factor", "optimizer.momentum"),
         "b": ("optimizer.momentum",),
     }

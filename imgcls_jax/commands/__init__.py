@@ -1,7 +1,8 @@
-"""What `python -m imgcls_jax` can do: a module each, with `add_arguments(parser)` and `run(options)`.
+"""The commands of `python -m imgcls_jax`: a module each, with `add_arguments` and `run`.
 
-The first line of a module's docstring is its line in `--help`. Modules import what takes long inside their functions,
-so that `--help` answers at once.
+The first line of a module's docstring is its line in `imgcls --help`; the whole docstring, with
+its examples, is what `imgcls COMMAND --help` says. Modules import JAX and whatever else takes long
+inside their functions, so that `--help` answers at once.
 """
 
 from imgcls_jax.commands import (
@@ -21,7 +22,20 @@ from imgcls_jax.commands import (
     weights,
 )
 
+# In the order in which --help lists them.
 COMMANDS = (
-    *(train, predict, explain, robustness, ensemble, compare, report, index),
-    *(publish, reproduce, export, show_data, profile, weights),
+    train,
+    predict,
+    explain,
+    robustness,
+    ensemble,
+    compare,
+    report,
+    index,
+    publish,
+    reproduce,
+    export,
+    show_data,
+    profile,
+    weights,
 )

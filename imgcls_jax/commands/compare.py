@@ -1,6 +1,10 @@
-"""One table of finished runs: accuracy on the same test images, and what they cost.
+"""Writes one table of finished runs: accuracy on the same test images, and what they cost.
 
-Runs whose configs differ in nothing but the seed share a row.
+Runs whose configs differ in nothing but the seed share a row. The table is written as Markdown,
+CSV and LaTeX, with plots of the accuracy, its price and the curves.
+
+  imgcls compare runs/mnist_cnn runs/mnist_lstm
+  imgcls compare "runs/mnist_models/*" --workdir runs/models
 """
 
 import argparse
@@ -8,18 +12,22 @@ import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imgcls_jax.commands import runs
 
+if TYPE_CHECKING:
+    from imgcls_jax.run.folder import RunFolder
+
 log = logging.getLogger(__name__)
+
 FOLDER = "runs/comparison"
+SEED_SUFFIX = re.compile(r"-seed\d+$")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     runs.add_folders(parser, "folder of a run or of a study of runs, or a glob of them")
-    parser.add_argument(
-        "--workdir", default=FOLDER, help="folder of table and plots (default: %(default)s)"
-    )
+    runs.add_workdir(parser, FOLDER, "folder of the table and its plots")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -27,29 +35,34 @@ def run(options: argparse.Namespace) -> None:
 
 
 def compare(folders: Sequence[str], *, workdir: str | Path = FOLDER) -> None:
+    """Writes and prints the table. Raises RunError if there are no runs, or one is not finished."""
     from imgcls_jax import backend, console
     from imgcls_jax.errors import RunError
     from imgcls_jax.evaluation import cost
     from imgcls_jax.reporting import compare as tables
     from imgcls_jax.run.folder import CONFIG, RunFolder, runs_in
-    from imgcls_jax.training import checks as options
 
-    compared = runs_in(folders)
-    if not compared:
-        raise RunError("No run folders given: python -m imgcls_jax compare runs/NAME runs/OTHER.")
-    alike: dict[str, list[RunFolder]] = {}
-    for run in compared:
-        config = options.of_run(run)
-        config.seed = 0
-        alike.setdefault(config.to_json_best_effort(), []).append(run)
-    labels = [re.sub(r"-seed\d+$", "", group[0].name) for group in alike.values()]
-    if len(set(labels)) < len(labels):
-        labels = [str(group[0].path) for group in alike.values()]
-    groups = [(label, {}, group) for label, group in zip(labels, alike.values(), strict=True)]
+    runs.require_folders(folders, "compare runs/NAME runs/OTHER")
+    rows = _rows(runs_in(folders))
     folder = RunFolder(workdir)
     backend.configure()
     with folder.locked():
         if (folder.path / CONFIG).exists():
             raise RunError(f"{folder.path} holds a run. Give the comparison another --workdir.")
-        console.say(tables.write(groups, folder.path, title="Comparison", meter=cost.Meter()))
+        console.say(tables.write(rows, folder.path, title="Comparison", meter=cost.Meter()))
     log.info("%s", folder.path / "table.md")
+
+
+def _rows(compared: Sequence["RunFolder"]) -> list[tuple[str, dict, list["RunFolder"]]]:
+    """Groups runs that differ in nothing but the seed; returns label, no reported figures, runs."""
+    from imgcls_jax.training import checks
+
+    groups: dict[str, list[RunFolder]] = {}
+    for run in compared:
+        config = checks.of_run(run)
+        config.seed = 0
+        groups.setdefault(config.to_json_best_effort(), []).append(run)
+    labels = [SEED_SUFFIX.sub("", group[0].name) for group in groups.values()]
+    if len(set(labels)) < len(labels):
+        labels = [str(group[0].path) for group in groups.values()]
+    return [(label, {}, group) for label, group in zip(labels, groups.values(), strict=True)]

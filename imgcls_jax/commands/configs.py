@@ -1,8 +1,8 @@
-"""What commands on config files share: the file, changes of its options, and the folder to work in."""
+"""What commands on config files share: the file, changes of its options, and the run's folder."""
 
 import argparse
+import dataclasses
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,46 +11,56 @@ from imgcls_jax.errors import ConfigError
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-
 HELP = "configs/NAME.py; options follow as --config.optimizer.learning_rate=0.05"
 CHANGE = re.compile(r"--?(no)?config\.")
 
 
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What a command line asks for: a config, the folder to work in, and the changed options."""
+
+    config: "ConfigDict"
+    workdir: Path
+    changed: tuple[str, ...]
+
+
 def add_config(parser: argparse.ArgumentParser) -> None:
-    """The arguments `config` and `--workdir`; what is not known must be changes of the config's options."""
-    parser.add_argument("config", help=HELP)
-    parser.add_argument("--workdir", help="folder of the run or study (default: runs/NAME)")
+    """Adds the arguments `config` and `--workdir`, and allows changes of the config's options."""
+    parser.add_argument("config", metavar="CONFIG", help=HELP)
+    parser.add_argument(
+        "--workdir", metavar="FOLDER", help="folder of the run or study (default: runs/NAME)"
+    )
     parser.set_defaults(changes=[])
 
 
-def load(options: argparse.Namespace) -> tuple["ConfigDict", Path, tuple[str, ...]]:
-    """The config with its changes, the folder to work in, and the paths of the options that were changed."""
+def load(options: argparse.Namespace) -> Request:
+    """Reads the config that the arguments name, with its changes.
+
+    Raises ConfigError if there is none.
+    """
     from absl import flags
     from ml_collections import ConfigDict
 
     from imgcls_jax import console
     from imgcls_jax.commands import overrides
 
-    # Config files import others as `configs.NAME`, also where the program is the console script.
-    for parent in Path(options.config.partition(":")[0]).resolve().parents:
-        if parent.name == "configs":
-            sys.path.insert(0, str(parent.parent))
-    if "config" not in flags.FLAGS:  # launch.py has it, and has read it
-        overrides.define_config("config", HELP)
+    if "config" not in flags.FLAGS:  # launch.py has defined and read it already
+        overrides.define_config("config", HELP, arguments=options.changes)
         console.parse_flags(["imgcls", f"--config={options.config}", *options.changes])
     config = flags.FLAGS["config"].value
     if not isinstance(config, ConfigDict):
-        raise ConfigError(overrides.no_config(Path("configs")))
-    workdir, given = overrides.workdir(options.workdir, config)
-    return config, workdir, given
+        raise ConfigError(overrides.missing_config(Path("configs")))
+    workdir, changed = overrides.choose_workdir(options.workdir, config)
+    return Request(config, workdir, changed)
 
 
-def load_one(options: argparse.Namespace) -> tuple["ConfigDict", Path, tuple[str, ...]]:
-    """The same. Raises ConfigError for a study or an ensemble, which has many configs."""
-    config, workdir, given = load(options)
+def load_one(options: argparse.Namespace) -> Request:
+    """Reads the config of one run. Raises ConfigError for a study or an ensemble."""
+    request = load(options)
     for kind in ("rows", "members"):
-        if kind in config:
+        if kind in request.config:
             raise ConfigError(
-                f"This looks at one config, not at a study or an ensemble: give one of its {kind}' configs."
+                "This command takes the config of one run, not of a study or an ensemble. "
+                f"Give one of its {kind}' configs."
             )
-    return config, workdir, given
+    return request

@@ -1,7 +1,10 @@
-"""Grad-CAM or saliency: where a run looks, in images that it gets right and wrong.
+"""Draws where a run looks in test images that it gets right and wrong, by Grad-CAM or saliency.
 
-Draws what finished runs look at in some of their test images, says how compact their maps are, and writes the pages
-again. Of runs on the same test images it compares the maps of each with those of the first.
+The picture is added to the run's page, with the share of an image that holds most of a map. If
+several runs have the same test images, their maps are compared with those of the first.
+
+  imgcls explain runs/cifar_fast
+  imgcls explain runs/mnist_lstm --method saliency
 """
 
 import argparse
@@ -16,7 +19,10 @@ log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     runs.add_folders(parser)
     parser.add_argument(
-        "--method", default="gradcam", help="gradcam, gradcam++ or saliency (default: %(default)s)"
+        "--method",
+        default="gradcam",
+        help="gradcam, gradcam++, or saliency for models without a last feature map "
+        "(default: %(default)s)",
     )
 
 
@@ -25,21 +31,26 @@ def run(options: argparse.Namespace) -> None:
 
 
 def explain(folders: Sequence[str], *, method: str = "gradcam") -> None:
-    """method: a key of evaluation.gradcam.METHODS."""
+    """Writes explain.json and explain.png of each run, and its page again.
+
+    method: a key of `evaluation.gradcam.METHODS`. Raises ConfigError for another one and for a
+    model that it cannot explain, RunError for a folder without a tested run.
+    """
     from imgcls_jax import backend
     from imgcls_jax.errors import choose
     from imgcls_jax.evaluation import gradcam
     from imgcls_jax.reporting import explain as pictures
 
-    backend.configure()
+    runs.require_folders(folders, "explain runs/NAME")
     choose("method (--method)", method, gradcam.METHODS)
+    backend.configure()
     compared = pictures.Compared()
     for run in runs.tested(folders):
         with runs.locked_with_data(run) as splits:
-            figures, maps = gradcam.explain(run, splits.test, method=method)
+            explanation, maps = gradcam.explain(run, splits.test, method=method)
             shares = gradcam.compactness(run, splits.test, method=method)
-            figures |= {"compactness": pictures.compactness(shares)}
-            pictures.write(run, splits.test, figures, maps)
+            explanation["compactness"] = pictures.compactness(shares)
+            pictures.write(run, splits.test, explanation, maps)
             runs.write_report(run, splits)
             sentences = compared.sentences(run.name, splits.test, shares)
         log.info("%s\n%s", run.path / "explain.png", "\n".join(sentences))

@@ -1,4 +1,4 @@
-"""`launch.py --mode X` and `--profile` of versions before 0.2, as commands of `python -m imgcls_jax`."""
+"""The older form `launch.py --mode X` and `--profile`, as commands of `python -m imgcls_jax`."""
 
 import shlex
 import sys
@@ -10,9 +10,9 @@ from imgcls_jax import console
 from imgcls_jax.commands.configs import CHANGE
 from imgcls_jax.errors import ConfigError
 
-# The flags that each mode takes beside folders, and the argument that each became.
-OF_MODES: Mapping[str, tuple[str, ...]] = {
-    "train": (),
+# The flags that each mode takes; each became an argument of the command.
+MODE_FLAGS: Mapping[str, tuple[str, ...]] = {
+    "train": ("config", "workdir", "dry_run", "coordinator", "processes", "process"),
     "show_data": ("config", "workdir"),
     "profile": ("config", "workdir"),
     "compare": ("workdir",),
@@ -26,13 +26,12 @@ OF_MODES: Mapping[str, tuple[str, ...]] = {
     "export": (),
     "index": (),
 }
-OF_TRAINING = ("config", "workdir", "dry_run", "coordinator", "processes", "process")
 
 
 def define() -> None:
-    """The flags, hidden as far as absl can: without help."""
+    """Defines the flags of the older form."""
     flags.DEFINE_enum(
-        "mode", "train", list(OF_MODES), "An older form: see python -m imgcls_jax --help."
+        "mode", "train", list(MODE_FLAGS), "An older form: see python -m imgcls_jax --help."
     )
     flags.DEFINE_bool("profile", False, "An older form of python -m imgcls_jax profile.")
     flags.DEFINE_integer("limit", 0, "Of --mode robustness.", lower_bound=0)
@@ -43,50 +42,63 @@ def define() -> None:
 
 
 def command(arguments: Sequence[str]) -> list[str]:
-    """The arguments of the command that launch.py's flags ask for, after a line that names it; [] for training.
+    """Returns the command line of the command that launch.py's flags ask for; [] for training.
 
-    Raises ConfigError for flags that go together with no command, and for two of them at a time.
+    arguments: what launch.py was given besides flags. A line names the command. Raises ConfigError
+    for flags that do not go together, and for one that has no effect.
     """
-    mode, given = flags.FLAGS.mode, _given()
-    if flags.FLAGS.profile and mode != "train":
-        raise ConfigError(f"--profile and --mode {mode} are two things to do: give one of them.")
-    if flags.FLAGS.profile and flags.FLAGS.dry_run:
-        raise ConfigError("--profile and --dry_run are two things to do: give one of them.")
-    asked = "--profile" if flags.FLAGS.profile else f"--mode {mode}"
-    name = "profile" if flags.FLAGS.profile else mode
-    takes = OF_MODES[name] or (OF_TRAINING if name == "train" else ())
-    if others := sorted(given - {*takes, "mode", "profile"}):
-        accepted = ", ".join(f"--{flag}" for flag in takes) or "no other flags"
-        raise ConfigError(f"--{others[0]} has no effect here: {asked} takes {accepted}.")
-    if name == "train":
+    mode = _mode()
+    asked = f"--mode {mode}"
+    if flags.FLAGS.profile:
+        asked = "--profile"
+    accepted = MODE_FLAGS[mode]
+    _refuse_flags_without_effect(accepted, asked)
+    if mode == "train":
         return []
-    if name == "predict":
-        arguments = [*arguments[:1], *flags.FLAGS.images, *arguments[1:]]
-    new = [name.replace("_", "-"), *_translated(takes, given), *arguments]
+    new = [mode.replace("_", "-"), *_command_options(accepted), *_positional(mode, arguments)]
     console.say(f"{asked} is now: python -m imgcls_jax {shlex.join(new)}", error=True)
     return new
 
 
-def _given() -> set[str]:
-    """The names of the flags of this program that the command line gives."""
-    known = {flag for takes in (*OF_MODES.values(), OF_TRAINING) for flag in takes} | {
-        "mode",
-        "profile",
-    }
-    return {name for name in known if flags.FLAGS[name].present}
+def _mode() -> str:
+    if not flags.FLAGS.profile:
+        return flags.FLAGS.mode
+    if flags.FLAGS.mode != "train":
+        raise ConfigError(
+            f"--profile and --mode {flags.FLAGS.mode} are two things to do: give one of them."
+        )
+    if flags.FLAGS.dry_run:
+        raise ConfigError("--profile and --dry_run are two things to do: give one of them.")
+    return "profile"
 
 
-def _translated(takes: Sequence[str], given: set[str]) -> list[str]:
-    """Those of the flags that were given, as arguments of the command."""
-    arguments = []
-    for name in takes:
-        if name not in given or name == "images":
+def _refuse_flags_without_effect(accepted: Sequence[str], asked: str) -> None:
+    all_flags = {flag for mode_flags in MODE_FLAGS.values() for flag in mode_flags}
+    for flag in sorted(all_flags - set(accepted)):
+        if flags.FLAGS[flag].present:
+            listed = ", ".join(f"--{name}" for name in accepted) or "no other flags"
+            raise ConfigError(f"--{flag} has no effect here: {asked} takes {listed}.")
+
+
+def _positional(mode: str, arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments without a name; those of --images follow the run of `predict`."""
+    if mode != "predict":
+        return list(arguments)
+    return [*arguments[:1], *flags.FLAGS.images, *arguments[1:]]
+
+
+def _command_options(accepted: Sequence[str]) -> list[str]:
+    """Returns the flags that were given, as arguments of the command."""
+    options = []
+    for name in accepted:
+        if name == "images" or not flags.FLAGS[name].present:
             continue
         value = flags.FLAGS[name].value
         if name == "config":
-            arguments += [flags.FLAGS["config"].config_filename, *filter(CHANGE.match, sys.argv)]
+            options.append(flags.FLAGS["config"].config_filename)
+            options += [argument for argument in sys.argv if CHANGE.match(argument)]
         elif value is True:
-            arguments.append(f"--{name}")
+            options.append(f"--{name}")
         else:
-            arguments.append(f"--{name}={value}")
-    return arguments
+            options.append(f"--{name}={value}")
+    return options

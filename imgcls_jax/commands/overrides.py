@@ -1,9 +1,13 @@
-"""What launch.py's command line may say: how options of a config are read from it, and which flags belong together."""
+"""Reads config files and the changes of their options that a command line or a caller gives.
+
+The options of `model` and `objective` depend on their `name`. They are therefore adapted to the
+name that is finally chosen, before ml_collections looks at single options.
+"""
 
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,186 +18,254 @@ from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
 from imgcls_jax import console
 from imgcls_jax.config.options import flat_options
-from imgcls_jax.errors import ConfigError
+from imgcls_jax.errors import ConfigError, did_you_mean
 
-SECTIONS = ("model", "objective")  # whose `name` says which further options there are
+# Sections whose option `name` says which further options there are.
+SECTIONS = ("model", "objective")
+SECTION_PATH = re.compile(rf"(?:.+\.)?(?:{'|'.join(SECTIONS)})(?=\.)")
+CHANGE = re.compile(r"--?(?:no)?config\.([^=]+)(?:=(.*))?", re.DOTALL)
 
 
-class _Tuple(flags.ArgumentParser):
-    """Tuples as everything else: what is given last wins, where ml_collections' own parser would add up."""
+class _TupleParser(flags.ArgumentParser):
+    """Parses a tuple. The last one given wins; ml_collections' own parser would add them up."""
 
     def parse(self, argument):
         value = tuple_parser.TupleParser().parse(argument)
-        if isinstance(argument, str) and argument.lstrip()[:1] == "{":
-            raise ValueError(f"{argument} is no tuple: give one, as in (1,) or 1,2")
+        if isinstance(argument, str) and argument.lstrip().startswith("{"):
+            raise ValueError(f"{argument} is no tuple. Give one such as (1,) or 1,2")
         return value
 
     def flag_type(self):
         return "tuple"
 
 
-class _Text(flags.ArgumentParser):
-    """Texts, and None, where an option without a value shall have none again."""
+class _TextParser(flags.ArgumentParser):
+    """Parses a text, and None, so that an option can be without a value again."""
 
     def parse(self, argument):
-        return None if argument == "None" else argument
+        if argument == "None":
+            return None
+        return argument
 
     def flag_type(self):
         return "string"
 
 
-class _ConfigFile(ConfigFileFlagParser):
-    """Reads a config file; the options of its model are those of the model that the command line finally chooses."""
+class _ConfigFileParser(ConfigFileFlagParser):
+    """Reads the config file of a flag, adapted to the options that the command line changes."""
+
+    def __init__(self, name: str, arguments: Sequence[str]):
+        super().__init__(name)
+        self._arguments = arguments
 
     def parse(self, path):
-        config = super().parse(os.path.expanduser(path))
-        if isinstance(config, ConfigDict):
-            _follow(config, _given(flags.FLAGS.read_flags_from_files(sys.argv, force_gnu=False)))
-        return config
+        arguments = flags.FLAGS.read_flags_from_files(self._arguments, force_gnu=False)
+        return read(path, changes_in(arguments))
 
 
-def define_config(name: str, help: str) -> flags.FlagHolder:
-    """The flag of a config file, whose options are changed by --NAME.OPTION=VALUE."""
-    config_flags.register_flag_parser_for_type(tuple, _Tuple())
-    config_flags.register_flag_parser_for_type(str, _Text())
+def define_config(
+    name: str, help: str, *, arguments: Sequence[str] | None = None
+) -> flags.FlagHolder:
+    """Defines the flag of a config file, whose options are changed by --NAME.OPTION=VALUE.
+
+    arguments: the command line in which these changes are; None for that of this process.
+    """
+    config_flags.register_flag_parser_for_type(tuple, _TupleParser())
+    config_flags.register_flag_parser_for_type(str, _TextParser())
     holder = config_flags.DEFINE_config_file(name, None, help)
-    flags.FLAGS[name].parser = _ConfigFile(name)
+    if arguments is None:
+        arguments = sys.argv
+    flags.FLAGS[name].parser = _ConfigFileParser(name, arguments)
     return holder
 
 
-def _given(arguments: list[str]) -> dict[str, str]:
-    """The values, as texts, of the options of `config` in a command line, by their paths."""
-    given = {}
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        if match := re.fullmatch(r"--?(?:no)?config\.([^=]+)(?:=(.*))?", argument, re.DOTALL):
-            given[match[1]] = following if match[2] is None else match[2]
-    return given
+def read(path: str, changes: Mapping[str, Any]) -> ConfigDict | object:
+    """Returns the config of a file; something that is no ConfigDict if there is no such file.
+
+    changes: new values by the paths of their options. They are not applied here: of a model or an
+    objective only the options are added that the changes need, with their defaults, and options
+    are removed that belong to another model than the one the changes choose.
+    """
+    path = os.path.expanduser(path)
+    _make_configs_importable(path)
+    config = ConfigFileFlagParser("config").parse(path)
+    if isinstance(config, ConfigDict):
+        _adapt_sections(config, changes)
+    return config
 
 
-def _follow(config: ConfigDict, given: Mapping[str, str]) -> None:
-    """Adds the options that the command line gives to a model or an objective which has them, though the config file
-    does not name them, and takes away those of another model that the file had chosen."""
-    homes = {
-        match[0]
-        for path in given
-        if (match := re.match(rf"(?:.+\.)?(?:{'|'.join(SECTIONS)})(?=\.)", path))
-    }
-    for home in sorted(homes):
-        section = _at(config, home)
-        if section is None:
+def apply(config: ConfigDict, changes: Mapping[str, Any], *, source: str) -> None:
+    """Changes options by their paths.
+
+    source: who asks for it, for the error. Raises ConfigError for a path that is no option and for
+    a value of another type.
+    """
+    option_paths = flat_options(config)
+    for path in changes:
+        if path not in option_paths:
+            hint = did_you_mean(path, option_paths)
+            raise ConfigError(f"{source} names {path!r}, which is no option of this config.{hint}")
+    try:
+        config.update_from_flattened_dict(changes)
+    except TypeError as error:
+        raise ConfigError(f"A value of {source} is of the wrong type: {error}") from error
+
+
+def changes_in(arguments: Sequence[str]) -> dict[str, str]:
+    """Returns the values, as texts, of the config's options in a command line, by their paths."""
+    changes = {}
+    for position, argument in enumerate(arguments):
+        match = CHANGE.fullmatch(argument)
+        if not match:
             continue
-        own = {
-            path.removeprefix(f"{home}."): value
-            for path, value in given.items()
-            if path.startswith(f"{home}.")
-        }
-        kind, current = home.rpartition(".")[2], section.get("name")
-        name = own.get("name", current)
-        known = _defaults(kind, name)
-        if known is None:
-            continue  # there is no such model: the check of the options says which there are
-        with section.unlocked():
-            if name != current:
-                _leave_out(section, known, home, f"{kind} {name!r}")
-            for option in own:
-                _add(section, option, known, home, f"{kind} {name!r}")
+        path, value = match.groups()
+        if value is None:
+            value = "".join(arguments[position + 1 : position + 2])
+        changes[path] = value
+    return changes
 
 
-def _at(config: ConfigDict, path: str) -> ConfigDict | None:
+def stem(path: str) -> str:
+    """Returns the name of a config file without folders, suffix and the argument behind a colon."""
+    return Path(path.partition(":")[0]).stem
+
+
+def _make_configs_importable(path: str) -> None:
+    """Lets a config file import others as `configs.NAME`, from whatever folder it is read."""
+    for parent in Path(path.partition(":")[0]).resolve().parents:
+        root = str(parent.parent)
+        if parent.name == "configs" and root not in sys.path:
+            sys.path.insert(0, root)
+
+
+def _adapt_sections(config: ConfigDict, changes: Mapping[str, Any]) -> None:
+    matches = [SECTION_PATH.match(path) for path in changes]
+    for section_path in sorted({match[0] for match in matches if match}):
+        section = _section_at(config, section_path)
+        if section is not None:
+            prefix = f"{section_path}."
+            section_changes = {
+                path.removeprefix(prefix): value
+                for path, value in changes.items()
+                if path.startswith(prefix)
+            }
+            _adapt_section(section, section_path, section_changes)
+
+
+def _section_at(config: ConfigDict, path: str) -> ConfigDict | None:
+    section = config
     for key in path.split("."):
-        if not isinstance(config, ConfigDict) or key not in config:
+        if not isinstance(section, ConfigDict) or key not in section:
             return None
-        config = config[key]
-    return config if isinstance(config, ConfigDict) else None
+        section = section[key]
+    return section if isinstance(section, ConfigDict) else None
+
+
+def _adapt_section(section: ConfigDict, path: str, changes: Mapping[str, Any]) -> None:
+    """Gives a section the options of the model or objective that is chosen in the end."""
+    kind = path.rpartition(".")[2]
+    name = changes.get("name", section.get("name"))
+    defaults = _defaults(kind, name)
+    if defaults is None:
+        return  # There is no such model: the check of the options says which there are.
+    owner = f"{kind} {name!r}"
+    with section.unlocked():
+        if name != section.get("name"):
+            _remove_foreign_options(section, defaults, path, owner)
+        for option in changes:
+            _add_option(section, option, defaults, path, owner)
 
 
 def _defaults(kind: str, name: Any) -> dict[str, Any] | None:
-    """The options of the model or the objective of that name with their defaults; None where there is none."""
+    """Returns the options of a model or an objective with their defaults; None if there is none."""
     if kind == "model":
         from imgcls_jax import models
 
+        if name not in models.MODELS:
+            return None
         common = {"name": "", "pretrained": "", "max_parameters": 0}
-        return common | models.defaults(name) if name in models.MODELS else None
+        return common | models.defaults(name)
     from imgcls_jax.training import objectives
 
     name = name or "labels"
-    return {"name": "", **objectives.defaults(name)} if name in objectives.OBJECTIVES else None
+    if name not in objectives.OBJECTIVES:
+        return None
+    return {"name": "", **objectives.defaults(name)}
 
 
-def _leave_out(section: ConfigDict, known: Mapping[str, Any], home: str, what: str) -> None:
-    for key in [key for key in section if key not in known]:
-        said = f"config.{home}.{key} of the config file is left out: the {what} has no such option."
-        console.say(said, error=True)
-        del section[key]
+def _remove_foreign_options(
+    section: ConfigDict, defaults: Mapping[str, Any], path: str, owner: str
+) -> None:
+    for key in list(section):
+        if key not in defaults:
+            console.say(
+                f"config.{path}.{key} of the config file is left out: the {owner} has no such "
+                "option.",
+                error=True,
+            )
+            del section[key]
 
 
-def _add(section: ConfigDict, option: str, known: Mapping[str, Any], home: str, what: str) -> None:
+def _add_option(
+    section: ConfigDict, option: str, defaults: Mapping[str, Any], path: str, owner: str
+) -> None:
+    """Adds an option with its default, where the config file does not name it.
+
+    option: its path below the section. Raises ConfigError if the owner has no such option.
+    """
     key, _, rest = option.partition(".")
-    if key not in known:
-        accepted = ", ".join(sorted(set(known) - {"name"})) or "none"
+    if key not in defaults:
+        accepted = ", ".join(sorted(set(defaults) - {"name"})) or "none"
         raise ConfigError(
-            f"The {what} has no option {key!r} (config.{home}.{option}). Its options: {accepted}."
+            f"The {owner} has no option {key!r} (config.{path}.{option}). Its options: {accepted}."
         )
     if key not in section:
-        section[key] = ConfigDict() if rest else known[key]
+        section[key] = ConfigDict() if rest else defaults[key]
     if rest and isinstance(section[key], ConfigDict):
-        _add_inside(section, key, rest, f"{home}.{key}")
+        _add_inner_option(section, key, rest, f"{path}.{key}")
 
 
-def _add_inside(section: ConfigDict, key: str, rest: str, home: str) -> None:
-    """An option of a model inside a model: of simclr's backbone, or by its name of one of a hybrid's backbones."""
-    inside, name, option = section[key], section.get("backbone"), rest
-    if section.get("name") != "simclr":
-        name, _, option = rest.partition(".")
-        home = f"{home}.{name}"
-        if name not in inside:
-            inside[name] = ConfigDict()
-        inside = inside[name]
-    known = _defaults("model", name)
-    if option and known is not None:
-        _add(inside, option, known, home, f"model {name!r}")
+def _add_inner_option(section: ConfigDict, key: str, option: str, path: str) -> None:
+    """Adds an option of a model inside a model: simclr's backbone, or one of a hybrid's."""
+    inner = section[key]
+    if section.get("name") == "simclr":
+        name = section.get("backbone")
+    else:
+        name, _, option = option.partition(".")
+        path = f"{path}.{name}"
+        if name not in inner:
+            inner[name] = ConfigDict()
+        inner = inner[name]
+    defaults = _defaults("model", name)
+    if option and defaults is not None:
+        _add_option(inner, option, defaults, path, f"model {name!r}")
 
 
-def what_to_do(mode: str, takes: Mapping[str, Iterable[str]]) -> str:
-    """The mode, or "profile" or "dry_run" where that flag is given. takes: the flags that each of them takes.
-
-    Raises ConfigError for two of them at a time, and for a flag that is given and of which nothing would come.
-    """
-    asked = [name for name in ("profile", "dry_run") if flags.FLAGS[name].value]
-    asked += [f"mode {mode}"] if mode != "train" else []
-    if len(asked) > 1:
-        raise ConfigError(f"--{asked[0]} and --{asked[1]} are two things to do: give one of them.")
-    doing = (asked or [mode])[0].removeprefix("mode ")
-    given = {name.partition(".")[0] for name in flags.FLAGS if flags.FLAGS[name].present}
-    known = {name for names in takes.values() for name in names}
-    if others := sorted(given & known - {*takes[doing]}):
-        accepted = ", ".join(f"--{name}" for name in takes[doing]) or "no other flags"
-        raise ConfigError(
-            f"--{others[0]} has no effect here: --{(asked or ['mode train'])[0]} takes {accepted}."
-        )
-    return doing
-
-
-def no_config(folder: Path) -> str:
-    """What to say where --config gave none: what it may be, of the config files in `folder`."""
+def missing_config(folder: Path) -> str:
+    """Returns the error for a command line without a config; `folder` has those that there are."""
     flag = flags.FLAGS["config"]
-    what = (
-        "--config is missing"
-        if flag.value is None
-        else f"There is no config in {flag.config_filename}"
+    if flag.value is None:
+        problem = "--config is missing"
+    else:
+        problem = f"There is no config in {flag.config_filename}"
+    names = sorted(path.stem for path in folder.glob("*.py") if path.stem != "base")
+    return (
+        f"{problem}: give --config {os.path.relpath(folder)}/NAME.py. "
+        f"NAME may be: {', '.join(names)}."
     )
-    names = ", ".join(sorted(path.stem for path in folder.glob("*.py") if path.stem != "base"))
-    return f"{what}: give --config {os.path.relpath(folder)}/NAME.py. NAME may be: {names}."
 
 
-def workdir(given: str | None, config: ConfigDict) -> tuple[Path, tuple[str, ...]]:
-    """The folder to work in, and the paths of the options that the command line sets for what is done there.
+def choose_workdir(workdir: str | None, config: ConfigDict) -> tuple[Path, tuple[str, ...]]:
+    """Returns the folder to work in, and the paths of the options that the command line changes.
 
-    given: --workdir. Without it, and without a name, a run is called after the config's file.
+    workdir: the argument --workdir. Without it the folder is runs/NAME, where NAME is the config's
+    name or that of its file.
     """
     flag = flags.FLAGS["config"]
-    options = flat_options(config_flags.get_override_values(flag))
-    if given:
-        return Path(os.path.expanduser(given)), tuple(options)
-    options.pop("name", None)  # which is read here, and only here
-    return Path("runs", str(config.get("name") or Path(flag.config_filename).stem)), tuple(options)
+    changed = list(flat_options(config_flags.get_override_values(flag)))
+    if workdir:
+        return Path(os.path.expanduser(workdir)), tuple(changed)
+    if "name" in changed:
+        changed.remove("name")  # It is read here and nowhere else.
+    name = config.get("name") or stem(flag.config_filename)
+    return Path("runs", str(name)), tuple(changed)

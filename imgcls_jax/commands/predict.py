@@ -1,7 +1,11 @@
 """Classifies images: a line of JSON for each, in their order.
 
-What predicts is the folder of a run, of an ensemble or of an export, or a name in the catalogue of weights, such as
-efficientnet_lite0, with ImageNet's classes. Counts go to stderr, and a picture of some images into the run's folder.
+A line has the class, its confidence and the five most likely classes, or why the file could not be
+read; then the exit status is 2. Counts go to stderr, and a picture of some images into the run's
+folder. A folder stands for the images in it and below.
+
+  imgcls predict runs/quickstart photo.jpg scans/ "drawings/*.png" > predictions.jsonl
+  imgcls predict efficientnet_lite0 photo.jpg
 """
 
 import argparse
@@ -23,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "classifier",
         metavar="RUN",
-        help="folder of a run, ensemble or export, or a name of weights",
+        help="folder of a run, an ensemble or an export, or a name of pretrained weights "
+        "(`imgcls weights list`), which know ImageNet's classes",
     )
     parser.add_argument(
         "images", nargs="+", metavar="IMAGE", help="files, folders and globs of images"
@@ -35,33 +40,40 @@ def run(options: argparse.Namespace) -> None:
 
 
 def predict(classifier: str, images: Sequence[str]) -> None:
-    """Raises DataError at the end where images could not be read."""
+    """Prints the prediction of each image.
+
+    Raises RunError if nothing that classifies is there, and DataError at the end if images could
+    not be read.
+    """
     from tqdm import tqdm
 
-    from imgcls_jax import backend, pretrained
+    from imgcls_jax import api, backend, pretrained
     from imgcls_jax.data import image_files
     from imgcls_jax.errors import DataError, RunError, printable
     from imgcls_jax.evaluation import classifiers
-    from imgcls_jax.evaluation.images import classify
     from imgcls_jax.reporting.predictions import Summary
 
     files = image_files.find(images)
     if not files:
-        raise RunError("Images are needed: python -m imgcls_jax predict runs/NAME PATH...")
+        raise RunError(
+            "No images are given. For example: python -m imgcls_jax predict runs/NAME PATH"
+        )
     backend.configure()
     model = classifiers.load(classifier)
     log.info("%s", model.reader)
-    signal.signal(
-        signal.SIGPIPE, signal.SIG_DFL
-    )  # ends without a traceback where our lines go to head
+    # End without a traceback where the lines go to `head`.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     summary = Summary(model.class_names)
-    predictions = classify(model, files)
-    for prediction in tqdm(
-        predictions, total=len(files), desc=printable(model.name), unit="image", disable=None
-    ):
-        tqdm.write(
-            json.dumps(prediction.line(model.class_names))
-        )  # print would tear the progress bar
+    progress = tqdm(
+        api.predict(model, files),
+        total=len(files),
+        desc=printable(model.name),
+        unit="image",
+        disable=None,
+    )
+    for prediction in progress:
+        line = json.dumps(prediction.line(model.class_names))
+        tqdm.write(line)  # print() would tear the progress bar
         summary.add(prediction)
     if classifier in pretrained.CATALOG:
         log.info("%s", summary.text())
@@ -69,12 +81,17 @@ def predict(classifier: str, images: Sequence[str]) -> None:
         log.info("%s", _write_summary(summary, classifier))
     if summary.unreadable:
         raise DataError(
-            f"{summary.unreadable:,} of {summary.files:,} images could not be read; their lines say why."
+            f"{summary.unreadable:,} of {summary.files:,} images could not be read; their lines "
+            "say why."
         )
 
 
 def _write_summary(summary: "Summary", folder: str) -> str:
-    """Draws the picture of predictions into the folder, unless another command writes there; returns what to say."""
+    """Draws some predictions into the folder; returns the summary and where the picture is.
+
+    If another command writes into the folder, the summary ends in that error and no picture is
+    drawn: the lines are what was asked for.
+    """
     from imgcls_jax.errors import RunError
     from imgcls_jax.run.folder import RunFolder
 
@@ -82,5 +99,5 @@ def _write_summary(summary: "Summary", folder: str) -> str:
     try:
         with run.locked(patience=PATIENCE):
             return summary.write(run)
-    except RunError as error:  # of the picture alone: the lines are what was asked for
+    except RunError as error:
         return f"{summary.text()}\n{error}"

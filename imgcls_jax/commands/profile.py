@@ -1,4 +1,10 @@
-"""Traces a few training steps of a config and says what they cost."""
+"""Traces a few training steps of a config, and says how long they take and what they compute.
+
+Nothing is trained. The trace, for TensorBoard or Perfetto, is in the run's folder.
+
+  imgcls profile configs/cifar_fast.py
+  imgcls profile configs/cifar_fast.py --config.train.batch_size=256
+"""
 
 import argparse
 import logging
@@ -6,31 +12,36 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imgcls_jax.commands import configs, train
+from imgcls_jax.commands import configs
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 log = logging.getLogger(__name__)
+
 add_arguments = configs.add_config
 
 
 def run(options: argparse.Namespace) -> None:
-    config, workdir, given = configs.load_one(options)
-    profile(config, workdir, given)
+    request = configs.load_one(options)
+    profile(request.config, request.workdir, request.changed)
 
 
-def profile(config: "ConfigDict", workdir: Path, given: Iterable[str] = ()) -> None:
-    """Writes the trace into `workdir`/profile, and prints what the steps cost."""
-    from imgcls_jax import backend, data
+def profile(config: "ConfigDict", workdir: Path, changed: Iterable[str] = ()) -> None:
+    """Writes the trace into `workdir`/profile, and logs what the steps cost.
+
+    changed: paths of options changed by hand; those that nothing reads are named.
+    """
+    from imgcls_jax import api, backend, data
     from imgcls_jax.config import reads
     from imgcls_jax.evaluation import teacher
     from imgcls_jax.run.folder import PROFILE, RunFolder
     from imgcls_jax.training import profiling
 
-    config = train.checked(reads.recorded(config, given))
+    config = api.check_config(reads.recorded(config, changed))
     backend.configure(cpu_devices=config.train.cpu_devices)
     folder = workdir / PROFILE
     with RunFolder(workdir).locked():
-        figures = profiling.profile(config, teacher.taught(config, data.load(config.data)), folder)
+        splits = teacher.taught(config, data.load(config.data))
+        figures = profiling.profile(config, splits, folder)
     log.info("%s", "\n".join([profiling.describe(figures, folder), *reads.unread(config)]))

@@ -1,4 +1,9 @@
-"""Copies the small files of finished runs, studies or ensembles to results/NAME; checkpoints stay."""
+"""Copies the small files of finished runs, studies or ensembles to results/NAME.
+
+Checkpoints are not copied.
+
+  imgcls publish runs/mnist_models
+"""
 
 import argparse
 import logging
@@ -20,7 +25,9 @@ def run(options: argparse.Namespace) -> None:
 
 
 def publish(folders: Sequence[str]) -> None:
+    """Publishes each folder. Raises RunError for one of which nothing is finished."""
     from imgcls_jax.run import publish as publishing
 
+    runs.require_folders(folders, "publish runs/NAME")
     for folder in folders:
         log.info("%s", publishing.publish(Path(os.path.expanduser(folder))))

@@ -1,4 +1,10 @@
-"""The table of every row of the five reports, and our figures: written into results/ and README.md."""
+"""Writes the table of the five reports' rows beside our figures, into results/ and README.md.
+
+Run it in the repository.
+
+  imgcls reproduce results
+  imgcls reproduce results --verify
+"""
 
 import argparse
 import logging
@@ -6,10 +12,16 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
+README = Path("README.md")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "folder", nargs="?", default="results", help="of published runs (default: %(default)s)"
+        "folder",
+        nargs="?",
+        default="results",
+        metavar="FOLDER",
+        help="of published runs (default: %(default)s)",
     )
     parser.add_argument(
         "--verify",
@@ -23,10 +35,14 @@ def run(options: argparse.Namespace) -> None:
 
 
 def reproduce(folder: str, *, verify: bool = False) -> None:
+    """Writes the tables; verify: computes the published figures again instead.
+
+    Raises RunError for a folder without published runs, and for figures that differ.
+    """
     from imgcls_jax.reporting import reproduction, verification
 
-    results, readme = Path(folder), Path("README.md")
+    results = Path(folder)
     if verify:
-        log.info("%s", verification.verify(results, readme))
+        log.info("%s", verification.verify(results, README))
         return
-    log.info("%s\n%s", reproduction.write(results, readme), results / reproduction.TABLE)
+    log.info("%s\n%s", reproduction.write(results, README), results / reproduction.TABLE)

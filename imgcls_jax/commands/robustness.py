@@ -1,6 +1,10 @@
-"""Accuracy under noise, blur, fog, JPEG and other corruptions of the test images.
+"""Measures accuracy under noise, blur, fog, JPEG and other corruptions of the test images.
 
-Writes tables and plots into the folders of finished runs, and their pages again.
+Each corruption has five severities. Tables and plots go into the runs' folders and onto their
+pages.
+
+  imgcls robustness runs/cifar_fast
+  imgcls robustness runs/cifar_fast --limit 1000
 """
 
 import argparse
@@ -19,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="only the first N test images; 0 takes all",
+        help="take only the first N test images; 0 takes all (default: %(default)s)",
     )
 
 
@@ -28,17 +32,23 @@ def run(options: argparse.Namespace) -> None:
 
 
 def robustness(folders: Sequence[str], *, limit: int = 0) -> None:
-    """limit: only so many of the first test images; 0 takes all."""
+    """Writes the accuracies of each run, and its page again.
+
+    limit: number of test images, the first ones; 0 for all. Raises RunError for a negative one and
+    for a folder without a tested run.
+    """
     from imgcls_jax import backend
     from imgcls_jax.errors import RunError
     from imgcls_jax.evaluation import robustness as evaluation
     from imgcls_jax.reporting import robustness as tables
 
+    runs.require_folders(folders, "robustness runs/NAME")
     if limit < 0:
-        raise RunError(f"--limit is {limit}: give a number of images, or 0 for all.")
+        raise RunError(f"--limit is {limit}. Give a number of images, or 0 for all.")
     backend.configure()
     for run in runs.tested(folders):
         with runs.locked_with_data(run) as splits:
-            table = tables.write(run, evaluation.evaluate(run, splits.test, limit=limit))
+            accuracies = evaluation.evaluate(run, splits.test, limit=limit)
+            table = tables.write(run, accuracies)
             runs.write_report(run, splits)
         log.info("\n%s\n%s\n%s", run.path, table, run.path / "robustness.png")

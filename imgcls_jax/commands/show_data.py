@@ -1,4 +1,10 @@
-"""Draws training images of a config as the model sees them."""
+"""Draws training images of a config as the model sees them, several draws of each.
+
+The picture show_data.png is in the run's folder.
+
+  imgcls show-data configs/cifar_fast.py
+  imgcls show-data configs/quickstart.py "--config.data.transform=resize(28)|rotation(10)"
+"""
 
 import argparse
 import logging
@@ -6,38 +12,41 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imgcls_jax.commands import configs, train
+from imgcls_jax.commands import configs
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 log = logging.getLogger(__name__)
+
 add_arguments = configs.add_config
 
 
 def run(options: argparse.Namespace) -> None:
-    config, workdir, given = configs.load_one(options)
-    show_data(config, workdir, given)
+    request = configs.load_one(options)
+    show_data(request.config, request.workdir, request.changed)
 
 
-def show_data(config: "ConfigDict", workdir: Path, given: Iterable[str] = ()) -> None:
-    """Draws several augmented versions of some training images into `workdir`/show_data.png."""
-    from imgcls_jax import backend, data
+def show_data(config: "ConfigDict", workdir: Path, changed: Iterable[str] = ()) -> None:
+    """Draws several augmented versions of some training images into `workdir`/show_data.png.
+
+    changed: paths of options changed by hand; those that nothing reads are named.
+    """
+    from imgcls_jax import api, backend, data
     from imgcls_jax.config import reads
     from imgcls_jax.data import checks
     from imgcls_jax.reporting import fonts, plots
     from imgcls_jax.run.folder import SHOWN, RunFolder
     from imgcls_jax.training import preview
 
-    config = train.checked(reads.recorded(config, given))
+    config = api.check_config(reads.recorded(config, changed))
     backend.configure()
     splits = data.load(config.data)
     checks.tell(splits.report)
     shown = preview.draw(config, splits.train)
     class_names = fonts.legible(splits.train.class_names)
     names = [class_names[label] for label in splits.train.labels[shown.indices]]
+    figure = plots.batch(splits.train.images[shown.indices], shown.images, names)
     with RunFolder(workdir).locked():
-        plots.save(
-            plots.batch(splits.train.images[shown.indices], shown.images, names), workdir / SHOWN
-        )
+        plots.save(figure, workdir / SHOWN)
     log.info("%s", "\n".join([shown.words, str(workdir / SHOWN), *reads.unread(config)]))

@@ -15,13 +15,24 @@ TOP = 5  # most classes that a line names
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """Of one file: image uint8 [H, W, C] as the classifier got it and probabilities [K], or why it was not read."""
+    """The prediction of one image.
+
+    path: of its file, or "" for an image from an array. image: uint8 [H, W, C] as the classifier
+    got it. probabilities: float64 [K]. inverted: whether light and dark were exchanged. error: why
+    the file could not be read; then there is neither image nor class.
+    """
 
     path: str
     image: np.ndarray | None = None
     probabilities: np.ndarray | None = None
+    class_name: str = ""
     inverted: bool = False
     error: str = ""
+
+    @property
+    def confidence(self) -> float:
+        """The probability of the class that is predicted, 0 to 1; 0 if there is an error."""
+        return 0.0 if self.probabilities is None else float(self.probabilities.max())
 
     def line(self, class_names: Sequence[str]) -> dict[str, Any]:
         """JSON-ready; the probabilities to six places, the likeliest class first."""
@@ -45,19 +56,35 @@ def classify(classifier: Classifier, files: Sequence[str]) -> Iterator[Predictio
     its program is compiled once.
     """
     for start in range(0, len(files), classifier.batch_size):
-        batch = [
-            _read(path, classifier.reader) for path in files[start : start + classifier.batch_size]
-        ]
-        images = [each.image for each in batch if not each.error]
-        if images:
-            filled = np.zeros((classifier.batch_size, *classifier.shape), np.uint8)
-            filled[: len(images)] = images
-            found = iter(classifier.probabilities(filled))
-            batch = [
-                each if each.error else dataclasses.replace(each, probabilities=next(found))
-                for each in batch
-            ]
-        yield from batch
+        paths = files[start : start + classifier.batch_size]
+        yield from _classify_batch(classifier, [_read(path, classifier.reader) for path in paths])
+
+
+def classify_images(classifier: Classifier, images: np.ndarray) -> Iterator[Prediction]:
+    """Yields the prediction of each image of an array, uint8 [N, H, W, C], in the same way."""
+    for start in range(0, len(images), classifier.batch_size):
+        batch = images[start : start + classifier.batch_size]
+        yield from _classify_batch(classifier, [Prediction("", image=image) for image in batch])
+
+
+def _classify_batch(classifier: Classifier, batch: list[Prediction]) -> list[Prediction]:
+    """Adds probabilities and classes to the predictions that have an image."""
+    images = [prediction.image for prediction in batch if not prediction.error]
+    if not images:
+        return batch
+    filled = np.zeros((classifier.batch_size, *classifier.shape), np.uint8)
+    filled[: len(images)] = images
+    rows = iter(classifier.probabilities(filled))
+    classified = []
+    for prediction in batch:
+        if not prediction.error:
+            probabilities = next(rows)
+            class_name = str(classifier.class_names[probabilities.argmax()])
+            prediction = dataclasses.replace(
+                prediction, probabilities=probabilities, class_name=class_name
+            )
+        classified.append(prediction)
+    return classified
 
 
 def _read(path: str, reader: Reader) -> Prediction:

@@ -55,7 +55,10 @@ def _check_folder(run: RunFolder, config: ConfigDict) -> None:
         flat_options(run.config),
         flat_options(ConfigDict(json.loads(json.dumps(config.to_dict())))),
     )
-    if keys := differing(theirs, ours, free=WHERE):
+    free = WHERE
+    if theirs.get("name") is None or ours.get("name") is None:
+        free = (*WHERE, "name")  # a run without one is called after its config's file
+    if keys := differing(theirs, ours, free=free):
         differs = [
             f"  {key}: {theirs.get(key, 'not set')!r} there, {ours.get(key, 'not set')!r} now"
             for key in keys

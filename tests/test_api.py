@@ -1,0 +1,154 @@
+"""The Python API on the quick start's digits: two epochs, then everything that is done with a run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import imgcls_jax
+from imgcls_jax.errors import ConfigError, DataError, RunError
+
+ROOT = Path(__file__).parents[1]
+QUICKSTART = ROOT / "configs" / "quickstart.py"
+# As the quick start, but smaller: 8x8 pixels, two epochs.
+SMALL = {"train.epochs": 2, "data.transform": "", "model.filters": (8, 8, 8)}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    config = imgcls_jax.load_config(QUICKSTART, seed=1, **SMALL)
+    return imgcls_jax.train(config, tmp_path_factory.mktemp("runs") / "quickstart")
+
+
+def digits(run) -> tuple[np.ndarray, np.ndarray]:
+    """The run's test set."""
+    from imgcls_jax import data
+
+    test = data.load(run.config.data).test
+    return np.asarray(test.images[:]), test.labels
+
+
+def test_importing_the_package_loads_nothing_that_takes_long():
+    code = (
+        "import sys, imgcls_jax; assert 'train' in dir(imgcls_jax); "
+        "sys.exit(bool({'jax', 'flax', 'numpy', 'absl'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+    with pytest.raises(AttributeError, match="no attribute 'fit'"):
+        imgcls_jax.fit  # noqa: B018
+    assert all(getattr(imgcls_jax, name).__doc__ for name in imgcls_jax.__all__)
+
+
+def test_a_config_is_loaded_with_changes_by_path_or_nested():
+    config = imgcls_jax.load_config(QUICKSTART, seed=3, optimizer={"learning_rate": 0.01})
+    assert (config.seed, config.optimizer.learning_rate) == (3, 0.01)
+    assert (config.name, config.train.epochs) == ("quickstart", 20)
+    config = imgcls_jax.load_config(
+        str(QUICKSTART), **{"name": "mine", "model.name": "lstm", "model.hidden": 9}
+    )
+    assert (config.name, config.model.name, config.model.hidden) == ("mine", "lstm", 9)
+    assert "filters" not in config.model
+
+
+def test_the_argument_of_a_config_file_stands_behind_a_colon():
+    study = imgcls_jax.load_config(f"{ROOT}/configs/studies/grid.py:quickstart", seeds=(0, 4))
+    assert (study.name, study.seeds) == ("quickstart_grid", (0, 4))
+    with pytest.raises(ConfigError, match="a study or an ensemble"):
+        imgcls_jax.train(study, "runs/none")
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"optimizer.learning_rat": 0.1}, "Did you mean 'optimizer.learning_rate'"),
+        ({"train": {"epochs": "many"}}, "wrong type"),
+        ({"model": {"name": "lstm", "filters": (8,)}}, "has no option 'filters'"),
+    ],
+)
+def test_changes_that_cannot_be_are_refused(changes, says):
+    with pytest.raises(ConfigError, match=says):
+        imgcls_jax.load_config(QUICKSTART, **changes)
+
+
+def test_a_missing_config_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="no config in .*nothing.py"):
+        imgcls_jax.load_config(tmp_path / "nothing.py")
+
+
+def test_a_run_is_trained_once_and_can_be_loaded(run, tmp_path):
+    assert run.finished and len(run.history) == 2 and run.test["accuracy"] > 0.5
+    written = (run.path / "metrics.jsonl").stat().st_mtime_ns
+    again = imgcls_jax.train(run.config, run.path)
+    assert again.test == run.test and (run.path / "metrics.jsonl").stat().st_mtime_ns == written
+    loaded = imgcls_jax.load_run(run.path)
+    assert loaded.config.train.epochs == 2 and imgcls_jax.load_run(loaded) is loaded
+    with pytest.raises(RunError, match="config.json is missing"):
+        imgcls_jax.load_run(tmp_path)
+
+
+def test_a_run_without_a_name_needs_a_folder():
+    config = imgcls_jax.load_config(QUICKSTART)
+    config.name = None
+    with pytest.raises(ConfigError, match="no name"):
+        imgcls_jax.train(config)
+
+
+def test_launch_takes_the_run_for_its_own(run):
+    """The API names a run after its config's file; launch.py names the folder alone."""
+    changes = [f"--config.{option}={value}" for option, value in SMALL.items()]
+    command = [sys.executable, "launch.py", f"--config={QUICKSTART}", f"--workdir={run.path}"]
+    launched = subprocess.run(
+        [*command, "--config.seed=1", *changes], cwd=ROOT, capture_output=True, text=True
+    )
+    assert launched.returncode == 0 and "is finished" in launched.stderr, launched.stderr
+
+
+def test_evaluating_gives_the_scores_of_the_run(run):
+    scores = imgcls_jax.evaluate(run)
+    assert scores["accuracy"] == run.test["accuracy"]
+    assert scores["loss"] == pytest.approx(run.test["loss"])
+    images, labels = digits(run)
+    assert imgcls_jax.evaluate(str(run.path), images, labels) == scores
+    half = imgcls_jax.evaluate(run, images[:20], labels[:20])
+    assert half["examples"] == 20 and np.sum(half["confusion"]) == 20
+
+
+def test_images_and_labels_that_do_not_fit_are_refused(run):
+    images, labels = digits(run)
+    for arguments, says in (
+        ((images,), "both images and labels"),
+        ((images, labels[:3]), "one integer for each image"),
+        ((images[:0], labels[:0]), "at least one image"),
+        ((images, labels + 1), "give 0 to 9"),
+        ((images[:, :4], labels), r"uint8 \[N, 8, 8, 1\]"),
+        ((images / 255, labels), "float64"),
+    ):
+        with pytest.raises(DataError, match=says):
+            imgcls_jax.evaluate(run, *arguments)
+    with pytest.raises(DataError, match=r"uint8 \[N, 8, 8, 1\]"):
+        imgcls_jax.predict(run, images[0])
+
+
+def test_predicting_arrays_and_files(run, tmp_path):
+    images, labels = digits(run)
+    predictions = list(imgcls_jax.predict(run, images))
+    probabilities = np.stack([prediction.probabilities for prediction in predictions])
+    np.testing.assert_allclose(probabilities, run.predictions[0], atol=1e-5)
+    first = predictions[0]
+    assert first.class_name == str(probabilities[0].argmax()) and not first.path
+    assert first.confidence == probabilities[0].max()
+
+    Image.fromarray(images[0, ..., 0]).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("no image")
+    read, broken = imgcls_jax.predict(str(run.path), tmp_path.as_posix())
+    assert read.class_name == first.class_name and os.path.basename(read.path) == "a.png"
+    np.testing.assert_array_equal(read.image, images[0])
+    assert "cannot be read" in broken.error and not broken.class_name and broken.confidence == 0
+    (named,) = imgcls_jax.predict(run.path, [tmp_path / "a.png"])
+    assert named.confidence == pytest.approx(first.confidence, abs=1e-5)
+    with pytest.raises(RunError, match="missing"):
+        imgcls_jax.predict("nowhere", [tmp_path])
