@@ -1,14 +1,15 @@
-# make quickstart   sets everything up and trains a first model, without a download of data
-# make test         sets everything up and runs ruff and pytest
+# make quickstart   installs everything and trains a first model, without a download of data
+# make test         installs everything and runs ruff, mypy and pytest
 # make faults       kills training and breaks its files, again and again: a quarter of an hour or more
-# make parity       compares the ported architectures with torchvision and Keras, in an environment of its own
+# make parity       compares the ported architectures with torchvision and Keras, in its own environment
+# make docs         writes docs/commands.md from the parsers of the commands
 PYTHON ?= python3
 VENV ?= .venv
 # Files of tests run beside each other: that saves a third of the time on two cores.
 PARALLEL ?= -n 2 --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: quickstart test faults parity format clean
+.PHONY: quickstart test faults parity docs format clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python launch.py --config configs/quickstart.py
@@ -16,6 +17,7 @@ quickstart: $(VENV)/.cpu
 test: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 	$(VENV)/bin/python -m pytest $(PARALLEL)
 
 faults: $(VENV)/.dev
@@ -24,26 +26,29 @@ faults: $(VENV)/.dev
 parity: $(VENV)-parity/.installed
 	$(VENV)-parity/bin/python -m pytest tests/parity tests/pretrained
 
+docs: $(VENV)/.cpu
+	$(VENV)/bin/python docs/write_commands.py
+
 format: $(VENV)/.dev
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VENV)-parity .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-parity .pytest_cache .ruff_cache .mypy_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.cpu: requirements-cpu.txt | $(VENV)/bin/python
+$(VENV)/.cpu: pyproject.toml requirements-cpu.txt | $(VENV)/bin/python
 	$(VENV)/bin/pip install -q -r requirements-cpu.txt
 	touch $@
 
-$(VENV)/.dev: requirements-cpu.txt requirements-weights.txt requirements-dev.txt | $(VENV)/bin/python
+$(VENV)/.dev: pyproject.toml requirements-dev.txt | $(VENV)/bin/python
 	$(VENV)/bin/pip install -q -r requirements-dev.txt
 	touch $@ $(VENV)/.cpu
 
 # torchvision without what it asks for: with it pip would fetch another torch than the one just installed.
-$(VENV)-parity/.installed: requirements-parity.txt requirements-dev.txt requirements-weights.txt requirements-cpu.txt
+$(VENV)-parity/.installed: pyproject.toml requirements-parity.txt
 	test -x $(VENV)-parity/bin/python || $(PYTHON) -m venv $(VENV)-parity
 	$(VENV)-parity/bin/pip install -q torch==2.13.0
 	$(VENV)-parity/bin/pip install -q --no-deps torchvision==0.28.0

@@ -51,12 +51,13 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for module in COMMANDS:
         name = module.__name__.rpartition(".")[2]
-        summary, _, _ = module.__doc__.partition("\n")
+        description = module.__doc__ or ""
+        summary, _, _ = description.partition("\n")
         command = commands.add_parser(
             name.replace("_", "-"),
             aliases=[name] if "_" in name else [],
             help=summary,
-            description=module.__doc__,
+            description=description,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )

@@ -294,13 +294,12 @@ def evaluate(
     predictor = prediction.Predictor(run)
     if images is None and labels is None:
         test = runs.data_of(run).test
-        images, labels = test.images, test.labels
-    elif images is None or labels is None:
+        return score(predictor.logits(test.images), test.labels, predictor.class_names)
+    if images is None or labels is None:
         raise DataError("Give both images and labels, or neither for the run's test set.")
-    else:
-        labels = np.asarray(labels)
-        _check_images(images, predictor.shape)
-        _check_labels(labels, len(images), classes=len(predictor.class_names))
+    labels = np.asarray(labels)
+    _check_images(images, predictor.shape)
+    _check_labels(labels, len(images), classes=len(predictor.class_names))
     return score(predictor.logits(images), labels, predictor.class_names)
 
 

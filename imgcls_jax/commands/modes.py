@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from absl import flags
 
 from imgcls_jax import console
+from imgcls_jax.commands import overrides
 from imgcls_jax.commands.configs import CHANGE
 from imgcls_jax.errors import ConfigError
 
@@ -95,7 +96,7 @@ def _command_options(accepted: Sequence[str]) -> list[str]:
             continue
         value = flags.FLAGS[name].value
         if name == "config":
-            options.append(flags.FLAGS["config"].config_filename)
+            options.append(overrides.config_file())
             options += [argument for argument in sys.argv if CHANGE.match(argument)]
         elif value is True:
             options.append(f"--{name}")

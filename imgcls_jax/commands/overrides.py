@@ -241,13 +241,18 @@ def _add_inner_option(section: ConfigDict, key: str, option: str, path: str) -> 
         _add_option(inner, option, defaults, path, f"model {name!r}")
 
 
+def config_file() -> str:
+    """Returns what the command line gives as --config: a file, with an argument after a colon."""
+    flag: Any = flags.FLAGS["config"]  # absl's type does not have what ml_collections adds
+    return flag.config_filename
+
+
 def missing_config(folder: Path) -> str:
     """Returns the error for a command line without a config; `folder` has those that there are."""
-    flag = flags.FLAGS["config"]
-    if flag.value is None:
+    if flags.FLAGS["config"].value is None:
         problem = "--config is missing"
     else:
-        problem = f"There is no config in {flag.config_filename}"
+        problem = f"There is no config in {config_file()}"
     names = sorted(path.stem for path in folder.glob("*.py") if path.stem != "base")
     return (
         f"{problem}: give --config {os.path.relpath(folder)}/NAME.py. "
@@ -267,5 +272,5 @@ def choose_workdir(workdir: str | None, config: ConfigDict) -> tuple[Path, tuple
         return Path(os.path.expanduser(workdir)), tuple(changed)
     if "name" in changed:
         changed.remove("name")  # It is read here and nowhere else.
-    name = config.get("name") or stem(flag.config_filename)
+    name = config.get("name") or stem(config_file())
     return Path("runs", str(name)), tuple(changed)

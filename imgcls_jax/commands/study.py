@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -231,21 +232,22 @@ def _train_run(run: Planned, deadline: float) -> Outcome:
         target=_run_process, args=(run,), name=run.name
     )
     process.start()
-    with _forwarded_signals(process.pid, run.name) as received:
+    with _forwarded_signals(process, run.name) as received:
         is_late = _wait(process, deadline)
     if received:
         raise Interrupted(received[-1])
     if is_late:
         return Outcome.OUT_OF_TIME
-    if process.exitcode == 0:
+    exitcode = process.exitcode
+    if exitcode == 0:
         return Outcome.FINISHED
-    if process.exitcode < 0:
-        log.error("%s was ended by %s.", run.folder, signal.Signals(-process.exitcode).name)
+    if exitcode is not None and exitcode < 0:
+        log.error("%s was ended by %s.", run.folder, signal.Signals(-exitcode).name)
     return Outcome.FAILED
 
 
 @contextlib.contextmanager
-def _forwarded_signals(pid: int, name: str) -> Iterator[list[int]]:
+def _forwarded_signals(process: BaseProcess, name: str) -> Iterator[list[int]]:
     """Passes SIGTERM and SIGINT on to a run's process; yields the list of those that came."""
     received: list[int] = []
 
@@ -254,7 +256,8 @@ def _forwarded_signals(pid: int, name: str) -> Iterator[list[int]]:
         console.say(f"{stop}: the study stops as soon as {name} is saved.")
         received.append(number)
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
+            if process.pid is not None:
+                os.kill(process.pid, number)
 
     before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -264,7 +267,7 @@ def _forwarded_signals(pid: int, name: str) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _wait(process: multiprocessing.process.BaseProcess, deadline: float) -> bool:
+def _wait(process: BaseProcess, deadline: float) -> bool:
     """Waits until the process ends; returns whether the deadline came first, which stops it."""
     while process.is_alive() and time.monotonic() < deadline:
         process.join(min(deadline - time.monotonic(), MOST_JOIN))
@@ -291,5 +294,7 @@ def _run_process(run: Planned) -> None:
 
 
 def _stop_with_parent() -> None:
-    multiprocessing.parent_process().join()
+    study = multiprocessing.parent_process()
+    if study is not None:
+        study.join()
     os.kill(os.getpid(), signal.SIGTERM)  # saves, then stops

@@ -1,6 +1,7 @@
 """Trains, tests and reports a config, or the rows of a study.
 
-Given again, it continues where it stopped. The same as `python launch.py --config CONFIG`. Every option of configs/base.py can be changed.
+Given again, it continues where it stopped. Every option of configs/base.py can be changed. The same
+as `python launch.py --config CONFIG`.
 
   imgcls train configs/quickstart.py
   imgcls train configs/mnist_cnn.py --config.optimizer.learning_rate=0.002 --config.seed=1

@@ -242,7 +242,7 @@ class RunFolder:
         """Removes a folder that was made and got nothing, and what was still written where a renamed folder was."""
         with contextlib.suppress(OSError):
             inside = {child.name for child in self.path.iterdir()}
-            if not files.is_at(self._lock, self.path / LOCK):
+            if self._lock is not None and not files.is_at(self._lock, self.path / LOCK):
                 if inside <= {CHECKPOINTS, TENSORBOARD, METRICS, STEPS}:
                     shutil.rmtree(self.path)
             elif made and inside == {LOCK}:

@@ -55,7 +55,7 @@ def _check_folder(run: RunFolder, config: ConfigDict) -> None:
         flat_options(run.config),
         flat_options(ConfigDict(json.loads(json.dumps(config.to_dict())))),
     )
-    free = WHERE
+    free: tuple[str, ...] = WHERE
     if theirs.get("name") is None or ours.get("name") is None:
         free = (*WHERE, "name")  # a run without one is called after its config's file
     if keys := differing(theirs, ours, free=free):
