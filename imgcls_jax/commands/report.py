@@ -1,6 +1,8 @@
 """Writes the pages and pictures of finished runs again.
 
-imgcls report runs/quickstart
+Training, `explain` and `robustness` write them too.
+
+  imgcls report runs/quickstart
 """
 
 import argparse
