@@ -1,10 +1,11 @@
-"""Report E's five-layer CNN on CIFAR-10: three convolutions, two dense layers, dropout of .2: 316,458 parameters.
+"""Report E's five-layer CNN on CIFAR-10: three convolutions, two dense layers, dropout of 0.2:
+316,458 parameters.
 
     python launch.py --config configs/cifar_cnn.py
 
-The report gives 316 K parameters and, after 10 epochs, 67.5 % test accuracy at a loss of 1.1 and a gap of 17.8 points
-between training and test (row E1). It does not give the widths, the batch size or the optimizer: these are ours. Our
-figures: results/cifar_progression/table.md.
+The report gives 316 K parameters and, after 10 epochs, 67.5 % test accuracy at a loss of 1.1 and a
+gap of 17.8 points between training and test (row E1). It does not give the widths, the batch size
+or the optimizer: these are ours. Our figures: results/cifar_progression/table.md.
 """
 
 from ml_collections import ConfigDict

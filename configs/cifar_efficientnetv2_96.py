@@ -1,10 +1,11 @@
-"""Report E's EfficientNetV2-B0 on CIFAR-10 at 96x96: first the new head trains, then the backbone's last 30 layers too.
+"""Report E's EfficientNetV2-B0 on CIFAR-10 at 96x96: first the new head trains, then the backbone's
+last 30 layers too.
 
     python launch.py --config configs/cifar_efficientnetv2_96.py
 
-The report gives 6.26 M parameters, 334 K of which train at first, and 90.4 % on test at a loss of .3 and a gap of -4.5
-points after 30 + 30 epochs (row E6). Dropout, rates and the augmentation, the mild one of cifar_vgg10_optimized, are
-ours. No figure of ours yet: the weights have to be fetched.
+The report gives 6.26 M parameters, 334 K of which train at first, and 90.4 % on test at a loss of
+0.3 and a gap of -4.5 points after 30 + 30 epochs (row E6). Dropout, rates and the augmentation, the
+mild one of cifar_vgg10_optimized, are ours. No figure of ours yet: the weights have to be fetched.
 """
 
 from ml_collections import ConfigDict

@@ -1,9 +1,10 @@
-"""Report D's ensemble on CIFAR-10 (D4b): soft voting, half each, of ResNet-50 with an SE block and EfficientNet-B0.
+"""Report D's ensemble on CIFAR-10 (D4b): soft voting, half each, of ResNet-50 with an SE block and
+EfficientNet-B0.
 
     python launch.py --config configs/cifar_ensemble.py
 
-Trains the members first where runs/NAME of theirs are not there. Reported test accuracy 95.11 %. No figure of ours yet:
-the ImageNet weights have to be fetched.
+Trains the members first, if their runs/NAME are not there. Reported test accuracy 95.11 %. No
+figure of ours yet: the ImageNet weights have to be fetched.
 """
 
 from ml_collections import ConfigDict

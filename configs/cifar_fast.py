@@ -1,9 +1,11 @@
-"""Our shortest recipe to 94 % on CIFAR-10, in the spirit of airbench94 (Jordan, 2024, arXiv:2404.00498).
+"""Our shortest recipe to 94 % on CIFAR-10, in the spirit of airbench94 (Jordan, 2024,
+arXiv:2404.00498).
 
     python launch.py --config configs/cifar_fast.py
 
-A whitening first layer, wide blocks, large batches, flips that alternate from epoch to epoch, a running average of the
-weights, and a mean over views of each test image. No report has it. Our figures: results/README.md.
+A whitening first layer, wide blocks, large batches, flips that alternate from epoch to epoch, a
+running average of the weights, and a mean over views of each test image. No report has it. Our
+figures: results/README.md.
 """
 
 from ml_collections import ConfigDict

@@ -1,8 +1,10 @@
-"""Report E's ResNet-20 on CIFAR-10 with the augmentation that the report names as a next step: random crops and flips.
+"""Report E's ResNet-20 on CIFAR-10 with the augmentation that the report names as a next step:
+random crops and flips.
 
     python launch.py --config configs/cifar_resnet20_crop_flip.py
 
-All else is as in cifar_resnet20, to which it compares (row E9). Our figures: results/cifar_progression/table.md.
+All else is as in cifar_resnet20, with which it is compared (row E9). Our figures:
+results/cifar_progression/table.md.
 """
 
 from ml_collections import ConfigDict

@@ -1,11 +1,12 @@
-"""Report D's second level on CIFAR-10: ResNet-50's last stage and classifier train, on augmented images.
+"""Report D's second level on CIFAR-10: ResNet-50's last stage and classifier train, on augmented
+images.
 
     python launch.py --config configs/cifar_resnet50_finetune.py
 
-The report gives 94.34 % on validation and 94.64 % on test (row D2). The amounts of the crop and of the colour jitter
-are ours, and so is it that frozen layers keep the batch statistics of their weights; the report does not say whether
-its layers went on updating them (--config.adapt.frozen_statistics=update). No figure of ours yet: the weights have to
-be fetched.
+The report gives 94.34 % on validation and 94.64 % on test (row D2). The amounts of the crop and of
+the colour jitter are ours, and so is the choice that frozen layers keep the batch statistics of
+their weights; the report does not say whether its layers went on updating them
+(--config.adapt.frozen_statistics=update). No figure of ours yet: the weights have to be fetched.
 """
 
 from ml_collections import ConfigDict

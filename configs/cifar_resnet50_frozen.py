@@ -1,9 +1,10 @@
-"""Report D's first level on CIFAR-10: a frozen ResNet-50 at 224x224 and a linear layer of 20,490 parameters.
+"""Report D's first level on CIFAR-10: a frozen ResNet-50 at 224x224 and a linear layer of 20,490
+parameters.
 
     python launch.py --config configs/cifar_resnet50_frozen.py
 
-The report gives 82.23 % on validation and 82.06 % on test (row D1). Nothing of the features is trained or random, so
-they are computed once. No figure of ours yet: the weights have to be fetched.
+The report gives 82.23 % on validation and 82.06 % on test (row D1). Nothing of the features is
+trained or random, so they are computed once. No figure of ours yet: the weights have to be fetched.
 """
 
 from ml_collections import ConfigDict

@@ -1,9 +1,10 @@
-"""Report D's third level on CIFAR-10: the second one with a squeeze-and-excitation block after the last stage.
+"""Report D's third level on CIFAR-10: the second one with a squeeze-and-excitation block after the
+last stage.
 
     python launch.py --config configs/cifar_resnet50_se.py
 
-The report gives 94.21 % on validation and 94.55 % on test (row D3). No figure of ours yet: the weights have to be
-fetched.
+The report gives 94.21 % on validation and 94.55 % on test (row D3). No figure of ours yet: the
+weights have to be fetched.
 """
 
 from ml_collections import ConfigDict

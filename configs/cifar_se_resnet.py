@@ -1,9 +1,11 @@
-"""Report C's SE-ResNet on CIFAR-10, blocks [4, 4, 3] from 64 channels, under five million parameters: 4,697,742.
+"""Report C's SE-ResNet on CIFAR-10, blocks [4, 4, 3] from 64 channels, under five million
+parameters: 4,697,742.
 
     python launch.py --config configs/cifar_se_resnet.py
 
-The report gives 95 % test accuracy after 200 epochs (row C1). It clips gradients at 0.1 and does not say how: by value
-is ours. So is the split: 45,000 images train, and 5,000 pick the epoch. On a GPU add --config.train.precision=bfloat16.
+The report gives 95 % test accuracy after 200 epochs (row C1). It clips gradients at 0.1 and does
+not say how: by value is ours. So is the split: 45,000 images train, and 5,000 pick the epoch. On a
+GPU add --config.train.precision=bfloat16.
 """
 
 from ml_collections import ConfigDict

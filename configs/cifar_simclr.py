@@ -2,11 +2,12 @@
 
     python launch.py --config configs/cifar_simclr.py
 
-Two random views of each image shall have like projections (NT-Xent, Chen et al., 2020); no label reaches the
-backbone. The accuracies that are shown are those of a linear classifier that learns from the labels on the way, without
-a gradient into the features; the epoch is picked by that classifier's loss on validation images.
-configs/cifar_simclr_probe.py then trains a classifier on the finished features. 100 epochs are meant for a GPU; on two
-CPU cores an epoch takes three minutes, and results/ has the run with --config.train.epochs=20.
+Two random views of each image are trained to have similar projections (NT-Xent, Chen et al., 2020);
+no label reaches the backbone. The accuracies that are shown are those of a linear classifier that
+learns from the labels on the way, without a gradient into the features; the epoch is picked by that
+classifier's loss on validation images. configs/cifar_simclr_probe.py then trains a classifier on
+the finished features. 100 epochs are meant for a GPU; on two CPU cores an epoch takes three
+minutes, and results/ has the run with --config.train.epochs=20.
 """
 
 from ml_collections import ConfigDict

@@ -1,11 +1,13 @@
-"""A linear probe on the features of cifar_simclr: the backbone frozen, its features computed once (row B8).
+"""A linear probe on the features of cifar_simclr: the backbone frozen, its features computed once
+(row B8).
 
     python launch.py --config configs/cifar_simclr.py
     python launch.py --config configs/cifar_simclr_probe.py
 
-Only the classifier trains, 650 parameters for ResNet-20. Ours: results/cifar_simclr_probe/test.json, after 20 epochs of
-cifar_simclr; beside it results/cifar_random_probe, the same on features of random weights
-(--config.model.pretrained="" --config.name=cifar_random_probe).
+Only the classifier trains, 650 parameters for ResNet-20. Ours:
+results/cifar_simclr_probe/test.json, after 20 epochs of cifar_simclr; beside it
+results/cifar_random_probe, the same on features of random weights (--config.model.pretrained=""
+--config.name=cifar_random_probe).
 """
 
 from ml_collections import ConfigDict

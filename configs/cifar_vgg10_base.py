@@ -1,10 +1,12 @@
-"""Report E's ten-layer network in the manner of VGG on CIFAR-10, with dropout of .2: 402,058 parameters.
+"""Report E's ten-layer network in the manner of VGG on CIFAR-10, with dropout of 0.2: 402,058
+parameters.
 
     python launch.py --config configs/cifar_vgg10_base.py
 
-The report gives 403 K parameters and, after 20 epochs, 78.6 % test accuracy at a loss of .6 and a gap of 2.8 points
-(row E2), and says that every block ends in a max pool. It does not give the widths, the batch size or the optimizer:
-these are ours. Our figures: results/cifar_progression/table.md; without the last pool:
+The report gives 403 K parameters and, after 20 epochs, 78.6 % test accuracy at a loss of 0.6 and a
+gap of 2.8 points (row E2), and says that every block ends in a max pool. It does not give the
+widths, the batch size or the optimizer: these are ours. Our figures:
+results/cifar_progression/table.md; without the last pool:
 results/cifar_progression_variants/table.md.
 """
 

@@ -1,9 +1,10 @@
-"""Report E's VGG-10 on CIFAR-10 with the augmentation that the report names as a next step: random crops and flips.
+"""Report E's VGG-10 on CIFAR-10 with the augmentation that the report names as a next step: random
+crops and flips.
 
     python launch.py --config configs/cifar_vgg10_crop_flip.py
 
-All else is as in cifar_vgg10_optimized, to which it compares (row E9). Padding by 4 pixels is ours. Our figures:
-results/cifar_progression/table.md.
+All else is as in cifar_vgg10_optimized, with which it is compared (row E9). Padding by 4 pixels is
+ours. Our figures: results/cifar_progression/table.md.
 """
 
 from ml_collections import ConfigDict

@@ -2,9 +2,9 @@
 
     python launch.py --config configs/mnist_cnn.py
 
-The report gives 99.03 % test accuracy at a loss of .051 and 9 s an epoch (rows B1, B5, B6), with the test set as its
-validation set; here a tenth of the training set picks and stops, and the test set is read once. Ours over three seeds:
-results/mnist_models/table.md.
+The report gives 99.03 % test accuracy at a loss of 0.051 and 9 s an epoch (rows B1, B5, B6), with
+the test set as its validation set; here a tenth of the training set picks and stops, and the test
+set is read once. Ours over three seeds: results/mnist_models/table.md.
 """
 
 from ml_collections import ConfigDict

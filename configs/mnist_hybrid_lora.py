@@ -1,10 +1,12 @@
-"""Report A's hybrid on MNIST: frozen ResNet-18 and GoogLeNet with LoRA, projected, side by side, classified.
+"""Report A's hybrid on MNIST: frozen ResNet-18 and GoogLeNet with LoRA, projected, side by side,
+classified.
 
     python launch.py --config configs/mnist_hybrid_lora.py
 
-The report gives 98.97 % on validation and 98.56 % on test (row A1), after 40 epochs at 224x224. It does not give rank,
-widths and amounts of the augmentation: these are ours. It gives the batch of its data loaders as 128 once, and that of
-training as 64, which is taken. No figure of ours yet: the weights have to be fetched.
+The report gives 98.97 % on validation and 98.56 % on test (row A1), after 40 epochs at 224x224. It
+does not give rank, widths and amounts of the augmentation: these are ours. It gives the batch of
+its data loaders as 128 once, and that of training as 64, which is taken. No figure of ours yet: the
+weights have to be fetched.
 """
 
 from ml_collections import ConfigDict

@@ -2,8 +2,8 @@
 
     python launch.py --config configs/mnist_lstm.py
 
-The report gives 98.03 to 98.37 % test accuracy at a loss of .064 and 4 s an epoch (row B3). Ours over three seeds:
-results/mnist_models/table.md.
+The report gives 98.03 to 98.37 % test accuracy at a loss of 0.064 and 4 s an epoch (row B3). Ours
+over three seeds: results/mnist_models/table.md.
 """
 
 from ml_collections import ConfigDict

@@ -1,10 +1,11 @@
-"""Report B's frozen ResNet-50 on MNIST: Keras' ImageNet weights at 32x32, a dense layer of ten on the pooled features.
+"""Report B's frozen ResNet-50 on MNIST: Keras' ImageNet weights at 32x32, a dense layer of ten on
+the pooled features.
 
     python launch.py --config configs/mnist_resnet50_frozen.py
 
-The report gives 94.15 % test accuracy at a loss of .2149 and 43 s an epoch (row B2), with pixels in [0, 1] as here,
-though the weights were trained on others. Its fit names no batch size: 32 is Keras' default. No figure of ours yet: the
-weights have to be fetched.
+The report gives 94.15 % test accuracy at a loss of 0.2149 and 43 s an epoch (row B2), with pixels
+in [0, 1] as here, though the weights were trained on others. Its fit names no batch size: 32 is
+Keras' default. No figure of ours yet: the weights have to be fetched.
 """
 
 from ml_collections import ConfigDict

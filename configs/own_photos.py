@@ -23,21 +23,22 @@ LIGHT = "flip|random_crop({}, reflect)|color_jitter(.1, .1, .1)"  # with the pad
 
 
 def count(folder: str) -> int:
-    """How many photos there are to train on and to hold out of: the files in FOLDER/train/CLASS or
-    FOLDER/CLASS."""
+    """Returns the number of training photos: the files in FOLDER/train/CLASS or FOLDER/CLASS."""
     path = Path(folder).expanduser()
-    train = path / "train"
-    files = (train if train.is_dir() and any(train.glob("*/*")) else path).glob("*/*")
-    return sum(file.is_file() and file.name[0] != "." for file in files)
+    if any((path / "train").glob("*/*")):
+        path = path / "train"
+    return sum(file.is_file() and file.name[0] != "." for file in path.glob("*/*"))
 
 
 def up_to(photos: int, *steps: tuple[float, int]) -> int:
-    """The number beside the first limit that so many photos do not exceed."""
+    """Returns the number beside the first limit that `photos` does not exceed."""
     return next(number for limit, number in steps if photos <= limit)
 
 
 def get_config(folder: str = "") -> ConfigDict:
-    photos = (folder and count(folder)) or 1_000
+    photos = 1_000
+    if folder and count(folder) > 0:
+        photos = count(folder)
     size = up_to(photos, (2_000, 224), (10_000, 192), (inf, 160))  # pixels
     config = base.get_config()
     config.name = "own_photos"
@@ -54,17 +55,16 @@ def get_config(folder: str = "") -> ConfigDict:
 
     config.train.batch_size = up_to(photos, (200, 8), (1_000, 16), (inf, 32))
     config.train.eval_batch_size = 32
-    config.train.label_smoothing = 0.1  # else a classifier of few photos is soon too sure of itself
-    config.train.monitor = (
-        "loss"  # an accuracy on few validation images is too coarse to pick an epoch by
-    )
+    config.train.label_smoothing = 0.1  # otherwise few photos make the classifier overconfident
+    # An accuracy on few validation images is too coarse to pick an epoch by.
+    config.train.monitor = "loss"
 
     config.optimizer.name = "adamw"
     config.optimizer.weight_decay = 1e-4
     config.schedule.name = "cosine"
 
-    # Some 10,000 images for the classifier, which takes seconds, and some 6,000 for the blocks, which
-    # take nearly all of the time.
+    # About 10,000 images for the classifier, which takes seconds, and about 6,000 for the blocks,
+    # which take nearly all of the time.
     config.adapt.phases = ConfigDict(
         {
             "phase1": {

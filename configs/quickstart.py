@@ -1,8 +1,10 @@
-"""A small network on scikit-learn's 1,797 handwritten digits: no download, under a minute on a laptop.
+"""A small network on scikit-learn's 1,797 handwritten digits: no download, under a minute on a
+laptop.
 
     python launch.py --config configs/quickstart.py
 
-Report B's CNN on images enlarged from 8x8 to 28x28 and shifted by up to two pixels, with a recipe of its own.
+Report B's CNN on images enlarged from 8x8 to 28x28 and shifted by up to two pixels, with a recipe
+of its own.
 """
 
 from ml_collections import ConfigDict
@@ -21,9 +23,8 @@ def get_config() -> ConfigDict:
 
     config.train.epochs = 20
     config.train.batch_size = 32
-    config.train.monitor = (
-        "loss"  # an accuracy on 144 validation images is too coarse to pick an epoch by
-    )
+    # An accuracy on 144 validation images is too coarse to pick an epoch by.
+    config.train.monitor = "loss"
 
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 2e-3

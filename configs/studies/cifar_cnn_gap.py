@@ -1,10 +1,11 @@
-"""Why report E's five-layer CNN overfits more than ours (row E1): dropout or none, and where its parameters are.
+"""Why report E's five-layer CNN overfits more than ours (row E1): dropout or none, and where its
+parameters are.
 
     python launch.py --config configs/studies/cifar_cnn_gap.py
 
-The report gives a gap of 17.8 points between training and test accuracy, with 316 K parameters and dropout of 0.2. It
-does not give the widths: those of the dense rows put 95 % of the parameters behind the flattening, of the others 84 %.
-Three seeds each; minutes a run on two CPU cores.
+The report gives a gap of 17.8 points between training and test accuracy, with 316 K parameters and
+dropout of 0.2. It does not give the widths: in the dense rows 95 % of the parameters are behind the
+flattening, in the others 84 %. Three seeds each; minutes a run on two CPU cores.
 """
 
 from ml_collections import ConfigDict

@@ -1,4 +1,5 @@
-"""Report D's levels on CIFAR-10: ResNet-50 frozen, fine-tuned, with an SE block; EfficientNet-B0 (rows D1 to D4a).
+"""Report D's levels on CIFAR-10: ResNet-50 frozen, fine-tuned, with an SE block; EfficientNet-B0
+(rows D1 to D4a).
 
     python launch.py --config configs/studies/cifar_levels.py
 

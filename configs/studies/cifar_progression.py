@@ -1,10 +1,10 @@
-"""Report E's progression on CIFAR-10: a five-layer CNN, VGG-10 in three recipes, ResNet-20 (rows E1 to E5), and the
-last two with the augmentation that the report names as a next step (E9).
+"""Report E's progression on CIFAR-10: a five-layer CNN, VGG-10 in three recipes, ResNet-20 (rows E1
+to E5), and the last two with the augmentation that the report names as a next step (E9).
 
     python launch.py --config configs/studies/cifar_progression.py
 
-Each with three seeds, hours on two CPU cores; --config.seeds="(0,)" trains one. The table, beside the reported figures:
-results/cifar_progression/table.md.
+Each with three seeds, hours on two CPU cores; --config.seeds="(0,)" trains one. The table, beside
+the reported figures: results/cifar_progression/table.md.
 """
 
 from ml_collections import ConfigDict

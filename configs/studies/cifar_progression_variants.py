@@ -1,9 +1,10 @@
-"""Variants of the rows E2 to E5 and E9: VGG-10 without its last max pool, and ResNet-20 without Keras' defaults.
+"""Variants of the rows E2 to E5 and E9: VGG-10 without its last max pool, and ResNet-20 without
+Keras' defaults.
 
     python launch.py --config configs/studies/cifar_progression_variants.py
 
-What configs/studies/cifar_progression.py trains differs in these options alone: model.last_pool of VGG-10, and
-model.keras_defaults of ResNet-20. Augmentation is by crops and flips. The table:
+What configs/studies/cifar_progression.py trains differs in these options alone: model.last_pool of
+VGG-10, and model.keras_defaults of ResNet-20. Augmentation is by crops and flips. The table:
 results/cifar_progression_variants/table.md.
 """
 

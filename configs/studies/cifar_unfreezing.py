@@ -1,10 +1,12 @@
-"""How many of EfficientNetV2-B0's last layers to unfreeze on CIFAR-10 (report E's next steps): 10, 30, 50 or all.
+"""How many of EfficientNetV2-B0's last layers to unfreeze on CIFAR-10 (report E's next steps): 10,
+30, 50 or all.
 
     python launch.py --config configs/studies/cifar_unfreezing.py
 
-What report E names as a next step beside stronger augmentation (row E9). Each row is cifar_efficientnetv2_96 with
-another depth in its second phase; all but the depth is the same. Keras counts 270 layers. No figure of ours yet: the
-weights have to be fetched, and all rows together want a GPU; cifar_unfreezing_small is what two CPU cores hold.
+What report E names as a next step beside stronger augmentation (row E9). Each row is
+cifar_efficientnetv2_96 with another depth in its second phase; all but the depth is the same. Keras
+counts 270 layers. No figure of ours yet: the weights have to be fetched, and all rows together want
+a GPU; cifar_unfreezing_small is what fits two CPU cores.
 """
 
 from ml_collections import ConfigDict

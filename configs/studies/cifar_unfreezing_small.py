@@ -1,9 +1,9 @@
-"""cifar_unfreezing as two CPU cores hold it: 5,000 training images, 4 + 4 epochs.
+"""cifar_unfreezing for two CPU cores: 5,000 training images, 4 + 4 epochs.
 
     python launch.py --config configs/studies/cifar_unfreezing_small.py
 
-Without augmentation the features of the first phase, which is the same in all rows, are computed once and kept for the
-other rows. No figure of ours yet: the weights have to be fetched.
+Without augmentation the features of the first phase, which is the same in all rows, are computed
+once and kept for the other rows. No figure of ours yet: the weights have to be fetched.
 """
 
 from ml_collections import ConfigDict

@@ -1,10 +1,12 @@
-"""Distillation (report D's next steps, D6): report E's small CNN learns from labels, or from cifar_fast as well.
+"""Distillation (report D's next steps, D6): report E's small CNN learns from labels, or from
+cifar_fast as well.
 
     python launch.py --config configs/studies/distillation.py
 
-The teacher is runs/cifar_fast, which is trained first where it is not there; it looks at the training images once. Both
-rows have its split of the data, 49,000 images to train on, and differ in the objective alone; the temperature and the
-weight are Hinton et al.'s usual ones and were not tuned. No report has it. Our figures: results/distillation/table.md.
+The teacher is runs/cifar_fast, which is trained first if it is not there; it looks at the training
+images once. Both rows have its split of the data, 49,000 images to train on, and differ in the
+objective alone; the temperature and the weight are Hinton et al.'s usual ones and were not tuned.
+No report has it. Our figures: results/distillation/table.md.
 """
 
 from ml_collections import ConfigDict

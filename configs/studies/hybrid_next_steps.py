@@ -1,11 +1,12 @@
-"""What report A names as next for its hybrid on MNIST (row A10): other parts that train, other fusions, drawn digits.
+"""What report A names as next for its hybrid on MNIST (row A10): other parts that train, other
+fusions, drawn digits.
 
     python launch.py --config configs/studies/hybrid_next_steps.py
 
-Beside mnist_hybrid_lora: partial fine-tuning of each backbone's last stage instead of low-rank pairs; the two
-projections fused by weights that the model learns for each image, or by attention over them; and 500 drawn images of
-each digit added to the training images. The report has no figures of these. No figures of ours yet: the weights have to
-be fetched.
+Beside mnist_hybrid_lora: partial fine-tuning of each backbone's last stage instead of low-rank
+pairs; the two projections fused by weights that the model learns for each image, or by attention
+over them; and 500 drawn images of each digit added to the training images. The report has no
+figures of these. No figures of ours yet: the weights have to be fetched.
 """
 
 from ml_collections import ConfigDict

@@ -1,9 +1,11 @@
-"""Every row of the reports that starts from ImageNet weights: A1 to A7, B2, D1 to D4a, D6's ConvNeXt-Tiny, E6, E7.
+"""Every row of the reports that starts from ImageNet weights: A1 to A7, B2, D1 to D4a, D6's
+ConvNeXt-Tiny, E6, E7.
 
     python launch.py --config configs/studies/imagenet_rows.py
 
-The weights are downloaded as they are needed. The reported figures of A2 and D4a are of validation; of D6, a next step,
-there are none. No figures of ours yet: the weights have to be fetched, and all rows together want a GPU.
+The weights are downloaded as they are needed. The reported figures of A2 and D4a are of validation;
+of D6, a next step, there are none. No figures of ours yet: the weights have to be fetched, and all
+rows together want a GPU.
 """
 
 from ml_collections import ConfigDict

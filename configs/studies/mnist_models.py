@@ -1,9 +1,10 @@
-"""Report B's comparison on MNIST: a CNN, an LSTM and a self-attention layer, three seeds each (rows B1, B3, B4).
+"""Report B's comparison on MNIST: a CNN, an LSTM and a self-attention layer, three seeds each (rows
+B1, B3, B4).
 
     python launch.py --config configs/studies/mnist_models.py
 
-The table, beside the reported figures: results/mnist_models/table.md. The report's frozen ResNet-50 (row B2) needs
-ImageNet weights and is not here yet.
+The table, beside the reported figures: results/mnist_models/table.md. The report's frozen ResNet-50
+(row B2) needs ImageNet weights and is not here yet.
 """
 
 from ml_collections import ConfigDict

@@ -1,4 +1,5 @@
-"""Which model suits your own images: a small CNN, a ResNet-20, and the ResNet-20 without augmentation, two seeds each.
+"""Which model suits your own images: a small CNN, a ResNet-20, and the ResNet-20 without
+augmentation, two seeds each.
 
     python launch.py --config configs/studies/own_images.py --config.path=FOLDER
 

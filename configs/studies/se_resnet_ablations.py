@@ -1,4 +1,5 @@
-"""What the options of report C's SE-ResNet are worth on CIFAR-10: squeeze-and-excitation, dropout, pre-activation.
+"""What the options of report C's SE-ResNet are worth on CIFAR-10: squeeze-and-excitation, dropout,
+pre-activation.
 
     python launch.py --config configs/studies/se_resnet_ablations.py
 

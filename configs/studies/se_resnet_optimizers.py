@@ -2,8 +2,9 @@
 
     python launch.py --config configs/studies/se_resnet_optimizers.py
 
-The report names SGD with cosine annealing the best and gives no figures. It does not give the learning rates of the
-other optimizers either: these are their usual ones. Eight rows of 200 epochs are work for a GPU.
+The report names SGD with cosine annealing the best and gives no figures. It does not give the
+learning rates of the other optimizers either: these are their usual ones. Eight rows of 200 epochs
+are work for a GPU.
 """
 
 from ml_collections import ConfigDict

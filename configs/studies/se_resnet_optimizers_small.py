@@ -1,9 +1,10 @@
-"""Row C3 as far as a CPU holds it: the optimizers and schedules of se_resnet_optimizers, on fewer images and epochs.
+"""Row C3 for a CPU: the optimizers and schedules of se_resnet_optimizers, on fewer images and
+epochs.
 
     python launch.py --config configs/studies/se_resnet_optimizers_small.py
 
-Eight rows of 6 epochs over 4,000 images: 74 minutes on two shared CPU cores. What is best for so few steps says little
-about the 200 epochs of the report.
+Eight rows of 6 epochs over 4,000 images: 74 minutes on two shared CPU cores. What is best for so
+few steps says little about the 200 epochs of the report.
 """
 
 from ml_collections import ConfigDict

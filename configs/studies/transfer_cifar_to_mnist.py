@@ -1,12 +1,14 @@
-"""From CIFAR-10 to MNIST: what a backbone trained here brings to digits, by method and number of training images.
+"""From CIFAR-10 to MNIST: what a backbone trained here brings to digits, by method and number of
+training images.
 
     python launch.py --config configs/studies/transfer_cifar_to_mnist.py
 
-The backbone is cifar_fast's, which is trained first where runs/cifar_fast is not there: the same kind of transfer as
-from ImageNet in reports A, B, D and E, on weights of our own. Methods: the same network from scratch; a linear probe on
-frozen features; low-rank pairs on the first, the middle or all convolutions, the rest frozen but the classifier;
-fine-tuning of everything. All see 100, 1,000 or 59,000 training images, the same for every seed, in equally few steps;
-1,000 others pick the epoch. No report has it. Our figures: results/transfer_cifar_to_mnist/table.md.
+The backbone is cifar_fast's, which is trained first if runs/cifar_fast is not there: the same kind
+of transfer as from ImageNet in reports A, B, D and E, on weights of our own. Methods: the same
+network from scratch; a linear probe on frozen features; low-rank pairs on the first, the middle or
+all convolutions, the rest frozen but the classifier; fine-tuning of everything. All see 100, 1,000
+or 59,000 training images, the same for every seed, in equally few steps; 1,000 others pick the
+epoch. No report has it. Our figures: results/transfer_cifar_to_mnist/table.md.
 """
 
 from ml_collections import ConfigDict
