@@ -1,4 +1,4 @@
-"""The Python API on the quick start's digits: two epochs, then everything that is done with a run."""
+"""The Python API on the quick start's digits: two epochs, then all that is done with a run."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""`python -m imgcls_jax`: what it says of itself, what it refuses, and the older forms that it replaces."""
+"""`python -m imgcls_jax`: its help, what it refuses, and the older forms that it replaces."""
 
 import os
 import subprocess
@@ -100,10 +100,8 @@ def test_a_config_with_changes(tmp_path):
 )
 def test_an_older_form_names_the_new_one_and_does_it(older, newer):
     printed = run("launch.py", *older, code=2)
-    assert (
-        f"{older[0].replace('=', ' ')}" in printed
-        and f" is now: python -m imgcls_jax {newer}\n" in printed
-    )
+    assert f"{older[0].replace('=', ' ')}" in printed
+    assert f" is now: python -m imgcls_jax {newer}\n" in printed
     assert printed.splitlines()[-1].startswith("error: ")
 
 

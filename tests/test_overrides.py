@@ -39,11 +39,9 @@ def launch(*arguments: str, cwd: Path = ROOT) -> str:
     ended = subprocess.run(
         [sys.executable, ROOT / "launch.py", *arguments], cwd=cwd, capture_output=True, text=True
     )
-    assert (
-        ended.returncode == 2
-        and ended.stderr.count("error: ") == 1
-        and "Traceback" not in ended.stderr
-    ), ended.stderr
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.count("error: ") == 1, ended.stderr
+    assert "Traceback" not in ended.stderr, ended.stderr
     return ended.stderr
 
 
@@ -157,10 +155,8 @@ def test_a_flag_that_the_command_does_not_read_is_refused(arguments, says, tmp_p
 
 def test_from_another_folder_the_configs_are_named(tmp_path):
     said = launch(cwd=tmp_path)
-    assert (
-        f"give --config {os.path.relpath(ROOT, tmp_path)}/configs/NAME.py" in said
-        and "quickstart" in said
-    )
+    assert f"give --config {os.path.relpath(ROOT, tmp_path)}/configs/NAME.py" in said
+    assert "quickstart" in said
     said = launch("--config=configs/quickstart.py", cwd=tmp_path)
     assert "There is no config in configs/quickstart.py" in said and "mnist_cnn" in said
 
@@ -176,7 +172,7 @@ def test_the_home_folder_in_workdir(tmp_path, monkeypatch):
     monkeypatch.setattr(
         overrides.config_flags, "get_override_values", lambda flag: flag.override_values
     )
-    folder, given = overrides.choose_workdir("~/there", small.get_config())
-    assert folder == tmp_path / "there" and given == ("name", "optimizer.momentum")
-    folder, given = overrides.choose_workdir(None, small.get_config())
-    assert folder == Path("runs/small") and given == ("optimizer.momentum",)
+    folder, changed = overrides.choose_workdir("~/there", small.get_config())
+    assert folder == tmp_path / "there" and changed == ("name", "optimizer.momentum")
+    folder, changed = overrides.choose_workdir(None, small.get_config())
+    assert folder == Path("runs/small") and changed == ("optimizer.momentum",)

@@ -30,7 +30,8 @@ def row(width):
     return config
 
 def get_config():
-    config = ConfigDict({"name": "widths", "title": "Two widths", "seeds": (0, 1), "grid": (), "budget": 0.0})
+    config = ConfigDict({"name": "widths", "title": "Two widths", "seeds": (0, 1)})
+    config.update({"grid": (), "budget": 0.0})
     config.rows = ConfigDict({
         "narrow": {"config": row(8), "reported": {"accuracy": 91.5}},
         "wide": {"config": row(32)},
@@ -60,7 +61,7 @@ def options(folder):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """A study that was killed in its second run and then run to its end; the first run's report as it then stood."""
+    """The folder of a study that was killed in its second run and then finished, and its log."""
     folder = tmp_path_factory.mktemp("study")
     (folder / "widths.py").write_text(STUDY)
     (folder / "configs").symlink_to(ROOT / "configs")
@@ -93,10 +94,8 @@ def test_every_row_has_its_seeds_and_the_table_stands_beside_them(study):
     table = (runs / "table.md").read_text()
     assert "Two widths" in table and "| narrow | 2 |" in table and "91.50" in table and "±" in table
     pictures = ("table.png", "cost.png", "curves.png")
-    assert (
-        all((runs / name).stat().st_size > 1000 for name in pictures)
-        and (runs / "table.tex").exists()
-    )
+    assert all((runs / name).stat().st_size > 1000 for name in pictures)
+    assert (runs / "table.tex").exists()
     with open(runs / "table.csv") as file:
         narrow, wide = csv.DictReader(file)
     for row in (narrow, wide):
@@ -124,11 +123,9 @@ def test_seeds_are_overridden_and_finished_runs_stay(study):
     run = subprocess.run(
         command(folder, "--config.seeds=0,"), capture_output=True, **options(folder)
     )
-    assert (
-        run.returncode == 0
-        and "run 3 of 3, wide-seed0" in run.stderr
-        and "is finished" in run.stderr
-    )
+    assert run.returncode == 0
+    assert "run 3 of 3, wide-seed0" in run.stderr
+    assert "is finished" in run.stderr
     assert "±" not in (folder / "runs" / "widths" / "table.md").read_text().split("\n")[4]
 
 
@@ -171,9 +168,8 @@ def test_a_grid_makes_a_row_of_each_combination(tmp_path):
     assert (first.name, first.row, first.folder) == ("first", "", Path("runs/first"))
     assert len(runs) == 2 * 4 * 2
     run = next(run for run in runs if run.name == "narrow,learning_rate=0.002,batch_size=16-seed1")
-    assert run.row == "narrow,learning_rate=0.002,batch_size=16" and run.reported == {
-        "accuracy": 91.5
-    }
+    assert run.row == "narrow,learning_rate=0.002,batch_size=16"
+    assert run.reported == {"accuracy": 91.5}
     settings = (
         run.config.optimizer.learning_rate,
         run.config.train.batch_size,
@@ -225,10 +221,8 @@ def test_what_is_finished_of_a_study_is_published(study, tmp_path):
     shutil.rmtree(published)
     (runs[-1] / "report.html").unlink()
     done = publish()
-    assert (
-        done.returncode == 0
-        and "Left out, since not finished: runs/widths/wide-seed1. " in done.stderr
-    )
+    assert done.returncode == 0
+    assert "Left out, since not finished: runs/widths/wide-seed1. " in done.stderr
     assert {path.name for path in published.iterdir() if path.is_dir()} == {
         run.name for run in runs[:-1]
     }
