@@ -115,8 +115,8 @@ def test_what_is_no_run(mode, kind, tried, tmp_path, monkeypatch):
 def test_no_folder_and_names_that_cannot_be(mode, tried):
     with pytest.raises(SystemExit, match="2"):
         __main__.parse([mode])
-    if mode != "ensemble":  # below it adds a folder to those that are given
-        assert "No folders are given" in tried.refuses(MODES[mode], [])
+    assert "No folders are given" in tried.refuses(MODES[mode], [])
+    assert "No folders are given" in tried.refuses(commands.index.index, [])
     for name in ("a" * 300, ""):
         tried.refuses(MODES[mode], [name])
 
