@@ -10,10 +10,7 @@ Several processes train one config together by --coordinator=HOST:PORT --process
 Everything else is a command of `python -m imgcls_jax`: see `python -m imgcls_jax --help`.
 """
 
-from pathlib import Path
-
 from absl import app, flags
-from ml_collections import ConfigDict
 
 from imgcls_jax import __main__ as cli
 from imgcls_jax import console
@@ -45,8 +42,8 @@ def run(arguments: list[str]) -> None:
         raise ConfigError(
             f"{arguments[0]!r} is not understood: options begin with --, as in --config.seed=1."
         )
-    if not isinstance(CONFIG.value, ConfigDict):
-        raise ConfigError(overrides.missing_config(Path(__file__).parent / "configs"))
+    if CONFIG.value is None:
+        raise ConfigError(overrides.no_config("--config is missing"))
     workdir, changed = overrides.choose_workdir(WORKDIR.value, CONFIG.value)
     joining = (COORDINATOR.value, PROCESSES.value, PROCESS.value)
     train.train(CONFIG.value, workdir, changed, dry_run=DRY_RUN.value, joining=joining)

@@ -71,8 +71,6 @@ def load_config(path: str | os.PathLike[str], **changes: Any) -> ConfigDict:
     """
     changed = flat_options(changes)
     config = overrides.read(os.fspath(path), changed)
-    if not isinstance(config, ConfigDict):
-        raise ConfigError(f"There is no config in {path}. Give a file such as configs/NAME.py.")
     overrides.apply(config, changed, source="load_config")
     if "name" in config and config.name is None:
         config.name = overrides.stem(os.fspath(path))

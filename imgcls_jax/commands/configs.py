@@ -34,22 +34,17 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def load(options: argparse.Namespace) -> Request:
-    """Reads the config that the arguments name, with its changes.
-
-    Raises ConfigError if there is none.
-    """
+    """Reads the config that the arguments name, with its changes; exits if there is none."""
     from absl import flags
-    from ml_collections import ConfigDict
 
     from imgcls_jax import console
     from imgcls_jax.commands import overrides
 
     if "config" not in flags.FLAGS:  # launch.py has defined and read it already
-        overrides.define_config("config", HELP, arguments=options.changes)
-        console.parse_flags(["imgcls", f"--config={options.config}", *options.changes])
+        arguments = ["imgcls", f"--config={options.config}", *options.changes]
+        overrides.define_config("config", HELP, arguments=arguments)
+        console.parse_flags(arguments)
     config = flags.FLAGS["config"].value
-    if not isinstance(config, ConfigDict):
-        raise ConfigError(overrides.missing_config(Path("configs")))
     workdir, changed = overrides.choose_workdir(options.workdir, config)
     return Request(config, workdir, changed)
 

@@ -4,6 +4,7 @@ The options of `model` and `objective` depend on their `name`. They are therefor
 name that is finally chosen, before ml_collections looks at single options.
 """
 
+import importlib.util
 import os
 import re
 import sys
@@ -14,12 +15,12 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags import tuple_parser
-from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
 from imgcls_jax import console
 from imgcls_jax.config.options import flat_options
 from imgcls_jax.errors import ConfigError, did_you_mean
 
+CONFIGS = Path(__file__).parents[2] / "configs"  # of the repository
 # Sections whose option `name` says which further options there are.
 SECTIONS = ("model", "objective")
 SECTION_PATH = re.compile(rf"(?:.+\.)?(?:{'|'.join(SECTIONS)})(?=\.)")
@@ -51,16 +52,19 @@ class _TextParser(flags.ArgumentParser):
         return "string"
 
 
-class _ConfigFileParser(ConfigFileFlagParser):
+class _ConfigFileParser(flags.ArgumentParser):
     """Reads the config file of a flag, adapted to the options that the command line changes."""
 
-    def __init__(self, name: str, arguments: Sequence[str]):
-        super().__init__(name)
+    def __init__(self, arguments: Sequence[str]):
+        super().__init__()
         self._arguments = arguments
 
     def parse(self, path):
         arguments = flags.FLAGS.read_flags_from_files(self._arguments, force_gnu=False)
         return read(path, changes_in(arguments))
+
+    def flag_type(self):
+        return "config file"
 
 
 def define_config(
@@ -72,25 +76,34 @@ def define_config(
     """
     config_flags.register_flag_parser_for_type(tuple, _TupleParser())
     config_flags.register_flag_parser_for_type(str, _TextParser())
-    holder = config_flags.DEFINE_config_file(name, None, help)
     if arguments is None:
         arguments = sys.argv
-    flags.FLAGS[name].parser = _ConfigFileParser(name, arguments)
+    holder = config_flags.DEFINE_config_file(name, None, help, sys_argv=arguments)
+    flags.FLAGS[name].parser = _ConfigFileParser(arguments)
     return holder
 
 
-def read(path: str, changes: Mapping[str, Any]) -> ConfigDict | object:
-    """Returns the config of a file; something that is no ConfigDict if there is no such file.
+def read(path: str, changes: Mapping[str, Any]) -> ConfigDict:
+    """Returns the config of a file: what its `get_config` returns for the argument after a colon.
 
     changes: new values by the paths of their options. They are not applied here: of a model or an
     objective only the options are added that the changes need, with their defaults, and options
     are removed that belong to another model than the one the changes choose.
+
+    Raises ConfigError if there is no such file, or no config in it.
     """
-    path = os.path.expanduser(path)
-    _make_configs_importable(path)
-    config = ConfigFileFlagParser("config").parse(path)
-    if isinstance(config, ConfigDict):
-        _adapt_sections(config, changes)
+    file, _, argument = os.path.expanduser(path).partition(":")
+    spec = importlib.util.spec_from_file_location("config_file", file)
+    if not os.path.isfile(file) or spec is None or spec.loader is None:
+        raise ConfigError(no_config(f"There is no config in {path}"))
+    _make_configs_importable(file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config(argument) if argument else module.get_config()
+    if not isinstance(config, ConfigDict):
+        raise ConfigError(f"get_config() of {path} returns no ConfigDict.")
+    config.lock()
+    _adapt_sections(config, changes)
     return config
 
 
@@ -130,9 +143,9 @@ def stem(path: str) -> str:
     return Path(path.partition(":")[0]).stem
 
 
-def _make_configs_importable(path: str) -> None:
+def _make_configs_importable(file: str) -> None:
     """Lets a config file import others as `configs.NAME`, from whatever folder it is read."""
-    for parent in Path(path.partition(":")[0]).resolve().parents:
+    for parent in Path(file).resolve().parents:
         root = str(parent.parent)
         if parent.name == "configs" and root not in sys.path:
             sys.path.insert(0, root)
@@ -247,15 +260,13 @@ def config_file() -> str:
     return flag.config_filename
 
 
-def missing_config(folder: Path) -> str:
-    """Returns the error for a command line without a config; `folder` has those that there are."""
-    if flags.FLAGS["config"].value is None:
-        problem = "--config is missing"
-    else:
-        problem = f"There is no config in {config_file()}"
-    names = sorted(path.stem for path in folder.glob("*.py") if path.stem != "base")
+def no_config(problem: str) -> str:
+    """Returns an error that says which config files there are."""
+    names = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem != "base")
+    if not names:
+        return f"{problem}: give the path of a config file."
     return (
-        f"{problem}: give --config {os.path.relpath(folder)}/NAME.py. "
+        f"{problem}: give --config {os.path.relpath(CONFIGS)}/NAME.py. "
         f"NAME may be: {', '.join(names)}."
     )
 
