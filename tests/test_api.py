@@ -14,8 +14,7 @@ from imgcls_jax.errors import ConfigError, DataError, RunError
 
 ROOT = Path(__file__).parents[1]
 QUICKSTART = ROOT / "configs" / "quickstart.py"
-# As the quick start, but smaller: 8x8 pixels, two epochs.
-SMALL = {"train.epochs": 2, "data.transform": "", "model.filters": (8, 8, 8)}
+SMALL = {"train.epochs": 2, "model.filters": (8, 16, 16)}
 
 
 @pytest.fixture(scope="module")
