@@ -71,6 +71,11 @@ def test_imports_go_one_way(path):
         assert not imported.startswith("configs"), f"{module} imports {imported}"
 
 
+def test_contributing_names_the_layers_in_their_order():
+    text = " ".join((ROOT / "CONTRIBUTING.md").read_text().split())
+    assert ", ".join(LAYERS) in text
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=str)
 def test_configs_import_nothing_of_the_package(path):
     assert not any(name.startswith("imgcls_jax") for name in imports(ROOT / path))
