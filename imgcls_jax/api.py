@@ -147,7 +147,7 @@ def _load_data(config: ConfigDict, run: RunFolder, *, begun: bool) -> data.Split
     distributed.check_same("data", splits.fingerprint, primary_fingerprint)
     if begun and distributed.is_primary() and (run.path / DATA).exists():
         resuming.check_data(run, splits)
-    data_checks.tell(splits.report)
+    data_checks.log_report(splits.report)
     return splits
 
 

@@ -1,4 +1,4 @@
-"""What a process of this package reads from the command line, and says on the terminal."""
+"""Reads the command line of a process of this package, and prints to the terminal."""
 
 import logging
 import os
@@ -6,33 +6,46 @@ import shlex
 import signal
 import sys
 import threading
+from typing import NoReturn
 
 from absl import flags
 from absl import logging as absl_logging
 
 from imgcls_jax.errors import UserError, printable
 
-RESENT = 0.05  # seconds after which a Ctrl-C that a callback swallowed is sent again
+INTERRUPT_DELAY = 0.05  # seconds after which a Ctrl-C that a callback swallowed is sent again
+# What absl and ml_collections raise for flags that they refuse.
+FLAG_ERRORS = (
+    flags.Error,
+    AttributeError,
+    ImportError,
+    KeyError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
 
 
 class _Formatter(logging.Formatter):
-    """Lines as they are, but for what a terminal would obey: names in them may come from anywhere."""
+    """Escapes what a terminal would obey: names in a line may come from anywhere."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record), keep="\n\t")
 
 
 def handler() -> logging.Handler:
-    """Shows log lines on the terminal."""
-    shown = logging.StreamHandler()
-    shown.setFormatter(_Formatter())
-    return shown
+    """Returns a handler that shows log lines on the terminal."""
+    stream = logging.StreamHandler()
+    stream.setFormatter(_Formatter())
+    return stream
 
 
 def say(*lines: object, error: bool = False) -> None:
-    """Prints lines, to stderr where they are an error's, without what a terminal would obey."""
+    """Prints lines to stdout, or errors to stderr, with what a terminal would obey escaped."""
+    file = sys.stderr if error else sys.stdout
     for line in lines:
-        print(printable(line, keep="\n\t"), file=sys.stderr if error else sys.stdout, flush=True)
+        print(printable(line, keep="\n\t"), file=file, flush=True)
 
 
 def set_up() -> None:
@@ -41,59 +54,62 @@ def set_up() -> None:
     log.addHandler(handler())
     log.setLevel(logging.INFO)
     log.propagate = False
-    # Orbax writes forty lines a checkpoint, and of an error, which it raises as well, the traceback of each thread.
+    # Orbax logs forty lines for each checkpoint. On an error, which it raises as well, it logs the
+    # traceback of every thread.
     absl_logging.set_verbosity(absl_logging.FATAL)
     sys.unraisablehook = _print_unraisable
 
 
 def _print_unraisable(unraisable) -> None:
-    """As Python does, without what TensorStore's threads say of each file when a checkpoint cannot be written.
+    """Prints as Python does, except for two cases.
 
-    By then Orbax has raised the error of the first file, and has closed the event loop to which they report. A Ctrl-C
-    that came in a callback, such as JAX' of the garbage collection, is lost to the program: it is sent once more.
+    A Ctrl-C during a callback, such as JAX's of the garbage collection, is lost to the program: it
+    is sent again. When a checkpoint cannot be written, TensorStore's threads complain of each file
+    that their event loop is closed: Orbax has raised the error by then, so this is not printed.
     """
     if isinstance(unraisable.exc_value, KeyboardInterrupt):
-        again = threading.Timer(RESENT, os.kill, (os.getpid(), signal.SIGINT))
-        again.daemon = True  # whoever ends by then has no need of it
-        again.start()
+        timer = threading.Timer(INTERRUPT_DELAY, os.kill, (os.getpid(), signal.SIGINT))
+        timer.daemon = True  # it must not keep a process alive that ends anyway
+        timer.start()
     elif str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """absl's parser, with an error of one line for what it, or ml_collections, refuses."""
+    """Parses absl's flags. Prints one line and exits with status 2 if they are refused."""
     try:
         return flags.FLAGS(argv)
     except UserError as error:
-        say(f"error: {error}", error=True)
-        sys.exit(2)
-    except (
-        flags.Error,
-        AttributeError,
-        ImportError,
-        KeyError,
-        OSError,
-        SyntaxError,
-        TypeError,
-        ValueError,
-    ) as error:
-        said, cause = str(error), error.args[0] if error.args else None
-        if isinstance(cause, KeyError):  # of ml_collections, for an option that there is not
-            said = f"there is no option {cause.args[0]}"
-        said = " ".join(said.split())
-        say(
-            f"error: {said}; python launch.py --help, and configs/base.py, have all options",
-            error=True,
-        )
-        sys.exit(2)
+        _exit(str(error))
+    except FLAG_ERRORS as error:
+        text = " ".join(_flag_error_text(error).split())
+        _exit(f"{text}; python launch.py --help, and configs/base.py, list all options")
+
+
+def _flag_error_text(error: Exception) -> str:
+    # ml_collections raises an error with a KeyError in it for an option that does not exist.
+    if error.args and isinstance(error.args[0], KeyError):
+        return f"there is no option {error.args[0].args[0]}"
+    return str(error)
+
+
+def _exit(message: str) -> NoReturn:
+    say(f"error: {message}", error=True)
+    sys.exit(2)
 
 
 def command_line() -> str:
-    """The command line as a user would type it: quoted for a shell, without the paths of this machine."""
+    """Returns the command line as a user would type it.
+
+    It is quoted for a shell and does not show the paths of this machine.
+    """
     path, *arguments = sys.argv
-    program = ["python", os.path.basename(path)]
-    if os.path.basename(path) == "__main__.py":
-        program = ["python", "-m", os.path.basename(os.path.dirname(path))]
-    elif not path.endswith(".py"):
-        program = [os.path.basename(path)]
+    name = os.path.basename(path)
+    if name == "__main__.py":
+        package = os.path.basename(os.path.dirname(path))
+        program = ["python", "-m", package]
+    elif path.endswith(".py"):
+        program = ["python", name]
+    else:
+        program = [name]
     return printable(shlex.join([*program, *arguments]))

@@ -1,6 +1,7 @@
-"""Several processes that train one model together: how they join, agree on something, and end.
+"""Several processes that train one model together: how they join, exchange values and end.
 
-All run the same command on data of their own machine; the first one alone writes, and its run folder is the only one.
+All of them run the same command on the data of their own machine. Only the first one writes, into
+its run folder.
 """
 
 import ctypes
@@ -15,77 +16,87 @@ from typing import TypeVar
 
 import numpy as np
 
+from imgcls_jax import console
 from imgcls_jax.errors import ConfigError
 
 T = TypeVar("T")
 
-SILENCE = 30  # seconds without a sign of life after which a process counts as gone
-PATIENCE = 300  # seconds that processes wait at their start for the others
-A_DAY = (
-    86_400  # longer than the first process tests and reports while the others wait for it to end
-)
+START_TIMEOUT = 300  # seconds that processes wait at their start for the others
+HEARTBEAT_TIMEOUT = 30  # seconds without a heartbeat after which a process counts as gone
+# Seconds that processes wait at their end for the others: the first one still tests and reports.
+SHUTDOWN_TIMEOUT = 86_400
+# Words in the errors of a connection that ended because another process did.
+CONNECTION_ERRORS = ("Gloo", "NCCL", "grpc_status")
 
-_index, _count = 0, 1
-_on_abort = None  # kept here, since C holds no reference to it
+_process_id = 0
+_num_processes = 1
+_abort_handler = None  # a reference, since C holds none
 
 
 def is_primary() -> bool:
-    """Whether this process is the first, or the only one."""
-    return _index == 0
+    """Returns whether this process is the first one, or the only one."""
+    return _process_id == 0
 
 
-def join(coordinator: str | None, count: int | None, index: int | None) -> None:
-    """Makes this process number `index` of `count`; to be called before JAX' first computation. Without arguments it
-    stays alone.
+def join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    """Makes this process one of several. Call it before JAX's first computation.
 
-    coordinator: HOST:PORT, a free port of the first process' machine. Returns when all are there. Raises ConfigError
-    for arguments that cannot be. From here on this process ends, with a message and status 1, within a minute after
-    another one is gone.
+    coordinator: HOST:PORT, a free port on the machine of the first process. process_id: from 0. If
+    all three are None, the process is the only one. Returns when all processes are there. Raises
+    ConfigError for arguments that cannot be. From then on this process exits, with a message and
+    status 1, within a minute after another one is gone.
     """
-    global _index, _count
-    if (coordinator, count, index) == (None, None, None):
+    global _process_id, _num_processes
+    if coordinator is None and num_processes is None and process_id is None:
         return
-    if (
-        not re.fullmatch(r".+:\d+", coordinator or "")
-        or not count
-        or index is None
-        or not 0 <= index < count
-    ):
-        raise ConfigError(
-            f"--coordinator={coordinator} --processes={count} --process={index} cannot be: every process is given all "
-            "three, the first one's HOST:PORT, how many there are, and which one it is, from 0, for example "
-            "--coordinator=10.0.0.1:9000 --processes=2 --process=1."
-        )
-    if count == 1:
+    _check_arguments(coordinator, num_processes, process_id)
+    if num_processes == 1:
         return
     import jax
 
-    _say_at_abort(
-        f"error: not all of the {count} processes came to {coordinator} within {PATIENCE} s. Start each of them, with "
-        "an address that all can reach and a port that is free."
+    _print_on_abort(
+        f"error: not all of the {num_processes} processes came to {coordinator} within "
+        f"{START_TIMEOUT} s. Start each of them, with an address that all can reach and a port "
+        "that is free."
     )
-    jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is ours
+    jax.config.update("jax_enable_preemption_service", False)  # training handles SIGTERM itself
     jax.distributed.initialize(
         coordinator,
-        count,
-        index,
-        initialization_timeout=PATIENCE,
-        heartbeat_timeout_seconds=SILENCE,
-        shutdown_timeout_seconds=A_DAY,
+        num_processes,
+        process_id,
+        initialization_timeout=START_TIMEOUT,
+        heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT,
+        shutdown_timeout_seconds=SHUTDOWN_TIMEOUT,
     )
-    _index, _count = index, count
-    _say_at_abort(_gone())
-    sys.excepthook = _end_with
+    _process_id = process_id
+    _num_processes = num_processes
+    _print_on_abort(_process_gone())
+    sys.excepthook = _exit_with_error
     if not is_primary():
-        logging.getLogger("imgcls_jax").setLevel(
-            logging.WARNING
-        )  # what there is to say the first one says
+        # The first process logs the same.
+        logging.getLogger("imgcls_jax").setLevel(logging.WARNING)
+
+
+def _check_arguments(
+    coordinator: str | None, num_processes: int | None, process_id: int | None
+) -> None:
+    is_address = coordinator is not None and re.fullmatch(r".+:\d+", coordinator)
+    if is_address and num_processes and process_id in range(num_processes):
+        return
+    raise ConfigError(
+        f"--coordinator={coordinator} --processes={num_processes} --process={process_id} cannot "
+        "be: every process is given all three, the first one's HOST:PORT, how many there are, and "
+        "which one it is, from 0, for example --coordinator=10.0.0.1:9000 --processes=2 "
+        "--process=1."
+    )
 
 
 def leave(status: int) -> int:
-    """The exit status of a process that ends out of turn; one of several ends here, so that it does not wait for the
-    others as it would in good order."""
-    if _count > 1:
+    """Returns the exit status of a process that ends early.
+
+    One of several processes exits here, since a normal exit would wait for the others.
+    """
+    if _num_processes > 1:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -93,75 +104,79 @@ def leave(status: int) -> int:
 
 
 def from_primary(function: Callable[[], T]) -> T:
-    """What `function` gives in the first process, which alone calls it; all must come here.
+    """Returns to all processes what `function` returns in the first one, which alone calls it.
 
-    It gives texts, numbers, arrays, None, and lists and dicts of them, which are sent as msgpack: data that nothing
-    executes. A tuple of such arrives as a list.
+    All processes must call this. The value consists of texts, numbers, arrays, None, and lists and
+    dicts of them: it is sent as msgpack, which executes nothing. A tuple arrives as a list.
     """
-    if _count == 1:
+    if _num_processes == 1:
         return function()
     from flax import serialization
     from jax.experimental import multihost_utils
 
-    value = function() if is_primary() else None
-    value = list(value) if isinstance(value, tuple) else value
-    # In place, since a copy would have the keys of dicts in another order.
-    content = np.frombuffer(
-        serialization.msgpack_serialize(value, in_place=True) if is_primary() else b"", np.uint8
-    )
+    content = np.zeros(0, np.uint8)
+    if is_primary():
+        value = function()
+        if isinstance(value, tuple):
+            value = list(value)
+        # In place, since a copy would have the keys of dicts in another order.
+        packed = serialization.msgpack_serialize(value, in_place=True)
+        content = np.frombuffer(packed, np.uint8)
     size = int(multihost_utils.broadcast_one_to_all(np.uint32(content.size)))
-    sent = multihost_utils.broadcast_one_to_all(
-        content if is_primary() else np.zeros(size, np.uint8)
-    )
-    return serialization.msgpack_restore(np.asarray(sent).tobytes())
+    if not is_primary():
+        content = np.zeros(size, np.uint8)
+    content = multihost_utils.broadcast_one_to_all(content)
+    return serialization.msgpack_restore(np.asarray(content).tobytes())
 
 
-def check_same(what: str, mine: object, theirs: object) -> None:
-    """Raises ConfigError where this process has another config, or other data, than the first one (`theirs`)."""
-    if mine != theirs:
+def check_same(what: str, value: object, primary_value: object) -> None:
+    """Raises ConfigError if this process has another config, or other data, than the first one."""
+    if value != primary_value:
         raise ConfigError(
-            f"Process {_index} was given another {what} than the first process: start all of them with the same "
-            "command, but for --process, on the same data."
+            f"Process {_process_id} was given another {what} than the first process. Start all of "
+            "them with the same command, except for --process, on the same data."
         )
 
 
 def global_max(value: float) -> float:
-    """The highest of the processes' values, to the resolution of float32; all must come here."""
-    if _count == 1:
+    """Returns the maximum over all processes, rounded to float32. All of them must call this."""
+    if _num_processes == 1:
         return value
     from jax.experimental import multihost_utils
 
     return float(multihost_utils.process_allgather(np.float32(value)).max())
 
 
-def _gone() -> str:
+def _process_gone() -> str:
     return (
-        f"error: another one of the {_count} processes is gone: killed, failed or cut off. Training stopped in process "
-        f"{_index} too; what was saved is kept. The same commands, in all processes, resume."
+        f"error: another one of the {_num_processes} processes is gone: killed, failed or cut off. "
+        f"Training stopped in process {_process_id} too. What was saved is kept. The same "
+        "commands, in all processes, resume."
     )
 
 
-def _end_with(kind: type, error: BaseException, trace) -> None:
-    """The excepthook: of a connection that another process' end has broken it says that, of other errors all."""
-    if any(connection in str(error) for connection in ("Gloo", "NCCL", "grpc_status")):
-        print(_gone(), file=sys.stderr)
+def _exit_with_error(kind: type, error: BaseException, trace) -> None:
+    """The excepthook: prints one line for a connection that another process ended."""
+    text = str(error)
+    if any(word in text for word in CONNECTION_ERRORS):
+        console.say(_process_gone(), error=True)
     else:
         traceback.print_exception(kind, error, trace)
     leave(1)
 
 
-def _say_at_abort(message: str) -> None:
-    """Has this process end with `message` where JAX aborts it, as it does when the coordinator or another process no
-    longer answers.
+def _print_on_abort(message: str) -> None:
+    """Prints `message` and exits when JAX aborts this process.
 
-    JAX has no other way to hear of that; Python's own signal handlers come too late to an abort.
+    JAX aborts it when the coordinator or another process no longer answers, and has no other way
+    to tell. Python's own signal handlers would run too late.
     """
-    global _on_abort
+    global _abort_handler
 
-    def say(number: int) -> None:
+    def on_abort(number: int) -> None:
         os.write(2, f"{message}\n".encode())
         os._exit(1)
 
-    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(say)
+    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(on_abort)
     ctypes.CDLL(None).signal(signal.SIGABRT, handler)
-    _on_abort = handler
+    _abort_handler = handler

@@ -1,14 +1,19 @@
-"""Errors that the user can mend. launch.py prints their text without a traceback and exits with status 2."""
+"""Errors that the user can fix, and the words that their messages share.
+
+launch.py prints such an error without a traceback and exits with status 2.
+"""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
 
+MAX_LISTED = 5  # items that a message names before it counts the rest
+
 
 class UserError(Exception):
-    """Says what was found, where, and what would be accepted."""
+    """The base class. A message says what was found, where, and what would be accepted."""
 
 
 class ConfigError(UserError):
@@ -20,7 +25,7 @@ class DataError(UserError):
 
 
 class RunError(UserError):
-    """A run folder that is missing, foreign, damaged or in use."""
+    """A run folder that is missing, damaged, in use or made by something else."""
 
 
 class TrainingError(UserError):
@@ -28,38 +33,62 @@ class TrainingError(UserError):
 
 
 def printable(text: object, *, keep: str = "") -> str:
-    r"""The text with escapes, such as \x1b, in place of what a terminal would obey, and of what is invisible.
+    r"""Returns the text with control and invisible characters escaped, such as \x1b.
 
-    keep: those of them that stay, such as line breaks.
+    A terminal would obey some of them. keep: those that stay, such as line breaks.
     """
-    return "".join(
-        character
-        if character.isprintable() or character in keep
-        else character.encode("unicode_escape").decode()
-        for character in str(text)
-    )
+
+    def escape(character: str) -> str:
+        if character.isprintable() or character in keep:
+            return character
+        return character.encode("unicode_escape").decode()
+
+    return "".join(escape(character) for character in str(text))
 
 
 def is_utf8(text: str) -> bool:
-    """Whether it can be written; names of files that are not in UTF-8 hold halves of characters, by which Python reads
-    their bytes."""
+    """Returns whether the text can be encoded as UTF-8.
+
+    Names of files that are not UTF-8 cannot: Python reads their bytes as lone surrogates.
+    """
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
-    """`table[name]`; for a name that is not in it, a ConfigError with the nearest and all the accepted names."""
-    if (
-        isinstance(name, str) and name in table
-    ):  # damaged files have anything in the place of a name
+    """Returns `table[name]`.
+
+    Raises ConfigError for a name that is not in the table. Its message suggests the nearest
+    name and lists all of them.
+    """
+    # Damaged files have values of any type here, also ones that cannot be hashed.
+    if isinstance(name, str) and name in table:
         return table[name]
-    text = repr(name) if isinstance(name, str) else " ".join(str(name).split())
+    if isinstance(name, str):
+        text = repr(name)
+    else:
+        text = " ".join(str(name).split())
     hint = did_you_mean(str(name), table)
-    raise ConfigError(
-        f"There is no {kind} named {text}.{hint} Choose from: {', '.join(sorted(table))}."
-    )
+    accepted = ", ".join(sorted(table))
+    raise ConfigError(f"There is no {kind} named {text}.{hint} Choose from: {accepted}.")
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """A question to put behind an error: the nearest of the names; "" where none is near."""
+    """Returns the end of a message that suggests the nearest of the names, "" if none is near."""
     near = difflib.get_close_matches(name, names, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    if not near:
+        return ""
+    return f" Did you mean {near[0]!r}?"
+
+
+def listed(items: Sequence) -> str:
+    """Returns up to MAX_LISTED of the items, separated by commas, and the number of the others."""
+    text = ", ".join(str(item) for item in items[:MAX_LISTED])
+    others = len(items) - MAX_LISTED
+    if others > 0:
+        text += f" and {others:,} more"
+    return text
+
+
+def shape_text(shape: Iterable[int]) -> str:
+    """Returns (28, 28, 1) as "28x28x1"."""
+    return "x".join(str(size) for size in shape)

@@ -1,4 +1,7 @@
-"""Files that are either whole or not there, whenever a process is killed, and what killed processes leave of them."""
+"""Files that are either whole or not there, whenever a process is killed.
+
+Also finds and removes the partial files that killed processes left.
+"""
 
 import contextlib
 import errno
@@ -17,26 +20,22 @@ import numpy as np
 from imgcls_jax import distributed
 from imgcls_jax.errors import RunError, UserError
 
-OWN = re.compile(
-    r"\..+\.[0-9a-f]+\.partial"
-)  # names that `replacing` gives; versions before had the process' number
-ANY = re.compile(r"\..+\.partial")
-UNWRITABLE = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EROFS,
-)  # system errors that are no fault of a program
+# Names of partial files that `replacing` makes. Older versions had the process id in them.
+PARTIAL = re.compile(r"\..+\.[0-9a-f]+\.partial")
+ANY_PARTIAL = re.compile(r"\..+\.partial")
+# System errors that are not a program's fault: the disk is full, or cannot be written to.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file to write to, which takes the place of `path` at the end; where that fails it is removed.
+    """Opens a new file to write to, which replaces `path` at the end and is removed on failure.
 
-    Its name is its own, so that processes which write the same file do not meet; it is never a link's target. It is
-    locked for as long as it is open, by which `sweep` knows a file whose process is gone.
+    Its name is unique, so that processes which write the same file do not disturb each other, and
+    never follows a link. It is locked while it is open: `sweep` takes an unlocked one for a file
+    whose process was killed.
     """
-    partial, file = _open(path)
+    partial, file = _open_partial(path)
     try:
         with file:
             yield file
@@ -44,38 +43,44 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
             os.replace(partial, path)
     except BaseException:
-        partial.unlink(missing_ok=True)  # it would take room where there is none
+        partial.unlink(missing_ok=True)  # the disk may be full because of it
         raise
 
 
-def _open(path: Path) -> tuple[Path, IO[bytes]]:
+def _open_partial(path: Path) -> tuple[Path, IO[bytes]]:
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     while True:
         partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
-        file = os.fdopen(
-            os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666), "w+b"
-        )
+        file = os.fdopen(os.open(partial, flags, 0o666), "w+b")
         if lock(file) and os.fstat(file.fileno()).st_nlink:
             return partial, file
-        file.close()  # it was swept away before it had its lock
+        file.close()  # another process removed it before it was locked
 
 
-def sweep(folder: Path, names: re.Pattern = OWN) -> None:
-    """Removes the files of such names in `folder` that killed processes have left; those being written stay."""
-    with contextlib.suppress(OSError):  # what cannot be removed is in nobody's way
-        for path in [path for path in folder.iterdir() if names.fullmatch(path.name)]:
+def sweep(folder: Path, names: re.Pattern = PARTIAL) -> None:
+    """Removes the files of such names in `folder` that killed processes left.
+
+    Files that are still being written stay.
+    """
+    with contextlib.suppress(OSError):  # a file that cannot be removed does no harm
+        partials = [path for path in folder.iterdir() if names.fullmatch(path.name)]
+        for path in partials:
             _remove_abandoned(path)
 
 
 def _remove_abandoned(path: Path) -> None:
     with contextlib.suppress(OSError):
-        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(number, "rb") as file:
-            if stat.S_ISREG(os.fstat(number).st_mode) and lock(file):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode) and lock(file):
                 path.unlink()
 
 
 def lock(file: IO) -> bool:
-    """Takes the lock on an open file, unless another process has it; it ends with the file, or with the process."""
+    """Locks an open file. Returns whether it could; if not, another process has the lock.
+
+    The lock ends when the file is closed or the process ends.
+    """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
@@ -84,7 +89,7 @@ def lock(file: IO) -> bool:
 
 
 def is_at(file: IO, path: Path) -> bool:
-    """Whether the open file is the one that `path` names now."""
+    """Returns whether `path` still names the open file."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path, follow_symlinks=False))
     except OSError:
@@ -93,29 +98,45 @@ def is_at(file: IO, path: Path) -> bool:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Within, what fails since there is no room at `path`, or no writing, fails with a RunError that says so."""
+    """Turns errors that mean a full or read-only disk into a RunError that says so.
+
+    path: what is written in the `with` block.
+    """
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # Orbax and TensorFlow have errors of their own, with the system's words in their text
-        chain = [error]
-        while cause := chain[-1].__cause__ or chain[-1].__context__:
-            chain.append(cause)
-        texts = " ".join(map(str, chain))
-        reason = next((words for words in map(os.strerror, UNWRITABLE) if words in texts), None)
+    except Exception as error:
+        reason = _disk_error(error)
         if not reason:
             raise
         raise RunError(
-            f"{path} cannot be written: {reason}. Nothing that was saved is lost: where there is room again, the same "
-            "command goes on from there."
+            f"{path} cannot be written: {reason}. Nothing that was saved is lost. Free some space "
+            "and repeat the command: it goes on from there."
         ) from error
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that is either whole or not there, whenever the process is killed. Only the first process does.
+def _disk_error(error: BaseException) -> str | None:
+    """Returns the system's words for a full or read-only disk where the error has them.
 
-    Raises RunError where there is no room for it.
+    Orbax and TensorFlow raise errors of their own, with the system's words in their text.
+    """
+    texts = []
+    cause: BaseException | None = error
+    while cause:
+        texts.append(str(cause))
+        cause = cause.__cause__ or cause.__context__
+    for number in DISK_ERRORS:
+        words = os.strerror(number)
+        if any(words in text for text in texts):
+            return words
+    return None
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file that is either whole or not there, whenever the process is killed.
+
+    Of several processes only the first one writes. Raises RunError if the disk is full.
     """
     if not distributed.is_primary():
         return
@@ -124,7 +145,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_npz(path: Path, **arrays: np.ndarray) -> None:
-    """The same of a compressed NPZ file."""
+    """Writes a compressed .npz file as `write_atomically` does."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_atomically(path, buffer.getvalue())

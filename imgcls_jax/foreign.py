@@ -1,4 +1,7 @@
-"""How files and folders that may come from somebody else are opened: no link is followed, no pipe is waited for."""
+"""Opens files and folders that may come from somebody else.
+
+No link out of a folder is followed, no pipe is waited for, and no image starts a program.
+"""
 
 import contextlib
 import errno
@@ -15,15 +18,29 @@ from imgcls_jax.errors import RunError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Pillow's names of the formats that are read. Some of its others start programs (EPS: Ghostscript) or are rarely tried.
+# The formats that are read, by Pillow's names. Some others start programs (EPS: Ghostscript) or
+# are rarely tested.
 IMAGE_FORMATS = (
-    *("PNG", "JPEG", "MPO", "GIF", "BMP", "WEBP", "AVIF", "TIFF", "PPM", "JPEG2000"),
+    "PNG",
+    "JPEG",
+    "MPO",
+    "GIF",
+    "BMP",
+    "WEBP",
+    "AVIF",
+    "TIFF",
+    "PPM",
+    "JPEG2000",
     "TGA",  # last, since it has no signature
 )
+FORMATS_WITH_SIGNATURE = IMAGE_FORMATS[:-1]
 
 
 def check_regular(path: str | os.PathLike) -> None:
-    """Raises OSError where the path leads to a folder, a pipe or a device: a pipe could keep its reader waiting."""
+    """Raises OSError if the path leads to a folder, a pipe or a device.
+
+    Reading a pipe could wait forever.
+    """
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -32,9 +49,10 @@ def check_regular(path: str | os.PathLike) -> None:
 
 
 def open_regular(path: str | os.PathLike) -> BinaryIO:
-    """The file, opened to be read. Raises OSError where it cannot be, or is no regular file."""
-    check_regular(path)  # first, since opening a device may do something
+    """Opens a file to read. Raises OSError if it cannot be read or is no regular file."""
+    check_regular(path)  # before opening, since that alone can have an effect on a device
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    # The path may lead to something else by now.
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise OSError("it is no regular file")
@@ -45,20 +63,21 @@ def open_regular(path: str | os.PathLike) -> BinaryIO:
 def open_image(
     source: str | os.PathLike | BinaryIO, formats: Sequence[str] = IMAGE_FORMATS
 ) -> Iterator["Image"]:
-    """Pillow's image of a file of one of the formats, to be used within.
+    """Opens an image file, or an open file with its content, as an image of Pillow.
 
-    Raises OSError for a file of another format, or what is no regular file; what is damaged makes Pillow raise nearly
-    anything, also when it is used.
+    Raises OSError for a file of another format or what is no regular file. A damaged image can
+    make Pillow raise nearly any exception, also later when its pixels are read.
     """
     from PIL import Image, UnidentifiedImageError
 
-    known = [name for name in formats if name in _formats()]
+    accepted = [name for name in formats if name in _supported_formats()]
     with contextlib.ExitStack() as stack:
-        file = source if hasattr(source, "read") else stack.enter_context(open_regular(source))
+        if isinstance(source, str | os.PathLike):
+            source = stack.enter_context(open_regular(source))
         try:
-            image = stack.enter_context(Image.open(file, formats=known))
+            image = stack.enter_context(Image.open(source, formats=accepted))
         except UnidentifiedImageError as error:
-            raise OSError(f"it is of none of the formats {', '.join(known)}") from error
+            raise OSError(f"it is of none of the formats {', '.join(accepted)}") from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             most = 2 * Image.MAX_IMAGE_PIXELS / 1e6
             raise OSError(
@@ -68,57 +87,59 @@ def open_image(
 
 
 def is_image(path: str | os.PathLike) -> bool:
-    """Whether a file is taken for an image: by its suffix, or by its content where the suffix is not an image's.
+    """Returns whether a file counts as an image, by its suffix or else by its content.
 
-    This is the one rule, of training and of prediction.
+    Training and prediction both follow this rule.
     """
     if Path(path).suffix.lower() in image_suffixes():
         return True
     try:
-        with open_image(path, IMAGE_FORMATS[:-1]):  # anything could be a TGA
+        with open_image(path, FORMATS_WITH_SIGNATURE):
             return True
-    except Exception:  # what is no image can make Pillow raise nearly anything
+    except Exception:  # Pillow can raise nearly anything for what is no image
         return False
 
 
 @functools.cache
 def image_suffixes() -> frozenset[str]:
-    """Those of the formats that are read, such as ".jpg"."""
+    """Returns the suffixes of the formats that are read, such as ".jpg"."""
     from PIL import Image
 
-    return frozenset(
-        suffix for suffix, name in Image.registered_extensions().items() if name in IMAGE_FORMATS
-    )
+    extensions = Image.registered_extensions()
+    return frozenset(suffix for suffix, name in extensions.items() if name in IMAGE_FORMATS)
 
 
 @functools.cache
-def _formats() -> frozenset[str]:
-    """Those that this Pillow reads."""
+def _supported_formats() -> frozenset[str]:
+    """Returns the formats that the installed Pillow reads, and turns off its size warning."""
     from PIL import Image
 
     Image.init()
-    warnings.simplefilter(
-        "ignore", Image.DecompressionBombWarning
-    )  # half of what is refused is not large
+    # Pillow warns at half the size that it refuses, which photographs can have.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     return frozenset(Image.OPEN)
 
 
 def open_to_append(path: Path) -> BinaryIO:
-    """A file that is added to, or a lock, made where it is not there. Raises OSError for a link: it is not followed."""
+    """Opens a file to append to, and creates it if it is not there.
+
+    Raises OSError for a link, which is not followed.
+    """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     return os.fdopen(os.open(path, flags, 0o666), "ab")
 
 
 def check_plain(folder: Path) -> None:
-    """Raises RunError where there is anything in the folder but files, folders and links that stay in it.
+    """Raises RunError if the folder holds anything but files, folders and links within it.
 
-    What comes from somebody else could lead a command to other files by links, or keep it waiting by a pipe.
+    A link in somebody else's folder could lead a command to other files, and a pipe could keep it
+    waiting.
     """
     root = os.path.realpath(folder)
     for path, folders, names in os.walk(folder):
-        for entry in (Path(path, name) for name in (*folders, *names)):
-            with contextlib.suppress(FileNotFoundError):  # removed by a run that is going on
-                _check_entry(entry, root)
+        for name in [*folders, *names]:
+            with contextlib.suppress(FileNotFoundError):  # a run may have just removed it
+                _check_entry(Path(path, name), root)
 
 
 def _check_entry(entry: Path, root: str) -> None:
@@ -127,8 +148,8 @@ def _check_entry(entry: Path, root: str) -> None:
         target = os.path.realpath(entry)
         if os.path.commonpath([root, target]) != root:
             raise RunError(
-                f"{entry} is a link that leaves its folder, to {target}: it is not followed. Put a copy in its place, "
-                "or remove it."
+                f"{entry} is a link that leaves its folder, to {target}. It is not followed: "
+                "replace it by a copy, or remove it."
             )
-    elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+    elif not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise RunError(f"{entry} is a pipe, a socket or a device, which no run has: remove it.")

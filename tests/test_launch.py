@@ -246,7 +246,7 @@ def test_show_data_draws_a_batch_and_the_folder_can_be_trained_into(config, tmp_
     message = launch(
         config, tmp_path / "run", "--mode=show_data", "--config.data.transform=flop", code=2
     )
-    assert "'flop' (operation 1, at character 1)" in message and "did you mean 'flip'" in message
+    assert "'flop' (operation 1, at character 1)" in message and "Did you mean 'flip'" in message
 
 
 def test_tensorboard_holds_scalars_texts_hparams_and_images(finished):

@@ -187,7 +187,7 @@ CIFAR_BOMBS = {
 @pytest.mark.parametrize("name", CIFAR_BOMBS)
 def test_a_small_batch_takes_little(name, little):
     with pytest.raises(DataError) as error:
-        cifar._python_batch(CIFAR_BOMBS[name], "a batch")
+        cifar._read_python_batch(CIFAR_BOMBS[name], "a batch")
     assert (
         len(str(error.value)) < 1000
         and "\n" not in str(error.value)
@@ -201,7 +201,7 @@ def test_a_small_batch_takes_little(name, little):
 )
 def test_class_names_that_are_none(names, little):
     with pytest.raises(DataError, match="label_names"):
-        cifar._python_names(
+        cifar._read_python_names(
             b"\x80\x02" + nested() + b"}" + text("label_names") + names + b"s.", "batches.meta"
         )
 
@@ -217,7 +217,7 @@ def test_calls_may_make_as_much_as_the_file_holds():
 
 
 def test_the_most_there_may_be_is_read(monkeypatch):
-    monkeypatch.setattr(pickles, "MOST_INSTRUCTIONS", 5)
+    monkeypatch.setattr(pickles, "MAX_INSTRUCTIONS", 5)
     assert parse(b"NNNNN.") is None
     with pytest.raises(Damaged, match="more than 5 instructions"):
         parse(b"NNNNNN.")

@@ -1,4 +1,4 @@
-"""From `config.data` to checked training, validation and test sets: `load(config.data).train.images`."""
+"""From `config.data` to checked training, validation and test sets."""
 
 import dataclasses
 import logging
@@ -9,17 +9,15 @@ from ml_collections import ConfigDict
 
 from imgcls_jax.data import checks
 from imgcls_jax.data.dataset import Dataset
-from imgcls_jax.data.drawn import with_drawn
 from imgcls_jax.data.sources import SOURCES
 from imgcls_jax.data.splits import stratified_split
 from imgcls_jax.errors import choose
 
 log = logging.getLogger(__name__)
 
-OWN, HELD_OUT = (
-    "the source's own",
-    "held out of the training images",
-)  # where a split comes from, in the data report
+# Where a split comes from, in the data report.
+OWN = "the source's own"
+HELD_OUT = "held out of the training images"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,66 +31,63 @@ class Splits:
 
     @property
     def fingerprint(self) -> str:
-        """One SHA-256 over the fingerprints of the three splits."""
+        """One SHA-256 of the fingerprints of the three splits."""
         return checks.fingerprint(
             {"train": self.train, "validation": self.validation, "test": self.test}
         )
 
     @property
     def nbytes(self) -> int:
-        """Of the images of all three."""
-        return sum(dataset.images.nbytes for dataset in (self.train, self.validation, self.test))
+        """The bytes of the images of all three splits."""
+        return self.train.images.nbytes + self.validation.images.nbytes + self.test.images.nbytes
 
 
 def device_budget(config: ConfigDict, nbytes: int) -> float | None:
-    """`config.data.device_budget` where so many bytes of images are more, else None; config: that part of a run's.
+    """Returns `config.device_budget` if images of `nbytes` are larger, else None.
 
-    Runs of versions that had no such option have no limit.
+    config: `config.data` of a run. Runs of older versions do not have the option, and no limit.
     """
     budget = config.get("device_budget", math.inf)
-    return budget if nbytes > budget else None
+    if nbytes > budget:
+        return budget
+    return None
 
 
 def load(config: ConfigDict, *, keep: bool = True) -> Splits:
     """Reads the data that `config.data` names, checks it and splits it.
 
-    keep: whether what was decoded is kept in `config.cache`, and a TFDS data set prepared where it is not; without,
-    nothing is written: a config that comes from somebody else names places of its own.
+    The test set is the source's own, or `config.test` of its training set if it has none. The
+    validation set is the source's own, or `config.validation` of the rest. The training set is
+    `config.train` of what is left then, with `config.drawn` drawn images of each digit. The
+    report's `origin` says where validation and test set come from. Images of more bytes than
+    `config.device_budget` stay in their files as LazyImages.
 
-    Images of more bytes than `config.device_budget` are left where the source has them: LazyImages, if on disk.
-    The test set is the source's own, or `config.test` of its training set where it has none; so is the validation set,
-    or `config.validation` of what is then left for training. The training set is `config.train` of what is then left,
-    with `config.drawn` drawn images of each digit. The report's `origin` says of both which it is.
+    keep: whether decoded data is kept in `config.cache` and missing TFDS data is prepared. A config
+    that comes from somebody else names folders of their choice: without `keep` nothing is written.
 
-    Errors: DataError for data that is missing, damaged or not what it should be; ConfigError for options that do not
-    fit the data.
+    Raises DataError for data that is missing, damaged or not fit to train on, ConfigError for
+    options that do not fit the data.
     """
     read = choose("data source", config.source, SOURCES)
     config = config.copy_and_resolve_references()
-    with config.unlocked():
-        config.keep = keep
-    datasets = read(config)
+    datasets = read(config, keep=keep)
     checks.refuse(datasets)
-    if device_budget(config, sum(dataset.images.nbytes for dataset in datasets.values())) is None:
+    nbytes = sum(dataset.images.nbytes for dataset in datasets.values())
+    if device_budget(config, nbytes) is None:
         datasets = {name: dataset.in_memory() for name, dataset in datasets.items()}
     datasets = {name: _with_int32_labels(dataset) for name, dataset in datasets.items()}
-    if few := checks.rare_classes(datasets["train"]):
-        log.warning("%s", few)
+    warning = checks.rare_classes(datasets["train"])
+    if warning:
+        log.warning("%s", warning)
+
     origin = {}
     for split in ("test", "validation"):
-        origin[split] = OWN if split in datasets else HELD_OUT
-        if split not in datasets:
-            labels, size = datasets["train"].labels, config[split]
-            rest, part = stratified_split(labels, size, config.split_seed, option=f"data.{split}")
-            datasets |= {"train": datasets["train"].take(rest), split: datasets["train"].take(part)}
-    limit = config.get("train", 0)
-    if limit and limit != len(datasets["train"]):  # so many are all of them
-        _, part = stratified_split(
-            datasets["train"].labels, limit, config.split_seed, option="data.train"
-        )
-        datasets["train"] = datasets["train"].take(part)
-    if each := config.get("drawn", 0):
-        datasets["train"] = with_drawn(datasets["train"], each, seed=config.split_seed)
+        if split in datasets:
+            origin[split] = OWN
+        else:
+            origin[split] = HELD_OUT
+            datasets["train"], datasets[split] = _hold_out(datasets["train"], split, config)
+    datasets["train"] = _training_set(datasets["train"], config)
     datasets = {split: datasets[split] for split in ("train", "validation", "test")}
     return Splits(**datasets, report=checks.check(datasets) | {"origin": origin})
 
@@ -101,3 +96,25 @@ def _with_int32_labels(dataset: Dataset) -> Dataset:
     if dataset.labels.dtype == np.int32:
         return dataset
     return dataclasses.replace(dataset, labels=dataset.labels.astype(np.int32))
+
+
+def _hold_out(train: Dataset, option: str, config: ConfigDict) -> tuple[Dataset, Dataset]:
+    """Splits as many examples off the training set as an option of the config says."""
+    rest, part = stratified_split(
+        train.labels, config[option], config.split_seed, option=f"data.{option}"
+    )
+    return train.take(rest), train.take(part)
+
+
+def _training_set(train: Dataset, config: ConfigDict) -> Dataset:
+    """Returns `config.train` of the training set, and `config.drawn` drawn images of each digit."""
+    size = config.get("train", 0)
+    if size and size != len(train):
+        _, train = _hold_out(train, "train", config)
+    drawn = config.get("drawn", 0)
+    if drawn:
+        # Imported here, so that `python -m imgcls_jax.data.drawn` does not import it twice.
+        from imgcls_jax.data.drawn import with_drawn
+
+        train = with_drawn(train, drawn, seed=config.split_seed)
+    return train

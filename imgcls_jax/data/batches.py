@@ -1,27 +1,33 @@
-"""The order of the examples: in training a function of seed and epoch alone, so that a resumed run takes the same."""
+"""The order of the examples.
+
+In training it is a function of seed and epoch alone, so that a resumed run sees the same batches.
+"""
 
 import numpy as np
 
 
 def filled_batches(examples: int, batch_size: int) -> np.ndarray:
-    """Every example in order: indices int32 [batches, batch_size], the last batch filled up with the first examples.
+    """Returns batches of all examples in order, as indices int32 [batches, batch_size].
 
-    What comes of them is cut off after `examples`: all batches are of one size, so that one program serves.
+    The last batch is filled up with the first examples, so that one compiled program serves all
+    batches. Callers drop the results beyond `examples`.
     """
-    count = -(-examples // batch_size)
-    return np.resize(np.arange(examples, dtype=np.int32), (count, batch_size))
+    batches = -(-examples // batch_size)  # rounded up
+    return np.resize(np.arange(examples, dtype=np.int32), (batches, batch_size))
 
 
 def steps_in_epoch(examples: int, batch_size: int) -> int:
-    """Whole batches in an epoch."""
+    """Returns the number of whole batches in an epoch."""
     return examples // batch_size
 
 
 def epoch_batches(examples: int, batch_size: int, *, seed: int, epoch: int) -> np.ndarray:
-    """The epoch's batches: indices int32 [steps, batch_size], each example once at most.
+    """Returns the batches of an epoch, as indices int32 [steps, batch_size].
 
-    What does not fill a batch is left out: other examples each epoch.
+    Each example occurs at most once. Those that do not fill a batch are left out, other ones in
+    each epoch.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(examples).astype(np.int32)
+    generator = np.random.default_rng([seed, epoch])
+    order = generator.permutation(examples).astype(np.int32)
     steps = steps_in_epoch(examples, batch_size)
     return order[: steps * batch_size].reshape(steps, batch_size)

@@ -1,4 +1,4 @@
-"""Decoded images kept on disk: one .npz a source, found by the state of its files and verified by checksum."""
+"""Decoded images on disk: an .npz file for each state of a source, verified by its checksum."""
 
 import hashlib
 import itertools
@@ -16,13 +16,15 @@ import numpy as np
 
 from imgcls_jax import files
 from imgcls_jax.data.dataset import Dataset
-from imgcls_jax.data.lazy_images import LazyImages, parts
+from imgcls_jax.data.lazy_images import LazyImages, chunks
 from imgcls_jax.errors import DataError
 from imgcls_jax.foreign import check_regular
 
 log = logging.getLogger(__name__)
 
-VERSION = 2  # raised when a reader comes to give other images for the same files
+VERSION = 2  # raised when a reader returns other images for the same files
+NAME_LENGTHS_OFFSET = 26  # in a member's local header of a zip file
+NAME_LENGTHS = struct.Struct("<HH")  # of the member's name and extra field, which follow
 
 
 def cached(
@@ -33,11 +35,14 @@ def cached(
     *,
     keep: bool = True,
 ) -> dict[str, Dataset]:
-    """`read()`, or what it gave before for the same `key` and sources of the same path, size and modification time.
+    """Returns `read()`, or what it returned before for the same key and state of the sources.
 
-    What is kept is given as LazyImages. A cached file that is damaged gives a warning and is read anew; a `folder` that
-    cannot be written gives a warning. With `folder` "" nothing is kept; without `keep` nothing that is not there yet.
-    Raises DataError where one of the sources is no file, but a pipe or a device.
+    The state of a source is its path, size and modification time. Cached images are LazyImages. A
+    damaged cache file gives a warning and is decoded again; a folder that cannot be written gives
+    a warning.
+
+    folder: "" for no cache. key: begins with a name for the cache file. keep: whether to write
+    what is not cached yet. Raises DataError if a source is no file, but a pipe or a device.
     """
     sources = list(sources)
     check_sources(sources)
@@ -49,7 +54,7 @@ def cached(
         try:
             return _read(path)
         except Exception as error:  # a damaged file can raise nearly anything
-            log.warning("The cached data %s is damaged (%s); it is decoded anew.", path, error)
+            log.warning("The cached data %s is damaged (%s); it is decoded again.", path, error)
     datasets = read()
     if not keep:
         return datasets
@@ -67,7 +72,7 @@ def cached(
 
 
 def check_sources(sources: Iterable[Path]) -> None:
-    """Raises DataError where one of them is no file, but a pipe, which would be waited for, or a device."""
+    """Raises DataError if a source is no file, but a device or a pipe, which could wait forever."""
     for file in sources:
         try:
             check_regular(file)
@@ -77,17 +82,20 @@ def check_sources(sources: Iterable[Path]) -> None:
 
 
 def _digest(key: Sequence, sources: Iterable[Path]) -> str:
-    states = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in sources]
+    states = []
+    for file in sources:
+        status = file.stat()
+        states.append([str(file), status.st_size, status.st_mtime_ns])
     return hashlib.sha256(json.dumps([VERSION, list(key), states]).encode()).hexdigest()
 
 
 def _read(path: Path) -> dict[str, Dataset]:
-    """The images stay in the file; all are read once, for their checksum."""
+    """Reads a cache file. The images stay in it; all are read once, for their checksum."""
     datasets = {}
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
         class_names = tuple(str(name) for name in arrays["class_names"])
         for split in arrays["splits"]:
-            images = _in_place(path, arrays.zip.getinfo(f"{split}_images.npy"))
+            images = _lazy_images(path, arrays.zip.getinfo(f"{split}_images.npy"))
             dataset = Dataset(images, arrays[f"{split}_labels"], class_names)
             if dataset.fingerprint != arrays[f"{split}_fingerprint"]:
                 raise ValueError(f"the checksum of its {split} split does not match")
@@ -95,50 +103,54 @@ def _read(path: Path) -> dict[str, Dataset]:
     return datasets
 
 
-def _in_place(path: Path, member: zipfile.ZipInfo) -> LazyImages:
-    """The images of a member of the .npz file `path`, which lie there uncompressed, one after the other."""
+def _lazy_images(path: Path, member: zipfile.ZipInfo) -> LazyImages:
+    """Returns the images of an uncompressed member of the .npz file `path`."""
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise ValueError("its images are compressed")
     with open(path, "rb") as file:
-        file.seek(
-            member.header_offset + 26
-        )  # where the member's own header says how long its two last fields are
-        file.seek(sum(struct.unpack("<HH", file.read(4))), os.SEEK_CUR)
+        # zipfile does not tell where the content of a member begins.
+        file.seek(member.header_offset + NAME_LENGTHS_OFFSET)
+        name_length, extra_length = NAME_LENGTHS.unpack(file.read(NAME_LENGTHS.size))
+        file.seek(name_length + extra_length, os.SEEK_CUR)
         version = np.lib.format.read_magic(file)
-        shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
-        start = file.tell()
-    if (
-        member.compress_type != zipfile.ZIP_STORED
-        or version != (1, 0)
-        or by_columns
-        or dtype != np.uint8
-    ):
-        raise ValueError("its images are not as they were written")
-    count, *image = shape
-    size = math.prod(image)
+        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+        offset = file.tell()
+    if version != (1, 0) or fortran_order or dtype != np.uint8:
+        raise ValueError("its images have another format")
+    count, *image_shape = shape
 
-    def read(numbers: np.ndarray) -> np.ndarray:
-        images = np.empty((len(numbers), *image), np.uint8)
-        breaks = [
-            0,
-            *(np.flatnonzero(np.diff(numbers) != 1) + 1),
-            len(numbers),
-        ]  # between them are neighbours
+    def read(indices: np.ndarray) -> np.ndarray:
+        images = np.empty((len(indices), *image_shape), np.uint8)
         try:
-            with open(path, "rb") as file:
-                for first, end in itertools.pairwise(breaks):
-                    file.seek(start + int(numbers[first]) * size if end else start)
-                    if file.readinto(images[first:end]) != (end - first) * size:
-                        raise OSError("it has become shorter")
+            _read_rows(path, offset, indices, out=images)
         except OSError as error:
             raise DataError(
-                f"The cached data {path} can no longer be read ({error}). The same command decodes it anew."
+                f"The cached data {path} can no longer be read ({error}). The same command decodes "
+                "it again."
             ) from error
         return images
 
-    return LazyImages(read, tuple(image), np.arange(count))
+    return LazyImages(read, tuple(image_shape), np.arange(count))
+
+
+def _read_rows(path: Path, offset: int, indices: np.ndarray, *, out: np.ndarray) -> None:
+    """Reads images at `indices` of an array at `offset` in a file into out, uint8 [n, H, W, C].
+
+    This is not a memory map, since a file that becomes shorter, or a disk that fails, would kill
+    the process instead of raising OSError. Images that follow each other are read at once.
+    """
+    image_bytes = math.prod(out.shape[1:])
+    breaks = np.flatnonzero(np.diff(indices) != 1) + 1
+    bounds = sorted({0, *breaks.tolist(), len(indices)})
+    with open(path, "rb") as file:
+        for start, stop in itertools.pairwise(bounds):
+            file.seek(offset + int(indices[start]) * image_bytes)
+            if file.readinto(out[start:stop]) != (stop - start) * image_bytes:
+                raise OSError("it has become shorter")
 
 
 def _write(path: Path, datasets: dict[str, Dataset]) -> None:
-    """An .npz file as numpy.savez has it, without all the images in memory."""
+    """Writes an .npz file as numpy.savez does, without having all the images in memory."""
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {
         "splits": np.array(list(datasets)),
@@ -146,24 +158,27 @@ def _write(path: Path, datasets: dict[str, Dataset]) -> None:
     }
     with files.replacing(path) as partial, zipfile.ZipFile(partial, "w") as archive:
         for split, dataset in datasets.items():
-            with _member(archive, f"{split}_images") as file:
-                form = {"descr": "|u1", "fortran_order": False, "shape": dataset.images.shape}
-                np.lib.format.write_array_header_1_0(file, form)
-                images = parts(dataset.images, f"decoding {split}")
-                arrays[f"{split}_fingerprint"] = np.array(
-                    dataset.fingerprint_of(_copied(images, file))
-                )
+            fingerprint = _write_images(archive, split, dataset)
+            arrays[f"{split}_fingerprint"] = np.array(fingerprint)
             arrays[f"{split}_labels"] = dataset.labels
         for name, array in arrays.items():
-            with _member(archive, name) as file:
+            with _open_member(archive, name) as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+def _write_images(archive: zipfile.ZipFile, split: str, dataset: Dataset) -> str:
+    """Writes the images of a split, and returns the split's fingerprint."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": dataset.images.shape}
+    with _open_member(archive, f"{split}_images") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+
+        def written_chunks() -> Iterator[np.ndarray]:
+            for chunk in chunks(dataset.images, progress=f"decoding {split}"):
+                file.write(np.ascontiguousarray(chunk))
+                yield chunk
+
+        return dataset.fingerprint_of(written_chunks())
+
+
+def _open_member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
     return archive.open(f"{name}.npy", "w", force_zip64=True)
-
-
-def _copied(parts: Iterable[np.ndarray], file: IO[bytes]) -> Iterator[np.ndarray]:
-    for part in parts:
-        file.write(np.ascontiguousarray(part))
-        yield part

@@ -1,246 +1,309 @@
-"""CIFAR-10's original files, in the python and the binary version, in a folder or still in their archive."""
+"""CIFAR-10's original files: the python and the binary version, in a folder or in their archive."""
 
+import dataclasses
 import io
 import math
 import tarfile
 import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from imgcls_jax.data.readers import Split
+from imgcls_jax.data.dataset import Arrays
 from imgcls_jax.errors import DataError, printable
 from imgcls_jax.pickles import Damaged, Machine, Refused, expect
 
 SIDE = 32
-PIXELS = 3 * SIDE * SIDE  # a channel after the other, each by rows
-LARGEST = 2**26  # bytes of a file that is taken for one of theirs
-MOST_DIMENSIONS = 4  # of an array in one
-MOST_NAMES, LONGEST_NAME = 1000, 200  # of classes, and characters
+PIXELS = 3 * SIDE * SIDE  # the values of an image: one channel after the other, each by rows
+MAX_FILE = 2**26  # bytes of a file; CIFAR-10's have 31 million
+MAX_DIMENSIONS = 4  # of an array in a file
+MAX_CLASSES = 1000
+MAX_CLASS_NAME = 200  # characters
+MAX_LABEL = 2**31 - 1
 FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin")
 ARCHIVES = ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz")
-# Of each version: the batches of the splits, and the file of the class names.
-PYTHON = (
-    {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)},
-    "batches.meta",
-)
-BINARY = (
-    {"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)},
-    "batches.meta.txt",
-)
 
 
 def find_cifar(path: Path) -> list[Path]:
-    """The files to read for `path`: an archive, or the batches in a folder or in its folder of the usual name."""
+    """Returns the files to read: an archive, or the batches and class names in a folder.
+
+    path: an archive, a folder with one or with the batches, or a folder with the folder of the
+    batches, which has its usual name. Raises DataError if there are none, or not all.
+    """
     if path.is_file():
         return [path]
-    for folder in (path, *(path / name for name in FOLDERS)):
-        for splits, meta in (PYTHON, BINARY):
-            names = [*splits["train"], *splits["test"], meta]
-            present = [name for name in names if (folder / name).is_file()]
-            if len(present) == len(names):
-                return [folder / name for name in names]
+    for folder in [path, *(path / name for name in FOLDERS)]:
+        for version in VERSIONS:
+            present = [name for name in version.files if (folder / name).is_file()]
+            missing = [name for name in version.files if name not in present]
+            if not missing:
+                return [folder / name for name in version.files]
             if len(present) > 1:
                 raise DataError(
-                    f"{folder} lacks {', '.join(sorted(set(names) - set(present)))} of CIFAR-10. Unpack the archive "
+                    f"{folder} lacks {', '.join(sorted(missing))} of CIFAR-10. Unpack the archive "
                     "again, or name the archive itself by --config.data.path."
                 )
     for name in ARCHIVES:
         if (path / name).is_file():
             return [path / name]
     raise DataError(
-        f"{path} holds none of CIFAR-10's files. --config.data.path should name a folder {' or '.join(FOLDERS)}, the "
-        f"folder that holds it, or an archive {' or '.join(ARCHIVES)}."
+        f"{path} holds none of CIFAR-10's files. --config.data.path should name a folder "
+        f"{' or '.join(FOLDERS)}, the folder that holds it, or an archive {' or '.join(ARCHIVES)}."
     )
 
 
-def read_cifar(files: list[Path]) -> tuple[dict[str, Split], tuple[str, ...]]:
-    """The splits, images uint8 [N, 32, 32, 3] and labels int32 [N], and the class names of what `find_cifar` found."""
+def read_cifar(files: list[Path]) -> tuple[dict[str, Arrays], tuple[str, ...]]:
+    """Reads the files that `find_cifar` returned.
+
+    Returns the splits, images uint8 [N, 32, 32, 3] and labels int32 [N], and the class names.
+    Raises DataError for files that are damaged or missing in an archive.
+    """
     if len(files) == 1:
-        contents = _archive_members(files[0])
         origin = files[0]
+        contents = _archive_members(origin)
     else:
-        contents = {file.name: file.read_bytes() for file in files}
         origin = files[0].parent
-    for (splits, meta), read_batch, read_names in (
-        (PYTHON, _python_batch, _python_names),
-        (BINARY, _binary_batch, _binary_names),
-    ):
-        names = [*splits["train"], *splits["test"], meta]
-        missing = [name for name in names if name not in contents]
-        if missing and len(missing) < len(names):
+        contents = {file.name: file.read_bytes() for file in files}
+    for version in VERSIONS:
+        missing = [name for name in version.files if name not in contents]
+        if not missing:
+            return _read_version(version, contents, origin)
+        if len(missing) < len(version.files):
             raise DataError(
                 f"{origin} lacks {', '.join(missing)} of CIFAR-10. Download the archive again."
             )
-        if missing:
-            continue
-        class_names = read_names(contents[meta], f"{meta} in {origin}")
-        read = {}
-        every = {
-            name: read_batch(contents[name], f"{name} in {origin}")
-            for name in names
-            if name != meta
-        }
-        counts = {name: len(labels) for name, (_, labels) in every.items()}
-        if len(set(counts.values())) > 1:
-            raise DataError(
-                f"{origin}: the batches of CIFAR-10 hold as many images each, and here {_listed(counts)}. Download the "
-                "archive again."
-            )
-        for split, batches in splits.items():
-            parts = [every[batch] for batch in batches]
-            flat = np.concatenate([images for images, _ in parts])
-            images = np.ascontiguousarray(flat.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
-            read[split] = (images, np.concatenate([labels for _, labels in parts]).astype(np.int32))
-        return read, class_names
     raise DataError(
         f"{origin} holds no batch of CIFAR-10. Accepted are the archives {' and '.join(ARCHIVES)}."
     )
 
 
-def _listed(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+def _read_version(
+    version: "_Version", contents: Mapping[str, bytes], origin: Path
+) -> tuple[dict[str, Arrays], tuple[str, ...]]:
+    def where(name: str) -> str:
+        return f"{name} in {origin}"
+
+    class_names = version.read_names(contents[version.names_file], where(version.names_file))
+    batches = {}
+    for name in [*version.train, *version.test]:
+        batches[name] = version.read_batch(contents[name], where(name))
+    counts = {name: len(labels) for name, (_, labels) in batches.items()}
+    if len(set(counts.values())) > 1:
+        counted = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        raise DataError(
+            f"{origin}: all batches of CIFAR-10 hold the same number of images, but here it is "
+            f"{counted}. Download the archive again."
+        )
+    splits = {
+        "train": _join([batches[name] for name in version.train]),
+        "test": _join([batches[name] for name in version.test]),
+    }
+    return splits, class_names
+
+
+def _join(batches: list[Arrays]) -> Arrays:
+    """Joins batches of rows uint8 [n, 3072]: images uint8 [N, 32, 32, 3] and labels int32 [N]."""
+    rows = np.concatenate([images for images, _ in batches])
+    images = rows.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
+    labels = np.concatenate([labels for _, labels in batches])
+    return np.ascontiguousarray(images), labels.astype(np.int32)
 
 
 def _archive_members(path: Path) -> dict[str, bytes]:
-    """The content of CIFAR-10's files in an archive by their name without folder; nothing is unpacked to disk."""
-    wanted = {
-        name
-        for splits, meta in (PYTHON, BINARY)
-        for name in (*splits["train"], *splits["test"], meta)
-    }
+    """Returns the content of CIFAR-10's files in an archive, by their names without folder.
+
+    Nothing is unpacked to disk.
+    """
+    accepted = set().union(*(version.files for version in VERSIONS))
+    contents = {}
     try:
         with tarfile.open(path, "r:*") as archive:
-            members = ((member, Path(member.name).name) for member in archive if member.isfile())
-            found = {}
-            for member, name in members:
-                if name in wanted:
-                    if member.size > LARGEST:
-                        raise tarfile.TarError(
-                            f"{name} has {member.size:,} bytes, and CIFAR-10's have 31 million"
-                        )
-                    found[name] = archive.extractfile(member).read()
-            return found
+            for member in archive:
+                name = Path(member.name).name
+                if not member.isfile() or name not in accepted:
+                    continue
+                if member.size > MAX_FILE:
+                    raise tarfile.TarError(
+                        f"{name} has {member.size:,} bytes, and CIFAR-10's have 31 million"
+                    )
+                contents[name] = archive.extractfile(member).read()
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         reason = " ".join(str(error).split())
         raise DataError(
-            f"{path} cannot be read as an archive ({reason}). It is damaged or only part of it is there: download it "
-            f"again, as {' or '.join(ARCHIVES)}."
+            f"{path} cannot be read as an archive ({reason}). It is damaged or only part of it is "
+            f"there: download it again, as {' or '.join(ARCHIVES)}."
         ) from error
+    return contents
+
+
+class _PickledArray:
+    """An array in a pickle, or the type of one, which has no content."""
+
+    def __init__(self, dtype: type | None = None):
+        self.dtype = dtype
+        self.shape: tuple[int, ...] = ()
+        self.order = "C"
+        self.content: bytes | None = None
+
+    def array(self) -> np.ndarray | None:
+        """Returns the array if it is of bytes and as large as it says, else None."""
+        if self.content is None or self.dtype is not np.uint8:
+            return None
+        if math.prod(self.shape) != len(self.content):
+            return None
+        return np.frombuffer(self.content, np.uint8).reshape(self.shape, order=self.order)
 
 
 class _Batch(Machine):
-    """Pickles of plain values and NumPy arrays of bytes."""
+    """Reads pickles of plain values and NumPy arrays of bytes."""
 
     kind = "file of CIFAR-10"
-    longest = LARGEST
+    max_text = MAX_FILE
     functions = (
-        *(
-            "numpy.core.multiarray._reconstruct",
-            "numpy._core.multiarray._reconstruct",
-            "numpy.ndarray",
-            "numpy.dtype",
-        ),
-        "_codecs.encode",  # in the place of bytes, by Python 3 in an old version of the format
+        "numpy.core.multiarray._reconstruct",
+        "numpy._core.multiarray._reconstruct",
+        "numpy.ndarray",
+        "numpy.dtype",
+        "_codecs.encode",  # Python 3 writes bytes so in old versions of the format
     )
 
     def call(self, function, arguments):
         if function == "_codecs.encode":
             return self._bytes(expect(arguments[0], str))
         if function == "numpy.dtype":
-            return _Parts(np.uint8 if arguments[:1] in (("u1",), (b"u1",)) else np.void)
-        return _Parts()
+            is_uint8 = arguments[:1] in (("u1",), (b"u1",))
+            return _PickledArray(np.uint8 if is_uint8 else np.void)
+        return _PickledArray()
 
     def build(self, value, state):
-        """The state of an array: version, shape, type, whether by columns, content. A type's is of no use."""
-        if expect(value, _Parts).dtype is None:
-            _, shape, dtype, by_columns, content = expect(state, tuple)
-            if len(expect(shape, tuple)) > MOST_DIMENSIONS:
-                raise Damaged(f"an array has {len(shape)} dimensions")
-            if not all(type(side) is int and 0 <= side <= LARGEST for side in shape):
-                raise Damaged(f"the sides of an array are no numbers from 0 to {LARGEST:,}")
-            value.shape, value.dtype = shape, expect(dtype, _Parts).dtype
-            value.order = "F" if by_columns is True else "C"
-            value.content = (
-                self._bytes(content) if isinstance(content, str) else expect(content, bytes)
-            )
+        """Sets the state of an array: version, shape, dtype, Fortran order, content.
+
+        The state of a dtype is not needed.
+        """
+        if expect(value, _PickledArray).dtype is not None:
+            return
+        _, shape, dtype, fortran_order, content = expect(state, tuple)
+        if len(expect(shape, tuple)) > MAX_DIMENSIONS:
+            raise Damaged(f"an array has {len(shape)} dimensions")
+        if not all(type(size) is int and 0 <= size <= MAX_FILE for size in shape):
+            raise Damaged(f"the sizes of an array are no numbers from 0 to {MAX_FILE:,}")
+        if isinstance(content, str):
+            content = self._bytes(content)
+        value.shape = shape
+        value.dtype = expect(dtype, _PickledArray).dtype
+        value.order = "F" if fortran_order is True else "C"
+        value.content = expect(content, bytes)
 
     def _bytes(self, text: str) -> bytes:
         self.charge(len(text))
         return text.encode("latin-1")
 
 
-class _Parts:
-    """Of an array, or the type of one, whose `content` is None."""
-
-    def __init__(self, dtype: type | None = None):
-        self.dtype, self.shape, self.order, self.content = dtype, (), "C", None
-
-    def array(self) -> np.ndarray | None:
-        """None where it is not of bytes, or not as large as it says."""
-        if (
-            self.content is None
-            or self.dtype is not np.uint8
-            or math.prod(self.shape) != len(self.content)
-        ):
-            return None
-        return np.frombuffer(self.content, np.uint8).reshape(self.shape, order=self.order)
-
-
 def _unpickle(content: bytes, where: str) -> dict:
-    """The dict in a pickle, its keys as text; arrays as `_Parts`."""
+    """Returns the dict in a pickle, its keys as text and its arrays as `_PickledArray`."""
     try:
-        read = expect(_Batch().parse(io.BytesIO(content)), dict)
-        return {
-            key.decode() if isinstance(key, bytes) else key: value for key, value in read.items()
-        }
+        pickled = expect(_Batch().parse(io.BytesIO(content)), dict)
+        values = {}
+        for key, value in pickled.items():
+            if isinstance(key, bytes):
+                key = key.decode()
+            values[key] = value
+        return values
     except (Refused, ValueError) as error:
         raise DataError(
-            f"{where} is not a file of CIFAR-10's python version ({error}). Get the archive again from its official "
-            "place; what is not from there should not be opened."
+            f"{where} is not a file of CIFAR-10's python version ({error}). Download the archive "
+            "again from its official page; a file from elsewhere should not be opened."
         ) from error
 
 
-def _python_batch(content: bytes, where: str) -> Split:
-    read = _unpickle(content, where)
-    images, labels = read.get("data"), read.get("labels")
-    images = images.array() if isinstance(images, _Parts) else None
-    numbered = isinstance(labels, list) and all(
-        type(label) is int and 0 <= label < 2**31 for label in labels
-    )
-    labels = labels if numbered else []
+def _read_python_batch(content: bytes, where: str) -> Arrays:
+    """Returns rows uint8 [N, 3072] and labels int64 [N] of a batch of the python version."""
+    values = _unpickle(content, where)
+    images = None
+    if isinstance(values.get("data"), _PickledArray):
+        images = values["data"].array()
+    labels = []
+    if _are_labels(values.get("labels")):
+        labels = values["labels"]
     if images is None or images.shape != (len(labels), PIXELS):
-        names = ", ".join(printable(key)[:40] for key in list(read)[:8])
+        keys = ", ".join(printable(key)[:40] for key in list(values)[:8])
         raise DataError(
-            f"{where} should hold 'data', uint8 of N x {PIXELS}, and 'labels', N class numbers; it holds "
-            f"{names or 'nothing'} with {len(labels)} labels. Download the archive again."
+            f"{where} should hold 'data', uint8 of N x {PIXELS}, and 'labels', N class numbers; it "
+            f"holds {keys or 'nothing'} with {len(labels)} labels. Download the archive again."
         )
     return images, np.array(labels)
 
 
-def _python_names(content: bytes, where: str) -> tuple[str, ...]:
+def _are_labels(value: object) -> bool:
+    if not isinstance(value, list):
+        return False
+    return all(type(label) is int and 0 <= label <= MAX_LABEL for label in value)
+
+
+def _read_python_names(content: bytes, where: str) -> tuple[str, ...]:
     names = _unpickle(content, where).get("label_names")
-    if not isinstance(names, list) or not 0 < len(names) <= MOST_NAMES:
+    if not isinstance(names, list) or not 0 < len(names) <= MAX_CLASSES:
         raise DataError(f"{where} has no list 'label_names'. Download the archive again.")
-    if not all(isinstance(name, str | bytes) and len(name) <= LONGEST_NAME for name in names):
-        raise DataError(
-            f"{where}: 'label_names' holds something else than names. Download the archive again."
-        )
-    return tuple(name.decode("latin-1") if isinstance(name, bytes) else name for name in names)
+    texts = []
+    for name in names:
+        if not isinstance(name, str | bytes) or len(name) > MAX_CLASS_NAME:
+            raise DataError(
+                f"{where}: 'label_names' holds something that is no name. Download the archive "
+                "again."
+            )
+        if isinstance(name, bytes):
+            name = name.decode("latin-1")
+        texts.append(name)
+    return tuple(texts)
 
 
-def _binary_batch(content: bytes, where: str) -> Split:
+def _read_binary_batch(content: bytes, where: str) -> Arrays:
+    """Returns rows uint8 [N, 3072] and labels uint8 [N] of a batch of the binary version."""
     if not content or len(content) % (1 + PIXELS):
         raise DataError(
-            f"{where} is truncated: its {len(content)} bytes are no multiple of the {1 + PIXELS} of an image with "
-            "its label. Download the archive again."
+            f"{where} is truncated: its {len(content)} bytes are no multiple of the {1 + PIXELS} "
+            "of an image with its label. Download the archive again."
         )
     rows = np.frombuffer(content, np.uint8).reshape(-1, 1 + PIXELS)
     return rows[:, 1:], rows[:, 0]
 
 
-def _binary_names(content: bytes, where: str) -> tuple[str, ...]:
+def _read_binary_names(content: bytes, where: str) -> tuple[str, ...]:
     names = tuple(content.decode("utf-8", "replace").split())
     if not names:
         raise DataError(f"{where} names no class. Download the archive again.")
     return names
+
+
+@dataclasses.dataclass(frozen=True)
+class _Version:
+    """One of the two versions of CIFAR-10: its files, and how they are read."""
+
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    names_file: str
+    read_batch: Callable[[bytes, str], Arrays]
+    read_names: Callable[[bytes, str], tuple[str, ...]]
+
+    @property
+    def files(self) -> list[str]:
+        return [*self.train, *self.test, self.names_file]
+
+
+VERSIONS = (
+    _Version(
+        train=tuple(f"data_batch_{number}" for number in range(1, 6)),
+        test=("test_batch",),
+        names_file="batches.meta",
+        read_batch=_read_python_batch,
+        read_names=_read_python_names,
+    ),
+    _Version(
+        train=tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
+        test=("test_batch.bin",),
+        names_file="batches.meta.txt",
+        read_batch=_read_binary_batch,
+        read_names=_read_binary_names,
+    ),
+)

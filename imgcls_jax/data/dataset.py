@@ -1,4 +1,4 @@
-"""What every data source yields: images and labels, with their class names."""
+"""What every data source returns: images and labels, with their class names."""
 
 import dataclasses
 import functools
@@ -9,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from imgcls_jax.data.lazy_images import Images, LazyImages, parts
+from imgcls_jax.data.lazy_images import Images, LazyImages, chunks
+from imgcls_jax.errors import listed
 
 log = logging.getLogger(__name__)
+
+Arrays = tuple[np.ndarray, np.ndarray]  # images and labels of a split, as a file holds them
 
 # The splits, with the names that folders, arrays and files have for them.
 SPLIT_NAMES = {
@@ -19,76 +22,74 @@ SPLIT_NAMES = {
     "validation": ("validation", "valid", "val"),
     "test": ("test", "testing"),
 }
-MOST_NAMED = 5  # things that a line names, of those that are not used
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """One split of a data set.
 
-    images: uint8 [N, H, W, C], C being 1 or 3, in memory or, where there are too many, LazyImages; labels: int32 [N],
-    each in [0, len(class_names)).
+    images: uint8 [N, H, W, C] with 1 or 3 channels, in memory or LazyImages. labels: int32 [N],
+    each in [0, len(class_names)). teacher: log probabilities float32 [N, K] that another model
+    gives the images, for distillation.
     """
 
     images: Images
     labels: np.ndarray
     class_names: tuple[str, ...]
-    teacher: np.ndarray | None = (
-        None  # log probabilities float32 [N, K] that another model gives the images
-    )
+    teacher: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: np.ndarray) -> "Dataset":
-        """The examples at `indices`, in that order."""
-        teacher = None if self.teacher is None else self.teacher[indices]
-        images = (
-            self.images.take(indices)
-            if isinstance(self.images, LazyImages)
-            else self.images[indices]
-        )
+        """Returns the examples at `indices`, in that order."""
+        if isinstance(self.images, LazyImages):
+            images = self.images.take(indices)
+        else:
+            images = self.images[indices]
+        teacher = self.teacher
+        if teacher is not None:
+            teacher = teacher[indices]
         return dataclasses.replace(
             self, images=images, labels=self.labels[indices], teacher=teacher
         )
 
     def in_memory(self) -> "Dataset":
-        """The same with all its images read."""
+        """Returns the same data set with all its images read."""
         return dataclasses.replace(self, images=np.asarray(self.images))
 
     @property
     def targets(self) -> dict[str, np.ndarray]:
-        """What is learned of each example: labels [N], and teacher [N, K] where there is one."""
-        return {"labels": self.labels} | ({} if self.teacher is None else {"teacher": self.teacher})
+        """What a model learns of each example: labels [N], and teacher [N, K] if there is one."""
+        targets = {"labels": self.labels}
+        if self.teacher is not None:
+            targets["teacher"] = self.teacher
+        return targets
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over shape, images, labels and class names: equal for equal data, whatever its source."""
-        return self.fingerprint_of(
-            parts(self.images, "verifying" if isinstance(self.images, LazyImages) else "")
-        )
+        """The SHA-256 of shape, images, labels and class names, whatever the source."""
+        progress = "verifying" if isinstance(self.images, LazyImages) else ""
+        return self.fingerprint_of(chunks(self.images, progress=progress))
 
-    def fingerprint_of(self, images: Iterable[np.ndarray]) -> str:
-        """The fingerprint, of the images as they come, part by part."""
+    def fingerprint_of(self, image_chunks: Iterable[np.ndarray]) -> str:
+        """Returns the fingerprint, with the images given chunk by chunk."""
         digest = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
-        for part in images:
-            digest.update(np.ascontiguousarray(part))
+        for chunk in image_chunks:
+            digest.update(np.ascontiguousarray(chunk))
         digest.update(np.ascontiguousarray(self.labels, dtype="<i4"))
         return digest.hexdigest()
 
 
 def split_of(name: str) -> str | None:
-    """The split that a name stands for, in capitals or not; None for any other name."""
-    return next((split for split, names in SPLIT_NAMES.items() if name.lower() in names), None)
+    """Returns the split that a name stands for, in any case, or None."""
+    for split, names in SPLIT_NAMES.items():
+        if name.lower() in names:
+            return split
+    return None
 
 
-def tell_unused(where: Path, names: Sequence[str], why: str) -> None:
-    """Says in a line what is there and is not used, if anything."""
+def log_unused(path: Path, names: Sequence[str], reason: str) -> None:
+    """Logs one line with the names of what is in `path` and is not used, if there is any."""
     if names:
-        log.warning("Not used of %s: %s (%s).", where, listed(names), why)
-
-
-def listed(names: Sequence[str]) -> str:
-    """The names in a line, as many as a line can take."""
-    more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
+        log.warning("Not used of %s: %s (%s).", path, listed(names), reason)

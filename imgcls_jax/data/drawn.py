@@ -1,41 +1,48 @@
-"""Digits from outside MNIST, as image files in a folder a class, to try a classifier of digits on.
+"""Writes digits from outside MNIST, to try a classifier of digits on.
 
   python -m imgcls_jax.data.drawn FOLDER
   python -m imgcls_jax predict runs/mnist_cnn FOLDER/drawn
 
-writes FOLDER/sklearn_digits (scikit-learn's 1,797 scans of 8x8 pixels) and FOLDER/drawn (500 digits that this file
-draws: pen strokes, most of them dark on unevenly lit paper, some of chalk on a board, 48 to 160 pixels wide and high).
+writes image files, with a folder for each class: FOLDER/sklearn_digits, scikit-learn's 1,797 scans
+of 8x8 pixels, and FOLDER/drawn, 500 digits that this module draws. These are pen strokes of 48 to
+160 pixels, most of them dark on unevenly lit paper, some of chalk on a board.
 """
 
 import dataclasses
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from imgcls_jax.data.dataset import Dataset
-from imgcls_jax.data.image_files import MNIST_SIDE, as_mnist, border
-from imgcls_jax.errors import ConfigError
+from imgcls_jax.data.image_files import DIGITS, MNIST_SIDE, as_mnist, border
+from imgcls_jax.errors import ConfigError, shape_text
 
-DRAWN = 1998  # begins the seed of drawn training images
-EACH = 50  # drawn images of each digit
-FINE = 4  # what is drawn is drawn so many times as large and then shrunk, which smooths its edges
-POINTS = 24  # of an arc
+TRAINING_SEED = 1998  # of drawn training images, with the seed of the splits
+IMAGES_PER_DIGIT = 50  # drawn images that the command writes of each digit
+SCALE = 4  # images are drawn so many times as large and then shrunk, which smooths their edges
+LINE_POINTS = 8  # of a straight part of a stroke, so that it can be bent
+ARC_POINTS = 24
 
-Stroke = (
-    np.ndarray
-)  # float [P, 2]: x and y of its points, the digit being 1 wide and high, y downwards
+# float [P, 2]: x and y of a stroke's points, in a digit 1 wide and high, y downwards.
+Stroke = np.ndarray
 
 
 def line(*points: tuple[float, float]) -> Stroke:
-    """Straight from point to point, with points between them, so that it can be bent."""
-    parts = [np.linspace(start, end, 8) for start, end in zip(points[:-1], points[1:], strict=True)]
+    """Returns straight lines from point to point."""
+    parts = []
+    for start, end in zip(points[:-1], points[1:], strict=True):
+        parts.append(np.linspace(start, end, LINE_POINTS))
     return np.concatenate(parts)
 
 
 def arc(x: float, y: float, width: float, height: float, start: float, end: float) -> Stroke:
-    """Of the ellipse of these half axes around (x, y); degrees, from 0 at the right clockwise."""
-    angle = np.radians(np.linspace(start, end, POINTS))
+    """Returns an arc of the ellipse around (x, y) with these half axes.
+
+    start and end: angles in degrees, clockwise from the right.
+    """
+    angle = np.radians(np.linspace(start, end, ARC_POINTS))
     return np.stack([x + width * np.cos(angle), y + height * np.sin(angle)], axis=1)
 
 
@@ -43,8 +50,8 @@ def joined(*parts: Stroke) -> Stroke:
     return np.concatenate(parts)
 
 
-# The ways in which each digit is written, each a list of strokes.
-DIGITS: tuple[tuple[list[Stroke], ...], ...] = (
+# The ways of writing each digit, each a list of strokes.
+VARIANTS: tuple[tuple[list[Stroke], ...], ...] = (
     ([arc(0.5, 0.5, 0.4, 0.5, 260, 620)],),
     (
         [line((0.5, 0), (0.5, 1))],
@@ -77,102 +84,132 @@ DIGITS: tuple[tuple[list[Stroke], ...], ...] = (
 )
 
 
-def draw(digit: int, random: np.random.Generator) -> np.ndarray:
-    """A hand's version of the digit, uint8 [H, W], H and W being 48 to 160."""
-    from PIL import Image, ImageDraw
-    from scipy import ndimage
+def draw(digit: int, generator: np.random.Generator) -> np.ndarray:
+    """Draws the digit as a hand could, uint8 [H, W] with H and W from 48 to 160."""
+    height, width = generator.integers(48, 161, 2)
+    digit_height = min(height, width) * generator.uniform(0.45, 0.75)  # pixels
+    thickness = digit_height * generator.uniform(0.05, 0.14)
+    matrix = _handwriting_matrix(digit_height, generator)
+    free = np.array([width, height]) - digit_height
+    centre = np.array([width, height]) / 2 + free * generator.uniform(-0.2, 0.2, 2)
 
-    ways = DIGITS[digit]
-    height, width = random.integers(48, 161, 2)
-    tall = min(height, width) * random.uniform(0.45, 0.75)  # pixels
-    thick = tall * random.uniform(0.05, 0.14)
-    turn, slant = np.radians(random.normal(0, 6)), random.normal(0.1, 0.15)
-    narrow = random.uniform(0.55, 0.85)
-    place = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    place = tall * place @ [[1, -slant], [0, 1]] @ [[narrow, 0], [0, 1]]
-    free = np.array([width, height]) - tall
-    middle = np.array([width, height]) / 2 + free * random.uniform(-0.2, 0.2, 2)
-
-    canvas = Image.new("L", (int(width) * FINE, int(height) * FINE))
-    pen = ImageDraw.Draw(canvas)
-    for stroke in ways[random.integers(len(ways))]:
-        bent = stroke - 0.5 + random.normal(0, 0.02, 2) + _waves(stroke, random)
-        points = FINE * (bent @ place.T + middle)
-        pen.line(
-            [tuple(point) for point in points],
-            fill=255,
-            width=max(round(FINE * thick), 1),
-            joint="curve",
-        )
-        for x, y in points[[0, -1]]:  # the pen is round
-            radius = FINE * thick / 2
-            pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
-    ink = (
-        np.asarray(canvas.resize((int(width), int(height)), Image.Resampling.BOX), np.float64) / 255
-    )
-    ink = ndimage.gaussian_filter(ink, random.uniform(0, 0.04) * tall / 2)
-
-    if random.random() < 0.75:
-        paper, colour = random.uniform(150, 255), random.uniform(0, 90)
-    else:
-        paper, colour = random.uniform(0, 70), random.uniform(180, 255)
-    sideways, downwards = random.uniform(-0.1, 0.1, 2)
-    light = (
-        1 + sideways * np.linspace(-1, 1, width) + downwards * np.linspace(-1, 1, height)[:, None]
-    )
-    image = (paper + ink * (colour - paper)) * light + random.normal(
-        0, random.uniform(0, 12), ink.shape
-    )
-    return image.clip(0, 255).round().astype(np.uint8)
+    variants = VARIANTS[digit]
+    strokes = []
+    for stroke in variants[generator.integers(len(variants))]:
+        bent = stroke - 0.5 + generator.normal(0, 0.02, 2) + _waves(stroke, generator)
+        strokes.append(bent @ matrix.T + centre)
+    ink = _ink(strokes, width=int(width), height=int(height), thickness=thickness)
+    return _photograph(ink, blur=generator.uniform(0, 0.04) * digit_height / 2, generator=generator)
 
 
-def _waves(stroke: Stroke, random: np.random.Generator) -> np.ndarray:
-    """How far a hand strays from each of the points: slow waves over the digit."""
-    frequencies, phases = random.uniform(1, 4, (2, 2)), random.uniform(0, 2 * np.pi, 2)
+def _handwriting_matrix(scale: float, generator: np.random.Generator) -> np.ndarray:
+    """Returns the scale with a random rotation, slant and narrowing, float64 [2, 2]."""
+    angle = np.radians(generator.normal(0, 6))
+    slant = generator.normal(0.1, 0.15)
+    narrowing = generator.uniform(0.55, 0.85)
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return scale * rotation @ [[1, -slant], [0, 1]] @ [[narrowing, 0], [0, 1]]
+
+
+def _waves(stroke: Stroke, generator: np.random.Generator) -> np.ndarray:
+    """Returns how far a hand strays from each of the points: slow waves over the digit."""
+    frequencies = generator.uniform(1, 4, (2, 2))
+    phases = generator.uniform(0, 2 * np.pi, 2)
     return 0.03 * np.sin(stroke @ frequencies + phases)
 
 
-def with_drawn(train: Dataset, each: int, *, seed: int) -> Dataset:
-    """The training set and `each` drawn images of every digit behind it, made as MNIST's were.
+def _ink(strokes: Iterable[Stroke], *, width: int, height: int, thickness: float) -> np.ndarray:
+    """Draws strokes, in pixels, with a round pen: float64 [H, W], 1 where there is ink."""
+    from PIL import Image, ImageDraw
 
-    Raises ConfigError where the images are not digits of MNIST's form.
+    canvas = Image.new("L", (width * SCALE, height * SCALE))
+    pen = ImageDraw.Draw(canvas)
+    line_width = max(round(SCALE * thickness), 1)
+    radius = SCALE * thickness / 2
+    for stroke in strokes:
+        points = SCALE * stroke
+        pen.line([tuple(point) for point in points], fill=255, width=line_width, joint="curve")
+        for x, y in points[[0, -1]]:
+            pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
+    shrunk = canvas.resize((width, height), Image.Resampling.BOX)
+    return np.asarray(shrunk, np.float64) / 255
+
+
+def _photograph(ink: np.ndarray, *, blur: float, generator: np.random.Generator) -> np.ndarray:
+    """Returns ink on paper, or chalk on a board, unevenly lit and with noise: uint8 [H, W]."""
+    from scipy import ndimage
+
+    ink = ndimage.gaussian_filter(ink, blur)
+    if generator.random() < 0.75:
+        paper = generator.uniform(150, 255)
+        color = generator.uniform(0, 90)
+    else:
+        paper = generator.uniform(0, 70)
+        color = generator.uniform(180, 255)
+    height, width = ink.shape
+    sideways, downwards = generator.uniform(-0.1, 0.1, 2)
+    columns = np.linspace(-1, 1, width)
+    rows = np.linspace(-1, 1, height)[:, None]
+    light = 1 + sideways * columns + downwards * rows
+    noise = generator.normal(0, generator.uniform(0, 12), ink.shape)
+    image = (paper + ink * (color - paper)) * light + noise
+    return image.clip(0, 255).round().astype(np.uint8)
+
+
+def with_drawn(train: Dataset, images_per_digit: int, *, seed: int) -> Dataset:
+    """Returns the training set followed by drawn images of every digit, made as MNIST's were.
+
+    Raises ConfigError if the data set's images are not digits of MNIST's form.
     """
-    if train.images.shape[1:] != (MNIST_SIDE, MNIST_SIDE, 1) or tuple(train.class_names) != tuple(
-        "0123456789"
-    ):
-        shape = "x".join(map(str, train.images.shape[1:]))
+    shape = train.images.shape[1:]
+    if shape != (MNIST_SIDE, MNIST_SIDE, 1) or tuple(train.class_names) != DIGITS:
         raise ConfigError(
-            f"config.data.drawn is {each}, but the images are {shape} of {len(train.class_names)} classes: drawn "
-            f"digits go with grayscale images of {MNIST_SIDE}x{MNIST_SIDE} of the classes 0 to 9."
+            f"config.data.drawn is {images_per_digit}, but the images are {shape_text(shape)} of "
+            f"{len(train.class_names)} classes: drawn digits go with grayscale images of "
+            f"{MNIST_SIDE}x{MNIST_SIDE} of the classes 0 to 9."
         )
-    random = np.random.default_rng((DRAWN, seed))  # others than `write` draws
-    labels = np.repeat(np.arange(10, dtype=np.int32), each)
-    images = [draw(digit, random) for digit in labels]
-    dark = [255 - image if border(image) > 127 else image for image in images]
-    drawn = np.stack([as_mnist(image) for image in dark])[..., None]
+    generator = np.random.default_rng((TRAINING_SEED, seed))  # not the digits of the command
+    labels = np.repeat(np.arange(10, dtype=np.int32), images_per_digit)
+    images = []
+    for digit in labels:
+        image = draw(digit, generator)
+        if border(image) > 127:
+            image = 255 - image
+        images.append(as_mnist(image)[..., None])
     return dataclasses.replace(
         train,
-        images=np.concatenate([np.asarray(train.images), drawn]),
+        images=np.concatenate([np.asarray(train.images), np.stack(images)]),
         labels=np.concatenate([train.labels, labels.astype(train.labels.dtype)]),
     )
 
 
 def write(folder: Path) -> list[Path]:
-    """Writes both sets; returns their folders. Equal versions of NumPy and Pillow write equal files."""
-    from PIL import Image
+    """Writes both sets and returns their folders.
+
+    The files are equal for equal versions of NumPy and Pillow.
+    """
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    scans = list(zip(data.target, np.round(data.images * (255 / 16)).astype(np.uint8), strict=True))
-    random = np.random.default_rng(0)
-    drawn = [(digit, draw(digit, random)) for digit in range(10) for _ in range(EACH)]
-    sets = {"sklearn_digits": scans, "drawn": drawn}
-    for name, images in sets.items():
-        for number, (label, image) in enumerate(images):
-            path = folder / name / str(label) / f"{number:04}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).save(path)
-    return [folder / name for name in sets]
+    scans = np.round(data.images * (255 / 16)).astype(np.uint8)
+    scans_folder = folder / "sklearn_digits"
+    _save(scans_folder, zip(data.target, scans, strict=True))
+
+    generator = np.random.default_rng(0)
+    labels = np.repeat(np.arange(10), IMAGES_PER_DIGIT)
+    drawn_folder = folder / "drawn"
+    _save(drawn_folder, ((digit, draw(digit, generator)) for digit in labels))
+    return [scans_folder, drawn_folder]
+
+
+def _save(folder: Path, examples: Iterable[tuple[int, np.ndarray]]) -> None:
+    """Saves (label, image) pairs as FOLDER/LABEL/NUMBER.png."""
+    from PIL import Image
+
+    for number, (label, image) in enumerate(examples):
+        path = folder / str(label) / f"{number:04}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Folders of image files, a folder a class."""
+"""Folders of image files, with a folder for each class."""
 
 import os
 from collections.abc import Iterable
@@ -7,161 +7,186 @@ from pathlib import Path
 
 import numpy as np
 
-from imgcls_jax.data.checks import refuse_name, shape_text
-from imgcls_jax.data.dataset import SPLIT_NAMES, Dataset, split_of, tell_unused
+from imgcls_jax.data.checks import refuse_name
+from imgcls_jax.data.dataset import SPLIT_NAMES, Dataset, log_unused, split_of
 from imgcls_jax.data.lazy_images import LazyImages
-from imgcls_jax.errors import DataError
+from imgcls_jax.errors import DataError, listed, shape_text
 from imgcls_jax.foreign import is_image, open_image
 
-DEEP_MODES = (
-    "I",
-    "I;16",
-    "I;16B",
-    "I;16L",
-    "I;16N",
-    "F",
-)  # integers and floats, which Pillow would clip to 8 bits
-GRAYSCALE_MODES = (
-    "1",
-    "L",
-    "LA",
-    "La",
-    *DEEP_MODES,
-)  # Pillow's names of grayscale, without and with alpha
-
+# Pillow's modes of integers and floats, which it would clip to 8 bits.
+DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+# Pillow's modes of grayscale, without and with alpha.
+GRAYSCALE_MODES = ("1", "L", "LA", "La", *DEEP_MODES)
 EXPECTED = (
-    "Expected is PATH/train/CLASS/*, with PATH/val/CLASS/* and PATH/test/CLASS/* if there are such, or "
-    "PATH/CLASS/*."
+    "Expected is PATH/train/CLASS/*, with PATH/val/CLASS/* and PATH/test/CLASS/* if there are "
+    "such, or PATH/CLASS/*."
 )
 
-Files = dict[str, dict[str, list[Path]]]  # split -> class -> image files
+Classes = dict[str, list[Path]]  # class name -> image files
 
 
-def find_images(path: Path) -> Files:
-    """The image files under PATH/train/CLASS/, with PATH/val/CLASS/ and PATH/test/CLASS/ where they are there, or
-    PATH/CLASS/ (one split), sorted by name. The folders of the splits may have any of SPLIT_NAMES.
+def find_images(path: Path) -> dict[str, Classes]:
+    """Returns the image files of each class of each split, sorted by name.
 
-    What is there besides is named in a line. Raises DataError for what is none of these forms.
+    They are under PATH/train/CLASS/, PATH/val/CLASS/ and PATH/test/CLASS/, if these exist, or
+    PATH/CLASS/, which is one split. The folders of the splits may have any of SPLIT_NAMES. What is
+    not used is logged. Raises DataError for anything else.
     """
-    folders = _visible(path, folders=True)
-    if not any(
-        split_of(folder.name) == "train" and _visible(folder, folders=True) for folder in folders
-    ):
-        return {"train": _classes(path)}
-    of_splits: dict[str, Path] = {}
-    for folder in folders:
-        split = split_of(folder.name)
-        if split in of_splits:
+    if not _has_splits(path):
+        return {"train": _find_classes(path)}
+    split_folders = _split_folders(path)
+    splits = {}
+    for split in SPLIT_NAMES:
+        if split in split_folders:
+            splits[split] = _find_classes(split_folders[split])
+    for split, classes in splits.items():
+        different = set(splits["train"]) ^ set(classes)
+        if different:
             raise DataError(
-                f"{path} has {of_splits[split].name} and {folder.name}: two {split} sets. Keep one of them."
+                f"{path}: the class folders {listed(sorted(different))} are only in one of train "
+                f"and {split}. Both need the same classes: add or rename folders."
             )
-        if split:
-            of_splits[split] = folder
-    tell_unused(
-        path, _names(set(path.iterdir()) - {*of_splits.values()}), "train, val and test are"
-    )
-    found = {split: _classes(of_splits[split]) for split in SPLIT_NAMES if split in of_splits}
-    for split, classes in found.items():
-        if other := sorted(set(found["train"]) ^ set(classes)):
-            raise DataError(
-                f"{path}: the class folders {', '.join(other)} are only in one of train and {split}. "
-                "Both need the same classes: add or rename folders."
-            )
-    return found
+    return splits
 
 
-def _classes(folder: Path) -> dict[str, list[Path]]:
+def _has_splits(path: Path) -> bool:
+    """Returns whether there is a training split. A class called "train" has no folders in it."""
+    for folder in _visible_folders(path):
+        if split_of(folder.name) == "train" and _visible_folders(folder):
+            return True
+    return False
+
+
+def _split_folders(path: Path) -> dict[str, Path]:
+    """Returns the folder of each split, and logs what else is in `path`."""
+    split_folders: dict[str, Path] = {}
+    unused = []
+    for entry in _visible(path):
+        split = split_of(entry.name)
+        if split is None or not entry.is_dir():
+            unused.append(entry.name)
+        elif split in split_folders:
+            raise DataError(
+                f"{path} has {split_folders[split].name} and {entry.name}: two {split} sets. Keep "
+                "one of them."
+            )
+        else:
+            split_folders[split] = entry
+    log_unused(path, unused, "train, val and test are")
+    return split_folders
+
+
+def _find_classes(folder: Path) -> Classes:
     classes = {}
-    for subfolder in _visible(folder, folders=True):
-        refuse_name(str(subfolder), "class folder")
-        inner = _visible(subfolder, folders=True)
-        if inner:
-            raise DataError(
-                f"{inner[0]} is a folder inside a class folder, where only image files are accepted. {EXPECTED}"
-            )
-        classes[subfolder.name] = _visible(subfolder, folders=False)
-        if not classes[subfolder.name]:
-            raise DataError(
-                f"The class folder {subfolder} is empty. Put images into it or remove it."
-            )
-        if other := next((file for file in classes[subfolder.name] if not is_image(file)), None):
-            raise DataError(
-                f"{other} cannot be read as an image: neither its suffix nor its content is one's. Repair or remove it."
-            )
-    loose = _names(_visible(folder, folders=False))
-    if loose and not classes:
+    for class_folder in _visible_folders(folder):
+        refuse_name(str(class_folder), "class folder")
+        classes[class_folder.name] = _find_class_images(class_folder)
+    loose = _visible_files(folder)
+    if not classes and loose:
         raise DataError(
-            f"{folder} holds no class folders, but {len(loose):,} files ({loose[0]}, ...), and nothing says their "
-            "classes. Sort them into class folders; what has no classes should be elsewhere, for imgcls predict. "
-            f"{EXPECTED}"
+            f"{folder} holds no class folders, but {len(loose):,} files ({loose[0]}, ...), and "
+            "nothing says their classes. Sort them into class folders. To classify images without "
+            f"classes, keep them elsewhere and use imgcls predict. {EXPECTED}"
         )
     if not classes:
         raise DataError(f"{folder} holds no class folders. {EXPECTED}")
-    tell_unused(folder, loose, "they are in no class folder")
+    log_unused(folder, [file.name for file in loose], "they are in no class folder")
     return classes
 
 
-def _visible(folder: Path, *, folders: bool) -> list[Path]:
-    return sorted(
-        path for path in folder.iterdir() if path.name[0] != "." and path.is_dir() == folders
-    )
+def _find_class_images(folder: Path) -> list[Path]:
+    subfolders = _visible_folders(folder)
+    if subfolders:
+        raise DataError(
+            f"{subfolders[0]} is a folder inside a class folder, where only image files are "
+            f"accepted. {EXPECTED}"
+        )
+    images = _visible_files(folder)
+    if not images:
+        raise DataError(f"The class folder {folder} is empty. Put images into it or remove it.")
+    for file in images:
+        if not is_image(file):
+            raise DataError(
+                f"{file} cannot be read as an image: neither its suffix nor its content is one's. "
+                "Repair or remove it."
+            )
+    return images
 
 
-def _names(paths: Iterable[Path]) -> list[str]:
-    """Sorted, without the hidden ones."""
-    return sorted(path.name for path in paths if path.name[0] != ".")
+def _visible_folders(folder: Path) -> list[Path]:
+    return [entry for entry in _visible(folder) if entry.is_dir()]
 
 
-def read_folder(files: Files, *, image_size: int = 0) -> dict[str, Dataset]:
-    """What `find_images` found: one channel if all the images are grayscale, RGB otherwise.
+def _visible_files(folder: Path) -> list[Path]:
+    return [entry for entry in _visible(folder) if not entry.is_dir()]
 
-    Images are decoded when they are asked for, by as many threads as there are cores. image_size: side to which every
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+
+
+def image_paths(splits: Iterable[Classes]) -> list[Path]:
+    """Returns all the image files of several splits, in order."""
+    paths = []
+    for classes in splits:
+        for files in classes.values():
+            paths += files
+    return paths
+
+
+def read_folder(splits: dict[str, Classes], *, image_size: int = 0) -> dict[str, Dataset]:
+    """Returns the data sets of the image files that `find_images` returned.
+
+    The images have one channel if all of them are grayscale, else they are RGB. They are decoded
+    when they are asked for, by as many threads as there are cores. image_size: side to which every
     image is resized; with 0 all of them must have the same size, else decoding raises DataError.
     """
-    every = [
-        file for classes in files.values() for of_class in classes.values() for file in of_class
-    ]
-    channels = 1 if all(_is_grayscale(file) for file in every) else 3
-    first, shape = every[0], read_image(every[0], channels=channels, image_size=image_size).shape
+    paths = image_paths(splits.values())
+    channels = 1 if all(_is_grayscale(path) for path in paths) else 3
+    first = paths[0]
+    shape = read_image(first, channels=channels, image_size=image_size).shape
 
-    def decode(file: Path) -> np.ndarray:
-        image = read_image(file, channels=channels, image_size=image_size)
+    def decode(path: Path) -> np.ndarray:
+        image = read_image(path, channels=channels, image_size=image_size)
         if image.shape != shape:
             raise DataError(
-                f"{file} is {shape_text(image.shape)}, {first} is {shape_text(shape)} (height x width x channels). "
-                "All images need one shape: --config.data.image_size=N resizes each to N x N."
+                f"{path} is {shape_text(image.shape)}, {first} is {shape_text(shape)} (height x "
+                "width x channels). All images need one shape: --config.data.image_size=N resizes "
+                "each to N x N."
             )
         return image
 
-    def dataset(classes: dict[str, list[Path]]) -> Dataset:
-        of_split = [file for of_class in classes.values() for file in of_class]
+    def dataset(classes: Classes) -> Dataset:
+        split_paths = image_paths([classes])
 
-        def read(numbers: np.ndarray) -> np.ndarray:
-            images = np.empty((len(numbers), *shape), np.uint8)
+        def read(indices: np.ndarray) -> np.ndarray:
+            images = np.empty((len(indices), *shape), np.uint8)
 
-            def put(place: int) -> None:
-                images[place] = decode(of_split[numbers[place]])
+            def decode_row(row: int) -> None:
+                images[row] = decode(split_paths[indices[row]])
 
             with ThreadPoolExecutor(os.cpu_count()) as threads:
-                list(threads.map(put, range(len(numbers))))  # raises the first error
+                list(threads.map(decode_row, range(len(indices))))  # raises the first error
             return images
 
-        labels = np.repeat(
-            np.arange(len(classes), dtype=np.int32),
-            [len(of_class) for of_class in classes.values()],
-        )
-        return Dataset(LazyImages(read, shape, np.arange(len(of_split))), labels, tuple(classes))
+        counts = [len(files) for files in classes.values()]
+        labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
+        images = LazyImages(read, shape, np.arange(len(split_paths)))
+        return Dataset(images, labels, tuple(classes))
 
-    return {split: dataset(classes) for split, classes in files.items()}
+    return {split: dataset(classes) for split, classes in splits.items()}
 
 
 def read_image(path: str | os.PathLike, *, channels: int, image_size: int = 0) -> np.ndarray:
-    """One image file as uint8 [H, W, channels], upright by its EXIF orientation, what is transparent on white.
+    """Reads an image file as uint8 [H, W, channels].
 
-    channels: 1 for grayscale or 3 for RGB; image_size: side to which it is resized (bilinear), 0 for its own size.
-    Grayscale of 16 bits is divided by 257. Where a file does not say its range, of integers of 32 bits and floats, the
-    values do: up to 255 they are of 8 bits, integers up to 65,535 of 16, floats up to 1 shares of white.
-    Errors: DataError that names the file.
+    It is turned upright by its EXIF orientation, and what is transparent becomes white. Grayscale
+    of 16 bits is divided by 257. Where a file does not say its range, of integers of 32 bits and of
+    floats, the values do: up to 255 they are of 8 bits, integers up to 65,535 of 16 bits, floats up
+    to 1 shares of white.
+
+    channels: 1 for grayscale or 3 for RGB. image_size: side to which the image is resized
+    (bilinear), 0 for its own size. Raises DataError that names the file.
     """
     from PIL import Image, ImageOps
 
@@ -182,17 +207,24 @@ def read_image(path: str | os.PathLike, *, channels: int, image_size: int = 0) -
     if image_size:
         image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
     pixels = np.asarray(image)
-    return pixels[..., None] if channels == 1 else pixels
+    if channels == 1:
+        pixels = pixels[..., None]
+    return pixels
 
 
 def _eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
-    """uint8 [H, W] of the values of an image of one of the DEEP_MODES. Raises ValueError for what has another range."""
-    low, high = values.min(), values.max()
-    if mode.startswith("I;16") or (mode == "I" and low >= 0 and 255 < high <= 65535):
+    """Converts the values of an image of one of the DEEP_MODES to uint8 [H, W].
+
+    Raises ValueError for values of an unknown range.
+    """
+    low = values.min()
+    high = values.max()
+    is_16_bit = mode.startswith("I;16") or (mode == "I" and low >= 0 and 255 < high <= 65535)
+    if is_16_bit:
         values = values / 257
     elif mode == "F" and low >= 0 and high <= 1:
         values = values * 255
-    elif not (low >= 0 and high <= 255):  # NaN is neither
+    elif not (low >= 0 and high <= 255):  # also true for NaN
         raise ValueError(
             f"its values reach from {low} to {high}: save it with 8 bits, from 0 to 255"
         )
@@ -203,5 +235,5 @@ def _is_grayscale(path: Path) -> bool:
     try:
         with open_image(path) as image:
             return image.mode in GRAYSCALE_MODES
-    except Exception:  # what cannot be read is refused by read_image, which says why
+    except Exception:  # read_image will say why it cannot be read
         return True

@@ -1,4 +1,4 @@
-"""Images that stay where they are, in files, until they are asked for: data larger than the memory."""
+"""Images that stay in their files until they are asked for, for data larger than the memory."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -6,56 +6,64 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from tqdm import tqdm
 
-PART = 64 * 2**20  # bytes of images that are looked at together
+CHUNK_BYTES = 64 * 2**20  # bytes of images that are processed at a time
 
 
 @dataclasses.dataclass(frozen=True)
 class LazyImages:
-    """Images uint8 [N, H, W, C] that are read when they are indexed: by a number, a slice, or a list or array of them.
+    """Images uint8 [N, H, W, C] that are read when they are indexed.
 
-    read: numbers int64 [n] -> those images uint8 [n, H, W, C]; image: (H, W, C); numbers: of the N images, int64.
+    They take the keys that arrays take: a number, a slice, a list or array of numbers or booleans.
+
+    read: returns the images uint8 [n, H, W, C] of indices int64 [n]. image_shape: (H, W, C).
+    indices: int64 [N], of the images in their source.
     """
 
     read: Callable[[np.ndarray], np.ndarray]
-    image: tuple[int, int, int]
-    numbers: np.ndarray
+    image_shape: tuple[int, int, int]
+    indices: np.ndarray
 
     dtype = np.dtype(np.uint8)
     ndim = 4
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        return len(self.numbers), *self.image
+        return len(self.indices), *self.image_shape
 
     @property
     def nbytes(self) -> int:
         return int(np.prod(self.shape, dtype=np.int64))
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.indices)
 
     def __getitem__(self, key) -> np.ndarray:
-        numbers = self.numbers[key]
-        return self.read(numbers) if numbers.ndim else self.read(numbers[None])[0]
+        indices = self.indices[key]
+        if indices.ndim == 0:
+            return self.read(indices[None])[0]
+        return self.read(indices)
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return self[:].astype(dtype or self.dtype, copy=False)
 
     def take(self, indices: np.ndarray) -> "LazyImages":
-        """The images at `indices`, still not read."""
-        return dataclasses.replace(self, numbers=self.numbers[indices])
+        """Returns the images at `indices` without reading them."""
+        return dataclasses.replace(self, indices=self.indices[indices])
 
 
 Images = np.ndarray | LazyImages
 
 
-def parts(images: Images, what: str = "") -> Iterator[np.ndarray]:
-    """All the images, in order, PART bytes at a time. what: is done with them, for a progress bar; "" for none."""
-    count = max(PART // max(images.nbytes // max(len(images), 1), 1), 1)
-    with tqdm(
-        total=len(images), desc=what, unit="image", leave=False, disable=None if what else True
-    ) as bar:
-        for start in range(0, len(images), count):
-            part = images[start : start + count]
-            yield part
-            bar.update(len(part))
+def chunks(images: Images, *, progress: str = "") -> Iterator[np.ndarray]:
+    """Yields all the images in order, CHUNK_BYTES at a time.
+
+    progress: the text of a progress bar, which is shown on terminals; "" shows none.
+    """
+    image_bytes = images.nbytes // max(len(images), 1)
+    size = max(CHUNK_BYTES // max(image_bytes, 1), 1)
+    disable = None if progress else True  # None shows the bar on terminals only
+    with tqdm(total=len(images), desc=progress, unit="image", leave=False, disable=disable) as bar:
+        for start in range(0, len(images), size):
+            chunk = images[start : start + size]
+            yield chunk
+            bar.update(len(chunk))

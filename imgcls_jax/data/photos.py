@@ -1,12 +1,12 @@
-"""A small set of real photos in a folder a class, made from three that installed packages carry.
+"""Writes a small set of real photos, cut out of three that installed packages include.
 
   python -m imgcls_jax.data.photos FOLDER
   python launch.py --config configs/own_photos.py:FOLDER
 
-writes 240 pieces of the photos into FOLDER/train/CLASS and 60 into FOLDER/test/CLASS: of a
-building and a flower, which come with scikit-learn, and of a person, from matplotlib. Training
-pieces show the left half of what is in the photo, test pieces the right half, so that none shows
-what another split has seen. The set tries out a command; it is no benchmark.
+writes 240 pieces of the photos into FOLDER/train/CLASS and 60 into FOLDER/test/CLASS: of a building
+and a flower, which come with scikit-learn, and of a person, from matplotlib. Training pieces show
+the left half of the photo's subject, test pieces the right half, so that no pixel is in both. The
+set tries out a command; it is no benchmark.
 """
 
 import sys
@@ -23,17 +23,14 @@ if TYPE_CHECKING:
     from PIL import Image
 
 PIECES = {"train": 80, "test": 20}  # of each class
-SIDES = 160, 320  # pixels that a piece may be wide and high
-MIDDLES = {
-    "building": 0.33,
-    "flower": 0.485,
-    "person": 0.51,
-}  # of what is in the photo, as a share of its width
-REACH = 0.33  # of the pieces to either side of the middle, as a share of the width
+SIDES = (160, 320)  # the least and the most pixels of a piece's side
+# The middle of the subject, as a share of the photo's width.
+MIDDLES = {"building": 0.33, "flower": 0.485, "person": 0.51}
+REACH = 0.33  # of the pieces to either side of the middle, as a share of the photo's width
 
 
 def sources() -> dict[str, Path]:
-    """The photo of each class."""
+    """Returns the photo of each class."""
     import matplotlib
     import sklearn.datasets
 
@@ -42,44 +39,50 @@ def sources() -> dict[str, Path]:
     return {"building": images / "china.jpg", "flower": images / "flower.jpg", "person": person}
 
 
-def cut(photo: "Image.Image", start: int, stop: int, random: np.random.Generator) -> "Image.Image":
-    """A square piece of the photo between two columns: of any size, mirrored or not, lighter or
-    darker."""
+def cut(
+    photo: "Image.Image", start: int, stop: int, generator: np.random.Generator
+) -> "Image.Image":
+    """Cuts a random square out of the photo between two columns.
+
+    Its size, whether it is mirrored, and its brightness are random.
+    """
     from PIL import Image, ImageEnhance, ImageOps
 
-    size = int(random.uniform(0.6, 1) * (stop - start))
-    left = int(random.integers(start, stop - size, endpoint=True))
-    top = int(random.integers(0, photo.height - size, endpoint=True))
-    side = int(random.integers(*SIDES, endpoint=True))
-    piece = photo.crop(
-        (left, top, left + size, top + size)
-    )  # first, or resizing would look beyond it
+    size = int(generator.uniform(0.6, 1) * (stop - start))
+    left = int(generator.integers(start, stop - size, endpoint=True))
+    top = int(generator.integers(0, photo.height - size, endpoint=True))
+    side = int(generator.integers(*SIDES, endpoint=True))
+    # Cropped before it is resized, which would otherwise use pixels from outside of it.
+    piece = photo.crop((left, top, left + size, top + size))
     piece = piece.resize((side, side), Image.Resampling.BICUBIC)
-    if random.random() < 0.5:
+    if generator.random() < 0.5:
         piece = ImageOps.mirror(piece)
-    return ImageEnhance.Brightness(piece).enhance(random.uniform(0.8, 1.1))
+    return ImageEnhance.Brightness(piece).enhance(generator.uniform(0.8, 1.1))
 
 
 def write(folder: Path, pieces: Mapping[str, int] = PIECES) -> Path:
-    """Writes so many pieces of each class for each split, as JPEG files; returns the folder.
+    """Writes so many pieces of each class for each split, as JPEG files. Returns the folder.
 
-    Equal versions of NumPy and Pillow write equal files.
+    The files are equal for equal versions of NumPy and Pillow.
     """
-    random = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     for name, path in sources().items():
         with open_image(path) as image:
             photo = image.convert("RGB")
-        middle, reach = int(MIDDLES[name] * photo.width), int(REACH * photo.width)
+        middle = int(MIDDLES[name] * photo.width)
+        reach = int(REACH * photo.width)
         columns = {"train": (middle - reach, middle), "test": (middle, middle + reach)}
         for split, count in pieces.items():
-            target = folder / split / name
-            target.mkdir(parents=True, exist_ok=True)
+            start, stop = columns[split]
+            class_folder = folder / split / name
+            class_folder.mkdir(parents=True, exist_ok=True)
             for number in range(count):
-                cut(photo, *columns[split], random).save(target / f"{number:03}.jpg", quality=90)
+                piece = cut(photo, start, stop, generator)
+                piece.save(class_folder / f"{number:03}.jpg", quality=90)
     return folder
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
-    console.say(str(write(Path(sys.argv[1]))))
+    console.say(write(Path(sys.argv[1])))

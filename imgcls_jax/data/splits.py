@@ -8,57 +8,72 @@ from imgcls_jax.errors import ConfigError
 def stratified_split(
     labels: np.ndarray, size: float, seed: int, *, option: str = "data.validation"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Splits examples in two so that both parts keep the shares of the classes.
+    """Splits examples in two parts that both keep the shares of the classes.
 
-    labels: int [N]; size: of the second part, a share of N below 1 or a number of examples; option: the config option
-    that `size` comes from, for errors. Returns sorted indices (rest, part), int64. The size of `part` is exact: what
-    rounding down leaves over goes to the classes with the largest remainders. Every class keeps at least one example
-    in `rest`.
+    labels: int [N]. size: of the second part, a share of N if it is below 1, else a number of
+    examples. option: the config option of `size`, for errors. Returns sorted indices, int64, of
+    the first and the second part. The size of the second part is exact: what rounding down leaves
+    goes to the classes with the largest remainders. Every class keeps at least one example in the
+    first part.
 
-    Errors: ConfigError for a size that cannot be had.
+    Raises ConfigError for a size that is not possible.
     """
-    total = len(labels)
-    count = round(size * total) if size < 1 else int(size)
     classes, class_counts = np.unique(labels, return_counts=True)
-    most = total - len(classes)
-    if size >= 1 and size != count:
-        raise ConfigError(
-            f"config.{option} is {size}: give a share below 1 or a whole number of examples."
-        )
+    count = _count_of(size, total=len(labels), num_classes=len(classes), option=option)
+    if seed < 0:
+        raise ConfigError(f"config.data.split_seed is {seed}: give 0 or a positive number.")
+    parts = []
+    for label, quota in zip(classes, _quotas(class_counts, count), strict=True):
+        # A random stream for each class: a change in one class does not change the others.
+        generator = np.random.default_rng((seed, int(label)))
+        parts.append(generator.permutation(np.flatnonzero(labels == label))[:quota])
+    second = np.sort(np.concatenate(parts))
+    first = np.setdiff1d(np.arange(len(labels)), second, assume_unique=True)
+    return first, second
+
+
+def _count_of(size: float, *, total: int, num_classes: int, option: str) -> int:
+    """Returns the number of examples that `size` asks for. Raises ConfigError if it cannot be."""
+    most = total - num_classes
+    if size < 1:
+        count = round(size * total)
+    else:
+        count = int(size)
+        if size != count:
+            raise ConfigError(
+                f"config.{option} is {size}: give a share below 1 or a whole number of examples."
+            )
     if count < 1:
-        why = (
-            " The validation set picks the checkpoint, so it cannot be empty."
-            if "validation" in option
-            else ""
-        )
+        reason = ""
+        if "validation" in option:
+            reason = " The validation set picks the checkpoint, so it cannot be empty."
         raise ConfigError(
-            f"config.{option} is {size:g}, which is {max(count, 0)} of {total} examples.{why} "
+            f"config.{option} is {size:g}, which is {max(count, 0)} of {total} examples.{reason} "
             f"Give a share between 0 and 1 or a number from 1 to {most}."
         )
     if count > most:
         raise ConfigError(
-            f"config.{option} is {size:g}, which is {count} of {total} examples; at most {most} can be held out, since "
-            f"each of the {len(classes)} classes keeps at least one for training. Give a smaller share or number."
+            f"config.{option} is {size:g}, which is {count} of {total} examples; at most {most} "
+            f"can be held out, since each of the {num_classes} classes keeps at least one for "
+            "training. Give a smaller share or number."
         )
-    if seed < 0:
-        raise ConfigError(f"config.data.split_seed is {seed}: give 0 or a positive number.")
-    part = []
-    for label, quota in zip(classes, _quotas(class_counts, count), strict=True):
-        # Each class has a stream of its own, so that a change in one class leaves the choice in the others as it was.
-        rng = np.random.default_rng((seed, int(label)))
-        part.append(rng.permutation(np.flatnonzero(labels == label))[:quota])
-    part = np.sort(np.concatenate(part))
-    rest = np.setdiff1d(np.arange(total), part, assume_unique=True)
-    return rest, part
+    return count
 
 
 def _quotas(class_counts: np.ndarray, count: int) -> np.ndarray:
-    """How many of `count` each class gives, by largest remainder, one short of all of them at most."""
+    """Returns how many of `count` each class gives, by largest remainder.
+
+    No class gives all of its examples.
+    """
+    total = class_counts.sum()
     products = class_counts.astype(np.int64) * count
-    quotas, remainders = products // class_counts.sum(), products % class_counts.sum()
+    quotas = products // total
+    remainders = products % total
     order = np.argsort(-remainders, kind="stable")
-    while (left := count - quotas.sum()) > 0:
-        # Classes that may not give more are passed over, so it can take more than one round.
+    missing = count - quotas.sum()
+    while missing > 0:
+        # Classes that cannot give more are passed over, so one round may not be enough.
         open_classes = order[quotas[order] < class_counts[order] - 1]
-        quotas[open_classes[:left]] += 1
+        quotas[open_classes[:missing]] += 1
+        missing = count - quotas.sum()
     return quotas

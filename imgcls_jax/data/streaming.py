@@ -1,4 +1,4 @@
-"""Images that stay on the host while a model sees them all: a few batches at a time lie on the devices."""
+"""Images that stay on the host: only a few batches at a time are on the devices."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -7,18 +7,17 @@ from typing import TypeVar
 
 import numpy as np
 
-from imgcls_jax.data.checks import shape_text
 from imgcls_jax.data.lazy_images import Images
-from imgcls_jax.errors import ConfigError
+from imgcls_jax.errors import ConfigError, shape_text
 
 T = TypeVar("T")
 
-WINDOW = 256 * 2**20  # bytes: a larger window would make nothing faster
+MAX_WINDOW = 256 * 2**20  # bytes: a larger window is not faster
 
 
 @dataclasses.dataclass(frozen=True)
 class Streamed:
-    """Images uint8 [N, H, W, C] of which at most `budget` bytes lie on a device at any time."""
+    """Images uint8 [N, H, W, C] of which at most `budget` bytes are on a device at any time."""
 
     images: Images
     budget: float
@@ -27,47 +26,66 @@ class Streamed:
         return len(self.images)
 
     def steps(self, batch_size: int) -> int:
-        """The batches of a window."""
+        """Returns the number of batches in a window."""
         return steps_in_window(self.images.shape[1:], batch_size, self.budget)
 
     def windows(
         self, batches: np.ndarray, *, place: Callable[[np.ndarray], T], most: int
     ) -> Iterator[tuple[T, np.ndarray]]:
-        """The images of the batches, int32 [k, B], in order and `most` batches at a time or as many as the budget has.
+        """Yields the images of the batches in order, a window of some batches at a time.
 
-        Yields what `place` makes of such a window, uint8 [steps * B, H, W, C] of which the last one may not be full,
-        and the rows in it of its batches, int32 [k', B]. While one is used a thread reads and places the next.
+        batches: int32 [k, B]. place: puts the images of a window, uint8 [steps * B, H, W, C], on
+        the devices; those of the last window may be filled up with zeros. most: batches in a
+        window, if the budget has room for as many.
+
+        Yields what `place` returns, and the rows in it of the window's batches, int32 [k', B].
+        While one window is used, a thread reads and places the next one.
         """
-        size = batches.shape[1]
-        steps = min(self.steps(size), most)
+        steps = min(self.steps(batches.shape[1]), most)
 
-        def window(start: int) -> tuple[T, np.ndarray]:
-            chosen = batches[start : start + steps]
-            images = self.images[chosen.reshape(-1)]
-            if missing := steps * size - len(
-                images
-            ):  # all windows have one size, so that one program serves
-                images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), np.uint8)])
-            return place(images), np.arange(chosen.size, dtype=np.int32).reshape(chosen.shape)
+        def read_window(start: int) -> tuple[T, np.ndarray]:
+            window = batches[start : start + steps]
+            return place(self._read(window, steps=steps)), _rows(window)
 
+        starts = range(0, len(batches), steps)
         with ThreadPoolExecutor(1, "prefetch") as thread:
-            ahead = thread.submit(window, 0)
-            for start in range(0, len(batches), steps):
-                now = ahead.result()
-                ahead = (
-                    thread.submit(window, start + steps) if start + steps < len(batches) else None
-                )
-                yield now
-                del now  # the window after the next takes its place
+            following = thread.submit(read_window, 0)
+            for start in starts:
+                current = following.result()
+                following = None
+                if start + steps < len(batches):
+                    following = thread.submit(read_window, start + steps)
+                yield current
+                del current  # frees its memory for the window after the next
+
+    def _read(self, window: np.ndarray, *, steps: int) -> np.ndarray:
+        """Returns the images of a window, filled up to `steps` batches.
+
+        All windows have one size, so that one compiled program serves them.
+        """
+        images = self.images[window.reshape(-1)]
+        missing = steps * window.shape[1] - len(images)
+        if missing == 0:
+            return images
+        padding = np.zeros((missing, *images.shape[1:]), np.uint8)
+        return np.concatenate([images, padding])
 
 
-def steps_in_window(image: tuple[int, ...], batch_size: int, budget: float) -> int:
-    """How many batches a window has, so that two windows fit the budget. Raises ConfigError where not even one does."""
-    batch = batch_size * int(np.prod(image))
-    if 2 * batch > budget:
+def _rows(window: np.ndarray) -> np.ndarray:
+    return np.arange(window.size, dtype=np.int32).reshape(window.shape)
+
+
+def steps_in_window(image_shape: tuple[int, ...], batch_size: int, budget: float) -> int:
+    """Returns the number of batches in a window, so that two windows fit the budget in bytes.
+
+    Raises ConfigError if not even two batches fit.
+    """
+    batch_bytes = batch_size * int(np.prod(image_shape))
+    if 2 * batch_bytes > budget:
         raise ConfigError(
-            f"config.data.device_budget is {budget:,.0f} bytes, and the data is larger: {batch_size} images of "
-            f"{shape_text(image)}, a batch, and the batch after it need {2 * batch:,}. Give that much, or smaller "
-            "batches (train.batch_size, train.eval_batch_size)."
+            f"config.data.device_budget is {budget:,.0f} bytes, and the data is larger: a batch, "
+            f"{batch_size} images of {shape_text(image_shape)}, and the next one need "
+            f"{2 * batch_bytes:,}. Give that much, or smaller batches (train.batch_size, "
+            "train.eval_batch_size)."
         )
-    return int(max(min(budget / 2, WINDOW) // batch, 1))
+    return int(max(min(budget / 2, MAX_WINDOW) // batch_bytes, 1))

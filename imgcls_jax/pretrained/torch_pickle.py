@@ -77,12 +77,12 @@ class _StateDict(Machine):
         "its weights alone: torch.save(model.state_dict(), FILE)."
     )
 
-    def named(self, name):
+    def resolve(self, name):
         """The type of entries for torch.FloatStorage and its like, otherwise the function of that name."""
         module, _, last = name.rpartition(".")
         if module in ("torch", "torch.cuda") and last in STORAGES:
             return STORAGES[last]
-        return super().named(name)
+        return super().resolve(name)
 
     def call(self, function, arguments):
         if function == _ORDERED_DICT:  # Python 2 gives the items as an argument
@@ -97,7 +97,7 @@ class _StateDict(Machine):
             return expect(arguments[0], Tensor)
         return _tensor(*arguments[:4])
 
-    def stored(self, identifier):
+    def persistent_load(self, identifier):
         kind, dtype, key, _, size, *view = expect(identifier, tuple)
         if kind != "storage" or view not in ([], [None]):
             self.refuse("something outside the pickle that is not a storage")

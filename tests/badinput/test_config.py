@@ -247,7 +247,7 @@ TOGETHER = [
     ({"schedule.name": "onecycle", "schedule.warmup_epochs": 1.0}, "warm-up of its own"),
     ({"schedule.name": "cosine", "schedule.warmup_epochs": 10.0}, "fewer than train.epochs"),
     ({"schedule.name": "plateau", "schedule.min_rate": 1.0}, "schedule.min_rate is 1.0, above"),
-    ({"data.transform": "flop"}, "did you mean 'flip'"),
+    ({"data.transform": "flop"}, "Did you mean 'flip'"),
     ({"data.transform": "mixup|flip"}, "nothing may follow mixup"),
     ({"model": ConfigDict({"name": "hybrid", "backbones": ("cnn", "cnn")})}, "each once"),
     ({"model": ConfigDict({"name": "hybrid", "backbones": ("hybrid",)})}, "each once"),

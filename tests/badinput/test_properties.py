@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trying import examples
 
-from imgcls_jax.data import cifar, readers
+from imgcls_jax.data import cifar, csv_files, idx_files, npz_files
 from imgcls_jax.data.transforms import OPS, Transform, parse
 from imgcls_jax.errors import UserError
 from imgcls_jax.pretrained import formats, keras_format, safetensors_format, torch_format
@@ -113,7 +113,7 @@ def test_any_idx_file(tried, tmp_path, little_memory, data):
     images, labels = tmp_path / "train-images-idx3-ubyte", tmp_path / "train-labels-idx1-ubyte"
     images.write_bytes(damaged(data.draw, idx_bytes(IMAGES)))
     labels.write_bytes(idx_bytes(LABELS))
-    found = tried.either(readers.read_idx, images, labels)
+    found = tried.either(idx_files.read_idx, images, labels)
     assert found is None or len(found[0]) == len(found[1]) == 3
 
 
@@ -122,7 +122,7 @@ def test_any_idx_file(tried, tmp_path, little_memory, data):
 def test_any_csv_file(tried, tmp_path, data):
     path = tmp_path / "a.csv"
     path.write_bytes(damaged(data.draw, CSV))
-    found = tried.either(readers.read_csv, path)
+    found = tried.either(csv_files.read_csv, path)
     assert found is None or (found[0].dtype == np.uint8 and len(found[0]) == len(found[1]))
 
 
@@ -132,21 +132,21 @@ def test_any_npz_file(tried, tmp_path, little_memory, data):
     path = tmp_path / "a.npz"
     np.savez(path, images=IMAGES, labels=LABELS, class_names=np.array(["a", "b", "c"]))
     path.write_bytes(damaged(data.draw, path.read_bytes()))
-    tried.either(readers.read_npz, path)
+    tried.either(npz_files.read_npz, path)
 
 
 @examples(100)
 @given(st.data())
 def test_any_batch_of_cifar(tried, data):
     content = BATCH[:200] + BATCH[-20:] if data.draw(st.booleans()) else BATCH
-    found = tried.either(cifar._python_batch, damaged(data.draw, content), "a batch")
+    found = tried.either(cifar._read_python_batch, damaged(data.draw, content), "a batch")
     assert found is None or found[0].shape == (len(found[1]), 3072)
 
 
 @examples(100)
 @given(st.binary(max_size=80))
 def test_any_pickle_as_a_batch_of_cifar(tried, content):
-    tried.either(cifar._python_batch, b"\x80\x02" + content, "a batch")
+    tried.either(cifar._read_python_batch, b"\x80\x02" + content, "a batch")
 
 
 TORCH = {

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from imgcls_jax.data import augmentations
-from imgcls_jax.data.augmentations import turn_hue, warp
+from imgcls_jax.data.augmentations import color, geometric
+from imgcls_jax.data.augmentations.color import turn_hue
+from imgcls_jax.data.augmentations.geometric import warp
 from imgcls_jax.data.transforms import parse
 from imgcls_jax.errors import ConfigError
 
@@ -74,7 +75,7 @@ def test_warp(smooth, extend):
 def test_affine_draws_within_its_bounds(monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        augmentations,
+        geometric,
         "warp",
         lambda images, *draws, smooth, **_: drawn.append((*draws, smooth)) or images,
     )
@@ -130,7 +131,7 @@ def test_turned_hue_equals_the_standard_librarys():
 def test_colour_jitter_turns_the_hue_evenly_within_its_bounds(monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        augmentations, "turn_hue", lambda images, turns: drawn.append(np.asarray(turns)) or images
+        color, "turn_hue", lambda images, turns: drawn.append(np.asarray(turns)) or images
     )
     parse("color_jitter(hue=.2)")(images_of(2000, 2, 2, 3), keys_of(2000))
     counts, _ = np.histogram(drawn[0], bins=10, range=(-0.2, 0.2))
@@ -244,7 +245,7 @@ def test_an_image_depends_on_its_own_key_alone():
 @pytest.mark.parametrize(
     ("text", "where", "said"),
     [
-        ("flip|rotatoin(10)", "operation 2, at character 6", "did you mean 'rotation'"),
+        ("flip|rotatoin(10)", "operation 2, at character 6", "Did you mean 'rotation'"),
         ("flip| affine(200)", "operation 2, at character 7", "from 0 to 180"),
         ("affine(5, 2.0)", "operation 1, at character 1", "share of the side"),
         ("affine(5, 0, 1.2, .8)", "operation 1", "the low one first"),
@@ -268,11 +269,11 @@ def test_refusals_say_where(text, where, said):
 
 def test_random_resized_crop_is_pillows_of_the_same_box(monkeypatch):
     images, drawn = images_of(5, 9, 12, 3), []
-    kept = augmentations._sampled
+    interpolation_weights = geometric.interpolation_weights
     monkeypatch.setattr(
-        augmentations,
-        "_sampled",
-        lambda *arguments: drawn.append(arguments[1:]) or kept(*arguments),
+        geometric,
+        "interpolation_weights",
+        lambda *arguments: drawn.append(arguments[1:]) or interpolation_weights(*arguments),
     )
     out = parse("random_resized_crop(.2, .9)")(images, keys_of(5))
     (rows, down), (columns, right) = (np.asarray(each) for each in drawn)
@@ -288,11 +289,11 @@ def test_random_resized_crop_is_pillows_of_the_same_box(monkeypatch):
 
 def test_random_resized_crop_draws_within_its_bounds(monkeypatch):
     drawn = []
-    kept = augmentations._sampled
+    interpolation_weights = geometric.interpolation_weights
     monkeypatch.setattr(
-        augmentations,
-        "_sampled",
-        lambda *arguments: drawn.append(arguments[1:]) or kept(*arguments),
+        geometric,
+        "interpolation_weights",
+        lambda *arguments: drawn.append(arguments[1:]) or interpolation_weights(*arguments),
     )
     parse("random_resized_crop(.2, .5)")(images_of(2000, 4, 4, 1), keys_of(2000))
     (rows, down), (columns, right) = (np.asarray(each) for each in drawn)

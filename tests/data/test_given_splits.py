@@ -10,8 +10,10 @@ from PIL import Image
 from configs.base import get_config
 from imgcls_jax import data
 from imgcls_jax.data import checks, tfds_reader
+from imgcls_jax.data.csv_files import find_csv, read_csv
 from imgcls_jax.data.folder import find_images
-from imgcls_jax.data.readers import find_csv, find_idx, read_npz
+from imgcls_jax.data.idx_files import find_idx
+from imgcls_jax.data.npz_files import read_npz
 from imgcls_jax.errors import DataError
 from tests.data.test_tfds_reader import IMAGES, LABELS, write_prepared
 
@@ -206,8 +208,6 @@ SPELLINGS = {
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_a_csv_file_of_any_system_is_read(spelling, tmp_path):
-    from imgcls_jax.data.readers import read_csv
-
     name, content = SPELLINGS[spelling]
     (tmp_path / name).write_bytes(content)
     images, labels = read_csv(find_csv(tmp_path / name)["train"])
@@ -224,8 +224,6 @@ def test_compressed_csv_files_are_found(tmp_path):
 
 
 def test_a_damaged_compressed_csv_file_is_refused(tmp_path):
-    from imgcls_jax.data.readers import read_csv
-
     (tmp_path / "train.csv.gz").write_bytes(gzip.compress(WITH_LABELS.encode() * 99)[:-20])
     with pytest.raises(DataError, match="train.csv.gz cannot be read"):
         read_csv(tmp_path / "train.csv.gz")

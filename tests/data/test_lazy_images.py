@@ -10,7 +10,7 @@ from PIL import Image
 from configs.base import get_config
 from imgcls_jax import data
 from imgcls_jax.data import lazy_images, streaming
-from imgcls_jax.data.lazy_images import LazyImages, parts
+from imgcls_jax.data.lazy_images import LazyImages, chunks
 from imgcls_jax.data.streaming import Streamed, steps_in_window
 from imgcls_jax.errors import ConfigError, DataError
 
@@ -37,14 +37,14 @@ def test_taking_reads_nothing():
 
     taken = lazy(read).take(np.arange(7)).take(np.array([True, False] * 3 + [True]))
     assert taken.shape == (4, 4, 5, 3) and len(taken) == 4 and taken.nbytes == 4 * BYTES
-    assert taken.numbers.tolist() == [0, 2, 4, 6]
+    assert taken.indices.tolist() == [0, 2, 4, 6]
 
 
 @pytest.mark.parametrize("count", [1, 5, 23, 99])
-def test_parts_are_everything_in_order(count, monkeypatch):
-    monkeypatch.setattr(lazy_images, "PART", count * BYTES)
+def test_chunks_are_everything_in_order(count, monkeypatch):
+    monkeypatch.setattr(lazy_images, "CHUNK_BYTES", count * BYTES)
     for images in (IMAGES, lazy()):
-        found = list(parts(images))
+        found = list(chunks(images))
         np.testing.assert_array_equal(np.concatenate(found), IMAGES)
         assert max(map(len, found)) == min(count, 23)
 
@@ -95,7 +95,7 @@ def test_two_windows_fit_the_budget(monkeypatch):
         2,
         3,
     ]
-    monkeypatch.setattr(streaming, "WINDOW", 50 * BYTES)
+    monkeypatch.setattr(streaming, "MAX_WINDOW", 50 * BYTES)
     assert steps_in_window((4, 5, 3), 10, 10**9) == 5 and steps_in_window((4, 5, 3), 60, 10**9) == 1
     with pytest.raises(
         ConfigError, match="device_budget is 1,199 bytes.* 10 images of 4x5x3.* need 1,200. Give"
@@ -127,7 +127,7 @@ def load(folder, cache, budget):
 @pytest.mark.parametrize("cached", [True, False])
 def test_more_than_the_budget_is_the_same_and_not_in_memory(folder, tmp_path, cached, monkeypatch):
     """Decoding, checks, splits and an epoch: the memory at its peak, as Python and NumPy allocate it."""
-    monkeypatch.setattr(lazy_images, "PART", TOTAL // 30)
+    monkeypatch.setattr(lazy_images, "CHUNK_BYTES", TOTAL // 30)
     cache = tmp_path / "cache" if cached else ""
 
     def peak_of(budget) -> int:

@@ -98,7 +98,7 @@ def test_a_class_name_of_an_array_that_is_not_utf_8_is_refused():
 
 def test_a_large_image_is_not_called_an_attack(tmp_path, monkeypatch):
     Image.fromarray(PIXELS).save(tmp_path / "x.png")
-    foreign._formats.cache_clear()  # which also tells Pillow's warnings to be silent
+    foreign._supported_formats.cache_clear()  # which also tells Pillow's warnings to be silent
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
     assert read_image(tmp_path / "x.png", channels=3).shape == (
         8,

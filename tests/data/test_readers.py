@@ -3,7 +3,9 @@ import gzip
 import numpy as np
 import pytest
 
-from imgcls_jax.data.readers import find_csv, find_idx, read_csv, read_idx, read_npz
+from imgcls_jax.data.csv_files import find_csv, read_csv
+from imgcls_jax.data.idx_files import find_idx, read_idx
+from imgcls_jax.data.npz_files import read_npz
 from imgcls_jax.errors import DataError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 4, 5), dtype=np.uint8)
@@ -52,7 +54,7 @@ def test_idx_test_files_may_be_missing_but_not_half_of_them(tmp_path):
 @pytest.mark.parametrize(
     "damage, message",
     [
-        (lambda content: content[:-1], r"truncated: it holds 75 bytes.*announces 76 \(3 x 4 x 5\)"),
+        (lambda content: content[:-1], r"truncated: it holds 75 bytes.*announces 76 \(3x4x5\)"),
         (lambda content: content + b"x", "too long"),
         (lambda content: content[:9], "ends inside its header, after 9 bytes"),
         (lambda content: b"", "no idx file of images"),

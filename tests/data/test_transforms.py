@@ -236,7 +236,7 @@ def test_transforms_are_hashable_and_equal_by_content():
 @pytest.mark.parametrize(
     "text, fragment, reason",
     [
-        ("flop", "'flop'", "did you mean 'flip'"),
+        ("flop", "'flop'", "Did you mean 'flip'"),
         ("flip||rgb", "''", "form name"),
         ("rgb|random_crop", "'random_crop'", "do not fit random_crop"),
         ("random_crop(4, mirror)", "mirror", "reflect, zero"),

@@ -249,7 +249,6 @@ def test_every_line_on_the_terminal_goes_through_console():
 
     allowed = {
         "console.py": 1,
-        "processes.py": 1,
         "interrupt.py": 1,
         "drawn.py": 1,
         "model_card.py": 1,

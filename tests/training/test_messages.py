@@ -26,7 +26,7 @@ def two(monkeypatch):
         sent.append(np.asarray(value).tobytes())
         return jnp.asarray(value)
 
-    monkeypatch.setattr(distributed, "_count", 2)
+    monkeypatch.setattr(distributed, "_num_processes", 2)
     monkeypatch.setattr(multihost_utils, "broadcast_one_to_all", broadcast)
     return sent
 
