@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from imgcls_jax.data import checks
-from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.data.dataset import SPLIT_NAMES, Dataset, Datasets
 from imgcls_jax.data.sources import SOURCES
 from imgcls_jax.data.splits import stratified_split
 from imgcls_jax.errors import choose
@@ -32,14 +32,16 @@ class Splits:
     @property
     def fingerprint(self) -> str:
         """One SHA-256 of the fingerprints of the three splits."""
-        return checks.fingerprint(
-            {"train": self.train, "validation": self.validation, "test": self.test}
-        )
+        return checks.fingerprint(self._datasets)
 
     @property
     def nbytes(self) -> int:
         """The bytes of the images of all three splits."""
-        return self.train.images.nbytes + self.validation.images.nbytes + self.test.images.nbytes
+        return sum(dataset.images.nbytes for dataset in self._datasets.values())
+
+    @property
+    def _datasets(self) -> Datasets:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
 def device_budget(config: ConfigDict, nbytes: int) -> float | None:
@@ -88,8 +90,10 @@ def load(config: ConfigDict, *, keep: bool = True) -> Splits:
             origin[split] = HELD_OUT
             datasets["train"], datasets[split] = _hold_out(datasets["train"], split, config)
     datasets["train"] = _training_set(datasets["train"], config)
-    datasets = {split: datasets[split] for split in ("train", "validation", "test")}
-    return Splits(**datasets, report=checks.check(datasets) | {"origin": origin})
+    datasets = {split: datasets[split] for split in SPLIT_NAMES}
+    report = checks.check(datasets)
+    report["origin"] = origin
+    return Splits(**datasets, report=report)
 
 
 def _with_int32_labels(dataset: Dataset) -> Dataset:

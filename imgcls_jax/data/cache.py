@@ -15,7 +15,7 @@ from typing import IO
 import numpy as np
 
 from imgcls_jax import files
-from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.data.dataset import Dataset, Datasets
 from imgcls_jax.data.lazy_images import LazyImages, chunks
 from imgcls_jax.errors import DataError
 from imgcls_jax.foreign import check_regular
@@ -31,10 +31,10 @@ def cached(
     folder: str,
     key: Sequence,
     sources: Iterable[Path],
-    read: Callable[[], dict[str, Dataset]],
+    read: Callable[[], Datasets],
     *,
     keep: bool = True,
-) -> dict[str, Dataset]:
+) -> Datasets:
     """Returns `read()`, or what it returned before for the same key and state of the sources.
 
     The state of a source is its path, size and modification time. Cached images are LazyImages. A
@@ -89,7 +89,7 @@ def _digest(key: Sequence, sources: Iterable[Path]) -> str:
     return hashlib.sha256(json.dumps([VERSION, list(key), states]).encode()).hexdigest()
 
 
-def _read(path: Path) -> dict[str, Dataset]:
+def _read(path: Path) -> Datasets:
     """Reads a cache file. The images stay in it; all are read once, for their checksum."""
     datasets = {}
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -149,7 +149,7 @@ def _read_rows(path: Path, offset: int, indices: np.ndarray, *, out: np.ndarray)
                 raise OSError("it has become shorter")
 
 
-def _write(path: Path, datasets: dict[str, Dataset]) -> None:
+def _write(path: Path, datasets: Datasets) -> None:
     """Writes an .npz file as numpy.savez does, without having all the images in memory."""
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imgcls_jax.data.dataset import Arrays
+from imgcls_jax.data.dataset import Arrays, ArraysBySplit
 from imgcls_jax.errors import DataError, printable
 from imgcls_jax.pickles import Damaged, Machine, Refused, expect
 
@@ -53,7 +53,7 @@ def find_cifar(path: Path) -> list[Path]:
     )
 
 
-def read_cifar(files: list[Path]) -> tuple[dict[str, Arrays], tuple[str, ...]]:
+def read_cifar(files: list[Path]) -> tuple[ArraysBySplit, tuple[str, ...]]:
     """Reads the files that `find_cifar` returned.
 
     Returns the splits, images uint8 [N, 32, 32, 3] and labels int32 [N], and the class names.
@@ -80,7 +80,7 @@ def read_cifar(files: list[Path]) -> tuple[dict[str, Arrays], tuple[str, ...]]:
 
 def _read_version(
     version: "_Version", contents: Mapping[str, bytes], origin: Path
-) -> tuple[dict[str, Arrays], tuple[str, ...]]:
+) -> tuple[ArraysBySplit, tuple[str, ...]]:
     def where(name: str) -> str:
         return f"{name} in {origin}"
 
@@ -186,8 +186,9 @@ class _Batch(Machine):
         _, shape, dtype, fortran_order, content = expect(state, tuple)
         if len(expect(shape, tuple)) > MAX_DIMENSIONS:
             raise Damaged(f"an array has {len(shape)} dimensions")
-        if not all(type(size) is int and 0 <= size <= MAX_FILE for size in shape):
-            raise Damaged(f"the sizes of an array are no numbers from 0 to {MAX_FILE:,}")
+        for size in shape:
+            if type(size) is not int or not 0 <= size <= MAX_FILE:
+                raise Damaged(f"the sizes of an array are no numbers from 0 to {MAX_FILE:,}")
         if isinstance(content, str):
             content = self._bytes(content)
         value.shape = shape

@@ -15,6 +15,7 @@ from imgcls_jax.errors import listed
 log = logging.getLogger(__name__)
 
 Arrays = tuple[np.ndarray, np.ndarray]  # images and labels of a split, as a file holds them
+ArraysBySplit = dict[str, Arrays]
 
 # The splits, with the names that folders, arrays and files have for them.
 SPLIT_NAMES = {
@@ -79,6 +80,9 @@ class Dataset:
             digest.update(np.ascontiguousarray(chunk))
         digest.update(np.ascontiguousarray(self.labels, dtype="<i4"))
         return digest.hexdigest()
+
+
+Datasets = dict[str, Dataset]  # by split
 
 
 def split_of(name: str) -> str | None:

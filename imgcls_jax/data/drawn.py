@@ -99,7 +99,8 @@ def draw(digit: int, generator: np.random.Generator) -> np.ndarray:
         bent = stroke - 0.5 + generator.normal(0, 0.02, 2) + _waves(stroke, generator)
         strokes.append(bent @ matrix.T + centre)
     ink = _ink(strokes, width=int(width), height=int(height), thickness=thickness)
-    return _photograph(ink, blur=generator.uniform(0, 0.04) * digit_height / 2, generator=generator)
+    blur = generator.uniform(0, 0.04) * digit_height / 2
+    return _photograph(ink, blur=blur, generator=generator)
 
 
 def _handwriting_matrix(scale: float, generator: np.random.Generator) -> np.ndarray:
@@ -107,7 +108,9 @@ def _handwriting_matrix(scale: float, generator: np.random.Generator) -> np.ndar
     angle = np.radians(generator.normal(0, 6))
     slant = generator.normal(0.1, 0.15)
     narrowing = generator.uniform(0.55, 0.85)
-    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    cosine = np.cos(angle)
+    sine = np.sin(angle)
+    rotation = np.array([[cosine, -sine], [sine, cosine]])
     return scale * rotation @ [[1, -slant], [0, 1]] @ [[narrowing, 0], [0, 1]]
 
 
@@ -176,10 +179,11 @@ def with_drawn(train: Dataset, images_per_digit: int, *, seed: int) -> Dataset:
         if border(image) > 127:
             image = 255 - image
         images.append(as_mnist(image)[..., None])
+    labels = labels.astype(train.labels.dtype)
     return dataclasses.replace(
         train,
         images=np.concatenate([np.asarray(train.images), np.stack(images)]),
-        labels=np.concatenate([train.labels, labels.astype(train.labels.dtype)]),
+        labels=np.concatenate([train.labels, labels]),
     )
 
 

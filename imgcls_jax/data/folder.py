@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from imgcls_jax.data.checks import refuse_name
-from imgcls_jax.data.dataset import SPLIT_NAMES, Dataset, log_unused, split_of
+from imgcls_jax.data.dataset import SPLIT_NAMES, Dataset, Datasets, log_unused, split_of
 from imgcls_jax.data.lazy_images import LazyImages
 from imgcls_jax.errors import DataError, listed, shape_text
 from imgcls_jax.foreign import is_image, open_image
@@ -134,7 +134,7 @@ def image_paths(splits: Iterable[Classes]) -> list[Path]:
     return paths
 
 
-def read_folder(splits: dict[str, Classes], *, image_size: int = 0) -> dict[str, Dataset]:
+def read_folder(splits: dict[str, Classes], *, image_size: int = 0) -> Datasets:
     """Returns the data sets of the image files that `find_images` returned.
 
     The images have one channel if all of them are grayscale, else they are RGB. They are decoded
@@ -219,8 +219,9 @@ def _eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
     """
     low = values.min()
     high = values.max()
-    is_16_bit = mode.startswith("I;16") or (mode == "I" and low >= 0 and 255 < high <= 65535)
-    if is_16_bit:
+    if mode.startswith("I;16"):
+        values = values / 257
+    elif mode == "I" and low >= 0 and 255 < high <= 65535:
         values = values / 257
     elif mode == "F" and low >= 0 and high <= 1:
         values = values * 255

@@ -16,8 +16,10 @@ PREFIXES = {"train": "train", "test": "t10k"}
 DIMENSIONS = {"images": 3, "labels": 1}
 MAX_DEFLATE_RATIO = 1032  # bytes that one byte compressed by deflate can stand for
 
+Pairs = dict[str, tuple[Path, Path]]  # the files with images and labels, by split
 
-def find_idx(folder: Path) -> dict[str, tuple[Path, Path]]:
+
+def find_idx(folder: Path) -> Pairs:
     """Returns the files with images and labels of each split. There may be no test set.
 
     Other idx files are logged as unused. Raises DataError if one of a pair of files is missing.
@@ -51,7 +53,7 @@ def _find_file(folder: Path, prefix: str, kind: str) -> Path | None:
     return None
 
 
-def _log_unused_files(folder: Path, pairs: dict[str, tuple[Path, Path]]) -> None:
+def _log_unused_files(folder: Path, pairs: Pairs) -> None:
     used = set()
     for images, labels in pairs.values():
         used |= {images.name.removesuffix(".gz"), labels.name.removesuffix(".gz")}

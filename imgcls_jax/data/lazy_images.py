@@ -62,7 +62,8 @@ def chunks(images: Images, *, progress: str = "") -> Iterator[np.ndarray]:
     image_bytes = images.nbytes // max(len(images), 1)
     size = max(CHUNK_BYTES // max(image_bytes, 1), 1)
     disable = None if progress else True  # None shows the bar on terminals only
-    with tqdm(total=len(images), desc=progress, unit="image", leave=False, disable=disable) as bar:
+    bar = tqdm(total=len(images), desc=progress, unit="image", leave=False, disable=disable)
+    with bar:
         for start in range(0, len(images), size):
             chunk = images[start : start + size]
             yield chunk

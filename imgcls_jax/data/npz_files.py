@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imgcls_jax.data.dataset import SPLIT_NAMES, Arrays, log_unused
+from imgcls_jax.data.dataset import SPLIT_NAMES, ArraysBySplit, log_unused
 from imgcls_jax.data.idx_files import MAX_DEFLATE_RATIO
 from imgcls_jax.errors import DataError
 
@@ -17,7 +17,10 @@ HEADER_READERS = {
 }
 
 
-def read_npz(path: Path) -> tuple[dict[str, Arrays], tuple[str, ...] | None]:
+Names = dict[str, tuple[str, str]]  # of the arrays with images and labels, by split
+
+
+def read_npz(path: Path) -> tuple[ArraysBySplit, tuple[str, ...] | None]:
     """Returns the splits of an .npz file, with dtypes as stored, and its class names, if any.
 
     The file holds arrays train_images and train_labels, or x_train and y_train as Keras names
@@ -42,7 +45,7 @@ def read_npz(path: Path) -> tuple[dict[str, Arrays], tuple[str, ...] | None]:
 
 def _read_arrays(
     path: Path,
-) -> tuple[dict[str, tuple[str, str]], dict[str, np.ndarray], list[str]]:
+) -> tuple[Names, dict[str, np.ndarray], list[str]]:
     """Returns the names of each split's arrays, the arrays by name, and names of unused arrays."""
     try:
         _check_sizes(path)
@@ -80,7 +83,7 @@ def _check_sizes(path: Path) -> None:
                 raise ValueError(f"{entry.filename} announces {shape} {dtype}, which is not there")
 
 
-def _array_names(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+def _array_names(names: Sequence[str]) -> Names:
     """Returns the names of images and labels of each split that an .npz file has arrays of.
 
     Raises DataError, without the name of the file, for two sets of one split.
@@ -107,7 +110,7 @@ def _array_names(names: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 def _check_complete(
     path: Path,
-    names: dict[str, tuple[str, str]],
+    names: Names,
     arrays: dict[str, np.ndarray],
     unused: Sequence[str],
 ) -> None:

@@ -15,11 +15,11 @@ from imgcls_jax.data import cifar as cifar_files
 from imgcls_jax.data import csv_files, idx_files, npz_files, tfds_reader
 from imgcls_jax.data import folder as image_folder
 from imgcls_jax.data.cache import cached
-from imgcls_jax.data.dataset import Arrays, Dataset
+from imgcls_jax.data.dataset import ArraysBySplit, Dataset, Datasets
 from imgcls_jax.errors import ConfigError, DataError, listed
 
 
-def digits(config: ConfigDict, *, keep: bool = True) -> dict[str, Dataset]:
+def digits(config: ConfigDict, *, keep: bool = True) -> Datasets:
     """scikit-learn's digits: 1,797 images of 8x8x1, their values 0 to 16 scaled to 0 to 255."""
     _refuse_image_size(config)
     from sklearn.datasets import load_digits
@@ -30,7 +30,7 @@ def digits(config: ConfigDict, *, keep: bool = True) -> dict[str, Dataset]:
     return {"train": Dataset(images, data.target.astype(np.int32), class_names)}
 
 
-def tfds(config: ConfigDict, *, keep: bool = True) -> dict[str, Dataset]:
+def tfds(config: ConfigDict, *, keep: bool = True) -> Datasets:
     """A data set of TensorFlow Datasets, from its data folder.
 
     If it is not there, TFDS prepares it, which needs a network.
@@ -49,7 +49,7 @@ def tfds(config: ConfigDict, *, keep: bool = True) -> dict[str, Dataset]:
     tfds_reader.log_unused_splits(directory)
     files = sorted(path for path in directory.iterdir() if not path.is_dir())
 
-    def read() -> dict[str, Dataset]:
+    def read() -> Datasets:
         return tfds_reader.read_prepared(directory)
 
     return _cached(config, directory, files, read, keep=keep)
@@ -62,7 +62,7 @@ def _tfds_folder(config: ConfigDict) -> Path:
     return Path(os.path.expanduser(folder)).resolve()
 
 
-def idx(config: ConfigDict, *, keep: bool = True) -> dict[str, Dataset]:
+def idx(config: ConfigDict, *, keep: bool = True) -> Datasets:
     """MNIST's original files in the folder `config.path`."""
     _refuse_image_size(config)
     path = _path(config, "the folder with train-images-idx3-ubyte and so on", kind="folder")
@@ -71,7 +71,7 @@ def idx(config: ConfigDict, *, keep: bool = True) -> dict[str, Dataset]:
     for images, labels in pairs.values():
         files += [images, labels]
 
-    def read() -> dict[str, Dataset]:
+    def read() -> Datasets:
         splits = {}
         for split, (images, labels) in pairs.items():
             splits[split] = idx_files.read_idx(images, labels)
@@ -80,7 +80,7 @@ def idx(config: ConfigDict, *, keep: bool = True) -> dict[str, Dataset]:
     return _cached(config, path, files, read, keep=keep)
 
 
-def cifar(config: ConfigDict, *, keep: bool = True) -> dict[str, Dataset]:
+def cifar(config: ConfigDict, *, keep: bool = True) -> Datasets:
     """CIFAR-10's original files, python or binary version, unpacked or in their archive."""
     _refuse_image_size(config)
     path = _path(
@@ -90,27 +90,27 @@ def cifar(config: ConfigDict, *, keep: bool = True) -> dict[str, Dataset]:
     )
     files = cifar_files.find_cifar(path)
 
-    def read() -> dict[str, Dataset]:
+    def read() -> Datasets:
         splits, class_names = cifar_files.read_cifar(files)
         return _datasets(splits, class_names)
 
     return _cached(config, path, files, read, keep=keep)
 
 
-def csv(config: ConfigDict, *, keep: bool = True) -> dict[str, Dataset]:
+def csv(config: ConfigDict, *, keep: bool = True) -> Datasets:
     """CSV files with a `label` column and a column for each pixel of square grayscale images."""
     _refuse_image_size(config)
     path = _path(config, "a folder with one *train*.csv and one *test*.csv, or one CSV file")
     files = csv_files.find_csv(path)
 
-    def read() -> dict[str, Dataset]:
+    def read() -> Datasets:
         splits = {split: csv_files.read_csv(file) for split, file in files.items()}
         return _with_numbers_as_names(splits, path)
 
     return _cached(config, path, files.values(), read, keep=keep)
 
 
-def folder(config: ConfigDict, *, keep: bool = True) -> dict[str, Dataset]:
+def folder(config: ConfigDict, *, keep: bool = True) -> Datasets:
     """Image files, with a folder for each class.
 
     They are PATH/train/CLASS/*, PATH/val/CLASS/* and PATH/test/CLASS/*, or PATH/CLASS/*.
@@ -123,13 +123,13 @@ def folder(config: ConfigDict, *, keep: bool = True) -> dict[str, Dataset]:
     splits = image_folder.find_images(path)
     files = image_folder.image_paths(splits.values())
 
-    def read() -> dict[str, Dataset]:
+    def read() -> Datasets:
         return image_folder.read_folder(splits, image_size=config.image_size)
 
     return _cached(config, path, files, read, keep=keep)
 
 
-def npz(config: ConfigDict, *, keep: bool = True) -> dict[str, Dataset]:
+def npz(config: ConfigDict, *, keep: bool = True) -> Datasets:
     """One .npz file of arrays."""
     _refuse_image_size(config)
     path = _path(config, "an .npz file", kind="file")
@@ -139,7 +139,7 @@ def npz(config: ConfigDict, *, keep: bool = True) -> dict[str, Dataset]:
     return _datasets(splits, class_names)
 
 
-SOURCES: Mapping[str, Callable[..., dict[str, Dataset]]] = {
+SOURCES: Mapping[str, Callable[..., Datasets]] = {
     "digits": digits,
     "tfds": tfds,
     "idx": idx,
@@ -160,7 +160,10 @@ def _path(config: ConfigDict, what: str, *, kind: str = "file or folder") -> Pat
     # os.path.exists is also False for a name that is too long, where Path.exists raises an error.
     if not os.path.exists(path):
         raise DataError(f"There is no {path}. --config.data.path should name {what}.")
-    is_accepted = ("folder" in kind and path.is_dir()) or ("file" in kind and path.is_file())
+    if path.is_dir():
+        is_accepted = "folder" in kind
+    else:
+        is_accepted = "file" in kind and path.is_file()
     if not is_accepted:
         raise DataError(f"{path} is not a {kind}. --config.data.path should name {what}.")
     return path
@@ -170,10 +173,10 @@ def _cached(
     config: ConfigDict,
     path: Path,
     files: Iterable[Path],
-    read: Callable[[], dict[str, Dataset]],
+    read: Callable[[], Datasets],
     *,
     keep: bool,
-) -> dict[str, Dataset]:
+) -> Datasets:
     key = (config.source, config.name, str(path), config.image_size)
     return cached(config.cache, key, files, read, keep=keep)
 
@@ -186,14 +189,14 @@ def _refuse_image_size(config: ConfigDict) -> None:
         )
 
 
-def _datasets(splits: dict[str, Arrays], class_names: tuple[str, ...]) -> dict[str, Dataset]:
+def _datasets(splits: ArraysBySplit, class_names: tuple[str, ...]) -> Datasets:
     datasets = {}
     for split, (images, labels) in splits.items():
         datasets[split] = Dataset(images, labels, class_names)
     return datasets
 
 
-def _with_numbers_as_names(splits: dict[str, Arrays], path: Path) -> dict[str, Dataset]:
+def _with_numbers_as_names(splits: ArraysBySplit, path: Path) -> Datasets:
     """Returns data sets whose classes are named 0 to the training set's highest label."""
     _, labels = splits["train"]
     if labels.dtype.kind not in "iu" or labels.ndim != 1 or labels.size == 0:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from imgcls_jax.data.cache import check_sources
-from imgcls_jax.data.dataset import Dataset, log_unused, split_of
+from imgcls_jax.data.dataset import Dataset, Datasets, log_unused, split_of
 from imgcls_jax.errors import DataError, printable, shape_text
 from imgcls_jax.foreign import open_image
 
@@ -186,7 +186,7 @@ def _used_splits(names: Iterable[str]) -> dict[str, str]:
     return used
 
 
-def read_prepared(directory: Path) -> dict[str, Dataset]:
+def read_prepared(directory: Path) -> Datasets:
     """Reads the train, validation and test splits of a prepared data set, those that exist.
 
     Raises DataError if it is damaged, or has no uint8 `image` and `label`.

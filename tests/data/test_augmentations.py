@@ -35,7 +35,7 @@ def run(text, images, keys=None):
 
 
 def slow_warp(image, angle, shear, scale, shift, order, mode):
-    """By the forward matrix of torchvision's RandomAffine, in coordinates (right, down) from the centre."""
+    """The forward matrix of torchvision's RandomAffine, in (right, down) from the centre."""
     matrix = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     inverse = np.linalg.inv(matrix @ np.array([[1, -np.tan(shear)], [0, 1]]))
     height, width, channels = image.shape
@@ -66,22 +66,23 @@ def test_warp(smooth, extend):
     for image, warped, *drawn in zip(images, out, angles, shears, scales, shifts, strict=True):
         expected = slow_warp(image.astype(np.float64), *drawn, order=int(smooth), mode=mode)
         wrong = np.abs(warped - expected).max(-1) > 1e-4
-        assert wrong.mean() <= (
-            0 if smooth else 0.02
-        )  # the nearest pixel of a place right between two
+        # Halfway between two pixels either of them is the nearest.
+        tolerance = 0 if smooth else 0.02
+        assert wrong.mean() <= tolerance
     np.testing.assert_allclose(out[0], images[0], atol=1e-6)
 
 
 def test_affine_draws_within_its_bounds(monkeypatch):
     drawn = []
-    monkeypatch.setattr(
-        geometric,
-        "warp",
-        lambda images, *draws, smooth, **_: drawn.append((*draws, smooth)) or images,
-    )
+
+    def warp(images, *draws, smooth, extend):
+        drawn.append((*draws, smooth))
+        return images
+
+    monkeypatch.setattr(geometric, "warp", warp)
     images = images_of(2000, 10, 20, 1)
     parse("affine(30, .2, .8, 1.4, 10, nearest)")(images, keys_of(2000))
-    angles, shears, scales, shifts, smooth = (np.asarray(each) for each in drawn[0])
+    angles, shears, scales, shifts, smooth = map(np.asarray, drawn[0])
     assert not smooth
     for values, low, high in (
         (np.rad2deg(angles), -30, 30),
@@ -91,18 +92,15 @@ def test_affine_draws_within_its_bounds(monkeypatch):
         (shifts[:, 1], -4, 4),
     ):
         assert low - 1e-4 <= values.min() and values.max() <= high + 1e-4
-        assert abs(values.mean() - (low + high) / 2) < 0.05 * (
-            high - low
-        ) and values.std() > 0.25 * (high - low)
+        assert abs(values.mean() - (low + high) / 2) < 0.05 * (high - low)
+        assert values.std() > 0.25 * (high - low)
     assert np.array_equal(shifts, shifts.round())
     parse("rotation(45)")(images, keys_of(2000))
-    angles, shears, scales, shifts, smooth = (np.asarray(each) for each in drawn[1])
-    assert (
-        44 < np.rad2deg(angles).max() <= 45
-        and not shears.any()
-        and not shifts.any()
-        and (scales == 1).all()
-    )
+    angles, shears, scales, shifts, smooth = map(np.asarray, drawn[1])
+    assert 44 < np.rad2deg(angles).max() <= 45
+    assert not shears.any()
+    assert not shifts.any()
+    assert (scales == 1).all()
     assert smooth
 
 
@@ -130,17 +128,18 @@ def test_turned_hue_equals_the_standard_librarys():
 
 def test_colour_jitter_turns_the_hue_evenly_within_its_bounds(monkeypatch):
     drawn = []
-    monkeypatch.setattr(
-        color, "turn_hue", lambda images, turns: drawn.append(np.asarray(turns)) or images
-    )
+
+    def turn_hue(images, turns):
+        drawn.append(np.asarray(turns))
+        return images
+
+    monkeypatch.setattr(color, "turn_hue", turn_hue)
     parse("color_jitter(hue=.2)")(images_of(2000, 2, 2, 3), keys_of(2000))
-    counts, _ = np.histogram(drawn[0], bins=10, range=(-0.2, 0.2))
-    assert (
-        np.abs(drawn[0]).max() <= 0.2
-        and counts.sum() == 2000
-        and 140 < counts.min()
-        and counts.max() < 260
-    )
+    (turns,) = drawn
+    counts, _ = np.histogram(turns, bins=10, range=(-0.2, 0.2))
+    assert np.abs(turns).max() <= 0.2
+    assert counts.sum() == 2000
+    assert 140 < counts.min() and counts.max() < 260
 
 
 def test_hues_of_two_equal_channels_stay_when_everything_is_compiled_as_one():
@@ -166,11 +165,9 @@ def test_colour_jitter_blends_with_one_factor_an_image(kind):
     span = np.broadcast_to(scaled - others, scaled.shape)
     factors = ((out - others) * span).sum((1, 2, 3)) / (span**2).sum((1, 2, 3))
     np.testing.assert_allclose(out, factors[:, None, None, None] * span + others, atol=1e-5)
-    assert (
-        0.75 <= factors.min() < 0.78
-        and 1.22 < factors.max() <= 1.25001
-        and abs(factors.mean() - 1) < 0.04
-    )
+    assert 0.75 <= factors.min() < 0.78
+    assert 1.22 < factors.max() <= 1.25001
+    assert abs(factors.mean() - 1) < 0.04
 
 
 def test_colour_jitter_stays_in_range_and_knows_gray_images():
@@ -189,7 +186,9 @@ def test_cutout_blackens_a_square_anywhere():
         rows, columns = np.nonzero(hole)
         top, bottom, left, right = rows.min(), rows.max(), columns.min(), columns.max()
         assert hole.sum() == (bottom - top + 1) * (right - left + 1)  # it is a box
-        assert bottom - top == (2 if 0 < top and bottom < 6 else bottom - top) <= 2
+        assert bottom - top <= 2
+        if 0 < top and bottom < 6:
+            assert bottom - top == 2
         centres.add((bottom - 1 if top == 0 else top + 1, right - 1 if left == 0 else left + 1))
     assert len(centres) == 7 * 9
 
@@ -206,20 +205,23 @@ def test_mixup():
     images, partners, out, share = mixed("mixup(.4)")
     weight = share[:, None, None, None]
     np.testing.assert_allclose(out, weight * images + (1 - weight) * partners, atol=1e-6)
-    assert (
-        abs(share.mean() - 0.5) < 0.07 and abs(share.var() - 0.25 / 1.8) < 0.02
-    )  # of Beta(.4, .4)
+    # Mean and variance of Beta(0.4, 0.4).
+    assert abs(share.mean() - 0.5) < 0.07
+    assert abs(share.var() - 0.25 / 1.8) < 0.02
 
 
 def test_cutmix_labels_by_the_area_left():
     images, partners, out, share = mixed("cutmix")
-    own, other = (out == images).all(-1), (out == partners).all(-1)
-    assert (own ^ other).all()
-    np.testing.assert_allclose(own.mean((1, 2)), share, atol=1e-6)
-    for theirs in other:
-        rows, columns = np.nonzero(theirs)
-        assert not len(rows) or theirs.sum() == (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
-    assert share.min() < 0.3 and share.max() == 1
+    of_image = (out == images).all(-1)
+    of_partner = (out == partners).all(-1)
+    assert (of_image ^ of_partner).all()
+    np.testing.assert_allclose(of_image.mean((1, 2)), share, atol=1e-6)
+    for box in of_partner:
+        rows, columns = np.nonzero(box)
+        if len(rows):
+            assert box.sum() == (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+    assert share.min() < 0.3
+    assert share.max() == 1
 
 
 def test_mixing_comes_last_and_once():
@@ -243,7 +245,7 @@ def test_an_image_depends_on_its_own_key_alone():
 
 
 @pytest.mark.parametrize(
-    ("text", "where", "said"),
+    ("text", "where", "reason"),
     [
         ("flip|rotatoin(10)", "operation 2, at character 6", "Did you mean 'rotation'"),
         ("flip| affine(200)", "operation 2, at character 7", "from 0 to 180"),
@@ -257,26 +259,33 @@ def test_an_image_depends_on_its_own_key_alone():
         ("mixup(0)", "operation 1", "above 0"),
     ],
 )
-def test_refusals_say_where(text, where, said):
+def test_refusals_say_where(text, where, reason):
     with pytest.raises(ConfigError) as refusal:
         parse(text)
-    assert (
-        where in str(refusal.value)
-        and said in str(refusal.value)
-        and "random_crop(padding" in str(refusal.value)
-    )
+    message = str(refusal.value)
+    assert where in message
+    assert reason in message
+    assert "random_crop(padding" in message
 
 
-def test_random_resized_crop_is_pillows_of_the_same_box(monkeypatch):
-    images, drawn = images_of(5, 9, 12, 3), []
+@pytest.fixture
+def boxes(monkeypatch):
+    """The random boxes: (size, start) of the rows, then of the columns, as shares of the sides."""
+    drawn = []
     interpolation_weights = geometric.interpolation_weights
-    monkeypatch.setattr(
-        geometric,
-        "interpolation_weights",
-        lambda *arguments: drawn.append(arguments[1:]) or interpolation_weights(*arguments),
-    )
+
+    def record(length, size, start):
+        drawn.append((np.asarray(size), np.asarray(start)))
+        return interpolation_weights(length, size, start)
+
+    monkeypatch.setattr(geometric, "interpolation_weights", record)
+    return drawn
+
+
+def test_random_resized_crop_is_pillows_of_the_same_box(boxes):
+    images = images_of(5, 9, 12, 3)
     out = parse("random_resized_crop(.2, .9)")(images, keys_of(5))
-    (rows, down), (columns, right) = (np.asarray(each) for each in drawn)
+    (rows, down), (columns, right) = boxes
     for n, image in enumerate(images):
         box = (12 * right[n], 9 * down[n], 12 * (right[n] + columns[n]), 9 * (down[n] + rows[n]))
         for channel in range(3):
@@ -287,16 +296,9 @@ def test_random_resized_crop_is_pillows_of_the_same_box(monkeypatch):
             np.testing.assert_allclose(out[n, ..., channel], np.asarray(expected), atol=1e-5)
 
 
-def test_random_resized_crop_draws_within_its_bounds(monkeypatch):
-    drawn = []
-    interpolation_weights = geometric.interpolation_weights
-    monkeypatch.setattr(
-        geometric,
-        "interpolation_weights",
-        lambda *arguments: drawn.append(arguments[1:]) or interpolation_weights(*arguments),
-    )
+def test_random_resized_crop_draws_within_its_bounds(monkeypatch, boxes):
     parse("random_resized_crop(.2, .5)")(images_of(2000, 4, 4, 1), keys_of(2000))
-    (rows, down), (columns, right) = (np.asarray(each) for each in drawn)
+    (rows, down), (columns, right) = boxes
     areas, ratios = rows * columns, columns / rows
     assert 0.2 <= areas.min() < 0.21 and 0.49 < areas.max() <= 0.5 + 1e-6
     assert 0.75 - 1e-6 <= ratios.min() < 0.76 and 1.32 < ratios.max() <= 4 / 3 + 1e-6
@@ -313,10 +315,10 @@ def test_random_gray_takes_the_colour_of_a_share():
     out = run("random_gray(.3)", images)
     plain = images / np.float32(255)
     gray = np.repeat(plain @ np.array([[0.299], [0.587], [0.114]], np.float32), 3, -1)
-    taken = np.abs(out - gray).max((1, 2, 3)) < 1e-5
-    assert (np.abs(out - plain).max((1, 2, 3)) < 1e-6).sum() == (
-        ~taken
-    ).sum() and 0.25 < taken.mean() < 0.35
+    is_gray = np.abs(out - gray).max((1, 2, 3)) < 1e-5
+    is_unchanged = np.abs(out - plain).max((1, 2, 3)) < 1e-6
+    assert is_unchanged.sum() == (~is_gray).sum()
+    assert 0.25 < is_gray.mean() < 0.35
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def flat(images):
 
 
 def python2_pickle(rows, labels):
-    """The pickle of {'data': rows, 'labels': labels} as Python 2 wrote it, the way the original files are."""
+    """The pickle of {'data': rows, 'labels': labels} as Python 2 wrote the original files."""
     data = rows.tobytes()
     numbers = b"".join(b"K" + bytes([label]) for label in labels)
     return (
@@ -89,9 +89,8 @@ def test_each_version_and_form_gives_the_same_images(tmp_path, suffix, version, 
     for split, batches in (("train", BATCHES[:5]), ("test", BATCHES[5:])):
         images, labels = splits[split]
         np.testing.assert_array_equal(images, np.concatenate([IMAGES[name] for name in batches]))
-        assert labels.dtype == np.int32 and labels.tolist() == [
-            x for name in batches for x in LABELS[name]
-        ]
+        assert labels.dtype == np.int32
+        assert labels.tolist() == np.concatenate([LABELS[name] for name in batches]).tolist()
 
 
 def test_pickles_of_newer_versions_are_read_as_well(tmp_path):

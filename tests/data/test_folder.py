@@ -31,20 +31,20 @@ def test_classes_are_the_sorted_folders(tmp_path):
     save(tmp_path / "test/cat/x.jpg", colour(5))
     data = load(tmp_path)
     assert data["train"].class_names == data["test"].class_names == ("cat", "dog")
-    assert data["train"].images[:, 0, 0, 0].tolist() == [3, 2, 1] and data[
-        "train"
-    ].labels.tolist() == [0, 0, 1]
-    assert data["train"].images.shape == (3, 4, 5, 3) and data["train"].labels.dtype == np.int32
+    train = data["train"]
+    assert train.images[:, 0, 0, 0].tolist() == [3, 2, 1]
+    assert train.labels.tolist() == [0, 0, 1]
+    assert train.images.shape == (3, 4, 5, 3)
+    assert train.labels.dtype == np.int32
     assert data["test"].images[:, 0, 0, 0].tolist() == [5, 4]
 
 
 def test_classes_right_below_the_path_have_no_test_set(tmp_path):
     save(tmp_path / "b/1.png", colour(1))
     save(tmp_path / "train/1.png", colour(2))
-    assert list(load(tmp_path)) == ["train"] and load(tmp_path)["train"].class_names == (
-        "b",
-        "train",
-    )
+    data = load(tmp_path)
+    assert list(data) == ["train"]
+    assert data["train"].class_names == ("b", "train")
 
 
 def test_hidden_files_are_ignored(tmp_path):
@@ -66,7 +66,7 @@ def test_grayscale_gives_one_channel_unless_one_image_has_colour(tmp_path):
 
 
 @pytest.mark.parametrize("alpha, expected", [(0, 255), (255, 100), (51, 224)])
-def test_what_is_transparent_lies_on_white(tmp_path, alpha, expected):
+def test_what_is_transparent_becomes_white(tmp_path, alpha, expected):
     rgba = save(tmp_path / "a.png", np.dstack([colour(100), np.full((4, 5), alpha)]))
     gray = save(tmp_path / "b.png", np.dstack([np.full((4, 5), 100), np.full((4, 5), alpha)]))
     assert read_image(rgba, channels=3)[0, 0].tolist() == [expected] * 3

@@ -1,4 +1,4 @@
-"""A validation split that is there is the validation set, and what is there and not used is named."""
+"""A source's own validation split is the validation set, and what is not used is named."""
 
 import gzip
 import logging
@@ -86,14 +86,18 @@ FORMS = [
 ]
 
 
+def examples(images, labels):
+    """Sorted pairs of an image's bytes and its label."""
+    contents = [image.tobytes() for image in images]
+    return sorted(zip(contents, labels.tolist(), strict=True))
+
+
 @pytest.mark.parametrize(("source", "names"), FORMS)
-def test_a_given_validation_split_is_the_validation_set(source, names, tmp_path):
+def test_a_validation_split_of_the_source_is_the_validation_set(source, names, tmp_path):
     splits = load(source, WRITERS[source](tmp_path / "data", **names), tmp_path)
-    for ours, split in ((splits.train, "train"), (splits.validation, "val"), (splits.test, "test")):
-        images, labels = ARRAYS[split]
-        expected = sorted(zip([image.tobytes() for image in images], labels.tolist(), strict=True))
-        found = zip([image.tobytes() for image in ours.images], ours.labels.tolist(), strict=True)
-        assert sorted(found) == expected
+    datasets = {"train": splits.train, "val": splits.validation, "test": splits.test}
+    for split, dataset in datasets.items():
+        assert examples(dataset.images, dataset.labels) == examples(*ARRAYS[split])
     assert splits.report["origin"] == {"validation": data.OWN, "test": data.OWN}
     assert splits.report["splits"]["validation"]["examples"] == 4
     assert f"origin {data.OWN} {data.OWN}" in " ".join(checks.summary(splits.report).split())
@@ -135,10 +139,8 @@ def test_what_is_not_used_is_named_in_a_line(tmp_path, caplog):
     (folder / ".hidden").touch()
     find_images(folder)
     assert f"Not used of {folder}: notes.txt, unlabelled (" in caplog.text
-    assert (
-        f"Not used of {folder / 'train'}: loose.png (" in caplog.text
-        and "hidden" not in caplog.text
-    )
+    assert f"Not used of {folder / 'train'}: loose.png (" in caplog.text
+    assert "hidden" not in caplog.text
     caplog.clear()
     csv = write_csv(tmp_path / "csv")
     (csv / "sample_submission.csv").write_text("ImageId,Label\n")
@@ -174,9 +176,10 @@ def test_two_sets_of_one_split_are_refused(tmp_path):
 def test_a_split_without_classes_says_what_to_do_with_it(tmp_path):
     folder = write_folder(tmp_path / "data")
     for path in sorted((folder / "test").rglob("*"), reverse=True):
-        path.rename(
-            folder / "test" / f"{path.parent.name}-{path.name}"
-        ) if path.is_file() else path.rmdir()
+        if path.is_file():
+            path.rename(folder / "test" / f"{path.parent.name}-{path.name}")
+        else:
+            path.rmdir()
     with pytest.raises(
         DataError, match=r"test holds no class folders, but 6 files .*imgcls predict"
     ):

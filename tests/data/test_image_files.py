@@ -59,7 +59,7 @@ def test_what_leads_nowhere_is_an_error_when_it_is_read(tmp_path):
 
 
 def images():
-    """By mode: of that mode once they are stored, with the suffix."""
+    """By mode, an image that has this mode once it is saved with the suffix."""
     base = Image.fromarray(np.random.default_rng(0).integers(0, 256, (37, 21, 3)).astype(np.uint8))
     gray = np.asarray(base.convert("L"))
     return {mode: (base.convert(mode), "png") for mode in ("1", "L", "LA", "P", "RGB", "RGBA")} | {
@@ -87,17 +87,17 @@ def test_16_bits_are_read_as_8_are(tmp_path):
     gray = np.random.default_rng(0).integers(0, 256, (30, 50))
     eight = save(tmp_path / "8.png", gray)
     Image.fromarray((gray * 257).astype(np.uint16)).save(tmp_path / "16.png")
-    read = Reader((28, 28, 1))
-    np.testing.assert_array_equal(read(eight)[0], read(tmp_path / "16.png")[0])
+    reader = Reader((28, 28, 1))
+    np.testing.assert_array_equal(reader(eight)[0], reader(tmp_path / "16.png")[0])
 
 
 def test_an_image_of_the_size_is_taken_as_it_is(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 100, (28, 28))
+    path = save(tmp_path / "a.png", pixels)
     for digits in (False, True):
-        read, inverted = Reader((28, 28, 1), ground="dark", digits=digits)(
-            save(tmp_path / "a.png", pixels)
-        )
-        np.testing.assert_array_equal(read[..., 0], pixels)
+        reader = Reader((28, 28, 1), ground="dark", digits=digits)
+        image, inverted = reader(path)
+        np.testing.assert_array_equal(image[..., 0], pixels)
         assert not inverted
 
 
@@ -105,26 +105,27 @@ def test_what_is_cut_is_the_longer_side_and_shrinking_smooths(tmp_path):
     """A checkerboard, which sampling without smoothing would leave, between black margins."""
     pixels = np.zeros((64, 128, 3))
     pixels[:, 32:96] = 255 * (np.indices((64, 64)).sum(0) % 2)[..., None]
-    read, _ = Reader((8, 8, 3))(save(tmp_path / "wide.png", pixels))
-    assert np.abs(read[:, 1:-1].astype(int) - 127).max() <= 4
-    turned, _ = Reader((8, 8, 3))(save(tmp_path / "high.png", pixels.swapaxes(0, 1)))
+    reader = Reader((8, 8, 3))
+    image, _ = reader(save(tmp_path / "wide.png", pixels))
+    assert np.abs(image[:, 1:-1].astype(int) - 127).max() <= 4
+    turned, _ = reader(save(tmp_path / "high.png", pixels.swapaxes(0, 1)))
     assert np.abs(turned[1:-1].astype(int) - 127).max() <= 4
 
 
 def test_runs_on_stretched_images_get_stretched_images(tmp_path):
     path = save(tmp_path / "a.png", np.random.default_rng(0).integers(0, 256, (20, 60, 3)))
-    read = Reader.of(ConfigDict({"image_size": 16}), report((16, 16, 3), 120.0, "ab"))
-    np.testing.assert_array_equal(read(path)[0], read_image(path, channels=3, image_size=16))
-    cut = Reader.of(ConfigDict({"image_size": 0}), report((16, 16, 3), 120.0, "ab"))
-    assert (
-        (cut(path)[0] != read(path)[0]).any()
-        and "without keeping" in str(read)
-        and "are cut" in str(cut)
-    )
+    stretching = Reader.of(ConfigDict({"image_size": 16}), report((16, 16, 3), 120.0, "ab"))
+    stretched, _ = stretching(path)
+    np.testing.assert_array_equal(stretched, read_image(path, channels=3, image_size=16))
+    assert "without keeping" in str(stretching)
+    cropping = Reader.of(ConfigDict({"image_size": 0}), report((16, 16, 3), 120.0, "ab"))
+    cropped, _ = cropping(path)
+    assert (cropped != stretched).any()
+    assert "are cut" in str(cropping)
 
 
 @pytest.mark.parametrize(
-    "told, ground, digits",
+    "data_report, ground, digits",
     [
         (report(), "dark", True),  # MNIST
         (report(mean=73.0), "dark", False),  # Fashion-MNIST
@@ -135,9 +136,9 @@ def test_runs_on_stretched_images_get_stretched_images(tmp_path):
         (report(shape=(28, 28, 3)), "", False),
     ],
 )
-def test_the_data_report_says_how_images_should_look(told, ground, digits):
-    read = Reader.of(ConfigDict(), told)
-    assert (read.ground, read.digits, read.stretched) == (ground, digits, False)
+def test_the_data_report_says_how_images_should_look(data_report, ground, digits):
+    reader = Reader.of(ConfigDict(), data_report)
+    assert (reader.ground, reader.digits, reader.stretched) == (ground, digits, False)
 
 
 @pytest.mark.parametrize(
@@ -152,20 +153,25 @@ def test_the_data_report_says_how_images_should_look(told, ground, digits):
     ],
 )
 def test_images_on_the_other_ground_are_inverted(tmp_path, ground, light, inverted):
-    drawn = np.full((8, 8), 20)
-    drawn[:, 3:6] = 230  # over the border too
-    drawn = 255 - drawn if light else drawn
-    read, was = Reader((8, 8, 1), ground=ground)(save(tmp_path / "a.png", drawn))
-    assert was is inverted
-    np.testing.assert_array_equal(read[..., 0], 255 - drawn if inverted else drawn)
+    dark = np.full((8, 8), 20)
+    dark[:, 3:6] = 230  # across the border too
+    pixels = 255 - dark if light else dark
+    reader = Reader((8, 8, 1), ground=ground)
+    image, was_inverted = reader(save(tmp_path / "a.png", pixels))
+    assert was_inverted is inverted
+    expected = 255 - pixels if inverted else pixels
+    np.testing.assert_array_equal(image[..., 0], expected)
 
 
-def test_what_is_drawn_on_nothing_lies_on_paper(tmp_path):
-    """Transparent is white, which is inverted."""
+def test_a_transparent_ground_is_paper(tmp_path):
+    """What is transparent becomes white, and is then inverted."""
     pen = np.zeros((8, 8, 4))
     pen[3:5, 3:5, 3] = 255
-    read, inverted = Reader((8, 8, 1), ground="dark")(save(tmp_path / "a.png", pen))
-    assert inverted and read[4, 4, 0] == 255 and read[0, 0, 0] == 0
+    reader = Reader((8, 8, 1), ground="dark")
+    image, inverted = reader(save(tmp_path / "a.png", pen))
+    assert inverted
+    assert image[4, 4, 0] == 255
+    assert image[0, 0, 0] == 0
 
 
 def seven(height=60, width=90, x=30, y=8, ground=0, ink=255):
@@ -176,8 +182,11 @@ def seven(height=60, width=90, x=30, y=8, ground=0, ink=255):
 
 def test_digits_are_made_as_mnists_are():
     digit = as_mnist(seven())
-    rows, columns = np.flatnonzero(digit.any(1)), np.flatnonzero(digit.any(0))
-    assert np.ptp(rows) == 19 and np.ptp(columns) == 9, "40x20 in a box of 20x20"
+    rows = np.flatnonzero(digit.any(1))
+    columns = np.flatnonzero(digit.any(0))
+    # 40x20 in a box of 20x20.
+    assert np.ptp(rows) == 19
+    assert np.ptp(columns) == 9
     np.testing.assert_allclose(ndimage.center_of_mass(digit), 14, atol=0.5)
     assert digit.max() == 255
 
@@ -193,15 +202,15 @@ def test_place_paper_and_light_make_no_difference(other):
 
 def test_size_makes_little_difference_and_neither_does_noise():
     large = seven().repeat(12, 0).repeat(12, 1)
-    noisy = (
-        (large * 0.6 + 50 + np.random.default_rng(0).normal(0, 15, large.shape))
-        .clip(0, 255)
-        .astype(np.uint8)
-    )
-    for image in (large, noisy):  # their centres may be rounded to another pixel
+    noise = np.random.default_rng(0).normal(0, 15, large.shape)
+    noisy = (large * 0.6 + 50 + noise).clip(0, 255).astype(np.uint8)
+    expected = as_mnist(seven())
+    for image in (large, noisy):
         digit = as_mnist(image).astype(int)
+        # The centre may be rounded to another pixel.
         shifted = [np.roll(digit, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)]
-        assert min(np.abs(each - as_mnist(seven())).mean() for each in shifted) < 3
+        differences = [np.abs(image - expected).mean() for image in shifted]
+        assert min(differences) < 3
 
 
 @pytest.mark.parametrize(

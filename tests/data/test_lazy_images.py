@@ -1,4 +1,4 @@
-"""Images that are not in memory as a whole: read when asked for, in parts, or in windows of some batches."""
+"""Images that are not all in memory: read when they are asked for, in chunks, or in windows."""
 
 import threading
 import tracemalloc
@@ -25,7 +25,7 @@ def lazy(read=lambda numbers: IMAGES[numbers]) -> LazyImages:
 @pytest.mark.parametrize(
     "key", [3, np.int64(3), -1, slice(2, 9), slice(None), [4, 1, 4], np.array([7, 0]), slice(9, 9)]
 )
-def test_they_are_indexed_as_an_array_is(key):
+def test_they_are_indexed_as_arrays_are(key):
     np.testing.assert_array_equal(lazy()[key], IMAGES[key])
     order = np.random.default_rng(1).permutation(23)
     np.testing.assert_array_equal(lazy().take(order)[key], IMAGES[order][key])
@@ -44,23 +44,24 @@ def test_taking_reads_nothing():
 def test_chunks_are_everything_in_order(count, monkeypatch):
     monkeypatch.setattr(lazy_images, "CHUNK_BYTES", count * BYTES)
     for images in (IMAGES, lazy()):
-        found = list(chunks(images))
-        np.testing.assert_array_equal(np.concatenate(found), IMAGES)
-        assert max(map(len, found)) == min(count, 23)
+        parts = list(chunks(images))
+        np.testing.assert_array_equal(np.concatenate(parts), IMAGES)
+        assert max(map(len, parts)) == min(count, 23)
 
 
 @pytest.mark.parametrize("images", [IMAGES, lazy()], ids=["in_memory", "lazy"])
 def test_windows_hold_the_images_of_their_batches(images):
     batches = np.random.default_rng(2).permutation(23)[:20].reshape(5, 4).astype(np.int32)
-    found, sizes = [], []
+    selected = []
+    sizes = []
     for placed, rows in Streamed(images, 2 * 2 * 4 * BYTES).windows(batches, place=np.copy, most=9):
-        found += [placed[row] for row in rows]
+        selected += [placed[row] for row in rows]
         sizes.append(len(placed))
-    assert sizes == [8, 8, 8]  # the last one has room for as many
-    np.testing.assert_array_equal(found, IMAGES[batches])
+    assert sizes == [8, 8, 8]  # the last one is filled up
+    np.testing.assert_array_equal(selected, IMAGES[batches])
 
 
-def test_the_next_window_is_read_meanwhile_and_no_further_one():
+def test_only_the_next_window_is_read_ahead():
     started = [threading.Event() for _ in range(5)]
     calls = iter(range(5))
 
@@ -83,7 +84,8 @@ def test_what_cannot_be_read_stops_the_windows():
     windows = Streamed(lazy(read), 10 * BYTES).windows(
         np.arange(20).reshape(4, 5), place=np.copy, most=9
     )
-    next(windows), next(windows)
+    next(windows)
+    next(windows)
     with pytest.raises(DataError, match="12 is damaged"):
         next(windows)
 
@@ -126,7 +128,7 @@ def load(folder, cache, budget):
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_more_than_the_budget_is_the_same_and_not_in_memory(folder, tmp_path, cached, monkeypatch):
-    """Decoding, checks, splits and an epoch: the memory at its peak, as Python and NumPy allocate it."""
+    """The peak of the memory that Python and NumPy allocate, for all from decoding to an epoch."""
     monkeypatch.setattr(lazy_images, "CHUNK_BYTES", TOTAL // 30)
     cache = tmp_path / "cache" if cached else ""
 
@@ -154,7 +156,7 @@ def test_more_than_the_budget_is_the_same_and_not_in_memory(folder, tmp_path, ca
     np.testing.assert_array_equal(loaded[0].validation.images, loaded[2].validation.images)
 
 
-def test_a_cache_that_vanishes_meanwhile_is_named(folder, tmp_path):
+def test_a_cache_that_vanishes_during_a_run_is_named(folder, tmp_path):
     images = load(folder, tmp_path / "cache", TOTAL - 1).train.images
     (entry,) = (tmp_path / "cache").iterdir()
     content = entry.read_bytes()
@@ -162,7 +164,7 @@ def test_a_cache_that_vanishes_meanwhile_is_named(folder, tmp_path):
     with pytest.raises(DataError, match=f"{entry} can no longer be read .*shorter"):
         images[:]
     entry.unlink()
-    with pytest.raises(DataError, match="No such file.*decodes it anew"):
+    with pytest.raises(DataError, match="No such file.*decodes it again"):
         images[:]
 
 

@@ -89,30 +89,23 @@ def test_every_form_gives_the_same_images_cached_or_not(tmp_path, source):
         (first.test, TEST),
     ):
         assert part.images.dtype == np.uint8 and part.labels.dtype == np.int32
-        known = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
-        assert [known[image.tobytes()] for image in part.images] == part.labels.tolist()
+        expected = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
+        assert [expected[image.tobytes()] for image in part.images] == part.labels.tolist()
 
 
 def test_digits_need_no_files_and_are_split_twice(tmp_path):
     splits = data.load(config_of(tmp_path, "digits", test=0.2, validation=100))
-    assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [
-        1338,
-        100,
-        359,
-    ]
-    assert splits.train.images.shape[1:] == (8, 8, 1) and splits.train.class_names == tuple(
-        "0123456789"
-    )
+    assert len(splits.train) == 1338
+    assert len(splits.validation) == 100
+    assert len(splits.test) == 359
+    assert splits.train.images.shape[1:] == (8, 8, 1)
+    assert splits.train.class_names == tuple("0123456789")
     assert not (tmp_path / "cache").exists()
     report = splits.report
-    assert json.loads(json.dumps(report)) == report and list(report["splits"]) == [
-        "train",
-        "validation",
-        "test",
-    ]
-    assert (
-        report["splits"]["train"]["pixel_max"] == 255 and report["splits"]["train"]["missing"] == 0
-    )
+    assert json.loads(json.dumps(report)) == report
+    assert list(report["splits"]) == ["train", "validation", "test"]
+    assert report["splits"]["train"]["pixel_max"] == 255
+    assert report["splits"]["train"]["missing"] == 0
     counts = np.sum([split["class_counts"] for split in report["splits"].values()], axis=0)
     assert counts.tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
 
@@ -123,10 +116,11 @@ def test_digits_are_scaled_by_rounding(tmp_path):
 
 
 def test_the_split_seed_alone_decides_the_splits(tmp_path):
-    first, again, other = (
-        data.load(config_of(tmp_path, "digits", split_seed=seed)) for seed in (0, 0, 1)
-    )
-    assert first.fingerprint == again.fingerprint != other.fingerprint
+    def fingerprint(seed):
+        return data.load(config_of(tmp_path, "digits", split_seed=seed)).fingerprint
+
+    assert fingerprint(0) == fingerprint(0)
+    assert fingerprint(0) != fingerprint(1)
 
 
 def test_a_validation_split_larger_than_the_data_is_refused(tmp_path):
@@ -141,17 +135,14 @@ def test_a_validation_split_larger_than_the_data_is_refused(tmp_path):
 def test_the_training_set_alone_is_limited(tmp_path):
     whole = data.load(config_of(tmp_path, "digits"))
     few = data.load(config_of(tmp_path, "digits", train=50))
-    assert len(few.train) == 50 and set(np.bincount(few.train.labels)) <= {4, 5, 6}
-    assert (
-        few.validation.fingerprint == whole.validation.fingerprint
-        and few.test.fingerprint == whole.test.fingerprint
-    )
+    assert len(few.train) == 50
+    assert set(np.bincount(few.train.labels)) <= {4, 5, 6}
+    assert few.validation.fingerprint == whole.validation.fingerprint
+    assert few.test.fingerprint == whole.test.fingerprint
     pixels = {image.tobytes() for image in whole.train.images}
     assert all(image.tobytes() in pixels for image in few.train.images)
-    every = data.load(
-        config_of(tmp_path, "digits", train=len(whole.train))
-    )  # exactly what is left: all of it
-    assert every.train.fingerprint == whole.train.fingerprint
+    same = data.load(config_of(tmp_path, "digits", train=len(whole.train)))
+    assert same.train.fingerprint == whole.train.fingerprint
     with pytest.raises(ConfigError, match="config.data.train is 1e"):
         data.load(config_of(tmp_path, "digits", train=10**6))
 
@@ -186,25 +177,25 @@ def test_a_path_of_the_wrong_kind_is_refused(tmp_path):
 
 
 def test_the_tfds_folder_is_the_path_or_the_environments_or_the_usual_one(tmp_path, monkeypatch):
-    seen = []
+    calls = []
 
     def prepare(name, folder):
-        seen.append((name, folder))
+        calls.append((name, folder))
         raise DataError("not there")
 
     monkeypatch.setattr(sources.tfds_reader, "prepare", prepare)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
-    given = tmp_path / "given"
-    given.mkdir()
-    for path in (None, given):
+    named = tmp_path / "named"
+    named.mkdir()
+    for path in (None, named):
         with pytest.raises(DataError):
             data.load(config_of(tmp_path, "tfds", path, name="mnist"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "environment"))
     with pytest.raises(DataError):
         data.load(config_of(tmp_path, "tfds", name="mnist"))
-    folders = (tmp_path / "tensorflow_datasets", given, tmp_path / "environment")
-    assert seen == [("mnist", folder) for folder in folders]
+    folders = (tmp_path / "tensorflow_datasets", named, tmp_path / "environment")
+    assert calls == [("mnist", folder) for folder in folders]
 
 
 def test_image_size_is_for_folders_only(tmp_path):
@@ -253,12 +244,8 @@ def test_a_test_label_that_training_does_not_know_is_refused(tmp_path):
 def test_a_class_without_examples_may_be_there(tmp_path):
     labels = np.where(TRAIN[1] == 2, 3, TRAIN[1])
     np.savez(tmp_path / "a.npz", images=TRAIN[0], labels=labels)
-    assert (
-        data.load(config_of(tmp_path, "npz", tmp_path / "a.npz")).report["splits"]["train"][
-            "class_counts"
-        ][2]
-        == 0
-    )
+    report = data.load(config_of(tmp_path, "npz", tmp_path / "a.npz")).report
+    assert report["splits"]["train"]["class_counts"][2] == 0
 
 
 def test_labels_too_large_for_int32_do_not_wrap_around(tmp_path):
@@ -282,7 +269,7 @@ def test_the_data_layer_is_quick_to_import():
     assert run.stdout.strip() == "[]"
 
 
-def test_a_class_of_one_image_is_said(tmp_path, caplog):
+def test_a_class_of_one_image_is_named(tmp_path, caplog):
     write_folder(tmp_path / "images")
     for path in sorted((tmp_path / "images" / "train" / "2").iterdir())[1:]:
         path.unlink()

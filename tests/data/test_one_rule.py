@@ -1,4 +1,4 @@
-"""What is an image: one rule of training and prediction; and what its name, or its size, may not be."""
+"""The one rule of training and prediction for what is an image, its name and its size."""
 
 import os
 
@@ -100,11 +100,8 @@ def test_a_large_image_is_not_called_an_attack(tmp_path, monkeypatch):
     Image.fromarray(PIXELS).save(tmp_path / "x.png")
     foreign._supported_formats.cache_clear()  # which also tells Pillow's warnings to be silent
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
-    assert read_image(tmp_path / "x.png", channels=3).shape == (
-        8,
-        8,
-        3,
-    )  # Pillow warns of an attack from 40 on
+    # Pillow warns of an attack from 40 pixels on.
+    assert read_image(tmp_path / "x.png", channels=3).shape == (8, 8, 3)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
     with pytest.raises(
         DataError, match="more than the 0 million pixels that are read: scale it down"

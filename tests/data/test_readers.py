@@ -32,11 +32,13 @@ def write_idx(folder, images=IMAGES, labels=LABELS, *, prefix="train", joint="-"
 def test_idx_is_found_and_read_in_each_spelling(tmp_path, joint, suffix):
     for prefix in ("train", "t10k"):
         write_idx(tmp_path, prefix=prefix, joint=joint, suffix=suffix)
-    found = find_idx(tmp_path)
-    assert list(found) == ["train", "test"] and found["test"][0].name.startswith("t10k-images")
-    images, labels = read_idx(*found["train"])
+    pairs = find_idx(tmp_path)
+    assert list(pairs) == ["train", "test"]
+    assert pairs["test"][0].name.startswith("t10k-images")
+    images, labels = read_idx(*pairs["train"])
     np.testing.assert_array_equal(images, IMAGES[..., None])
-    assert labels.dtype == np.int32 and labels.tolist() == [2, 0, 1]
+    assert labels.dtype == np.int32
+    assert labels.tolist() == [2, 0, 1]
 
 
 def test_idx_test_files_may_be_missing_but_not_half_of_them(tmp_path):

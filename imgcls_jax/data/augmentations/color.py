@@ -25,7 +25,10 @@ class RandomGray(Op):
         )
 
     def __call__(self, images, keys):
-        chosen = jax.vmap(lambda key: jax.random.bernoulli(key, self.probability))(keys)
+        def draw(key):
+            return jax.random.bernoulli(key, self.probability)
+
+        chosen = jax.vmap(draw)(keys)
         return jnp.where(chosen[:, None, None, None], to_gray(images), images)
 
 
@@ -57,7 +60,11 @@ class ColorJitter(Op):
             f"saturation and hue are of colours, and the images have {channels} channel: leave "
             "both 0",
         )
-        draws = jax.vmap(lambda key: jax.random.uniform(key, (4,), minval=-1.0))(keys)
+
+        def draw(key):
+            return jax.random.uniform(key, (4,), minval=-1.0)
+
+        draws = jax.vmap(draw)(keys)
 
         def factors(amount: float, column: int):
             return jnp.maximum(1 + amount * draws[:, column], 0)[:, None, None, None]
@@ -102,7 +109,8 @@ def turn_hue(images, turns):
     # Channels are compared with each other, not with `value`: XLA may compute it again, rounded
     # differently.
     red_is_largest = (red >= green) & (red >= blue)
-    sector = jnp.where(red_is_largest, by_red, jnp.where(green >= blue, by_green, by_blue))
+    by_green_or_blue = jnp.where(green >= blue, by_green, by_blue)
+    sector = jnp.where(red_is_largest, by_red, by_green_or_blue)
     sector = sector + 6 * turns[:, None, None]
     offsets = jnp.array([5.0, 3.0, 1.0])  # of red, green and blue on the circle of six sectors
     distance = (offsets + sector[..., None]) % 6

@@ -101,7 +101,7 @@ class Flip(Op):
 
     def __call__(self, images, keys):
         mirrored = jax.vmap(jax.random.bernoulli)(keys)
-        return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+        return _mirror_where(mirrored, images)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +118,12 @@ class AlternatingFlip(Op):
 
     def __call__(self, images, keys, epoch):
         mirrored = jax.vmap(jax.random.bernoulli)(keys) ^ (epoch % 2 == 1)
-        return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+        return _mirror_where(mirrored, images)
+
+
+def _mirror_where(mirrored, images):
+    """Mirrors those of the images [B, H, W, C] where `mirrored` [B] is True."""
+    return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
 
 
 @dataclasses.dataclass(frozen=True)
