@@ -49,7 +49,6 @@ def test_a_version_on_which_the_flags_were_not_tried_is_named(version, lines, mo
     monkeypatch.setenv("XLA_FLAGS", "")
     with caplog.at_level("INFO"):
         backend.configure()
-    assert (
-        len([line for line in caplog.messages if "were not tried on JAX 0.13.0" in line]) == lines
-    )
+    messages = [line for line in caplog.messages if "were not tried on JAX 0.13.0" in line]
+    assert len(messages) == lines
     assert ("ynn_fusion" in os.environ["XLA_FLAGS"]) == (not lines)

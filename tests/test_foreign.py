@@ -53,7 +53,7 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_nothing_is_written_through_a_link(name, victim, folder):
-    """Neither one under the name of the file, nor one under that of the file before it is whole."""
+    """Neither a link with the name of the file, nor one with that of a partial file."""
     for link in (
         "a.file",
         ".a.file.partial",
@@ -74,7 +74,7 @@ def test_what_fails_leaves_nothing_behind(folder):
 
 
 def test_two_writers_of_one_file_leave_it_whole(folder):
-    contents = [bytes([letter]) * 100_000 for letter in b"ab"]
+    contents = [b"a" * 100_000, b"b" * 100_000]
 
     def write(content):
         for _ in range(5):
@@ -206,12 +206,12 @@ def test_the_formats_of_photographs_are_read(suffix, folder):
     assert abs(int(read_image(path, channels=1)[6, 6, 0]) - 76) < 8
 
 
-# Where Pillow opens what this program has made itself a moment before.
+# These open what this program itself has just written.
 OWN_IMAGES = {"foreign.py", "plots.py", "robustness.py"}
 
 
 def test_images_are_opened_in_one_place():
-    """And what is opened to be written is so in two: anything else could follow a link."""
+    """Files are opened for writing in two places: others could follow a link."""
     for path in sorted((ROOT / "imgcls_jax").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call):
@@ -221,13 +221,10 @@ def test_images_are_opened_in_one_place():
                 f"{line}: use foreign.open_image"
             )
             if name == "open":
-                modes = [
-                    ast.unparse(argument)
-                    for argument in [*node.args[1:], *(each.value for each in node.keywords)]
-                ]
-                assert not any(set("wax+") & set(mode) for mode in modes), (
-                    f"{line}: use files.replacing"
-                )
+                arguments = [*node.args[1:], *(keyword.value for keyword in node.keywords)]
+                for argument in arguments:
+                    is_for_writing = set("wax+") & set(ast.unparse(argument))
+                    assert not is_for_writing, f"{line}: use files.replacing"
             assert name.rpartition(".")[2] not in (
                 "write_text",
                 "write_bytes",
@@ -238,7 +235,7 @@ def test_images_are_opened_in_one_place():
 
 
 def secret_h5(folder: Path) -> Path:
-    """A file of Keras' form, whose array is nobody's business."""
+    """A file of Keras' format whose array must not be read."""
     with h5py.File(folder / "secret.h5", "w") as file:
         group = file.create_group("conv1")
         group["kernel:0"] = np.arange(6, dtype="f4")
@@ -291,7 +288,7 @@ def keras_file(folder: Path, fill) -> Path:
         group.attrs["weight_names"] = [b"kernel:0"]
         fill(group)
     with open(folder / "w.h5", "ab") as file:
-        file.write(bytes(100_000))  # so that its size is no reason to refuse it
+        file.write(bytes(100_000))  # it must not be refused for its size
     return folder / "w.h5"
 
 

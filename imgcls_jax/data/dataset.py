@@ -93,7 +93,7 @@ def split_of(name: str) -> str | None:
     return None
 
 
-def log_unused(path: Path, names: Sequence[str], reason: str) -> None:
+def log_unused(path: str | Path, names: Sequence[str], reason: str) -> None:
     """Logs one line with the names of what is in `path` and is not used, if there is any."""
     if names:
         log.warning("Not used of %s: %s (%s).", path, listed(names), reason)

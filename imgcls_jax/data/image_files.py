@@ -2,20 +2,18 @@
 
 import dataclasses
 import glob
-import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from imgcls_jax.data.dataset import log_unused
 from imgcls_jax.data.folder import read_image
-from imgcls_jax.errors import DataError, listed
+from imgcls_jax.errors import DataError
 from imgcls_jax.foreign import image_suffixes, is_image
-
-log = logging.getLogger(__name__)
 
 # Mean brightness, of 255, below and above which one-channel images count as dark or light.
 DARK = 85
@@ -65,18 +63,8 @@ def _images_below(folder: str) -> list[str]:
             images.append(str(file))
         else:
             skipped.append(str(name))
-    _log_skipped(folder, skipped)
+    log_unused(folder, skipped, "hidden, or no images")
     return images
-
-
-def _log_skipped(folder: str, names: Sequence[str]) -> None:
-    if names:
-        log.warning(
-            "Skipped in %s, as hidden or no images, %s files: %s.",
-            folder,
-            f"{len(names):,}",
-            listed(names),
-        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -186,7 +186,7 @@ class RunFolder:
         self.check_plain()
         with files.writing(self.path), self._wait_for_lock(patience) as self._lock:
             for folder in (self.path, self.path / EXPORT):
-                files.sweep(folder, files.ANY)
+                files.sweep(folder, files.ANY_PARTIAL)
             try:
                 yield
             except Exception as error:  # whatever came of it

@@ -1,4 +1,7 @@
-"""Nothing that is read can run code, leave its folder, or write markup into a page; nothing here listens to others."""
+"""Nothing that is read can run code, leave its folder, or write markup into a page.
+
+Servers of tests listen to this machine only.
+"""
 
 import ast
 import os
@@ -23,7 +26,7 @@ from tests.badinput.test_sources import FORMS
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / "tests" / "pretrained" / "files"
-NAMED: list[str] = []  # what pickles asked for while `watching`
+NAMED: list[str] = []  # what pickles named while `watching`
 WATCHING: list[bool] = []
 
 
@@ -37,7 +40,7 @@ sys.addaudithook(_hook)
 
 @pytest.fixture
 def watching(monkeypatch):
-    """What unpickling there is, by Python's own record of it, which C code cannot pass by either."""
+    """The names that are unpickled, by Python's audit events, which C code raises too."""
     NAMED.clear()
     WATCHING.append(True)
     yield NAMED
@@ -105,18 +108,27 @@ def test_pickles_in_the_place_of_arrays(tried, tmp_path, watching, finished):  #
     assert not watching
 
 
-FORBIDDEN = {  # calls that run what they are given, write where an archive says, or leave it to a shell
-    *("eval", "exec", "compile", "__import__", "os.system", "os.popen", "tempfile.mktemp"),
-    *(
-        "pickle.load",
-        "pickle.loads",
-        "pickle.Unpickler",
-        "marshal.loads",
-        "shelve.open",
-        "dill.loads",
-        "joblib.load",
-    ),
-    *("torch.load", "pandas.read_pickle", "yaml.load", "yaml.unsafe_load", "shutil.unpack_archive"),
+# Calls that run what they read, write where an archive says, or start a shell.
+FORBIDDEN = {
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "os.system",
+    "os.popen",
+    "tempfile.mktemp",
+    "pickle.load",
+    "pickle.loads",
+    "pickle.Unpickler",
+    "marshal.loads",
+    "shelve.open",
+    "dill.loads",
+    "joblib.load",
+    "torch.load",
+    "pandas.read_pickle",
+    "yaml.load",
+    "yaml.unsafe_load",
+    "shutil.unpack_archive",
 }
 METHODS = {"extract", "extractall", "_extract_member"}
 
@@ -130,13 +142,10 @@ def test_no_call_runs_what_it_is_given(path):
             assert not any("Unpickler" in ast.unparse(base) for base in node.bases), node.name
         if not isinstance(node, ast.Call):
             continue
-        name, options = (
-            ast.unparse(node.func),
-            {each.arg: ast.unparse(each.value) for each in node.keywords},
-        )
-        assert name not in FORBIDDEN and name.rpartition(".")[2] not in METHODS, (
-            f"line {node.lineno}: {name}"
-        )
+        name = ast.unparse(node.func)
+        options = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+        assert name not in FORBIDDEN, f"line {node.lineno}: {name}"
+        assert name.rpartition(".")[2] not in METHODS, f"line {node.lineno}: {name}"
         assert options.get("shell", "False") == "False", f"line {node.lineno}: a shell"
         if name in ("np.load", "numpy.load"):
             assert options.get("allow_pickle") == "False", f"line {node.lineno}: {name}"
@@ -172,9 +181,10 @@ def test_names_from_outside_are_text_on_every_page(tried, tmp_path, finished):  
         page.image(np.zeros((4, 4, 1), np.uint8), HOSTILE, side=10),
         plain_tables.escape(HOSTILE),
     ]
-    for each in html:
-        assert "<script" not in each and "<img src=x" not in each, each
-    assert sum("&lt;script&gt;" in each for each in html) >= 4
+    for part in html:
+        assert "<script" not in part, part
+        assert "<img src=x" not in part, part
+    assert sum("&lt;script&gt;" in part for part in html) >= 4
     tried.harmless += len(html)
 
 

@@ -1,4 +1,7 @@
-"""Several processes of launch.py that train one model: their numbers, who writes, and what the death of one does."""
+"""Several processes of launch.py that train one model.
+
+Their numbers, which one writes, and what happens when one of them dies.
+"""
 
 import contextlib
 import os
@@ -15,7 +18,7 @@ import pytest
 from imgcls_jax.run.folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
-# With momentum: Adam divides by the gradient's size, and so makes much of rounding.
+# With momentum, since Adam divides by the size of gradients, which enlarges rounding errors.
 SMALL = """
 from configs import base
 
@@ -57,13 +60,14 @@ def end(process, code: int = 0) -> str:
 
 @contextlib.contextmanager
 def two(config, workdir, *, second=()):
-    """Two processes, of which the second one is given a folder of its own, which it should not use."""
+    """Two processes. The second one has another work folder, which it must not use."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        together = (f"--coordinator=localhost:{free.getsockname()[1]}", "--processes=2")
+        port = free.getsockname()[1]
+    options = (f"--coordinator=localhost:{port}", "--processes=2")
     pair = [
-        start(config, workdir, *together, "--process=0"),
-        start(config, workdir.with_name("other"), *together, "--process=1", *second),
+        start(config, workdir, *options, "--process=0"),
+        start(config, workdir.with_name("other"), *options, "--process=1", *second),
     ]
     try:
         yield pair
@@ -73,8 +77,8 @@ def two(config, workdir, *, second=()):
             process.communicate()
 
 
-def begin_an_epoch_more(workdir, *processes):
-    """Waits until a line more stands in metrics.jsonl."""
+def wait_for_an_epoch(workdir, *processes):
+    """Waits until metrics.jsonl has another line."""
     file = workdir / "metrics.jsonl"
     lines = file.read_text().count("\n") if file.exists() else 0
     while not (file.exists() and file.read_text().count("\n") > lines):
@@ -104,70 +108,68 @@ def newest(run):
 
 
 @pytest.fixture(scope="module")
-def together(config, tmp_path_factory):
+def two_processes(config, tmp_path_factory):
     """An undisturbed run of two processes with two devices each."""
-    run = RunFolder(tmp_path_factory.mktemp("together") / "run")
+    run = RunFolder(tmp_path_factory.mktemp("two_processes") / "run")
     with two(config, run.path) as (first, second):
         assert f"report: {run.path / 'report.html'}" in end(first)
-        said = end(second)
-    assert all("Gloo" in line for line in said.splitlines()), (
-        said
-    )  # which nothing keeps from talking
+        printed = end(second)
+    # Gloo's own lines cannot be turned off.
+    assert all("Gloo" in line for line in printed.splitlines()), printed
     assert [path.name for path in run.path.parent.iterdir()] == ["run"], "the second process wrote"
     assert (run.environment["device_count"], run.environment["processes"]) == (4, 2)
     return run
 
 
 def test_two_processes_give_the_numbers_of_one_and_so_does_going_on_with_more_devices(
-    config, together, tmp_path
+    config, two_processes, tmp_path
 ):
-    """To rounding: the sum over four devices has another order. The single process begins with one device."""
+    """Numbers are equal to rounding, since the sum over four devices has another order.
+
+    The single process begins with one device and goes on with four.
+    """
     alone = RunFolder(tmp_path / "alone")
     process = start(config, alone.path, "--config.train.cpu_devices=1")
-    begin_an_epoch_more(alone.path, process)
+    wait_for_an_epoch(alone.path, process)
     process.terminate()
     end(process, 128 + signal.SIGTERM)
     before = len(alone.history)
     assert alone.environment["device_count"] == 1 and 1 <= before < 8
     printed = end(start(config, alone.path, "--config.train.cpu_devices=4"))
-    assert (
-        "The run was on 1 device so far and goes on on 4: its numbers" in printed
-        and "to rounding" in printed
-    )
+    assert "The run was on 1 device so far and goes on on 4: its numbers" in printed
+    assert "to rounding" in printed
     assert (alone.environment["device_count"], alone.environment["processes"]) == (4, 1)
     assert len(alone.history) == 8 and alone.test["accuracy"] > 0.5
-    np.testing.assert_allclose(losses(together), losses(alone), rtol=1e-5)
-    assert accuracies(together) == accuracies(alone)
+    np.testing.assert_allclose(losses(two_processes), losses(alone), rtol=1e-5)
+    assert accuracies(two_processes) == accuracies(alone)
 
 
 def test_one_that_dies_ends_the_other_within_a_minute_and_the_run_resumes_to_the_same_bits(
-    config, together, tmp_path
+    config, two_processes, tmp_path
 ):
-    """SIGTERM to the second stops both in good order; then it is killed."""
+    """SIGTERM to the second one stops both properly. Then the second one is killed."""
     run = RunFolder(tmp_path / "run")
     with two(config, run.path) as (first, second):
-        begin_an_epoch_more(run.path, first, second)
+        wait_for_an_epoch(run.path, first, second)
         second.terminate()
         for process in (first, second):
             assert "Stopped by SIGTERM; everything is saved" in end(process, 128 + signal.SIGTERM)
     with two(config, run.path) as (first, second):
-        begin_an_epoch_more(run.path, first, second)
+        wait_for_an_epoch(run.path, first, second)
         second.kill()
         killed = time.perf_counter()
         printed = end(first, 1)
         assert time.perf_counter() - killed < 60
     last = printed.splitlines()[-1]
-    assert (
-        "error: another one of the 2 processes is gone" in last
-        and "in all processes, resume" in last
-    ), printed
+    assert "error: another one of the 2 processes is gone" in last, printed
+    assert "in all processes, resume" in last, printed
     assert "Traceback" not in printed
     assert len(run.history) < 8, "the run is too short to be interrupted"
     with two(config, run.path) as (first, second):
         assert "Resuming" in end(first)
         end(second)
-    assert newest(run) == newest(together)
-    assert losses(run) == losses(together) and accuracies(run) == accuracies(together)
+    assert newest(run) == newest(two_processes)
+    assert losses(run) == losses(two_processes) and accuracies(run) == accuracies(two_processes)
     assert [path.name for path in tmp_path.iterdir()] == ["run"], "the second process wrote"
 
 
@@ -188,10 +190,8 @@ def test_what_cannot_be_is_refused(config, tmp_path):
         assert "another one of the 2 processes is gone" in end(first, 1)
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "one.txt").write_text("")
-    with two(config, tmp_path / "letters") as (
-        first,
-        second,
-    ):  # the second waits for the first, the coordinator
+    # The second one waits for the first one, the coordinator.
+    with two(config, tmp_path / "letters") as (first, second):
         assert "holds other files and no run" in end(first, 2)
         assert "another one of the 2 processes is gone" in end(second, 1).splitlines()[-1]
     assert not (tmp_path / "run" / "checkpoints").exists()
