@@ -73,12 +73,12 @@ def load(config: ConfigDict, *, keep: bool = True) -> Splits:
     read = choose("data source", config.source, SOURCES)
     config = config.copy_and_resolve_references()
     datasets = read(config, keep=keep)
-    checks.refuse(datasets)
+    checks.validate(datasets)
     nbytes = sum(dataset.images.nbytes for dataset in datasets.values())
     if device_budget(config, nbytes) is None:
         datasets = {name: dataset.in_memory() for name, dataset in datasets.items()}
     datasets = {name: _with_int32_labels(dataset) for name, dataset in datasets.items()}
-    warning = checks.rare_classes(datasets["train"])
+    warning = checks.rare_class_warning(datasets["train"])
     if warning:
         log.warning("%s", warning)
 

@@ -29,7 +29,7 @@ def check(datasets: Mapping[str, Dataset]) -> dict:
     label_max, class_counts and fingerprint. It also has `class_names`, `fingerprint` (of all
     splits), and `warnings`, sentences on what can make results misleading.
     """
-    refuse(datasets)
+    validate(datasets)
     class_names = next(iter(datasets.values())).class_names
     splits = {}
     digests = {}
@@ -141,7 +141,7 @@ def _copy_warnings(digests: Mapping[str, np.ndarray]) -> list[str]:
     return warnings
 
 
-def rare_classes(dataset: Dataset, least: int = 2) -> str:
+def rare_class_warning(dataset: Dataset, least: int = 2) -> str:
     """Returns a warning of classes with so few images that none can be held out, or ""."""
     counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
     rare = [
@@ -157,14 +157,14 @@ def rare_classes(dataset: Dataset, least: int = 2) -> str:
     )
 
 
-def refuse(datasets: Mapping[str, Dataset]) -> None:
+def validate(datasets: Mapping[str, Dataset]) -> None:
     """Raises DataError for the first thing that is wrong with a split, or between splits."""
     for name, dataset in datasets.items():
-        _refuse_images(name, dataset.images)
-        _refuse_labels(name, dataset)
+        _validate_images(name, dataset.images)
+        _validate_labels(name, dataset)
     (first_name, first), *others = datasets.items()
     for class_name in first.class_names:
-        refuse_name(class_name, "class")
+        validate_name(class_name, "class")
     shape = first.images.shape[1:]
     for name, dataset in others:
         if dataset.images.shape[1:] != shape:
@@ -182,7 +182,7 @@ def refuse(datasets: Mapping[str, Dataset]) -> None:
             )
 
 
-def refuse_name(name: str, kind: str) -> None:
+def validate_name(name: str, kind: str) -> None:
     """Raises DataError for a name that is not UTF-8 and could not be written into any file."""
     if not is_utf8(name):
         raise DataError(
@@ -191,7 +191,7 @@ def refuse_name(name: str, kind: str) -> None:
         )
 
 
-def _refuse_images(name: str, images: Images) -> None:
+def _validate_images(name: str, images: Images) -> None:
     if images.ndim == 0 or len(images) == 0:
         raise DataError(
             f"There is no image in the {name} split. Every split needs at least one example."
@@ -230,7 +230,7 @@ def _dtype_message(name: str, images: np.ndarray) -> str:
     )
 
 
-def _refuse_labels(name: str, dataset: Dataset) -> None:
+def _validate_labels(name: str, dataset: Dataset) -> None:
     labels = dataset.labels
     num_images = len(dataset.images)
     num_classes = len(dataset.class_names)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imgcls_jax.data.checks import refuse_name
+from imgcls_jax.data.checks import validate_name
 from imgcls_jax.data.dataset import SPLIT_NAMES, Dataset, Datasets, log_unused, split_of
 from imgcls_jax.data.lazy_images import LazyImages
 from imgcls_jax.errors import DataError, listed, shape_text
@@ -79,7 +79,7 @@ def _split_folders(path: Path) -> dict[str, Path]:
 def _find_classes(folder: Path) -> Classes:
     classes = {}
     for class_folder in _visible_folders(folder):
-        refuse_name(str(class_folder), "class folder")
+        validate_name(str(class_folder), "class folder")
         classes[class_folder.name] = _find_class_images(class_folder)
     loose = _visible_files(folder)
     if not classes and loose:

@@ -21,7 +21,7 @@ from imgcls_jax.errors import ConfigError, DataError, listed
 
 def digits(config: ConfigDict, *, keep: bool = True) -> Datasets:
     """scikit-learn's digits: 1,797 images of 8x8x1, their values 0 to 16 scaled to 0 to 255."""
-    _refuse_image_size(config)
+    _check_no_image_size(config)
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -35,7 +35,7 @@ def tfds(config: ConfigDict, *, keep: bool = True) -> Datasets:
 
     If it is not there, TFDS prepares it, which needs a network.
     """
-    _refuse_image_size(config)
+    _check_no_image_size(config)
     folder = _tfds_folder(config)
     tfds_reader.check_name(config.name)
     directory = tfds_reader.find_prepared(config.name, folder)
@@ -64,7 +64,7 @@ def _tfds_folder(config: ConfigDict) -> Path:
 
 def idx(config: ConfigDict, *, keep: bool = True) -> Datasets:
     """MNIST's original files in the folder `config.path`."""
-    _refuse_image_size(config)
+    _check_no_image_size(config)
     path = _path(config, "the folder with train-images-idx3-ubyte and so on", kind="folder")
     pairs = idx_files.find_idx(path)
     files = []
@@ -82,7 +82,7 @@ def idx(config: ConfigDict, *, keep: bool = True) -> Datasets:
 
 def cifar(config: ConfigDict, *, keep: bool = True) -> Datasets:
     """CIFAR-10's original files, python or binary version, unpacked or in their archive."""
-    _refuse_image_size(config)
+    _check_no_image_size(config)
     path = _path(
         config,
         "the folder cifar-10-batches-py or cifar-10-batches-bin, its parent, or the .tar.gz "
@@ -99,7 +99,7 @@ def cifar(config: ConfigDict, *, keep: bool = True) -> Datasets:
 
 def csv(config: ConfigDict, *, keep: bool = True) -> Datasets:
     """CSV files with a `label` column and a column for each pixel of square grayscale images."""
-    _refuse_image_size(config)
+    _check_no_image_size(config)
     path = _path(config, "a folder with one *train*.csv and one *test*.csv, or one CSV file")
     files = csv_files.find_csv(path)
 
@@ -131,7 +131,7 @@ def folder(config: ConfigDict, *, keep: bool = True) -> Datasets:
 
 def npz(config: ConfigDict, *, keep: bool = True) -> Datasets:
     """One .npz file of arrays."""
-    _refuse_image_size(config)
+    _check_no_image_size(config)
     path = _path(config, "an .npz file", kind="file")
     splits, class_names = npz_files.read_npz(path)
     if class_names is None:
@@ -181,7 +181,7 @@ def _cached(
     return cached(config.cache, key, files, read, keep=keep)
 
 
-def _refuse_image_size(config: ConfigDict) -> None:
+def _check_no_image_size(config: ConfigDict) -> None:
     if config.image_size:
         raise ConfigError(
             "config.data.image_size is for config.data.source=folder only, not "

@@ -91,7 +91,7 @@ def prepare(name: str, folder: Path) -> Path:
     command = (
         f"tfds.builder({name!r}, data_dir=FOLDER).download_and_prepare(file_format='array_record')"
     )
-    if not network_there():
+    if not has_network():
         raise DataError(
             f"The TFDS data set {name!r} is not prepared in {folder / name}, and there is no "
             f"network to download {builder.info.full_name} "
@@ -137,7 +137,7 @@ def _builder(name: str, folder: Path):
         ) from error
 
 
-def network_there(url: str = NETWORK_PROBE, timeout: float = 4.0) -> bool:
+def has_network(url: str = NETWORK_PROBE, timeout: float = 4.0) -> bool:
     """Returns whether `url` answers within `timeout` seconds.
 
     The request goes through the proxy if the environment names one.

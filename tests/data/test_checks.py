@@ -4,7 +4,7 @@ import logging
 import numpy as np
 import pytest
 
-from imgcls_jax.data.checks import check, log_report, rare_classes, sample_indices, summary
+from imgcls_jax.data.checks import check, log_report, rare_class_warning, sample_indices, summary
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import DataError
 
@@ -124,8 +124,8 @@ def test_sample_indices_are_seeded_and_of_their_class():
 
 
 def test_classes_of_fewer_than_two_images_are_named():
-    assert rare_classes(dataset(6)) == ""
-    warning = rare_classes(dataset(4, labels=[0, 0, 1, 0]))
+    assert rare_class_warning(dataset(6)) == ""
+    warning = rare_class_warning(dataset(4, labels=[0, 0, 1, 0]))
     assert "fewer than 2 images" in warning
     assert "dog (1), owl (0)." in warning
     assert "cat" not in warning

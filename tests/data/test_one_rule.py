@@ -92,7 +92,7 @@ def test_a_class_name_of_an_array_that_is_not_utf_8_is_refused():
     names = ("cat", "caf\udce9")
     dataset = Dataset(PIXELS[None], np.zeros(1, np.int32), names)
     with pytest.raises(DataError, match=r"class caf\\udce9 has a name that is not UTF-8"):
-        checks.refuse({"train": dataset})
+        checks.validate({"train": dataset})
 
 
 def test_a_large_image_is_not_called_an_attack(tmp_path, monkeypatch):

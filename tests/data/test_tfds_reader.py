@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from imgcls_jax.data import tfds_reader
-from imgcls_jax.data.tfds_reader import find_prepared, network_there, prepare, read_prepared
+from imgcls_jax.data.tfds_reader import find_prepared, has_network, prepare, read_prepared
 from imgcls_jax.errors import DataError
 
 ROOT = Path(__file__).parents[2]
@@ -162,7 +162,7 @@ def test_the_newest_prepared_version_is_found(tmp_path):
 
 
 def test_without_data_and_network_the_ways_out_are_named_quickly(tmp_path, monkeypatch):
-    monkeypatch.setattr(tfds_reader, "network_there", lambda: False)
+    monkeypatch.setattr(tfds_reader, "has_network", lambda: False)
     start = time.perf_counter()
     with pytest.raises(DataError) as refusal:
         prepare("mnist", tmp_path)
@@ -188,7 +188,7 @@ def test_without_data_and_network_the_ways_out_are_named_quickly(tmp_path, monke
 )
 def test_unknown_names_are_refused(tmp_path, monkeypatch, name, message):
     monkeypatch.setattr(
-        tfds_reader, "network_there", lambda: pytest.fail("no need to look for a network")
+        tfds_reader, "has_network", lambda: pytest.fail("no need to look for a network")
     )
     with pytest.raises(DataError, match=message):
         prepare(name, tmp_path)
@@ -217,7 +217,7 @@ def test_with_a_network_tfds_prepares_the_data_without_the_gpus(tmp_path, monkey
     )
     monkeypatch.setitem(sys.modules, "tensorflow", types.SimpleNamespace(config=config))
     monkeypatch.setattr(tensorflow_datasets, "builder", lambda name, data_dir: Builder())
-    monkeypatch.setattr(tfds_reader, "network_there", lambda: True)
+    monkeypatch.setattr(tfds_reader, "has_network", lambda: True)
     if failure:
         with pytest.raises(
             DataError, match="could not prepare 'mnist' in .*ConnectionError: host is down"
@@ -234,9 +234,9 @@ def test_the_network_is_looked_for_in_bounded_time(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         start = time.perf_counter()
-        assert not network_there(address, timeout=0.2)
+        assert not has_network(address, timeout=0.2)
         assert time.perf_counter() - start < 2
-    assert not network_there(address, timeout=2)  # closed by now
+    assert not has_network(address, timeout=2)  # closed by now
 
 
 @needs_real_data
