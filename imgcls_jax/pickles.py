@@ -204,7 +204,8 @@ class Machine:
 
 def _bytes_left(stream: BinaryIO) -> int:
     position = stream.tell()
-    end = stream.seek(0, os.SEEK_END)
+    stream.seek(0, os.SEEK_END)
+    end = stream.tell()
     stream.seek(position)
     return end - position
 
