@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from imgcls_jax import console
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.image_files import DIGITS, MNIST_SIDE, as_mnist, border
 from imgcls_jax.errors import ConfigError, shape_text
@@ -219,4 +220,4 @@ def _save(folder: Path, examples: Iterable[tuple[int, np.ndarray]]) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
-    print(*write(Path(sys.argv[1])), sep="\n")
+    console.say(*write(Path(sys.argv[1])))
