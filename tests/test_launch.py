@@ -368,6 +368,7 @@ def test_publish_and_compare(config, finished, tmp_path):
     published = tmp_path / "results" / run.name
     assert json.loads((published / "test.json").read_text()) == run.test
     assert (published / "dashboard.png").exists()
+    assert not (published / "report.html").exists()
     assert sorted(path.name for path in published.iterdir() if path.is_dir()) == []
     assert sum(path.stat().st_size for path in published.iterdir()) < 1_000_000
     compared = in_folder("--mode", "compare", str(run.path))

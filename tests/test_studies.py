@@ -215,9 +215,11 @@ def test_what_is_finished_of_a_study_is_published(study, tmp_path):
 
     done = publish()
     assert done.returncode == 0 and "Left out" not in done.stderr, done.stderr
-    assert {"table.md", "table.tex", "curves.png", *(run.name for run in runs)} <= {
-        p.name for p in published.iterdir()
-    }
+    kept = {path.name for path in published.iterdir()} - {".lock"}
+    tables = {"table.md", "table.csv", "table.tex", "table.png"}
+    assert kept == tables | {run.name for run in runs}
+    text = (published / "table.md").read_text()
+    assert "(table.png)" in text and "cost.png" not in text and "curves.png" not in text
     shutil.rmtree(published)
     (runs[-1] / "report.html").unlink()
     done = publish()

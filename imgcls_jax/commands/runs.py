@@ -80,9 +80,10 @@ def write_report(
     from imgcls_jax.evaluation import calibration, predict
     from imgcls_jax.reporting import run_report
 
-    if run.validation_predictions is None:
-        predict.add_validation(run, splits)
-    calibration.write(run)
+    if not run.published:  # whose figures are not to be computed from rounded predictions
+        if run.validation_predictions is None:
+            predict.add_validation(run, splits)
+        calibration.write(run)
     if before_page is None:
         run_report.write(run, train=splits.train, test=splits.test)
     else:

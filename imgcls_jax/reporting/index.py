@@ -53,7 +53,7 @@ def write(folder: Path) -> Path:
             log.warning("Left out: %s", error)
     if not rows:
         raise RunError(
-            f"There is no finished run below {folder}: no folder with {CONFIG} and {REPORT}."
+            f"There is no finished run below {folder}: no folder with {CONFIG} and {REPORT}, or with published results."
         )
     name, script = folder.resolve().name, Path(__file__).with_name("index.js").read_text()
     body = page.render(
@@ -97,12 +97,12 @@ def facts(folder: Path, path: Path) -> dict[str, Any]:
 
 
 def _finished(folder: Path) -> Iterator[Path]:
-    """The folders of finished runs and ensembles, in the order of their names; none of them lies in another."""
+    """The folders of finished runs and ensembles, sorted by name; none of them is in another."""
     for path, inner, files in os.walk(folder):
         inner.sort()
         if CONFIG in files or ENSEMBLE in files:
             inner.clear()
-            if REPORT in files:
+            if REPORT in files or ENSEMBLE in files or RunFolder(path).published:
                 yield Path(path)
 
 
@@ -119,7 +119,9 @@ def _row(folder: Path, path: Path, found: Mapping[str, Any]) -> dict[str, Any]:
                 "text": text,
             }
         )
-    link = quote((path.relative_to(folder) / REPORT).as_posix())
+    link = ""  # published runs have no page unless it was written again
+    if (path / REPORT).exists():
+        link = quote((path.relative_to(folder) / REPORT).as_posix())
     return {"name": path.resolve().name, "link": link, "picture": _thumbnail(path), "cells": cells}
 
 

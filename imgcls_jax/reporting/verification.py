@@ -1,37 +1,60 @@
-"""Whether published figures are what their predictions and labels give: all of them are computed again and compared."""
+"""Computes every published figure again from the published predictions and labels."""
 
 import csv
 import dataclasses
 import glob
+import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from imgcls_jax import data
+from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import DataError, RunError
 from imgcls_jax.evaluation import calibration, ensemble
 from imgcls_jax.evaluation.scores import score
 from imgcls_jax.reporting import compare, reproduction
-from imgcls_jax.run.folder import CALIBRATION, ENSEMBLE, EXPLANATION, ROBUSTNESS, TEST, RunFolder
+from imgcls_jax.run.folder import (
+    CALIBRATION,
+    ENSEMBLE,
+    EXPLANATION,
+    ROBUSTNESS,
+    TEST,
+    Predictions,
+    RunFolder,
+)
 
 STUDY_TABLE = "table.csv"
-# Of a study's table: what runs alone give. Its costs were measured.
+# Of a study's table: what its runs alone give. Its costs were measured.
 COLUMNS = (
-    *("seeds", "accuracy", "accuracy_margin", "loss", "gap", "parameters", "trainable"),
-    *("seconds_per_epoch", "epochs", "train_seconds"),
+    "seeds",
+    "accuracy",
+    "accuracy_margin",
+    "loss",
+    "gap",
+    "parameters",
+    "trainable",
+    "seconds_per_epoch",
+    "epochs",
+    "train_seconds",
 )
+# What follows from classes, labels and counts alone. Rounding does not change a predicted class.
 EXACT = 1e-9
-# Predictions are kept to the 24th binary place; losses were computed from logits, validation's while training.
+# Predictions are published in float16, which changes a probability by up to 2**-12. A mean of
+# them, such as a calibration error, changes by no more. Where the most uncertain images are left
+# out, so few change places that accuracies on the others do not change by more either.
+HALF_PRECISION = 2**-11
+# Losses were computed from logits, and those of validation while training. Of a reliability
+# diagram: one image in a thousand has a confidence so near to a bin's edge that it is rounded
+# into the next bin.
 ROUNDED = 2e-3
-UNSEEN = (
-    70.0  # nats that a label may be less probable than its stored probability of 0 says, in float32
-)
-FITTED = 1e-4  # what an optimizer finds
-MOST_NAMED = 20
+# Nats by which a label may be less probable than its stored probability of 0 says.
+UNSEEN = 70.0
+MAX_NAMED = 20
 
 
 @dataclasses.dataclass
@@ -45,7 +68,8 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        if not isinstance(self.again, float) or not isinstance(self.published, int | float):
+        is_figure = isinstance(self.published, int | float)
+        if not is_figure or not isinstance(self.again, float):
             return self.published == self.again
         return math.isclose(
             self.published, self.again, rel_tol=self.tolerance, abs_tol=self.tolerance
@@ -53,11 +77,11 @@ class Check:
 
 
 def verify(folder: Path, readme: Path) -> str:
-    """Computes every figure below `folder` again; returns what was found, in a sentence.
+    """Computes every figure in `folder` again and returns a summary of one or two sentences.
 
-    Figures of runs come from their predictions and labels, of ensembles from their members' where these are published
-    too, of tables from the runs. Labels are compared with the data sets' own, where those can be read here. Raises
-    RunError that names the figures that differ.
+    Figures of runs are computed from their predictions and labels, those of ensembles from their
+    members if these are published too, and tables from the runs. Labels are compared with those of
+    the data sets that can be read here. Raises RunError, with their names, if figures differ.
     """
     runs = [RunFolder(file.parent) for file in sorted(folder.rglob(TEST))]
     ensembles = [RunFolder(file.parent) for file in sorted(folder.rglob(ENSEMBLE))]
@@ -66,194 +90,276 @@ def verify(folder: Path, readme: Path) -> str:
         raise RunError(
             f"{folder} holds no published run: give the folder of the published results."
         )
-    checks = [check for run in runs for check in of_run(run)]
-    checks += [check for run in ensembles for check in of_ensemble(run, folder)]
-    checks += [check for table in tables for check in of_table(table)]
+    checks = []
+    for run in runs:
+        checks += of_run(run)
+    for run in ensembles:
+        checks += of_ensemble(run, folder)
+    for table in tables:
+        checks += of_table(table)
     checks += of_reproduction(folder, readme)
-    known: dict[str, data.Splits | None] = {}
-    read = [_labels(run, known) for run in runs]
-    checks += [check for labels in read for check in labels or ()]
-    wrong = [check for check in checks if not check.holds]
-    if wrong:
-        lines = [
-            f"  {check.where}: {check.published} published, {check.again} now"
-            for check in wrong[:MOST_NAMED]
-        ]
-        more = f"\n  and {len(wrong) - MOST_NAMED} more" if len(wrong) > MOST_NAMED else ""
-        raise RunError(
-            f"{len(wrong):,} of {len(checks):,} figures differ:\n" + "\n".join(lines) + more
-        )
-    compared = sum(labels is not None for labels in read)
+    labels = _Labels()
+    for run in runs:
+        checks += labels.of_run(run)
+    _require_all(checks)
     return (
-        f"{len(runs)} runs, {len(ensembles)} ensembles, {len(tables)} tables: {len(checks):,} figures computed again "
-        f"from predictions and labels, none differs. The labels of {compared} runs are those of their data"
-        f"{_absent(known, len(runs) - compared)}."
+        f"{len(runs)} runs, {len(ensembles)} ensembles, {len(tables)} tables: {len(checks):,} "
+        "figures computed again from predictions and labels, none differs. "
+        f"The labels of {len(runs) - labels.unread_runs} runs are those of their data"
+        f"{labels.unread()}."
     )
 
 
 def of_run(run: RunFolder) -> Iterator[Check]:
-    """The figures of test.json, calibration.json, robustness.json and explain.json."""
-    at, (probabilities, labels), test = str(run.path), run.predictions, run.test
-    yield from _scores(test, run.predictions, run.data["class_names"], f"{at}/{TEST}")
-    history = run.history
-    kept = next((line for line in history if line["step"] == test["best_step"]), {})
-    summary = {
-        "epochs": len(history),
-        "best_epoch": kept.get("epoch"),
-        "train_accuracy": kept.get("train_accuracy"),
-    }
-    there = {
-        key: figure for key, figure in summary.items() if key in test
-    }  # versions before had no train_accuracy
-    yield from _compare(test, there, f"{at}/{TEST}")
-    if validation := run.validation_predictions:
-        found = calibration.figures(*validation)
-        figures = {"validation_accuracy": found["accuracy"], "validation_loss": found["nll"]}
-        yield from _compare(test, figures, f"{at}/{TEST}", tolerance=ROUNDED)
+    """Checks the figures of test.json, calibration.json, robustness.json and explain.json."""
+    yield from _of_test(run)
+    validation = run.validation_predictions
+    if validation is not None:
+        yield from _of_validation(run, validation)
         if (run.path / CALIBRATION).exists():
-            yield from _calibration(run, validation)
-    right = probabilities.argmax(-1) == labels
+            yield from _of_calibration(run, validation)
     if (run.path / ROBUSTNESS).exists():
-        robustness = run.read_json(ROBUSTNESS)
-        clean = float(right[: robustness["examples"]].mean())
-        yield Check(f"{at}/{ROBUSTNESS} clean", robustness["clean"], clean, ROUNDED)
+        yield _of_robustness(run)
     if (run.path / EXPLANATION).exists():
-        for example in run.read_json(EXPLANATION)["examples"]:
-            index = example["index"]
-            again = {"label": int(labels[index]), "prediction": int(probabilities[index].argmax())}
-            again["confidence"] = float(probabilities[index].max())
-            yield from _compare(example, again, f"{at}/{EXPLANATION} example {index}")
+        yield from _of_explanation(run)
 
 
 def of_ensemble(run: RunFolder, folder: Path) -> Iterator[Check]:
-    """The figures of ensemble.json: all of them, where its members are published in `folder`."""
-    at, published = f"{run.path}/{ENSEMBLE}", run.read_json(ENSEMBLE)
-    paths = [folder.joinpath(*Path(member["run"]).parts[1:]) for member in published["members"]]
-    if all((path / TEST).exists() for path in paths):
-        _, _, again = ensemble.vote([RunFolder(path) for path in paths], published["rule"])
-        for member, other in zip(again["members"], published["members"], strict=True):
-            member["run"] = other["run"]
-            if "fingerprint" not in other:  # of an ensemble from before there was one
-                del member["fingerprint"]
-        fitted = published["rule"] in ("fitted", "stacked")
-        yield from _compare(published, again, at, tolerance=FITTED if fitted else EXACT)
-    else:
-        names = [scores["name"] for scores in published["test"]["per_class"]]
-        yield from _scores(published["test"], run.predictions, names, f"{at} test")
-    if (run.path / CALIBRATION).exists() and (validation := run.validation_predictions):
-        yield from _calibration(run, validation)
+    """Checks the figures of ensemble.json; all of them if its members are published in `folder`."""
+    where = f"{run.path}/{ENSEMBLE}"
+    published = run.read_json(ENSEMBLE)
+    class_names = [row["name"] for row in published["test"]["per_class"]]
+    yield from _of_scores(published["test"], run.predictions, class_names, f"{where} test")
+    members = []
+    for member in published["members"]:
+        members.append(RunFolder(folder.joinpath(*Path(member["run"]).parts[1:])))
+    if all((member.path / TEST).exists() for member in members):
+        voted, _, again = ensemble.vote(members, published["rule"])
+        distance = float(np.abs(voted - run.predictions[0]).max())
+        yield Check(f"{where} its predictions from its members'", 0.0, distance, HALF_PRECISION)
+        yield from _of_vote(published, again, where)
+    validation = run.validation_predictions
+    if validation is not None and (run.path / CALIBRATION).exists():
+        yield from _of_calibration(run, validation)
 
 
 def of_table(table: Path) -> Iterator[Check]:
-    """The columns of a study's table that its runs give."""
+    """Checks the columns of a study's table that its runs give."""
     with open(table, newline="") as lines:
         rows = list(csv.DictReader(lines))
     for row in rows:
-        runs = [
-            RunFolder(path)
-            for path in sorted(table.parent.glob(f"{glob.escape(row['label'])}-seed*"))
-        ]
+        folders = sorted(table.parent.glob(f"{glob.escape(row['label'])}-seed*"))
+        runs = [RunFolder(folder) for folder in folders]
         (again,) = compare.summarize([(row["label"], {}, runs)])
+        figures = dataclasses.asdict(again)
         for column in COLUMNS:
-            published = float(row[column]) if row[column] else None
-            figure = getattr(again, column)
-            again_value = float(figure) if figure is not None else None
-            yield Check(f"{table} {row['label']} {column}", published, again_value, EXACT)
+            where = f"{table} {row['label']} {column}"
+            yield Check(where, _figure(row[column]), _figure(figures[column]), EXACT)
 
 
 def of_reproduction(folder: Path, readme: Path) -> list[Check]:
-    """The table of every row, and the one in the project's README."""
+    """Checks the table of all rows of the reports, and the one in the project's README."""
     if not (folder / reproduction.SYSTEMS).exists():
         return []
-    whole, short = reproduction.render(folder)
-    published = (folder / reproduction.TABLE).read_text(), reproduction.between(readme)
-    names = (str(folder / reproduction.TABLE), str(readme))
+    table, short_table = reproduction.render(folder)
+    file = folder / reproduction.TABLE
     return [
-        Check(name, _hash(text), _hash(again), EXACT)
-        for name, text, again in zip(names, published, (whole, short), strict=True)
+        Check(str(file), _hash(file.read_text()), _hash(table), EXACT),
+        Check(str(readme), _hash(reproduction.between(readme)), _hash(short_table), EXACT),
     ]
 
 
-def _hash(text: str) -> str:
-    """Short enough for an error."""
-    import hashlib
+class _Labels:
+    """Compares the labels of runs with those of their data, which are read once."""
 
-    return f"a table of SHA-256 {hashlib.sha256(text.strip().encode()).hexdigest()[:12]}"
+    def __init__(self):
+        self.unread_runs = 0
+        self._splits: dict[str, data.Splits | None] = {}  # by the config of the data, as JSON
+
+    def of_run(self, run: RunFolder) -> Iterator[Check]:
+        """Checks the labels of a run; counts it as unread if its data cannot be read here."""
+        splits = self._read(run)
+        if splits is None:
+            self.unread_runs += 1
+            return
+        fingerprint = splits.report["fingerprint"]
+        yield Check(f"{run.path} fingerprint", run.data["fingerprint"], fingerprint, EXACT)
+        yield from _of_labels(run, "test", run.predictions, splits.test)
+        validation = run.validation_predictions
+        if validation is not None:
+            yield from _of_labels(run, "validation", validation, splits.validation)
+
+    def unread(self) -> str:
+        """The end of a sentence about the data sets that cannot be read here."""
+        if not self.unread_runs:
+            return ""
+        names = {json.loads(key)["name"] for key, splits in self._splits.items() if splits is None}
+        return f"; {', '.join(sorted(names))}, of {self.unread_runs} runs, cannot be read here"
+
+    def _read(self, run: RunFolder) -> data.Splits | None:
+        config = run.config.data
+        key = json.dumps(config.to_dict(), sort_keys=True)
+        if key not in self._splits:
+            try:
+                self._splits[key] = data.load(config)
+            except DataError:
+                self._splits[key] = None
+        return self._splits[key]
 
 
-def _scores(
-    published: Any, predictions: tuple[np.ndarray, np.ndarray], names: Sequence[str], at: str
-):
-    probabilities, labels = predictions
-    again = score(calibration.log_probabilities(probabilities), labels, names)
-    unseen = float((probabilities[np.arange(len(labels)), labels] == 0).mean())
-    yield Check(f"{at} loss", published["loss"], again.pop("loss"), ROUNDED + unseen * UNSEEN)
-    yield from _compare(published, again, at)
+def _require_all(checks: Collection[Check]) -> None:
+    """Raises RunError that names the first of the checks that do not hold."""
+    wrong = [check for check in checks if not check.holds]
+    if not wrong:
+        return
+    lines = [f"{len(wrong):,} of {len(checks):,} figures differ:"]
+    for check in wrong[:MAX_NAMED]:
+        lines.append(f"  {check.where}: {check.published} published, {check.again} now")
+    if len(wrong) > MAX_NAMED:
+        lines.append(f"  and {len(wrong) - MAX_NAMED} more")
+    raise RunError("\n".join(lines))
 
 
-def _calibration(run: RunFolder, validation: tuple[np.ndarray, np.ndarray]) -> Iterator[Check]:
-    again, published = (
-        calibration.calibrate(validation, run.predictions),
-        run.read_json(CALIBRATION),
-    )
-    if "p" not in published:  # of a run from before that was computed
-        del again["p"]
-    for key, value in again.items():
-        tolerance = FITTED if key in ("temperature", "scaled") else EXACT
-        yield from _compare(
-            published[key], value, f"{run.path}/{CALIBRATION} {key}", tolerance=tolerance
-        )
-
-
-def _labels(run: RunFolder, known: dict[str, data.Splits | None]) -> list[Check] | None:
-    """The run's labels against those of its data; None where that cannot be read here."""
-    config = run.config.data
-    key = json.dumps(config.to_dict(), sort_keys=True)
-    if key not in known:
-        try:
-            known[key] = data.load(config)
-        except DataError:
-            known[key] = None
-    splits = known[key]
-    if splits is None:
-        return None
-    checks = [
-        Check(
-            f"{run.path} fingerprint", run.data["fingerprint"], splits.report["fingerprint"], EXACT
-        )
-    ]
-    sets = {
-        "test": (run.predictions, splits.test),
-        "validation": (run.validation_predictions, splits.validation),
+def _of_test(run: RunFolder) -> Iterator[Check]:
+    where = f"{run.path}/{TEST}"
+    test = run.test
+    history = run.history
+    yield from _of_scores(test, run.predictions, run.data["class_names"], where)
+    best = next((line for line in history if line["step"] == test["best_step"]), {})
+    again = {
+        "epochs": len(history),
+        "best_epoch": best.get("epoch"),
+        "train_accuracy": best.get("train_accuracy"),  # older versions did not write it
     }
-    for name, (predictions, dataset) in sets.items():
-        if predictions is not None:
-            same = np.array_equal(predictions[1], dataset.labels)
-            checks.append(
-                Check(f"{run.path} labels of the {name} set are the data's", True, same, EXACT)
-            )
-    return checks
+    for key, value in again.items():
+        if key in test:
+            yield Check(f"{where} {key}", test[key], value, EXACT)
 
 
-def _absent(known: Mapping[str, Any], count: int) -> str:
-    if not count:
-        return ""
-    names = sorted({json.loads(key)["name"] for key, splits in known.items() if splits is None})
-    return f"; {', '.join(names)}, of {count} runs, cannot be read here"
+def _of_scores(
+    published: Mapping[str, Any], predictions: Predictions, class_names: Sequence[str], where: str
+) -> Iterator[Check]:
+    probabilities, labels = predictions
+    again = score(calibration.log_probabilities(probabilities), labels, class_names)
+    of_labels = probabilities[np.arange(len(labels)), labels]
+    unseen = float((of_labels == 0).mean())
+    tolerance = ROUNDED + unseen * UNSEEN
+    yield Check(f"{where} loss", published["loss"], again.pop("loss"), tolerance)
+    yield from _compare(published, again, where)
 
 
-def _compare(published: Any, again: Any, at: str, *, tolerance: float = EXACT) -> Iterator[Check]:
+def _of_validation(run: RunFolder, validation: Predictions) -> Iterator[Check]:
+    figures = calibration.figures(*validation)
+    again = {"validation_accuracy": figures["accuracy"], "validation_loss": figures["nll"]}
+    yield from _compare(run.test, again, f"{run.path}/{TEST}", tolerance=ROUNDED)
+
+
+def _of_calibration(run: RunFolder, validation: Predictions) -> Iterator[Check]:
+    where = f"{run.path}/{CALIBRATION}"
+    published = run.read_json(CALIBRATION)
+    again = calibration.calibrate(validation, run.predictions)
+    for key in ("as_trained", "scaled"):
+        yield from _of_confidences(published[key], again.pop(key), f"{where} {key}")
+    if "p" not in published:  # older versions did not write it
+        del again["p"]
+    yield from _compare(published, again, where, tolerance=HALF_PRECISION)
+
+
+def _of_confidences(
+    published: Mapping[str, Any], again: Mapping[str, Any], where: str
+) -> Iterator[Check]:
+    yield Check(f"{where} accuracy", published["accuracy"], again["accuracy"], EXACT)
+    for key in ("ece", "brier", "nll"):
+        yield Check(f"{where} {key}", published[key], again[key], HALF_PRECISION)
+    bins = _bin_shares(published["reliability"])
+    bins_again = _bin_shares(again["reliability"])
+    yield from _compare(bins, bins_again, f"{where} reliability", tolerance=ROUNDED)
+
+
+def _bin_shares(reliability: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """What each bin contributes to means over all images: an image counts as much in every bin."""
+    total = sum(row["examples"] for row in reliability)
+    by_bin = {row["bin"]: row for row in reliability}
+    empty = {"examples": 0, "confidence": 0.0, "accuracy": 0.0}
+    shares = []
+    for number in range(calibration.BINS):
+        row = by_bin.get(number, empty)
+        share = row["examples"] / total
+        shares.append(
+            {
+                "examples": share,
+                "confidence": share * row["confidence"],
+                "accuracy": share * row["accuracy"],
+            }
+        )
+    return shares
+
+
+def _of_robustness(run: RunFolder) -> Check:
+    published = run.read_json(ROBUSTNESS)
+    probabilities, labels = run.predictions
+    is_right = probabilities.argmax(axis=-1) == labels
+    clean = float(is_right[: published["examples"]].mean())
+    return Check(f"{run.path}/{ROBUSTNESS} clean", published["clean"], clean, ROUNDED)
+
+
+def _of_explanation(run: RunFolder) -> Iterator[Check]:
+    probabilities, labels = run.predictions
+    for example in run.read_json(EXPLANATION)["examples"]:
+        index = example["index"]
+        again = {
+            "label": int(labels[index]),
+            "prediction": int(probabilities[index].argmax()),
+            "confidence": float(probabilities[index].max()),
+        }
+        where = f"{run.path}/{EXPLANATION} example {index}"
+        yield from _compare(example, again, where, tolerance=HALF_PRECISION)
+
+
+def _of_vote(published: Mapping[str, Any], again: Mapping[str, Any], where: str) -> Iterator[Check]:
+    """Checks what the members' predictions give, but for the scores of the ensemble itself."""
+    for key in ("oracle", "disagreement"):
+        yield from _compare(published[key], again[key], f"{where} {key}")
+    again = {key: again[key] for key in again if key not in ("test", "oracle", "disagreement")}
+    for member in again["members"]:
+        del member["run"]  # where it was when it voted
+        del member["fingerprint"]  # of predictions that were not rounded
+    yield from _compare(published, again, where, tolerance=HALF_PRECISION)
+
+
+def _of_labels(
+    run: RunFolder, split: str, predictions: Predictions, dataset: Dataset
+) -> Iterator[Check]:
+    _, labels = predictions
+    is_same = np.array_equal(labels, dataset.labels)
+    yield Check(f"{run.path} labels of the {split} set are the data's", True, is_same, EXACT)
+
+
+def _compare(
+    published: Any, again: Any, where: str, *, tolerance: float = EXACT
+) -> Iterator[Check]:
     """A check of each figure in `again`, nested as in `published`."""
     if isinstance(again, Mapping) and isinstance(published, Mapping):
         for key, value in again.items():
-            yield from _compare(published.get(key), value, f"{at} {key}", tolerance=tolerance)
-    elif (
-        isinstance(again, Sequence)
-        and not isinstance(again, str)
-        and isinstance(published, Sequence)
-    ):
-        yield Check(f"{at} count", len(published), len(again), EXACT)
-        for number, (one, other) in enumerate(zip(published, again, strict=False)):
-            yield from _compare(one, other, f"{at} {number}", tolerance=tolerance)
+            yield from _compare(published.get(key), value, f"{where} {key}", tolerance=tolerance)
+    elif _is_list(again) and _is_list(published):
+        yield Check(f"{where} count", len(published), len(again), EXACT)
+        for number, pair in enumerate(zip(published, again, strict=False)):
+            yield from _compare(*pair, f"{where} {number}", tolerance=tolerance)
     else:
-        yield Check(at, published, again, tolerance)
+        yield Check(where, published, again, tolerance)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _figure(value: str | float | None) -> float | None:
+    if value in ("", None):
+        return None
+    return float(value)
+
+
+def _hash(text: str) -> str:
+    """A text in an error."""
+    return f"a table of SHA-256 {hashlib.sha256(text.strip().encode()).hexdigest()[:12]}"

@@ -41,7 +41,10 @@ class Checkpoints:
     def __init__(self, folder: Path, *, read_only: bool = False):
         self.folder = folder.resolve()
         if read_only and not self.folder.is_dir():
-            raise RunError(f"{folder} is missing: this run has saved no checkpoint.")
+            raise RunError(
+                f"{folder} is missing: this run has saved no checkpoint, or it is a published one, "
+                "which keeps none. Train it first."
+            )
         foreign.check_plain(folder)
         if not read_only and self.folder.is_dir():
             for child in self.folder.iterdir():

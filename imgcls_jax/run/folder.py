@@ -1,14 +1,13 @@
-"""The files of a run folder: their names, and how they are read and written, in one place."""
+"""The files of a run folder: their names, and how they are read and written."""
 
 import contextlib
 import glob
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -16,17 +15,16 @@ from ml_collections import ConfigDict
 from imgcls_jax import distributed, files, foreign
 from imgcls_jax.errors import RunError, is_utf8, printable
 from imgcls_jax.run import schema
+from imgcls_jax.run.lock import FolderLock
 
 CONFIG = "config.json"
-ENVIRONMENT = (
-    "environment.json"  # versions, device, commit, data fingerprint, command, hashes of weights
-)
+ENVIRONMENT = "environment.json"  # versions, device, commit, data fingerprint, weights' hashes
 DATA = "data.json"  # the data report
 METRICS = "metrics.jsonl"  # a line an epoch
 STEPS = "steps.jsonl"  # a line for every so many training steps, which TensorBoard shows
-TEST = "test.json"  # test figures and the run's summary
-PREDICTIONS = "predictions.npz"  # probabilities float32 [N, K] and labels int32 [N] of the test and validation sets
-REPORT = "report.html"  # written last: its presence marks the run as finished
+TEST = "test.json"  # scores on the test set and the summary of the training
+PREDICTIONS = "predictions.npz"  # probabilities and labels of the test and validation sets
+REPORT = "report.html"  # the last file that training writes
 TEACHER = "teacher.npz"  # of distillation: the teacher's log probabilities of the training images
 CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
@@ -35,32 +33,24 @@ LOCK = ".lock"  # held by the process that writes into the folder
 SHOWN = "show_data.png"  # of imgcls show-data
 ROBUSTNESS = "robustness.json"  # accuracies under corruptions
 EXPLANATION = "explain.json"  # the predictions that explain.png explains
-ENSEMBLE = "ensemble.json"  # of a folder of imgcls ensemble: the members' paths and weights, and what they reach
-PREDICTED = (
-    "predicted.png"  # of imgcls predict: images of the user's with the classes found for them
-)
+ENSEMBLE = "ensemble.json"  # of imgcls ensemble: its members, their weights and its scores
+PREDICTED = "predicted.png"  # of imgcls predict: the user's images with their predicted classes
 CALIBRATION = "calibration.json"  # calibration errors, and the temperature that lowers them
-EXPORT = "export"  # folder of imgcls export: the model as files that need no imgcls_jax
+EXPORT = "export"  # of imgcls export: the model as files that need no imgcls_jax
 
-
-def training_command(path: str | os.PathLike) -> str:
-    """A sentence on how to train the run that is missing at the path; "" where no config has its name."""
-    config = os.path.join("configs", f"{Path(path).name}.py")
-    return f" Train it first: python launch.py --config {config}." if os.path.isfile(config) else ""
+Predictions = tuple[np.ndarray, np.ndarray]  # probabilities float32 [N, K], labels int32 [N]
 
 
 class RunFolder:
-    """A run's folder: `RunFolder("runs/mnist_cnn").test["accuracy"]`."""
+    """A run's folder: `RunFolder("runs/mnist_cnn").test["accuracy"]`.
+
+    Properties that read a file raise RunError if it is missing or damaged.
+    """
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(os.path.expanduser(path))
-        self._plain = False  # whether its files have been looked at
-
-    def check_plain(self) -> None:
-        """Raises RunError where there is anything in the folder but files, folders and links that stay in it."""
-        if not self._plain:
-            foreign.check_plain(self.path)
-            self._plain = self.path.exists()
+        self._is_plain = False  # whether `check_plain` has passed
+        self._lock: FolderLock | None = None
 
     @property
     def name(self) -> str:
@@ -68,13 +58,23 @@ class RunFolder:
 
     @property
     def begun(self) -> bool:
-        """Whether anything was saved that a run of another config would lose."""
+        """Whether a checkpoint was saved, which a run of another config would lose."""
         checkpoints = self.path / CHECKPOINTS
         return checkpoints.is_dir() and any(child.name.isdigit() for child in checkpoints.iterdir())
 
     @property
     def finished(self) -> bool:
-        return all((self.path / name).exists() for name in (TEST, PREDICTIONS, REPORT))
+        """Whether training has written everything, its report last, or the run is published."""
+        return self.published or (self._is_tested and (self.path / REPORT).exists())
+
+    @property
+    def published(self) -> bool:
+        """Whether this is what `imgcls publish` keeps of a run: its results without checkpoints."""
+        return self._is_tested and not (self.path / CHECKPOINTS).exists()
+
+    @property
+    def _is_tested(self) -> bool:
+        return (self.path / TEST).exists() and (self.path / PREDICTIONS).exists()
 
     @property
     def config(self) -> ConfigDict:
@@ -97,218 +97,245 @@ class RunFolder:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl: one dict an epoch, oldest first. A last line cut off by a kill is left out."""
-        return self._lines(METRICS)
+        """The lines of metrics.jsonl, one dict an epoch, oldest first.
+
+        A last line that was cut off when the process was killed is left out.
+        """
+        return self._read_lines(METRICS)
 
     @property
     def steps(self) -> list[dict[str, Any]]:
-        """The lines of steps.jsonl, in the same way; none in folders of versions that did not keep them."""
-        return self._lines(STEPS) if (self.path / STEPS).exists() else []
-
-    def _lines(self, name: str) -> list[dict[str, Any]]:
-        file = self._file(name)
-        return [schema.parse(file, line) for line in self._read(file).split("\n")[:-1]]
+        """The lines of steps.jsonl; none in folders of versions that did not keep them."""
+        if not (self.path / STEPS).exists():
+            return []
+        return self._read_lines(STEPS)
 
     @property
-    def predictions(self) -> tuple[np.ndarray, np.ndarray]:
+    def predictions(self) -> Predictions:
         """The test set's probabilities, float32 [N, K], and labels, int32 [N]."""
-        if (found := self._predictions("")) is None:
-            raise RunError(
-                f"{self.path / PREDICTIONS} has no probabilities and labels of the test set."
-            )
-        return found
+        return self._read_test_predictions()
 
     @property
-    def validation_predictions(self) -> tuple[np.ndarray, np.ndarray] | None:
+    def validation_predictions(self) -> Predictions | None:
         """The same of the validation set; None in folders of versions that did not keep them."""
-        return self._predictions("validation_")
+        return self._read_predictions("validation_")
 
-    def _predictions(self, prefix: str) -> tuple[np.ndarray, np.ndarray] | None:
-        file = self._file(PREDICTIONS)
-        try:
-            with (
-                foreign.open_regular(file) as stream,
-                np.load(stream, allow_pickle=False) as arrays,
-            ):
-                if f"{prefix}labels" not in arrays:
-                    return None
-                probabilities, labels = arrays[f"{prefix}probabilities"], arrays[f"{prefix}labels"]
-        except Exception as error:  # a damaged file can raise nearly anything
-            raise schema.damaged(file, error) from error
-        if probabilities.dtype.kind == "f" and not np.isfinite(probabilities).all():
-            raise RunError(
-                f"{file} has probabilities that are not finite: the training diverged, or the file is damaged. Train "
-                "again with a lower learning rate, under another --config.name."
-            )
-        kinds = probabilities.dtype.kind, probabilities.ndim, labels.dtype.kind, labels.ndim
-        fit = kinds == ("f", 2, "i", 1) and 0 < len(labels) == len(probabilities)
-        fit = fit and 0 <= labels.min() and labels.max() < probabilities.shape[1]
-        if not fit:
-            raise RunError(
-                f"{file} is damaged: it should hold probabilities [N, K], and labels [N] below K."
-            )
-        return probabilities, labels
+    def require_test_results(self) -> None:
+        """Raises RunError if test.json or predictions.npz is missing or damaged."""
+        self.read_json(TEST)
+        self._read_test_predictions()
+
+    def read_json(self, name: str) -> Any:
+        file = self._existing(name)
+        return schema.parse(file, _read_text(file))
+
+    def write_json(self, name: str, content: Any) -> None:
+        text = json.dumps(content, indent=1) + "\n"
+        files.write_atomically(self.path / name, text.encode())
+
+    def write_history(self, lines: Iterable[dict[str, Any]], *, name: str = METRICS) -> None:
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        files.write_atomically(self.path / name, text.encode())
+
+    def write_predictions(self, test: Predictions, validation: Predictions | None) -> None:
+        """Writes predictions.npz: arrays of the test set, and of the validation set if given."""
+        probabilities, labels = test
+        arrays = {"probabilities": probabilities, "labels": labels}
+        if validation is not None:
+            probabilities, labels = validation
+            arrays["validation_probabilities"] = probabilities
+            arrays["validation_labels"] = labels
+        files.write_npz(self.path / PREDICTIONS, **arrays)
+
+    def check_plain(self) -> None:
+        """Raises RunError if the folder has anything but files, folders and links within it."""
+        if not self._is_plain:
+            foreign.check_plain(self.path)
+            self._is_plain = self.path.exists()
 
     def check_writable(self) -> None:
-        """Raises RunError where the folder can neither be written into nor made."""
+        """Raises RunError if the folder can be neither written nor created."""
         if not is_utf8(str(self.path)):
             raise RunError(
                 f"{printable(self.path)} has a name that is not UTF-8. Give another --workdir."
             )
-        there = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
-        if not there.is_dir():
+        parents = (self.path, *self.path.absolute().parents)
+        existing = next(path for path in parents if path.exists())
+        if not existing.is_dir():
             raise RunError(
-                f"{self.path} cannot be a run folder: {there} is a file. Give another --workdir."
+                f"{self.path} cannot be a run folder: {existing} is a file. Give another --workdir."
             )
-        if not os.access(there, os.W_OK | os.X_OK):
+        if not os.access(existing, os.W_OK | os.X_OK):
             raise RunError(
-                f"{self.path} cannot be written: {there} is read-only for this user. Give another --workdir, or make "
-                "it writable."
+                f"{self.path} cannot be written: {existing} is read-only for this user. "
+                "Give another --workdir, or make it writable."
             )
 
     @contextlib.contextmanager
     def locked(self, *, patience: float = 0.0) -> Iterator[None]:
-        """Keeps other processes from writing into this folder, which is made; the lock ends with its process.
+        """Keeps other processes from writing into this folder, which is created if needed.
 
-        Whoever writes into a run folder has its lock, and decides under it what there is to do: before, another process
-        may have changed what is there. What killed processes have left half-written is swept away; a folder that was
-        made for this and got nothing goes again.
+        A command takes the lock first and then decides what there is to do, since another process
+        may have changed the folder before. Files that killed processes left half written are
+        removed. A folder that was created for this and stayed empty is removed at the end.
 
-        patience: seconds to wait for another process to end. Raises RunError where it does not, where there is no
-        room left to write, and where the folder is renamed or deleted meanwhile. Of several processes of one training
-        only the first asks for it.
+        patience: seconds to wait for another process to finish. Raises RunError if it does not, if
+        there is no room left to write, or if the folder is renamed or deleted meanwhile. Of the
+        processes of one training only the first takes the lock.
         """
         if not distributed.is_primary():
             yield
             return
         self.check_writable()
-        made = not self.path.exists()
+        is_new = not self.path.exists()
         self.check_plain()
-        with files.writing(self.path), self._wait_for_lock(patience) as self._lock:
+        with (
+            files.writing(self.path),
+            FolderLock(self.path / LOCK, patience=patience) as self._lock,
+        ):
             for folder in (self.path, self.path / EXPORT):
                 files.sweep(folder, files.ANY_PARTIAL)
             try:
                 yield
-            except Exception as error:  # whatever came of it
+            except Exception as error:  # any error may follow from the folder's being gone
                 self.check_there(error)
                 raise
             finally:
-                self._tidy(made)
+                self._remove_leftovers(is_new=is_new)
                 self._lock = None
 
     @contextlib.contextmanager
     def unchanged(self) -> Iterator[None]:
-        """As `locked`, for whoever reads several files: of a folder that cannot be written into nothing is locked."""
-        with self.locked() if os.access(self.path, os.W_OK | os.X_OK) else contextlib.nullcontext():
+        """Locks the folder while several of its files are read, if it can be written at all."""
+        if os.access(self.path, os.W_OK | os.X_OK):
+            with self.locked():
+                yield
+        else:
             yield
 
-    _lock: IO | None = None
-
-    def _wait_for_lock(self, patience: float) -> IO:
-        latest = time.monotonic() + patience
-        while True:
-            self.path.mkdir(parents=True, exist_ok=True)
-            try:
-                number = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-            except FileNotFoundError:
-                continue  # the folder went again
-            except OSError as error:
-                raise RunError(
-                    f"{self.path / LOCK} cannot be written: {error.strerror}."
-                ) from error
-            file = os.fdopen(number, "r+b")
-            if files.lock(file):
-                if files.is_at(file, self.path / LOCK):
-                    return file
-            elif time.monotonic() >= latest:
-                file.close()
-                raise RunError(
-                    f"Another process is training into {self.path}, or writing into it. Wait until it is done, or give "
-                    "another --workdir."
-                )
-            file.close()
-            time.sleep(0.05)
-
     def check_there(self, cause: Exception | None = None) -> None:
-        """Raises RunError, from `cause`, where the folder was renamed or deleted since this process took its lock."""
-        if self._lock is None or files.is_at(self._lock, self.path / LOCK):
-            return
-        raise RunError(
-            f"{self.path} was renamed or deleted while this process wrote into it, which stopped. What was saved is in "
-            "the folder wherever it is now: with --workdir=FOLDER the same command goes on there."
-        ) from cause
+        """Raises RunError, from `cause`, if the locked folder was renamed or deleted."""
+        if self._lock is not None:
+            self._lock.check_in_place(cause)
 
-    def _tidy(self, made: bool) -> None:
-        """Removes a folder that was made and got nothing, and what was still written where a renamed folder was."""
+    def _remove_leftovers(self, *, is_new: bool) -> None:
+        """Removes a new folder that stayed empty, and what was written where one was renamed."""
         with contextlib.suppress(OSError):
-            inside = {child.name for child in self.path.iterdir()}
-            if self._lock is not None and not files.is_at(self._lock, self.path / LOCK):
-                if inside <= {CHECKPOINTS, TENSORBOARD, METRICS, STEPS}:
+            names = {child.name for child in self.path.iterdir()}
+            if not self._lock.is_in_place:
+                if names <= {CHECKPOINTS, TENSORBOARD, METRICS, STEPS}:
                     shutil.rmtree(self.path)
-            elif made and inside == {LOCK}:
+            elif is_new and names == {LOCK}:
                 (self.path / LOCK).unlink()
                 self.path.rmdir()
 
-    def read_json(self, name: str) -> Any:
-        file = self._file(name)
-        return schema.parse(file, self._read(file))
-
-    @staticmethod
-    def _read(file: Path) -> str:
-        try:
-            with foreign.open_regular(file) as stream:
-                content = stream.read(schema.MOST_BYTES + 1)
-            if len(content) > schema.MOST_BYTES:
-                raise ValueError(f"it has more than {schema.MOST_BYTES:,} bytes")
-            return content.decode()
-        except (OSError, ValueError) as error:
-            raise schema.damaged(file, error) from error
-
-    def write_json(self, name: str, content: Any) -> None:
-        files.write_atomically(self.path / name, (json.dumps(content, indent=1) + "\n").encode())
-
-    def write_history(self, lines: Iterable[dict[str, Any]], *, name: str = METRICS) -> None:
-        files.write_atomically(
-            self.path / name, "".join(json.dumps(line) + "\n" for line in lines).encode()
-        )
-
-    def _file(self, name: str) -> Path:
+    def _existing(self, name: str) -> Path:
+        """The path of a file. Raises RunError if it is missing."""
         file = self.path / name
-        if not os.path.exists(file):  # a name too long for the file system does not exist, for it
-            what = (
-                "a run folder: a folder that launch.py trained into"
-                if os.path.isdir(self.path)
-                else "there"
-            )
-            first = training_command(self.path)
+        if not os.path.exists(file):  # unlike Path.exists, false for a name that is too long
+            expected = "there"
+            if os.path.isdir(self.path):
+                expected = "a run folder: a folder that launch.py trained into"
             raise RunError(
-                f"{file} is missing; {self.path} is not {what}, or its run has not got that far.{first}"
+                f"{file} is missing; {self.path} is not {expected}, or its run has not got that "
+                f"far.{training_command(self.path)}"
             )
         self.check_plain()
         return file
 
+    def _read_lines(self, name: str) -> list[dict[str, Any]]:
+        file = self._existing(name)
+        complete = _read_text(file).split("\n")[:-1]
+        return [schema.parse(file, line) for line in complete]
+
+    def _read_test_predictions(self) -> Predictions:
+        predictions = self._read_predictions("")
+        if predictions is None:
+            file = self.path / PREDICTIONS
+            raise RunError(f"{file} has no probabilities and labels of the test set.")
+        return predictions
+
+    def _read_predictions(self, prefix: str) -> Predictions | None:
+        file = self._existing(PREDICTIONS)
+        arrays = _read_arrays(file, prefix)
+        if arrays is None:
+            return None
+        probabilities, labels = arrays
+        _check_predictions(file, probabilities, labels)
+        return probabilities.astype(np.float32), labels  # published ones are float16
+
 
 def runs_in(paths: Iterable[str | os.PathLike]) -> list[RunFolder]:
-    """The runs at the paths: run folders, folders of runs such as studies, and globs of both; each once, in order.
+    """Returns the runs at the paths, each once and in order.
 
-    Raises RunError for a path at which there is none.
+    A path is a run folder, a folder of runs such as a study's, or a glob of these. Raises RunError
+    if there is no run at one of them.
     """
-    found: dict[Path, RunFolder] = {}
-    for path in map(os.path.expanduser, paths):
-        # os.path: a name too long for the file system is none, for it
-        folders = (
-            [Path(path)]
-            if os.path.exists(path)
-            else [Path(match) for match in sorted(glob.glob(str(path)))]
-        )
-        configs = [
-            file
-            for folder in folders
-            for file in sorted(folder.glob(CONFIG)) or sorted(folder.glob(f"*/{CONFIG}"))
-        ]
-        if not configs:
+    runs: dict[Path, RunFolder] = {}
+    for path in paths:
+        folders = _run_folders(os.path.expanduser(path))
+        if not folders:
             raise RunError(
                 f"{path} is neither a run folder nor a study of runs, nor are there any below it."
             )
-        found |= {file.parent: RunFolder(file.parent) for file in configs}
-    return list(found.values())
+        for folder in folders:
+            runs.setdefault(folder, RunFolder(folder))
+    return list(runs.values())
+
+
+def training_command(path: str | os.PathLike) -> str:
+    """A sentence on how to train the run missing at the path; "" if no config has its name."""
+    config = os.path.join("configs", f"{Path(path).name}.py")
+    if not os.path.isfile(config):
+        return ""
+    return f" Train it first: python launch.py --config {config}."
+
+
+def _run_folders(path: str) -> list[Path]:
+    matches = [path]
+    if not os.path.exists(path):  # unlike Path.exists, false for a name that is too long
+        matches = sorted(glob.glob(path))
+    folders = []
+    for folder in map(Path, matches):
+        configs = sorted(folder.glob(CONFIG)) or sorted(folder.glob(f"*/{CONFIG}"))
+        folders += [config.parent for config in configs]
+    return folders
+
+
+def _read_text(file: Path) -> str:
+    try:
+        with foreign.open_regular(file) as stream:
+            content = stream.read(schema.MAX_BYTES + 1)
+        if len(content) > schema.MAX_BYTES:
+            raise ValueError(f"it has more than {schema.MAX_BYTES:,} bytes")
+        return content.decode()
+    except (OSError, ValueError) as error:
+        raise schema.damaged(file, error) from error
+
+
+def _read_arrays(file: Path, prefix: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """The probabilities and labels whose names have the prefix; None if there are none."""
+    try:
+        with foreign.open_regular(file) as stream, np.load(stream, allow_pickle=False) as arrays:
+            if f"{prefix}labels" not in arrays:
+                return None
+            return arrays[f"{prefix}probabilities"], arrays[f"{prefix}labels"]
+    except Exception as error:  # a damaged file can raise nearly anything
+        raise schema.damaged(file, error) from error
+
+
+def _check_predictions(file: Path, probabilities: np.ndarray, labels: np.ndarray) -> None:
+    """Raises RunError unless these are finite probabilities [N, K] and labels [N] below K."""
+    if probabilities.dtype.kind == "f" and not np.isfinite(probabilities).all():
+        raise RunError(
+            f"{file} has probabilities that are not finite: the training diverged, or the file is "
+            "damaged. Train again with a lower learning rate, under another --config.name."
+        )
+    has_kinds = probabilities.dtype.kind == "f" and labels.dtype.kind == "i"
+    has_dimensions = probabilities.ndim == 2 and labels.ndim == 1
+    if has_kinds and has_dimensions and 0 < len(labels) == len(probabilities):
+        if labels.min() >= 0 and labels.max() < probabilities.shape[1]:
+            return
+    raise RunError(
+        f"{file} is damaged: it should hold probabilities [N, K], and labels [N] below K."
+    )

@@ -1,9 +1,16 @@
-"""What is kept of runs in results/: their small files."""
+"""Copies what is kept of finished runs to results/: figures, predictions and one picture each.
+
+Pages and the other pictures are not kept: `imgcls report` draws them again from what is. Only
+explain.png is, since drawing it takes the weights, which stay where the run was trained.
+"""
 
 import contextlib
 import logging
 import os
+from collections.abc import Collection
 from pathlib import Path
+
+import numpy as np
 
 from imgcls_jax import foreign
 from imgcls_jax.errors import RunError
@@ -17,7 +24,6 @@ from imgcls_jax.run.folder import (
     EXPLANATION,
     METRICS,
     PREDICTIONS,
-    REPORT,
     ROBUSTNESS,
     TEST,
     RunFolder,
@@ -26,36 +32,35 @@ from imgcls_jax.run.folder import (
 
 log = logging.getLogger(__name__)
 
-# Files that are kept in results/, those of them that are there.
-PUBLISHED = (
-    *(CONFIG, ENVIRONMENT, DATA, METRICS, TEST, PREDICTIONS, REPORT, "dashboard.png"),
-    *(CALIBRATION, "calibration.png"),
-    *(ROBUSTNESS, "robustness.md", "robustness.csv", "robustness.png"),
-    *(EXPLANATION, "explain.png"),
-)
-PUBLISHED_OF_STUDIES = ("table.md", "table.csv", "table.tex", "table.png", "cost.png", "curves.png")
-PUBLISHED_OF_ENSEMBLES = (
-    ENSEMBLE,
-    "ensemble.md",
-    "ensemble.png",
-    PREDICTIONS,
+RESULTS = "results"
+# The files that are kept, as far as a folder has them. Predictions are kept in half precision.
+OF_RUNS = (
+    CONFIG,
+    ENVIRONMENT,
+    DATA,
+    METRICS,
+    TEST,
     CALIBRATION,
-    "calibration.png",
-    REPORT,
+    ROBUSTNESS,
+    "robustness.md",
+    "robustness.csv",
+    EXPLANATION,
+    "explain.png",
+    "dashboard.png",
 )
+OF_STUDIES = ("table.md", "table.csv", "table.tex", "table.png")
+OF_ENSEMBLES = (ENSEMBLE, CALIBRATION, "ensemble.md", "ensemble.png")
 
 
 def publish(folder: Path) -> Path:
-    """Copies the small files of a finished run, of a study's runs or of an ensemble to results/NAME, which it returns.
+    """Copies a finished run, the finished runs of a study, or an ensemble to results/NAME.
 
-    Checkpoints stay. Runs of a study that are not finished are left out with a warning. Raises RunError where the
-    folder is none of them, or nothing of it is finished.
+    Returns that folder. Checkpoints are not copied. Runs of a study that are not finished are left
+    out with a warning. Raises RunError if the folder is none of these or nothing in it is finished.
     """
-    if not os.path.isdir(folder):  # a name too long for the file system is none, for it
-        raise RunError(
-            f"{folder} is neither a run folder nor a study of runs: there is no such folder."
-        )
-    target = Path("results", folder.resolve().name)
+    if not os.path.isdir(folder):  # unlike Path.is_dir, false for a name that is too long
+        raise RunError(f"{folder} is neither a run folder nor a study: there is no such folder.")
+    target = Path(RESULTS, folder.resolve().name)
     if folder.resolve() == target.resolve():
         raise RunError(
             f"{folder} is published already. Give the folder of a run, a study or an ensemble."
@@ -63,36 +68,81 @@ def publish(folder: Path) -> Path:
     foreign.check_plain(folder)
     with RunFolder(folder).unchanged():
         if (folder / ENSEMBLE).exists():
-            _copy(folder, target, PUBLISHED_OF_ENSEMBLES)
+            _copy(folder, target, OF_ENSEMBLES)
         else:
             _publish_runs(folder, target)
     return target
 
 
+def half_precision(probabilities: np.ndarray) -> np.ndarray:
+    """Rounds probabilities [N, K] to float16 without changing any predicted class.
+
+    Rounding can make the two largest probabilities of a row equal, and `argmax` then takes the
+    first. Where that is not the class predicted before, the others are lowered by one step.
+    """
+    predicted = probabilities.argmax(axis=-1)
+    rounded = probabilities.astype(np.float16)
+    for row in np.flatnonzero(rounded.argmax(axis=-1) != predicted):
+        ties = rounded[row] == rounded[row].max()
+        ties[predicted[row]] = False
+        rounded[row, ties] = np.nextafter(rounded[row, ties], np.float16(0))
+    return rounded
+
+
 def _publish_runs(folder: Path, target: Path) -> None:
-    found = runs_in([folder])
-    runs = [run for run in found if run.finished]
-    unfinished = ", ".join(str(run.path) for run in found if not run.finished)
-    if not runs:
+    runs = _finished_runs(folder)
+    is_study = [run.path for run in runs] != [folder]
+    with contextlib.ExitStack() as stack:
+        for run in runs:
+            if is_study:  # the folder of a single run is locked already
+                stack.enter_context(run.unchanged())
+            run.require_test_results()  # before anything is copied
+        for run in runs:
+            _copy(run.path, target / run.path.relative_to(folder), OF_RUNS)
+    if is_study:
+        _copy(folder, target, OF_STUDIES)
+
+
+def _finished_runs(folder: Path) -> list[RunFolder]:
+    runs = runs_in([folder])
+    finished = [run for run in runs if run.finished]
+    unfinished = ", ".join(str(run.path) for run in runs if not run.finished)
+    if not finished:
         raise RunError(f"Not finished: {unfinished}. Train first; the same command resumes.")
     if unfinished:
         log.warning("Left out, since not finished: %s. Train them, and publish again.", unfinished)
-    alone = [run.path for run in runs] == [folder]
-    with contextlib.ExitStack() as stack:
-        for run in runs:
-            if not alone:  # whose folder is another one
-                stack.enter_context(run.unchanged())
-            run.test, run.predictions  # noqa: B018  the errors, before anything is copied
-        for run in runs:
-            _copy(run.path, target / run.path.relative_to(folder), PUBLISHED)
-    if not alone:
-        _copy(folder, target, PUBLISHED_OF_STUDIES)
+    return finished
 
 
-def _copy(source: Path, target: Path, names: tuple[str, ...]) -> None:
-    """Copies those of the files that are there."""
+def _copy(source: Path, target: Path, names: Collection[str]) -> None:
+    """Copies the files of these names, as far as they exist, and the predictions."""
     with RunFolder(target).locked():
         for name in names:
-            if (source / name).exists():
-                with foreign.open_regular(source / name) as file:
-                    write_atomically(target / name, file.read())
+            if not (source / name).exists():
+                continue
+            with foreign.open_regular(source / name) as file:
+                content = file.read()
+            if name.endswith(".md"):
+                content = _without_pictures(content.decode(), except_for=names).encode()
+            write_atomically(target / name, content)
+        if (source / PREDICTIONS).exists():
+            _copy_predictions(RunFolder(source), RunFolder(target))
+
+
+def _copy_predictions(source: RunFolder, target: RunFolder) -> None:
+    probabilities, labels = source.predictions
+    validation = source.validation_predictions
+    if validation is not None:
+        validation_probabilities, validation_labels = validation
+        validation = half_precision(validation_probabilities), validation_labels
+    target.write_predictions((half_precision(probabilities), labels), validation)
+
+
+def _without_pictures(markdown: str, *, except_for: Collection[str]) -> str:
+    """The text without the paragraphs that show a picture which is not copied."""
+    paragraphs = []
+    for paragraph in markdown.strip("\n").split("\n\n"):
+        picture = paragraph.partition("](")[2].removesuffix(")")
+        if not paragraph.startswith("![") or picture in except_for:
+            paragraphs.append(paragraph)
+    return "\n\n".join(paragraphs) + "\n"

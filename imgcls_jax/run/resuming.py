@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 
 from ml_collections import ConfigDict
 
@@ -84,9 +85,13 @@ def _further(run: RunFolder) -> str:
 
 
 def figures(run: RunFolder) -> str:
+    """The figures of a finished run and where its page is."""
     test = run.test
+    page = str(run.path / REPORT)
+    if run.published and not os.path.exists(page):
+        page = f"imgcls report {run.path} writes it"
     return (
         f"test accuracy {test['accuracy']:.2%}, test loss {test['loss']:.4f} (best epoch {test['best_epoch']} of "
         f"{test['epochs']}, validation accuracy {test['validation_accuracy']:.2%}, {test['parameters']:,} parameters)\n"
-        f"report: {run.path / REPORT}"
+        f"report: {page}"
     )

@@ -15,7 +15,7 @@ from typing import Any
 
 from imgcls_jax.errors import RunError, printable
 
-MOST_BYTES = 2**28  # of a file: a thousand classes' is a twentieth of that
+MAX_BYTES = 2**28  # of a file: a thousand classes' is a twentieth of that
 LARGEST = 2**63  # what whole numbers stay below
 LARGEST_FIGURE = 3.5e38  # what others stay below: options may be as large as float32 can
 LONGEST = 100_000  # characters of a text

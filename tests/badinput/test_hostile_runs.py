@@ -254,7 +254,7 @@ def test_the_losses_of_a_run_that_diverged_are_read(run):  # noqa: F811
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(schema, "MOST_BYTES", 100)
+    monkeypatch.setattr(schema, "MAX_BYTES", 100)
     (tmp_path / "test.json").write_text(" " * 101 + "{}")
     with pytest.raises(RunError, match="more than 100 bytes"):
         RunFolder(tmp_path).test  # noqa: B018

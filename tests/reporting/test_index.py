@@ -126,8 +126,19 @@ def test_what_is_damaged_is_left_out_and_named(make, tmp_path, caplog):
     )
 
 
+def test_published_runs_have_a_row_and_a_link_if_their_page_was_written(make, tmp_path):
+    make("with")
+    make("without").path.joinpath("report.html").unlink()
+    Image.effect_noise((160, 110), 64).save(tmp_path / "without" / "dashboard.png")
+    table = written(tmp_path)
+    assert [row[1] for row in table.rows[1:]] == ["with", "without"]
+    assert table.links == ["with/report.html"] and len(table.pictures) == 1
+
+
 def test_a_folder_without_finished_runs_is_refused(make, tmp_path):
-    make("unfinished").path.joinpath("report.html").unlink()
+    run = make("unfinished")
+    (run.path / "report.html").unlink()
+    (run.path / "checkpoints").mkdir()
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(RunError, match="no finished run below"):
             commands.index.index([str(folder)])

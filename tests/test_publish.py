@@ -1,0 +1,87 @@
+"""What `publish` keeps of runs, and what commands make of it."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imgcls_jax import commands
+from imgcls_jax.errors import RunError
+from imgcls_jax.reporting import index
+from imgcls_jax.run import publish, resuming
+from imgcls_jax.run.folder import RunFolder
+from tests.badinput.test_commands import finished, run  # noqa: F401  fixtures
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_half_precision_keeps_every_predicted_class():
+    """Also where the two largest probabilities are equal in float16."""
+    random = np.random.default_rng(0)
+    probabilities = random.dirichlet(np.ones(4), 20_000)
+    close = random.uniform(0.49, 0.49 + 1e-4, (20_000, 2))
+    probabilities[:, :2] = close
+    probabilities[:, 2:] = (1 - close.sum(-1, keepdims=True)) / 2
+    rounded = publish.half_precision(probabilities.astype(np.float32))
+    assert rounded.dtype == np.float16
+    naive = probabilities.astype(np.float16).argmax(-1)
+    predicted = probabilities.argmax(-1)
+    assert (naive != predicted).sum() > 100
+    assert (rounded.argmax(-1) == predicted).all()
+    assert np.abs(rounded - probabilities).max() < 2**-11
+
+
+def test_what_is_kept_of_a_run(run):  # noqa: F811
+    target = publish.publish(run.path)
+    kept = {path.name for path in target.iterdir()} - {".lock"}
+    assert kept <= {*publish.OF_RUNS, "predictions.npz"}
+    assert {"config.json", "test.json", "metrics.jsonl", "dashboard.png"} <= kept
+    with np.load(target / "predictions.npz") as arrays:
+        assert arrays["probabilities"].dtype == arrays["validation_probabilities"].dtype == "f2"
+    for before, after in (
+        (run.predictions, RunFolder(target).predictions),
+        (run.validation_predictions, RunFolder(target).validation_predictions),
+    ):
+        assert after[0].dtype == np.float32
+        assert np.array_equal(before[0].argmax(-1), after[0].argmax(-1))
+        assert np.array_equal(before[1], after[1])
+
+
+def test_a_published_run_is_a_finished_one(run, caplog):  # noqa: F811
+    caplog.set_level("INFO", "imgcls_jax")
+    published = RunFolder(publish.publish(run.path))
+    assert published.published and published.finished and not run.published
+    assert resuming.finished(run.config, published)
+    assert f"imgcls report {published.path} writes it" in caplog.text
+    assert f"{published.name}</th>" in index.write(published.path.parent).read_text()
+
+
+def test_its_page_can_be_written_again_and_leaves_its_figures_alone(run):  # noqa: F811
+    target = publish.publish(run.path)
+    before = {path.name: path.read_bytes() for path in target.glob("*.*") if path.suffix != ".png"}
+    commands.report.report([str(target)])
+    assert "Calibration" in (target / "report.html").read_text()
+    assert {name: (target / name).read_bytes() for name in before} == before
+
+
+def test_what_takes_weights_says_that_a_published_run_has_none(run):  # noqa: F811
+    target = publish.publish(run.path)
+    with pytest.raises(RunError, match="saved no checkpoint, or it is a published one"):
+        commands.robustness.robustness([str(target)])
+
+
+@pytest.mark.parametrize("folder", [".", "docs", "results"])
+def test_links_of_markdown_lead_to_files_that_git_keeps(folder):
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    kept = {Path(name) for name in tracked}
+    kept |= {parent for name in kept for parent in name.parents}
+    documents = [name for name in kept if name.suffix == ".md" and name.is_relative_to(folder)]
+    for document in documents:
+        for target in re.findall(r"\]\(([^)#\s]+)", (ROOT / document).read_text()):
+            if "://" not in target:
+                path = (ROOT / document.parent / target).resolve().relative_to(ROOT.resolve())
+                assert path in kept, f"{document}: {target}"
