@@ -1,4 +1,4 @@
-"""The index of a folder of runs: one static page with a table to sort and filter, and a link to each run's page."""
+"""The index of a folder of runs: one static page with a table that can be sorted and filtered."""
 
 import logging
 import os
@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 INDEX = "index.html"
 THUMBNAIL = 160  # pixels of its width
-MOST_PIXELS = 50_000_000  # of a picture that is made smaller
-# Of each column its title and, where it holds figures, how they are written.
+MAX_PIXELS = 50_000_000  # of a picture that is made smaller
+# The title of each column and, if it holds numbers, how they are formatted.
 COLUMNS: dict[str, tuple[str, Callable[[Any], str] | None]] = {
     "study": ("Study", None),
     "data": ("Data", None),
@@ -40,32 +40,31 @@ UNKNOWN = "\N{EN DASH}"
 
 
 def write(folder: Path) -> Path:
-    """Writes `folder`/index.html, the page of all finished runs and ensembles below the folder, and returns its path.
+    """Writes index.html, the page of all finished runs and ensembles in `folder`.
 
-    Needs their JSON files alone; a thumbnail is made of dashboard.png or ensemble.png where that is there. What is
-    damaged is left out with a warning. Raises RunError where there is no finished run.
+    Returns its path. Each row needs JSON files alone; it has a thumbnail if dashboard.png or
+    ensemble.png is there, and a link if the run's page is. Damaged runs are left out with a
+    warning. Raises RunError if there is no finished run.
     """
-    rows = []
-    for path in _finished(folder):
-        try:
-            rows.append((path, facts(folder, path)))
-        except RunError as error:
-            log.warning("Left out: %s", error)
+    rows = _rows(folder)
     if not rows:
         raise RunError(
-            f"There is no finished run below {folder}: no folder with {CONFIG} and {REPORT}, or with published results."
+            f"There is no finished run below {folder}: no folder with {CONFIG} and {REPORT}, or "
+            "with published results."
         )
-    name, script = folder.resolve().name, Path(__file__).with_name("index.js").read_text()
+    columns = []
+    for key, (title, number_format) in COLUMNS.items():
+        columns.append({"key": key, "title": title, "number": number_format is not None})
+    name = folder.resolve().name
+    script = Path(__file__).with_name("index.js").read_text()
+    plural = "s" * (len(rows) != 1)
     body = page.render(
         "index.html",
         name=name,
-        count=f"{len(rows):,} finished run{'s' * (len(rows) != 1)}",
-        filters=_filters([found for _, found in rows]),
-        columns=[
-            {"key": key, "title": title, "number": bool(form)}
-            for key, (title, form) in COLUMNS.items()
-        ],
-        rows=[_row(folder, *row) for row in rows],
+        count=f"{len(rows):,} finished run{plural}",
+        filters=_filters([row_facts for _, row_facts in rows]),
+        columns=columns,
+        rows=[_row(folder, path, row_facts) for path, row_facts in rows],
         script=Markup(script),
     )
     html = page.page(f"Runs: {name}", body, styles=("page.css", "index.css"), script=script)
@@ -74,65 +73,98 @@ def write(folder: Path) -> Path:
 
 
 def facts(folder: Path, path: Path) -> dict[str, Any]:
-    """What the table says of the run or the ensemble in `path` below `folder`, by the keys of COLUMNS; None: unknown.
+    """What the table says of the run or ensemble at `path` in `folder`, by the keys of COLUMNS.
 
-    Raises RunError where a file of it is missing or damaged.
+    None stands for what is unknown. Raises RunError if a file is missing or damaged.
     """
-    run, parent = RunFolder(path), path.relative_to(folder).parent
+    run = RunFolder(path)
     if (path / ENSEMBLE).exists():
-        found = run.read_json(ENSEMBLE)
-        members = [member["parameters"] for member in found["members"] if member["weight"]]
-        test = found["test"]
-        known = {"model": f"ensemble of {len(members)}", "parameters": sum(members)}
+        row, test = _ensemble_facts(run)
     else:
-        test, config = run.test, run.config
-        data = config.data.get("name") or config.data.source
-        known = {"data": data, "model": config.model.name, "seed": config.seed}
-        known |= {
-            "device": run.environment.get("device"),
-            "trainable": test.get("trainable", test["parameters"]),
-        }
-    known |= {"study": parent.as_posix() if parent.name else None}
-    return {key: known.get(key, test.get(key) if key in FIGURES else None) for key in COLUMNS}
+        row, test = _run_facts(run)
+    study = path.relative_to(folder).parent
+    row["study"] = study.as_posix() if study.name else None
+    for key in FIGURES:
+        row.setdefault(key, test.get(key))
+    return {key: row.get(key) for key in COLUMNS}
+
+
+def _run_facts(run: RunFolder) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """The facts that are not in the run's scores on the test set, and these scores."""
+    test = run.test
+    config = run.config
+    row = {
+        "data": config.data.get("name") or config.data.source,
+        "model": config.model.name,
+        "seed": config.seed,
+        "device": run.environment.get("device"),
+        "trainable": test.get("trainable", test["parameters"]),
+    }
+    return row, test
+
+
+def _ensemble_facts(run: RunFolder) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    summary = run.read_json(ENSEMBLE)
+    parameters = [member["parameters"] for member in summary["members"] if member["weight"]]
+    row = {"model": f"ensemble of {len(parameters)}", "parameters": sum(parameters)}
+    return row, summary["test"]
+
+
+def _rows(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """The path and the facts of each run and ensemble whose files can be read."""
+    rows = []
+    for path in _finished(folder):
+        try:
+            rows.append((path, facts(folder, path)))
+        except RunError as error:
+            log.warning("Left out: %s", error)
+    return rows
 
 
 def _finished(folder: Path) -> Iterator[Path]:
     """The folders of finished runs and ensembles, sorted by name; none of them is in another."""
-    for path, inner, files in os.walk(folder):
-        inner.sort()
-        if CONFIG in files or ENSEMBLE in files:
-            inner.clear()
-            if REPORT in files or ENSEMBLE in files or RunFolder(path).published:
-                yield Path(path)
+    for name, subfolders, files in os.walk(folder):
+        subfolders.sort()
+        if CONFIG not in files and ENSEMBLE not in files:
+            continue
+        subfolders.clear()
+        if REPORT in files or ENSEMBLE in files or RunFolder(name).published:
+            yield Path(name)
 
 
-def _row(folder: Path, path: Path, found: Mapping[str, Any]) -> dict[str, Any]:
-    cells = []
-    for key, (title, form) in COLUMNS.items():
-        value = found[key]
-        text = (form or str)(value) if value is not None else UNKNOWN
-        cells.append(
-            {
-                "title": title,
-                "number": bool(form),
-                "value": "" if value is None else value,
-                "text": text,
-            }
-        )
-    link = ""  # published runs have no page unless it was written again
-    if (path / REPORT).exists():
+def _row(folder: Path, path: Path, row_facts: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the table, as the template takes it."""
+    link = ""
+    if (path / REPORT).exists():  # a published run has no page unless it was written again
         link = quote((path.relative_to(folder) / REPORT).as_posix())
-    return {"name": path.resolve().name, "link": link, "picture": _thumbnail(path), "cells": cells}
+    return {
+        "name": path.resolve().name,
+        "link": link,
+        "picture": _thumbnail(path),
+        "cells": [_cell(key, row_facts[key]) for key in COLUMNS],
+    }
+
+
+def _cell(key: str, value: Any) -> dict[str, Any]:
+    title, number_format = COLUMNS[key]
+    cell = {"title": title, "number": number_format is not None, "value": "", "text": UNKNOWN}
+    if value is not None:
+        to_text = number_format or str
+        cell["value"] = value
+        cell["text"] = to_text(value)
+    return cell
 
 
 def _thumbnail(path: Path) -> str:
-    """A small dashboard, as the source of an <img>; nothing where there is no picture."""
-    picture = path / ("ensemble.png" if (path / ENSEMBLE).exists() else "dashboard.png")
+    """The source of an <img> that shows the run's picture; "" if there is none."""
+    picture = path / "dashboard.png"
+    if (path / ENSEMBLE).exists():
+        picture = path / "ensemble.png"
     if not picture.exists():
         return ""
     try:
         with open_image(picture, ("PNG",)) as image:
-            if image.width * image.height > MOST_PIXELS:
+            if image.width * image.height > MAX_PIXELS:
                 raise OSError(f"it has {image.width:,} x {image.height:,} pixels")
             return page.thumbnail(image, THUMBNAIL)
     except Exception as error:  # a damaged file can make Pillow raise nearly anything
@@ -141,12 +173,9 @@ def _thumbnail(path: Path) -> str:
 
 
 def _filters(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Of a form that the script shows and listens to."""
-    return [
-        {
-            "key": key,
-            "title": COLUMNS[key][0],
-            "choices": sorted({str(row[key]) for row in rows if row[key] is not None}),
-        }
-        for key in FILTERS
-    ]
+    """The fields of the form that the page's script shows and listens to."""
+    filters = []
+    for key in FILTERS:
+        choices = {str(row[key]) for row in rows if row[key] is not None}
+        filters.append({"key": key, "title": COLUMNS[key][0], "choices": sorted(choices)})
+    return filters

@@ -1,8 +1,9 @@
-"""Checkpoints of a run: Orbax behind three functions, and a hash that Orbax does not keep.
+"""Checkpoints of a run: Orbax, and the SHA-256 of everything saved, which Orbax does not keep.
 
-A checkpoint holds two trees of NumPy arrays, `model` (what prediction needs) and `training` (the rest of the state),
-and the loop's progress with the SHA-256 of all three. Orbax writes in the background and finishes with a rename, so
-that a killed process leaves whole checkpoints only; the hash finds what was damaged later.
+A checkpoint holds two trees of NumPy arrays, `model` (what prediction needs) and `training` (the
+rest of the state), and the progress of the training loop with the hashes of all three. Orbax writes
+in the background and renames last, so that a killed process leaves only whole checkpoints; the
+hashes detect what was damaged later.
 """
 
 import hashlib
@@ -24,10 +25,11 @@ from imgcls_jax.errors import RunError
 log = logging.getLogger(__name__)
 
 TREES = ("model", "training")
+KEPT = 2  # of the newest checkpoints: one may turn out damaged
 
 
-class _Best:
-    """Orbax' policy that keeps one step: the best so far."""
+class _KeepBest:
+    """Orbax' preservation policy that keeps the checkpoint of the best step so far."""
 
     step = -1
 
@@ -36,7 +38,7 @@ class _Best:
 
 
 class Checkpoints:
-    """The checkpoints in `folder`: the two newest and the best are kept."""
+    """The checkpoints in `folder`: the newest two and the best are kept."""
 
     def __init__(self, folder: Path, *, read_only: bool = False):
         self.folder = folder.resolve()
@@ -46,50 +48,34 @@ class Checkpoints:
                 "which keeps none. Train it first."
             )
         foreign.check_plain(folder)
-        if not read_only and self.folder.is_dir():
-            for child in self.folder.iterdir():
-                if child.is_dir() and not any(
-                    child.iterdir()
-                ):  # Orbax would take an empty folder for a checkpoint
-                    child.rmdir()
-        self._best = _Best()
         if not read_only:
             self.folder.mkdir(parents=True, exist_ok=True)
-        own = jax.process_index()
-        self._manager = ocp.CheckpointManager(
-            self.folder,
-            options=ocp.CheckpointManagerOptions(
-                # Of several processes each has checkpoints of its own, or none: Orbax is not to wait for the others.
-                multiprocessing_options=ocp.options.MultiprocessingOptions(
-                    primary_host=own, active_processes={own}
-                ),
-                create=False,
-                # Of the newest two one may turn out damaged. Orbax' own ranking by metrics would need a file more.
-                preservation_policy=AnyPreservationPolicy([LatestN(2), self._best]),
-                cleanup_tmp_directories=not read_only,
-                read_only=read_only,
-            ),
-            item_names=(*TREES, "progress"),
-        )
+            _remove_empty(self.folder)
+        self._best = _KeepBest()
+        self._manager = _manager(self.folder, best=self._best, read_only=read_only)
 
     def save(self, step: int, *, model: Any, training: Any, progress: dict[str, Any]) -> None:
-        """Starts to write the trees (of NumPy arrays that nobody writes to) as the checkpoint of `step`.
+        """Starts to write the checkpoint of `step`.
 
-        `progress` is JSON-ready; its "best_step" is the step to keep as the best.
+        model, training: trees of NumPy arrays that are not written to from now on. progress: ready
+        for JSON; its "best_step" is the step to keep as the best. Raises RunError if there is a
+        checkpoint of this or a later step.
         """
         self._best.step = progress["best_step"]
-        hashes = {"model": trees.digest(model), "training": trees.digest(training)}
-        saved = self._manager.save(
+        record = {
+            "progress": progress,
+            "hashes": {"model": trees.digest(model), "training": trees.digest(training)},
+            "progress_hash": _digest(progress),
+        }
+        is_saved = self._manager.save(
             step,
             args=ocp.args.Composite(
                 model=ocp.args.StandardSave(model),
                 training=ocp.args.StandardSave(training),
-                progress=ocp.args.JsonSave(
-                    {"progress": progress, "hashes": hashes, "progress_hash": _digest(progress)}
-                ),
+                progress=ocp.args.JsonSave(record),
             ),
         )
-        if not saved:
+        if not is_saved:
             raise RunError(
                 f"{self.folder} holds a checkpoint of step {step} or later: nothing was saved."
             )
@@ -97,102 +83,152 @@ class Checkpoints:
     def restore(
         self, expected: Callable[[dict[str, Any]], dict[str, Any]]
     ) -> tuple[int, Any, Any, dict[str, Any]] | None:
-        """(step, model, training, progress) of the newest checkpoint that is whole, or None where there is none.
+        """Returns (step, model, training, progress) of the newest whole checkpoint, None without.
 
-        expected: gives for the progress {"model": ..., "training": ...}, trees of the expected shapes. What is damaged
-        is put aside with a warning: training does that part again. Raises RunError where the best is damaged, since
-        that part is not done again.
+        expected: given the progress, returns {"model": tree, "training": tree} of the expected
+        shapes. A damaged checkpoint is moved aside with a warning, since training repeats that
+        part. Raises RunError if the best checkpoint is damaged, since that part is not repeated.
         """
         for step in sorted(self._manager.all_steps(), reverse=True):
-            begun = self._try(step, {})
-            restored = begun and self._try(step, expected(begun["progress"]))
-            if restored:
-                self._best.step = restored["progress"]["best_step"]
-                self._check_best(step)
-                return step, restored["model"], restored["training"], restored["progress"]
-            self._put_aside(step)
+            restored = self._restore_whole(step, expected)
+            if restored is not None:
+                progress = restored["progress"]
+                self._best.step = progress["best_step"]
+                self._check_best(newest=step)
+                return step, restored["model"], restored["training"], progress
+            self._move_aside(step)
         return None
 
-    def _put_aside(self, step: int) -> None:
-        """What cannot be read here, someone may be able to read elsewhere: it is not deleted."""
-        aside = self.folder / f"damaged-{step}"
-        shutil.rmtree(aside, ignore_errors=True)
-        (self.folder / str(step)).rename(aside)
-        log.warning(
-            "It now lies in %s, which can be deleted; training does again what it held.", aside
-        )
-        self._manager.reload()
-
-    def _check_best(self, newest: int) -> None:
-        best, steps = self._best.step, self._manager.all_steps()
-        if not 0 < best < newest:
-            return
-        if best not in steps:
-            log.warning(
-                "%s is missing, the best checkpoint: should none that follows be better, the newest is kept.",
-                self.folder / str(best),
-            )
-        elif not self._try(best, {"model": None}):
-            raise RunError(
-                f"{self.folder / str(best)}, the best checkpoint, is damaged; {newest}, the newest, is whole. Put it "
-                f"back from a copy; or delete {self.folder} to train again from the start, to the same result; or "
-                f"delete {self.folder / str(best)} to go on without it, which keeps the newest unless a better follows."
-            )
-
     def restore_best(self, model: Any = None) -> tuple[int, Any]:
-        """(step, model) of the best checkpoint; where it is damaged, with a warning, of the newest that is whole.
+        """Returns (step, model) of the best checkpoint, or, with a warning, the newest whole one.
 
-        model: a tree of the expected shapes; None takes whatever was saved. Raises RunError where there is none.
+        model: a tree of the expected shapes; None accepts any. Raises RunError if no checkpoint is
+        whole.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
-        best = next(
-            (newest["progress"]["best_step"] for step in steps if (newest := self._try(step, {}))),
-            -1,
-        )
-        for step in sorted(steps, key=lambda step: step == best, reverse=True):
-            if restored := self._try(step, {"model": model}):
+        best = self._best_step(steps)
+        if best in steps:
+            steps.remove(best)
+            steps.insert(0, best)
+        for step in steps:
+            restored = self._try(step, {"model": model})
+            if restored is not None:
                 return step, restored["model"]
         raise RunError(
-            f"{self.folder} holds no whole checkpoint of this model: delete the run folder and train again."
+            f"{self.folder} holds no whole checkpoint of this model: delete the run folder and "
+            "train again."
         )
 
     def close(self) -> None:
         """Waits until everything is written."""
         self._manager.close()
 
-    def _try(self, step: int, expected: dict[str, Any]) -> dict[str, Any] | None:
-        """The progress and the trees of `expected` names and shapes; None, with a warning, where they are not whole."""
-        try:
-            arguments = {name: ocp.args.StandardRestore(tree) for name, tree in expected.items()}
-            restored = self._manager.restore(
-                step, args=ocp.args.Composite(**arguments, progress=ocp.args.JsonRestore())
+    def _restore_whole(
+        self, step: int, expected: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> dict[str, Any] | None:
+        begun = self._try(step, {})  # the progress alone, on which the shapes depend
+        if begun is None:
+            return None
+        return self._try(step, expected(begun["progress"]))
+
+    def _best_step(self, steps: list[int]) -> int | None:
+        """The best step according to the newest checkpoint whose progress can be read."""
+        for step in steps:
+            restored = self._try(step, {})
+            if restored is not None:
+                return restored["progress"]["best_step"]
+        return None
+
+    def _move_aside(self, step: int) -> None:
+        """Renames a damaged checkpoint, which somebody may still be able to read elsewhere."""
+        aside = self.folder / f"damaged-{step}"
+        shutil.rmtree(aside, ignore_errors=True)
+        (self.folder / str(step)).rename(aside)
+        log.warning("It is now %s, which can be deleted; training repeats what it held.", aside)
+        self._manager.reload()
+
+    def _check_best(self, *, newest: int) -> None:
+        """Raises RunError if the best checkpoint is damaged; warns if it is missing."""
+        best = self._best.step
+        if not 0 < best < newest:
+            return
+        path = self.folder / str(best)
+        if best not in self._manager.all_steps():
+            log.warning(
+                "%s is missing, the best checkpoint: unless a later one is better, the newest is "
+                "kept.",
+                path,
             )
-            saved = restored["progress"]
-            if saved.get("progress_hash") not in (
-                None,
-                _digest(saved["progress"]),
-            ):  # None: of an older version
-                raise ValueError("the SHA-256 of its progress is not the one saved with it")
-            for name, tree in expected.items():
-                if tree is not None and jax.tree.map(np.shape, restored[name]) != jax.tree.map(
-                    np.shape, tree
-                ):
-                    raise ValueError(f"its {name} arrays have other shapes than this model's")
-                if trees.digest(restored[name]) != saved["hashes"][name]:
-                    raise ValueError(
-                        f"the SHA-256 of its {name} arrays is not the one saved with it"
-                    )
-            return {"progress": saved["progress"]} | {name: restored[name] for name in expected}
-        except Exception as error:  # whatever Orbax raises for a damaged one, another may be whole
+        elif self._try(best, {"model": None}) is None:
+            raise RunError(
+                f"{path}, the best checkpoint, is damaged; {newest}, the newest, is whole. Put it "
+                f"back from a copy; or delete {self.folder} to train again from the start, to the "
+                f"same result; or delete {path} to continue without it, which keeps the newest "
+                "unless a later one is better."
+            )
+
+    def _try(self, step: int, expected: dict[str, Any]) -> dict[str, Any] | None:
+        """The progress and the expected trees of a checkpoint; None, with a warning, if damaged.
+
+        expected: by the tree's name, a tree of the expected shapes, or None for any.
+        """
+        try:
+            return self._read(step, expected)
+        except Exception as error:  # Orbax raises anything; another checkpoint may be whole
             reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
             log.warning("Checkpoint %s is damaged (%s).", self.folder / str(step), reason)
             return None
 
-
-def _digest(progress: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(progress, sort_keys=True).encode()).hexdigest()
+    def _read(self, step: int, expected: dict[str, Any]) -> dict[str, Any]:
+        """Raises ValueError if shapes or hashes differ, and whatever Orbax raises."""
+        arguments = {name: ocp.args.StandardRestore(tree) for name, tree in expected.items()}
+        restored = self._manager.restore(
+            step, args=ocp.args.Composite(**arguments, progress=ocp.args.JsonRestore())
+        )
+        record = restored["progress"]
+        progress_hash = record.get("progress_hash")
+        if progress_hash is not None and progress_hash != _digest(record["progress"]):
+            raise ValueError("the SHA-256 of its progress is not the one saved with it")
+        content = {"progress": record["progress"]}
+        for name, tree in expected.items():
+            if tree is not None and _shapes_of(restored[name]) != _shapes_of(tree):
+                raise ValueError(f"its {name} arrays have other shapes than this model's")
+            if trees.digest(restored[name]) != record["hashes"][name]:
+                raise ValueError(f"the SHA-256 of its {name} arrays is not the one saved with it")
+            content[name] = restored[name]
+        return content
 
 
 def shapes(tree: Any) -> Any:
-    """The tree as NumPy arrays without content, which tells Orbax to restore NumPy arrays of those shapes."""
+    """The tree with uninitialised NumPy arrays, which tell Orbax what to restore."""
     return jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), tree)
+
+
+def _manager(folder: Path, *, best: _KeepBest, read_only: bool) -> ocp.CheckpointManager:
+    process = jax.process_index()
+    # Each process has checkpoints of its own, or none: Orbax must not wait for the others.
+    alone = ocp.options.MultiprocessingOptions(primary_host=process, active_processes={process})
+    options = ocp.CheckpointManagerOptions(
+        multiprocessing_options=alone,
+        create=False,
+        # Orbax' own ranking by metrics would need another file.
+        preservation_policy=AnyPreservationPolicy([LatestN(KEPT), best]),
+        cleanup_tmp_directories=not read_only,
+        read_only=read_only,
+    )
+    return ocp.CheckpointManager(folder, options=options, item_names=(*TREES, "progress"))
+
+
+def _remove_empty(folder: Path) -> None:
+    """Removes empty folders, which Orbax would take for checkpoints."""
+    for child in folder.iterdir():
+        if child.is_dir() and not any(child.iterdir()):
+            child.rmdir()
+
+
+def _shapes_of(tree: Any) -> Any:
+    return jax.tree.map(np.shape, tree)
+
+
+def _digest(progress: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(progress, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Whether a folder holds the run of a config: what a command may resume, and what it must leave alone."""
+"""Whether a folder holds the run of a config: what a command resumes and what it refuses."""
 
 import json
 import logging
@@ -13,11 +13,15 @@ from imgcls_jax.run.folder import CONFIG, DATA, PROFILE, REPORT, SHOWN, RunFolde
 
 log = logging.getLogger(__name__)
 
+# What other commands than training write into a folder without a run.
+OTHER_FILES = {PROFILE, SHOWN}
+
 
 def finished(config: ConfigDict, run: RunFolder) -> bool:
-    """Whether the folder has the finished run of the config, as `checked` gives it; its figures are then shown.
+    """Whether the folder has the finished run of the config; if so, its figures are logged.
 
-    Raises RunError where it holds the run of another config.
+    config: with derived options, as `train.checked` returns it. Raises RunError if the folder holds
+    other files or the run of another config.
     """
     _check_folder(run, config)
     if run.finished:
@@ -26,72 +30,83 @@ def finished(config: ConfigDict, run: RunFolder) -> bool:
 
 
 def check_data(run: RunFolder, splits: Splits) -> None:
-    """Raises RunError where these are not the data that the run was made of."""
-    theirs, ours = run.data["fingerprint"], splits.report["fingerprint"]
-    if theirs != ours:
+    """Raises RunError if these are not the data that the run was trained on."""
+    expected = run.data["fingerprint"]
+    actual = splits.report["fingerprint"]
+    if actual != expected:
         raise RunError(
-            f"{run.path} was made of other data (fingerprint {theirs[:12]}, now {ours[:12]}). Put its data back, or "
-            "train anew in another --workdir."
+            f"{run.path} was made of other data (fingerprint {expected[:12]}, now {actual[:12]}). "
+            "Put its data back, or train again in another --workdir."
         )
+
+
+def figures(run: RunFolder) -> str:
+    """The figures of a finished run and where its page is, in two lines."""
+    test = run.test
+    page = run.path / REPORT
+    report = str(page)
+    if run.published and not os.path.exists(page):
+        report = f"imgcls report {run.path} writes it"
+    return (
+        f"test accuracy {test['accuracy']:.2%}, test loss {test['loss']:.4f} "
+        f"(best epoch {test['best_epoch']} of {test['epochs']}, "
+        f"validation accuracy {test['validation_accuracy']:.2%}, "
+        f"{test['parameters']:,} parameters)\n"
+        f"report: {report}"
+    )
 
 
 def _check_folder(run: RunFolder, config: ConfigDict) -> None:
     if not run.begun and not run.finished:
-        files = (
-            {child.name for child in run.path.iterdir() if child.name[0] != "."}
-            if run.path.is_dir()
-            else set()
-        )
-        if CONFIG not in files and files - {PROFILE, SHOWN}:
-            raise RunError(
-                f"{run.path} holds other files and no run. Give another --workdir, or empty it."
-            )
-        return  # what was refused, or failed, before its first checkpoint stands in nobody's way
-    if (
-        not (run.path / CONFIG).exists() and (run.path / DATA).exists()
-    ):  # deleted, since it was damaged
+        # What failed before its first checkpoint is no obstacle.
+        _check_no_other_files(run)
+        return
+    if not (run.path / CONFIG).exists() and (run.path / DATA).exists():
+        # The user deleted it since it was damaged.
         log.warning("%s is missing: the run is taken for one of this config.", run.path / CONFIG)
         return
-    theirs, ours = (
-        flat_options(run.config),
-        flat_options(ConfigDict(json.loads(json.dumps(config.to_dict())))),
-    )
-    free: tuple[str, ...] = WHERE
-    if theirs.get("name") is None or ours.get("name") is None:
-        free = (*WHERE, "name")  # a run without one is called after its config's file
-    if keys := differing(theirs, ours, free=free):
-        differs = [
-            f"  {key}: {theirs.get(key, 'not set')!r} there, {ours.get(key, 'not set')!r} now"
-            for key in keys
-        ]
-        same_model = run.begun and not any(
-            key.startswith(("model.", "adapt.lora.")) for key in keys
-        )
+    _check_config(run, config)
+
+
+def _check_no_other_files(run: RunFolder) -> None:
+    if not run.path.is_dir():
+        return
+    names = {child.name for child in run.path.iterdir() if not child.name.startswith(".")}
+    if CONFIG not in names and names - OTHER_FILES:
         raise RunError(
-            f"{run.path} holds the run of another config:\n"
-            + "\n".join(differs)
-            + "\nGive another --workdir or "
-            "--config.name to train this one, or delete the folder."
-            + (_further(run) if same_model else "")
+            f"{run.path} holds other files and no run. Give another --workdir, or empty it."
         )
 
 
-def _further(run: RunFolder) -> str:
-    """How a run is trained further, as for more epochs: its schedule has ended, and another one begins."""
-    return (
-        f" With another name and --config.model.pretrained={run.path} it starts from that run's best weights, and goes "
-        "through its own epochs and schedule from the first."
+def _check_config(run: RunFolder, config: ConfigDict) -> None:
+    """Raises RunError that lists the options in which the folder's run differs from the config."""
+    saved = flat_options(run.config)
+    as_read = ConfigDict(json.loads(json.dumps(config.to_dict())))  # as from config.json
+    current = flat_options(as_read)
+    free: tuple[str, ...] = WHERE
+    if saved.get("name") is None or current.get("name") is None:
+        free = (*WHERE, "name")  # a run without a name is called after its config's file
+    keys = differing(saved, current, free=free)
+    if not keys:
+        return
+    lines = [f"{run.path} holds the run of another config:"]
+    for key in keys:
+        there = saved.get(key, "not set")
+        now = current.get(key, "not set")
+        lines.append(f"  {key}: {there!r} there, {now!r} now")
+    advice = (
+        "Give another --workdir or --config.name to train this one, or delete the folder."
+        + _advice_on_continuing(run, keys)
     )
+    raise RunError("\n".join([*lines, advice]))
 
 
-def figures(run: RunFolder) -> str:
-    """The figures of a finished run and where its page is."""
-    test = run.test
-    page = str(run.path / REPORT)
-    if run.published and not os.path.exists(page):
-        page = f"imgcls report {run.path} writes it"
+def _advice_on_continuing(run: RunFolder, keys: list[str]) -> str:
+    """How to train the run's model further, as for more epochs: its own schedule has ended."""
+    is_other_model = any(key.startswith(("model.", "adapt.lora.")) for key in keys)
+    if is_other_model or not run.begun:
+        return ""
     return (
-        f"test accuracy {test['accuracy']:.2%}, test loss {test['loss']:.4f} (best epoch {test['best_epoch']} of "
-        f"{test['epochs']}, validation accuracy {test['validation_accuracy']:.2%}, {test['parameters']:,} parameters)\n"
-        f"report: {page}"
+        f" With another name and --config.model.pretrained={run.path} it starts from that run's "
+        "best weights, and goes through its own epochs and schedule from the first."
     )

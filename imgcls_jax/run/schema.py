@@ -1,32 +1,33 @@
-"""What the JSON files of a run hold: content of another kind is refused before anything is made of it.
+"""The content of a run's JSON files, which is checked before it is used.
 
-Whatever is read can be printed, compared and computed with: numbers are finite, but for the losses of a run that
-diverged, and of a common size; texts are whole Unicode; nothing is nested beyond reason. A key that is missing is
-refused by whoever asks for it, with the file's name: files of earlier versions have fewer.
+What is read can be printed, compared and computed with: numbers have a common size and are finite,
+except for the losses of a run that diverged; texts are valid Unicode; nesting is limited. A missing
+key is reported when it is used, with the file's name, since files of older versions have fewer.
 """
 
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from imgcls_jax.errors import RunError, printable
 
-MAX_BYTES = 2**28  # of a file: a thousand classes' is a twentieth of that
-LARGEST = 2**63  # what whole numbers stay below
-LARGEST_FIGURE = 3.5e38  # what others stay below: options may be as large as float32 can
-LONGEST = 100_000  # characters of a text
-DEEPEST = 20  # levels of a file
-LARGEST_IMAGE = 2**26  # bytes
-NEEDED = "!"  # the key of a kind that lists the keys without which there is nothing to be made of the rest
+MAX_BYTES = 2**28  # of a file: twenty times what a thousand classes take
+MAX_INTEGER = 2**63
+MAX_FIGURE = 3.5e38  # options may be as large as float32 can be
+MAX_CHARACTERS = 100_000
+MAX_DEPTH = 20
+MAX_IMAGE_BYTES = 2**26
+REQUIRED = "!"  # the key under which a kind lists the keys that nothing can be done without
+ANY_KEY = "*"
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A kind of value: words that name it, and whether a value is of it."""
+    """A kind of value: its description, and whether a value is of it."""
 
     words: str
     fits: Callable[[Any], bool]
@@ -36,104 +37,140 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < MAX_INTEGER
+
+
 def _is_finite(value: int | float) -> bool:
-    return abs(value) < (LARGEST_FIGURE if isinstance(value, float) else LARGEST)
+    if isinstance(value, float):
+        return abs(value) < MAX_FIGURE
+    return abs(value) < MAX_INTEGER
+
+
+def _is_figure(value: Any) -> bool:
+    return _is_number(value) and _is_finite(value)
+
+
+def _is_loss(value: Any) -> bool:
+    return isinstance(value, float) or _is_figure(value)
 
 
 def _is_text(value: Any) -> bool:
-    """Whether it is Unicode that can be written: JSON lets half of a pair of surrogates stand alone."""
-    return (
-        isinstance(value, str)
-        and len(value) <= LONGEST
-        and not any("\ud800" <= c <= "\udfff" for c in value)
-    )
+    """Whether it can be encoded: JSON allows half of a surrogate pair."""
+    if not isinstance(value, str) or len(value) > MAX_CHARACTERS:
+        return False
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
-def _is_image(value: Any) -> bool:
-    sides = (
-        isinstance(value, list)
-        and len(value) == 3
-        and all(type(side) is int and side > 0 for side in value)
-    )
-    return sides and math.prod(value) <= LARGEST_IMAGE
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 0 and all(map(_is_text, value))
 
 
-COUNT = Kind("a whole number from 0", lambda value: type(value) is int and 0 <= value < LARGEST)
-FIGURE = Kind("a finite number", lambda value: _is_number(value) and _is_finite(value))
-# Of a run that diverged it is not finite.
-LOSS = Kind(
-    "a number",
-    lambda value: _is_number(value) and (isinstance(value, float) or abs(value) < LARGEST),
-)
+def _is_image_shape(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) != 3:
+        return False
+    if not all(type(side) is int and side > 0 for side in value):
+        return False
+    return math.prod(value) <= MAX_IMAGE_BYTES
+
+
+COUNT = Kind("a whole number from 0", _is_count)
+FIGURE = Kind("a finite number", _is_figure)
+LOSS = Kind("a number", _is_loss)  # not finite if the run diverged
 TEXT = Kind("a text", _is_text)
-IMAGE = Kind("height, width and channels of an image", _is_image)
-NAMES = Kind(
-    "a list of names",
-    lambda value: isinstance(value, list) and 0 < len(value) and all(map(_is_text, value)),
-)
+IMAGE_SHAPE = Kind("height, width and channels of an image", _is_image_shape)
+NAMES = Kind("a list of names", _is_names)
 TYPES = {int: COUNT, float: FIGURE, str: TEXT}
 
 _SCORES = {
-    **{"accuracy": float, "loss": LOSS, "examples": int, "confusion": [[int]]},
+    "accuracy": float,
+    "loss": LOSS,
+    "examples": int,
+    "confusion": [[int]],
     "confusion_entries": {"true": [int], "predicted": [int], "count": [int]},
     "macro": {"precision": float, "recall": float, "f1": float},
     "per_class": [{"name": str, "precision": float, "recall": float, "f1": float, "support": int}],
     "confused_pairs": [{"true": str, "predicted": str, "count": int}],
 }
-_CURVE = [{"rejected": float, "accuracy": float}]
+_SUMMARY = {
+    "best_epoch": int,
+    "best_step": int,
+    "epochs": int,
+    "parameters": int,
+    "trainable": int,
+    "train_accuracy": float,
+    "validation_accuracy": float,
+    "validation_loss": LOSS,
+    "train_seconds": float,
+    "seconds_per_epoch": float,
+    "peak_memory": int,
+}
+_REJECTION = [{"rejected": float, "accuracy": float}]
 _CALIBRATED = {
-    **{"accuracy": float, "ece": float, "brier": float, "nll": LOSS},
+    "accuracy": float,
+    "ece": float,
+    "brier": float,
+    "nll": LOSS,
     "reliability": [{"bin": int, "examples": int, "confidence": float, "accuracy": float}],
 }
 _SPLIT = {
-    **{
-        "examples": int,
-        "shape": IMAGE,
-        "dtype": str,
-        "missing": int,
-        "class_counts": [int],
-        "fingerprint": str,
-    },
-    **{"pixel_min": int, "pixel_max": int, "pixel_mean": float, "label_min": int, "label_max": int},
+    "examples": int,
+    "shape": IMAGE_SHAPE,
+    "dtype": str,
+    "missing": int,
+    "class_counts": [int],
+    "fingerprint": str,
+    "pixel_min": int,
+    "pixel_max": int,
+    "pixel_mean": float,
+    "label_min": int,
+    "label_max": int,
 }
-_SUMMARY = {
-    **{"best_epoch": int, "best_step": int, "epochs": int, "parameters": int, "trainable": int},
-    **{"train_accuracy": float, "validation_accuracy": float, "validation_loss": LOSS},
-    **{"train_seconds": float, "seconds_per_epoch": float, "peak_memory": int},
+_MEMBER = {
+    "run": str,
+    "fingerprint": str,
+    "weight": float,
+    "accuracy": float,
+    "loss": LOSS,
+    "parameters": int,
+    "against": {"difference": float, "low": float, "high": float, "p": float},
 }
-# By the file's name. A type or a Kind; a list of one kind; a dict by keys, or by any key under "*".
+# The kind of each file's content: a type or a Kind, a list of one kind, or a dict of kinds by key.
 KINDS: dict[str, Any] = {
     "config.json": {
-        **{
-            NEEDED: ("seed", "data", "model"),
-            "seed": int,
-            "train": {},
-            "optimizer": {},
-            "schedule": {},
-        },
-        "data": {NEEDED: ("source",), "source": str, "name": str},
-        "model": {NEEDED: ("name",), "name": str},
+        REQUIRED: ("seed", "data", "model"),
+        "seed": int,
+        "train": {},
+        "optimizer": {},
+        "schedule": {},
+        "data": {REQUIRED: ("source",), "source": str, "name": str},
+        "model": {REQUIRED: ("name",), "name": str},
     },
     "environment.json": {
         "command": str,
         "device": str,
         "platform": str,
         "device_count": int,
-        "versions": {"*": str},
+        "versions": {ANY_KEY: str},
     },
     "data.json": {
-        **{"class_names": NAMES, "fingerprint": str, "splits": {"*": _SPLIT}},
-        **{"warnings": [str], "origin": {"*": str}},
+        "class_names": NAMES,
+        "fingerprint": str,
+        "splits": {ANY_KEY: _SPLIT},
+        "warnings": [str],
+        "origin": {ANY_KEY: str},
     },
     "test.json": _SCORES | _SUMMARY,
     "metrics.jsonl": {
-        **{"epoch": int, "step": int, "phase": int, "learning_rate": float, "seconds": float},
-        **{
-            "train_loss": LOSS,
-            "train_accuracy": float,
-            "validation_loss": LOSS,
-            "validation_accuracy": LOSS,
-        },
+        "epoch": int,
+        "step": int,
+        "phase": int,
+        "learning_rate": float,
+        "seconds": float,
+        "train_loss": LOSS,
+        "train_accuracy": float,
+        "validation_loss": LOSS,
+        "validation_accuracy": LOSS,
         "images_per_second": float,
     },
     "steps.jsonl": {"step": int, "loss": LOSS, "accuracy": float},
@@ -141,7 +178,7 @@ KINDS: dict[str, Any] = {
         "examples": int,
         "clean": float,
         "mean": float,
-        "corruptions": {"*": [float]},
+        "corruptions": {ANY_KEY: [float]},
     },
     "explain.json": {
         "method": str,
@@ -151,36 +188,20 @@ KINDS: dict[str, Any] = {
         "compactness": {"images": int, "mean": float, "low": float, "high": float},
     },
     "calibration.json": {
-        **{
-            "temperature": float,
-            "p": float,
-            "as_trained": _CALIBRATED,
-            "scaled": _CALIBRATED,
-            "rejection": _CURVE,
-        },
+        "temperature": float,
+        "p": float,
+        "as_trained": _CALIBRATED,
+        "scaled": _CALIBRATED,
+        "rejection": _REJECTION,
         "entropy": {},
     },
     "ensemble.json": {
-        **{
-            "rule": str,
-            "test": _SCORES,
-            "oracle": float,
-            "disagreement": [[float]],
-            "rejection": {"*": _CURVE},
-        },
-        "members": [
-            {
-                **{
-                    "run": str,
-                    "fingerprint": str,
-                    "weight": float,
-                    "accuracy": float,
-                    "loss": LOSS,
-                    "parameters": int,
-                },
-                "against": {"difference": float, "low": float, "high": float, "p": float},
-            }
-        ],
+        "rule": str,
+        "test": _SCORES,
+        "oracle": float,
+        "disagreement": [[float]],
+        "rejection": {ANY_KEY: _REJECTION},
+        "members": [_MEMBER],
         "mutual_information": {},
         "stacking": {"kernel": [[[float]]], "bias": [float]},
         "soft_voting": {"accuracy": float, "loss": float},
@@ -189,9 +210,9 @@ KINDS: dict[str, Any] = {
 
 
 class _Record(dict):
-    """A dict of a file, which knows whose it is; a copy by `dataclasses.asdict` does not."""
+    """A dict from a file that names the file when a key is missing."""
 
-    path: Path | None = None
+    path: Path | None = None  # None for a copy, as by `dataclasses.asdict`
 
     @classmethod
     def of(cls, path: Path, content: Mapping[str, Any]) -> "_Record":
@@ -206,122 +227,164 @@ class _Record(dict):
 
 
 def parse(path: Path, text: str) -> Any:
-    """The JSON of a file of that name. Raises RunError where it is not valid, or not of that file's kind."""
+    """Returns the JSON content of a run's file; `path` gives its kind.
+
+    Raises RunError if the text is not valid JSON or its content is not of the file's kind.
+    """
     try:
         content = json.loads(text, object_hook=partial(_Record.of, path))
     except (ValueError, RecursionError) as error:
         raise damaged(path, error) from error
-    kind, agrees = KINDS.get(path.name), AGREEMENTS.get(path.name)
-    if kind and (wrong := _wrong(content, kind) or (agrees(content) if agrees else "")):
-        raise RunError(f"{path} is damaged, or of another version of this program: {wrong}.")
+    error = ""
+    if path.name in KINDS:
+        error = _kind_error(content, KINDS[path.name])
+    if not error and path.name in CONSISTENCY:
+        error = CONSISTENCY[path.name](content)
+    if error:
+        raise RunError(f"{path} is damaged, or of another version of this program: {error}.")
     return content
 
 
 def damaged(path: Path, reason: object) -> RunError:
-    """What is said of a run's file that cannot be read."""
-    reason = printable(" ".join(str(reason).split()))[:200]
+    """The error about a run's file that cannot be read."""
+    text = printable(" ".join(str(reason).split()))[:200]
     return RunError(
-        f"{path} is damaged ({reason}). Delete it and report.html, and the run's command writes both anew."
+        f"{path} is damaged ({text}). Delete it and report.html, and the run's command writes "
+        "both again."
     )
 
 
-def _wrong(value: Any, kind: Any, at: str = "it", level: int = 0) -> str:
-    """The first place where a value is not of the kind; "" where there is none. kind: None where any serves."""
+def _kind_error(value: Any, kind: Any, where: str = "it", level: int = 0) -> str:
+    """Describes the first value that is not of its kind; "" if there is none.
+
+    kind: as in KINDS; None if any JSON is accepted.
+    """
+    if isinstance(kind, type | Kind):
+        return _scalar_error(value, TYPES.get(kind, kind), where)
+    error = _container_error(value, kind, where)
+    if error:
+        return error
+    if level > MAX_DEPTH:
+        return "it is nested too deeply"
+    for child, child_kind, child_where in _children(value, kind, where):
+        error = _kind_error(child, child_kind, child_where, level + 1)
+        if error:
+            return error
+    return ""
+
+
+def _scalar_error(value: Any, kind: Kind, where: str) -> str:
+    if kind.fits(value):
+        return ""
+    return f"{where} should be {kind.words}"
+
+
+def _container_error(value: Any, kind: dict | list | None, where: str) -> str:
+    """What is wrong with a value itself, its children aside."""
     if isinstance(kind, dict):
         if not isinstance(value, dict):
-            return f"{at} should hold names and values"
-        if missing := next((key for key in kind.get(NEEDED, ()) if key not in value), ""):
-            return f"{at} has no {missing!r}"
-    elif isinstance(kind, list):
-        if not isinstance(value, list):
-            return f"{at} should be a list"
-    elif kind is not None:
-        kind = TYPES.get(kind, kind)
-        return "" if kind.fits(value) else f"{at} should be {kind.words}"
-    if level > DEEPEST:
-        return "it is nested too deeply"
+            return f"{where} should hold names and values"
+        for key in kind.get(REQUIRED, ()):
+            if key not in value:
+                return f"{where} has no {key!r}"
+    if isinstance(kind, list) and not isinstance(value, list):
+        return f"{where} should be a list"
+    if isinstance(value, dict) and not all(map(_is_text, value)):
+        return f"a name in {where} is no text that can be written"
+    if isinstance(value, str) and not _is_text(value):
+        return f"{where} is no text that can be written"
+    if isinstance(value, int | float) and not _is_finite(value):
+        return f"{where} should be a finite number"
+    return ""
+
+
+def _children(value: Any, kind: Any, where: str) -> Iterator[tuple[Any, Any, str]]:
+    """The values in a dict or a list, each with its kind and its place."""
     if isinstance(value, dict):
-        if not all(map(_is_text, value)):
-            return f"a name in {at} is no text that can be written"
-        known = kind or {}
-        inside = (
-            (each, known.get(key, known.get("*")), printable(key)[:100])
-            for key, each in value.items()
-        )
+        kinds = kind or {}
+        other = kinds.get(ANY_KEY)
+        for key, child in value.items():
+            yield child, kinds.get(key, other), printable(key)[:100]
     elif isinstance(value, list):
-        inside = ((each, kind and kind[0], f"{at} {number}") for number, each in enumerate(value))
-    else:
-        return _odd(value, at)
-    return next((wrong for each in inside if (wrong := _wrong(*each, level + 1))), "")
+        item_kind = None
+        if kind:
+            (item_kind,) = kind
+        for number, child in enumerate(value):
+            yield child, item_kind, f"{where} {number}"
 
 
-def _wrong_test(content: Mapping[str, Any]) -> str:
-    """What of the file does not agree with the rest of it; "" where all does. So do the functions below."""
-    matrix, classes = content.get("confusion"), content.get("per_class")
-    if matrix is not None and any(len(row) != len(matrix) for row in matrix):
+def _test_error(content: Mapping[str, Any]) -> str:
+    """Describes how parts of test.json contradict each other; "" if they do not."""
+    confusion = content.get("confusion")
+    if confusion is not None and any(len(row) != len(confusion) for row in confusion):
         return "confusion should have as many columns as rows"
-    entries = content.get("confusion_entries", {})
-    if len({len(entries.get(key, ())) for key in ("true", "predicted", "count")}) > 1:
-        return "confusion_entries should have columns of one length"
-    if max([*entries.get("true", ()), *entries.get("predicted", ())], default=-1) >= len(
-        classes or ()
-    ):
-        return "confusion_entries should name classes of per_class"
-    if classes == [] or (matrix and classes and len(matrix) != len(classes)):
+    classes = content.get("per_class")
+    error = _entries_error(content.get("confusion_entries", {}), len(classes or ()))
+    if error:
+        return error
+    if classes == [] or (confusion and classes and len(confusion) != len(classes)):
         return "per_class should have the classes of confusion"
     return ""
 
 
-def _wrong_data(content: Mapping[str, Any]) -> str:
-    names = content.get("class_names")
-    for split, found in content.get("splits", {}).items():
-        if names and len(found.get("class_counts", names)) != len(names):
-            return f"class_counts of {printable(split)[:100]} should have a count for each of {len(names):,} classes"
+def _entries_error(entries: Mapping[str, Any], num_classes: int) -> str:
+    true = entries.get("true", [])
+    predicted = entries.get("predicted", [])
+    count = entries.get("count", [])
+    if not len(true) == len(predicted) == len(count):
+        return "confusion_entries should have columns of one length"
+    if max([*true, *predicted], default=-1) >= num_classes:
+        return "confusion_entries should name classes of per_class"
     return ""
 
 
-def _wrong_calibration(content: Mapping[str, Any]) -> str:
+def _data_error(content: Mapping[str, Any]) -> str:
+    names = content.get("class_names")
+    if not names:
+        return ""
+    for split, report in content.get("splits", {}).items():
+        if len(report.get("class_counts", names)) != len(names):
+            return (
+                f"class_counts of {printable(split)[:100]} should have a count for each of "
+                f"{len(names):,} classes"
+            )
+    return ""
+
+
+def _calibration_error(content: Mapping[str, Any]) -> str:
     for key in ("as_trained", "scaled"):
         bins = content.get(key, {}).get("reliability")
         if bins is not None and not any(row.get("examples") for row in bins):
             return f"reliability of {key} has no examples"
-    if "rejection" in content and all(
-        point.get("rejected") != 0.1 for point in content["rejection"]
-    ):
+    rejection = content.get("rejection")
+    if rejection is not None and not any(point.get("rejected") == 0.1 for point in rejection):
         return "rejection has no point at 0.1"
     return ""
 
 
-def _wrong_robustness(content: Mapping[str, Any]) -> str:
-    found = content.get("corruptions")
-    return (
-        "corruptions should hold accuracies"
-        if found is not None and not (found and all(found.values()))
-        else ""
-    )
-
-
-def _wrong_ensemble(content: Mapping[str, Any]) -> str:
-    count, shares = len(content.get("members", ())), content.get("disagreement")
-    if shares is not None and [len(row) for row in shares] != [count] * count:
-        return "disagreement should have a row and a column for each member"
-    return _wrong_test(content.get("test", {}))
-
-
-# By the file's name: what is wrong with how its parts agree.
-AGREEMENTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    "test.json": _wrong_test,
-    "data.json": _wrong_data,
-    "calibration.json": _wrong_calibration,
-    "robustness.json": _wrong_robustness,
-    "ensemble.json": _wrong_ensemble,
-}
-
-
-def _odd(value: Any, at: str) -> str:
-    """What is wrong with a value of which no more is known than where it is; "" where nothing is."""
-    if isinstance(value, str):
-        return "" if _is_text(value) else f"{at} is no text that can be written"
-    if isinstance(value, int | float) and not _is_finite(value):
-        return f"{at} should be a finite number"
+def _robustness_error(content: Mapping[str, Any]) -> str:
+    corruptions = content.get("corruptions")
+    if corruptions is None:
+        return ""
+    if not corruptions or not all(corruptions.values()):
+        return "corruptions should hold accuracies"
     return ""
+
+
+def _ensemble_error(content: Mapping[str, Any]) -> str:
+    num_members = len(content.get("members", ()))
+    disagreement = content.get("disagreement")
+    if disagreement is not None:
+        if [len(row) for row in disagreement] != [num_members] * num_members:
+            return "disagreement should have a row and a column for each member"
+    return _test_error(content.get("test", {}))
+
+
+# By the file's name: what checks that the parts of its content agree.
+CONSISTENCY: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "test.json": _test_error,
+    "data.json": _data_error,
+    "calibration.json": _calibration_error,
+    "robustness.json": _robustness_error,
+    "ensemble.json": _ensemble_error,
+}
