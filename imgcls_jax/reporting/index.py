@@ -37,6 +37,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str] | None]] = {
 FIGURES = ("accuracy", "loss", "parameters", "epochs", "train_seconds")  # of test.json
 FILTERS = ("data", "model", "study")
 UNKNOWN = "\N{EN DASH}"
+Facts = dict[str, Any]  # about a run, by the keys of COLUMNS
 
 
 def write(folder: Path) -> Path:
@@ -72,7 +73,7 @@ def write(folder: Path) -> Path:
     return folder / INDEX
 
 
-def facts(folder: Path, path: Path) -> dict[str, Any]:
+def facts(folder: Path, path: Path) -> Facts:
     """What the table says of the run or ensemble at `path` in `folder`, by the keys of COLUMNS.
 
     None stands for what is unknown. Raises RunError if a file is missing or damaged.
@@ -89,7 +90,7 @@ def facts(folder: Path, path: Path) -> dict[str, Any]:
     return {key: row.get(key) for key in COLUMNS}
 
 
-def _run_facts(run: RunFolder) -> tuple[dict[str, Any], Mapping[str, Any]]:
+def _run_facts(run: RunFolder) -> tuple[Facts, Mapping[str, Any]]:
     """The facts that are not in the run's scores on the test set, and these scores."""
     test = run.test
     config = run.config
@@ -103,14 +104,17 @@ def _run_facts(run: RunFolder) -> tuple[dict[str, Any], Mapping[str, Any]]:
     return row, test
 
 
-def _ensemble_facts(run: RunFolder) -> tuple[dict[str, Any], Mapping[str, Any]]:
+def _ensemble_facts(run: RunFolder) -> tuple[Facts, Mapping[str, Any]]:
     summary = run.read_json(ENSEMBLE)
-    parameters = [member["parameters"] for member in summary["members"] if member["weight"]]
+    parameters = []
+    for member in summary["members"]:
+        if member["weight"]:
+            parameters.append(member["parameters"])
     row = {"model": f"ensemble of {len(parameters)}", "parameters": sum(parameters)}
     return row, summary["test"]
 
 
-def _rows(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+def _rows(folder: Path) -> list[tuple[Path, Facts]]:
     """The path and the facts of each run and ensemble whose files can be read."""
     rows = []
     for path in _finished(folder):
@@ -132,11 +136,12 @@ def _finished(folder: Path) -> Iterator[Path]:
             yield Path(name)
 
 
-def _row(folder: Path, path: Path, row_facts: Mapping[str, Any]) -> dict[str, Any]:
+def _row(folder: Path, path: Path, row_facts: Facts) -> dict[str, Any]:
     """A row of the table, as the template takes it."""
     link = ""
     if (path / REPORT).exists():  # a published run has no page unless it was written again
-        link = quote((path.relative_to(folder) / REPORT).as_posix())
+        page_path = path.relative_to(folder) / REPORT
+        link = quote(page_path.as_posix())
     return {
         "name": path.resolve().name,
         "link": link,
@@ -147,12 +152,16 @@ def _row(folder: Path, path: Path, row_facts: Mapping[str, Any]) -> dict[str, An
 
 def _cell(key: str, value: Any) -> dict[str, Any]:
     title, number_format = COLUMNS[key]
-    cell = {"title": title, "number": number_format is not None, "value": "", "text": UNKNOWN}
+    text = UNKNOWN
     if value is not None:
         to_text = number_format or str
-        cell["value"] = value
-        cell["text"] = to_text(value)
-    return cell
+        text = to_text(value)
+    return {
+        "title": title,
+        "number": number_format is not None,
+        "value": "" if value is None else value,
+        "text": text,
+    }
 
 
 def _thumbnail(path: Path) -> str:
@@ -168,14 +177,16 @@ def _thumbnail(path: Path) -> str:
                 raise OSError(f"it has {image.width:,} x {image.height:,} pixels")
             return page.thumbnail(image, THUMBNAIL)
     except Exception as error:  # a damaged file can make Pillow raise nearly anything
-        log.warning("Without its picture: %s (%s).", picture, " ".join(str(error).split())[:200])
+        reason = " ".join(str(error).split())
+        log.warning("Without its picture: %s (%s).", picture, reason[:200])
         return ""
 
 
-def _filters(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _filters(rows: Sequence[Facts]) -> list[dict[str, Any]]:
     """The fields of the form that the page's script shows and listens to."""
     filters = []
     for key in FILTERS:
+        title, _ = COLUMNS[key]
         choices = {str(row[key]) for row in rows if row[key] is not None}
-        filters.append({"key": key, "title": COLUMNS[key][0], "choices": sorted(choices)})
+        filters.append({"key": key, "title": title, "choices": sorted(choices)})
     return filters

@@ -56,6 +56,7 @@ KINDS = {
     "shown of a stand-in": "are shown of a stand-in",
 }
 WAITS = "waits"
+Line = Mapping[str, str]  # of systems.csv, by its columns
 REPORTS = {
     "A": "a hybrid of ResNet-18 and GoogLeNet with LoRA",
     "B": "four models on MNIST",
@@ -81,7 +82,7 @@ class System:
     another row's runs. figures: the means of our runs; None without runs.
     """
 
-    line: Mapping[str, str]
+    line: Line
     ours: Path
     is_same: bool
     figures: compare.Row | None
@@ -206,7 +207,7 @@ def _read_lines(folder: Path) -> list[dict[str, str]]:
         return list(reader)
 
 
-def _runs_of_other(folder: Path, lines: Mapping[str, Mapping[str, str]], name: str) -> str:
+def _runs_of_other(folder: Path, lines: Mapping[str, Line], name: str) -> str:
     """The runs of the row that the row `name` refers to."""
     other = lines[name]["ours"].removeprefix(SAME)
     if other not in lines or lines[other]["ours"].startswith(SAME):
@@ -217,16 +218,20 @@ def _runs_of_other(folder: Path, lines: Mapping[str, Mapping[str, str]], name: s
     return lines[other]["ours"]
 
 
-def _figures(line: Mapping[str, str], path: Path) -> compare.Row | None:
+def _figures(line: Line, path: Path) -> compare.Row | None:
     """The means of our runs beside the reported figures; None without runs."""
     runs = [path]
     if not (path / TEST).exists():
         runs = sorted(path.parent.glob(f"{path.name}-seed*"))
     if not runs or path.suffix:
         return None
-    reported = {key: float(line[key]) for key in ("accuracy", "gap", "epochs") if line[key]}
+    reported = {}
+    for key in ("accuracy", "gap", "epochs"):
+        if line[key]:
+            reported[key] = float(line[key])
     label = f"{line['row']} {line['system']}"
-    (row,) = compare.summarize([(label, reported, [RunFolder(run) for run in runs])])
+    group = label, reported, [RunFolder(run) for run in runs]
+    (row,) = compare.summarize([group])
     return row
 
 
@@ -297,11 +302,12 @@ def _summary(systems: Sequence[System]) -> str:
     kinds = collections.Counter(system.kind for system in systems)
     parts = [f"{kinds[kind]} {words}" for kind, words in KINDS.items() if kinds[kind]]
     done = ", ".join(parts) or "none has a figure"
-    waiting = collections.Counter(system.waits_for for system in systems if system.kind == WAITS)
+    reasons = [system.waits_for for system in systems if system.kind == WAITS]
+    waiting = collections.Counter(reasons)
     if not waiting:
         return f"Of {len(systems)} rows {done}; none waits."
-    reasons = ", ".join(f"{count} for {reason}" for reason, count in waiting.most_common())
-    return f"Of {len(systems)} rows {done}; {waiting.total()} wait: {reasons}."
+    counts = ", ".join(f"{count} for {reason}" for reason, count in waiting.most_common())
+    return f"Of {len(systems)} rows {done}; {len(reasons)} wait: {counts}."
 
 
 def _split(readme: Path) -> tuple[str, str, str]:

@@ -55,6 +55,7 @@ ROUNDED = 2e-3
 # Nats by which a label may be less probable than its stored probability of 0 says.
 UNSEEN = 70.0
 MAX_NAMED = 20
+Figures = Mapping[str, Any]
 
 
 @dataclasses.dataclass
@@ -132,10 +133,12 @@ def of_ensemble(run: RunFolder, folder: Path) -> Iterator[Check]:
     yield from _of_scores(published["test"], run.predictions, class_names, f"{where} test")
     members = []
     for member in published["members"]:
-        members.append(RunFolder(folder.joinpath(*Path(member["run"]).parts[1:])))
+        _, *names = Path(member["run"]).parts  # without runs/ or ..
+        members.append(RunFolder(folder.joinpath(*names)))
     if all((member.path / TEST).exists() for member in members):
         voted, _, again = ensemble.vote(members, published["rule"])
-        distance = float(np.abs(voted - run.predictions[0]).max())
+        probabilities, _ = run.predictions
+        distance = float(np.abs(voted - probabilities).max())
         yield Check(f"{where} its predictions from its members'", 0.0, distance, HALF_PRECISION)
         yield from _of_vote(published, again, where)
     validation = run.validation_predictions
@@ -154,7 +157,8 @@ def of_table(table: Path) -> Iterator[Check]:
         figures = dataclasses.asdict(again)
         for column in COLUMNS:
             where = f"{table} {row['label']} {column}"
-            yield Check(where, _figure(row[column]), _figure(figures[column]), EXACT)
+            published = _figure(row[column])
+            yield Check(where, published, _figure(figures[column]), EXACT)
 
 
 def of_reproduction(folder: Path, readme: Path) -> list[Check]:
@@ -193,7 +197,10 @@ class _Labels:
         """The end of a sentence about the data sets that cannot be read here."""
         if not self.unread_runs:
             return ""
-        names = {json.loads(key)["name"] for key, splits in self._splits.items() if splits is None}
+        names = set()
+        for key, splits in self._splits.items():
+            if splits is None:
+                names.add(json.loads(key)["name"])
         return f"; {', '.join(sorted(names))}, of {self.unread_runs} runs, cannot be read here"
 
     def _read(self, run: RunFolder) -> data.Splits | None:
@@ -225,7 +232,8 @@ def _of_test(run: RunFolder) -> Iterator[Check]:
     test = run.test
     history = run.history
     yield from _of_scores(test, run.predictions, run.data["class_names"], where)
-    best = next((line for line in history if line["step"] == test["best_step"]), {})
+    by_step = {line["step"]: line for line in reversed(history)}
+    best = by_step.get(test["best_step"], {})
     again = {
         "epochs": len(history),
         "best_epoch": best.get("epoch"),
@@ -237,7 +245,7 @@ def _of_test(run: RunFolder) -> Iterator[Check]:
 
 
 def _of_scores(
-    published: Mapping[str, Any], predictions: Predictions, class_names: Sequence[str], where: str
+    published: Figures, predictions: Predictions, class_names: Sequence[str], where: str
 ) -> Iterator[Check]:
     probabilities, labels = predictions
     again = score(calibration.log_probabilities(probabilities), labels, class_names)
@@ -265,9 +273,7 @@ def _of_calibration(run: RunFolder, validation: Predictions) -> Iterator[Check]:
     yield from _compare(published, again, where, tolerance=HALF_PRECISION)
 
 
-def _of_confidences(
-    published: Mapping[str, Any], again: Mapping[str, Any], where: str
-) -> Iterator[Check]:
+def _of_confidences(published: Figures, again: Figures, where: str) -> Iterator[Check]:
     yield Check(f"{where} accuracy", published["accuracy"], again["accuracy"], EXACT)
     for key in ("ece", "brier", "nll"):
         yield Check(f"{where} {key}", published[key], again[key], HALF_PRECISION)
@@ -276,7 +282,7 @@ def _of_confidences(
     yield from _compare(bins, bins_again, f"{where} reliability", tolerance=ROUNDED)
 
 
-def _bin_shares(reliability: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+def _bin_shares(reliability: Sequence[Figures]) -> list[dict[str, float]]:
     """What each bin contributes to means over all images: an image counts as much in every bin."""
     total = sum(row["examples"] for row in reliability)
     by_bin = {row["bin"]: row for row in reliability}
@@ -316,11 +322,13 @@ def _of_explanation(run: RunFolder) -> Iterator[Check]:
         yield from _compare(example, again, where, tolerance=HALF_PRECISION)
 
 
-def _of_vote(published: Mapping[str, Any], again: Mapping[str, Any], where: str) -> Iterator[Check]:
+def _of_vote(published: Figures, again: Figures, where: str) -> Iterator[Check]:
     """Checks what the members' predictions give, but for the scores of the ensemble itself."""
     for key in ("oracle", "disagreement"):
         yield from _compare(published[key], again[key], f"{where} {key}")
-    again = {key: again[key] for key in again if key not in ("test", "oracle", "disagreement")}
+    again = dict(again)
+    for key in ("test", "oracle", "disagreement"):
+        del again[key]
     for member in again["members"]:
         del member["run"]  # where it was when it voted
         del member["fingerprint"]  # of predictions that were not rounded

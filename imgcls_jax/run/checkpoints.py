@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 TREES = ("model", "training")
 KEPT = 2  # of the newest checkpoints: one may turn out damaged
+Content = dict[str, Any]  # of a checkpoint, by the names of its items
 
 
 class _KeepBest:
@@ -54,7 +55,7 @@ class Checkpoints:
         self._best = _KeepBest()
         self._manager = _manager(self.folder, best=self._best, read_only=read_only)
 
-    def save(self, step: int, *, model: Any, training: Any, progress: dict[str, Any]) -> None:
+    def save(self, step: int, *, model: Any, training: Any, progress: Content) -> None:
         """Starts to write the checkpoint of `step`.
 
         model, training: trees of NumPy arrays that are not written to from now on. progress: ready
@@ -64,7 +65,10 @@ class Checkpoints:
         self._best.step = progress["best_step"]
         record = {
             "progress": progress,
-            "hashes": {"model": trees.digest(model), "training": trees.digest(training)},
+            "hashes": {
+                "model": trees.digest(model),
+                "training": trees.digest(training),
+            },
             "progress_hash": _digest(progress),
         }
         is_saved = self._manager.save(
@@ -81,8 +85,8 @@ class Checkpoints:
             )
 
     def restore(
-        self, expected: Callable[[dict[str, Any]], dict[str, Any]]
-    ) -> tuple[int, Any, Any, dict[str, Any]] | None:
+        self, expected: Callable[[Content], Content]
+    ) -> tuple[int, Any, Any, Content] | None:
         """Returns (step, model, training, progress) of the newest whole checkpoint, None without.
 
         expected: given the progress, returns {"model": tree, "training": tree} of the expected
@@ -123,9 +127,7 @@ class Checkpoints:
         """Waits until everything is written."""
         self._manager.close()
 
-    def _restore_whole(
-        self, step: int, expected: Callable[[dict[str, Any]], dict[str, Any]]
-    ) -> dict[str, Any] | None:
+    def _restore_whole(self, step: int, expected: Callable[[Content], Content]) -> Content | None:
         begun = self._try(step, {})  # the progress alone, on which the shapes depend
         if begun is None:
             return None
@@ -167,7 +169,7 @@ class Checkpoints:
                 "unless a later one is better."
             )
 
-    def _try(self, step: int, expected: dict[str, Any]) -> dict[str, Any] | None:
+    def _try(self, step: int, expected: Content) -> Content | None:
         """The progress and the expected trees of a checkpoint; None, with a warning, if damaged.
 
         expected: by the tree's name, a tree of the expected shapes, or None for any.
@@ -179,12 +181,12 @@ class Checkpoints:
             log.warning("Checkpoint %s is damaged (%s).", self.folder / str(step), reason)
             return None
 
-    def _read(self, step: int, expected: dict[str, Any]) -> dict[str, Any]:
+    def _read(self, step: int, expected: Content) -> Content:
         """Raises ValueError if shapes or hashes differ, and whatever Orbax raises."""
-        arguments = {name: ocp.args.StandardRestore(tree) for name, tree in expected.items()}
-        restored = self._manager.restore(
-            step, args=ocp.args.Composite(**arguments, progress=ocp.args.JsonRestore())
-        )
+        arguments = {"progress": ocp.args.JsonRestore()}
+        for name, tree in expected.items():
+            arguments[name] = ocp.args.StandardRestore(tree)
+        restored = self._manager.restore(step, args=ocp.args.Composite(**arguments))
         record = restored["progress"]
         progress_hash = record.get("progress_hash")
         if progress_hash is not None and progress_hash != _digest(record["progress"]):
@@ -230,5 +232,6 @@ def _shapes_of(tree: Any) -> Any:
     return jax.tree.map(np.shape, tree)
 
 
-def _digest(progress: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(progress, sort_keys=True).encode()).hexdigest()
+def _digest(progress: Content) -> str:
+    text = json.dumps(progress, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -60,12 +60,16 @@ class RunFolder:
     def begun(self) -> bool:
         """Whether a checkpoint was saved, which a run of another config would lose."""
         checkpoints = self.path / CHECKPOINTS
-        return checkpoints.is_dir() and any(child.name.isdigit() for child in checkpoints.iterdir())
+        if not checkpoints.is_dir():
+            return False
+        return any(child.name.isdigit() for child in checkpoints.iterdir())
 
     @property
     def finished(self) -> bool:
         """Whether training has written everything, its report last, or the run is published."""
-        return self.published or (self._is_tested and (self.path / REPORT).exists())
+        if not self._is_tested:
+            return False
+        return self.published or (self.path / REPORT).exists()
 
     @property
     def published(self) -> bool:
@@ -326,15 +330,17 @@ def _read_arrays(file: Path, prefix: str) -> tuple[np.ndarray, np.ndarray] | Non
 
 def _check_predictions(file: Path, probabilities: np.ndarray, labels: np.ndarray) -> None:
     """Raises RunError unless these are finite probabilities [N, K] and labels [N] below K."""
-    if probabilities.dtype.kind == "f" and not np.isfinite(probabilities).all():
+    is_float = probabilities.dtype.kind == "f"
+    if is_float and not np.isfinite(probabilities).all():
         raise RunError(
             f"{file} has probabilities that are not finite: the training diverged, or the file is "
             "damaged. Train again with a lower learning rate, under another --config.name."
         )
-    has_kinds = probabilities.dtype.kind == "f" and labels.dtype.kind == "i"
+    has_kinds = is_float and labels.dtype.kind == "i"
     has_dimensions = probabilities.ndim == 2 and labels.ndim == 1
     if has_kinds and has_dimensions and 0 < len(labels) == len(probabilities):
-        if labels.min() >= 0 and labels.max() < probabilities.shape[1]:
+        num_classes = probabilities.shape[1]
+        if labels.min() >= 0 and labels.max() < num_classes:
             return
     raise RunError(
         f"{file} is damaged: it should hold probabilities [N, K], and labels [N] below K."

@@ -71,8 +71,9 @@ def _check_folder(run: RunFolder, config: ConfigDict) -> None:
 def _check_no_other_files(run: RunFolder) -> None:
     if not run.path.is_dir():
         return
-    names = {child.name for child in run.path.iterdir() if not child.name.startswith(".")}
-    if CONFIG not in names and names - OTHER_FILES:
+    names = {child.name for child in run.path.iterdir()}
+    visible = {name for name in names if not name.startswith(".")}
+    if CONFIG not in visible and visible - OTHER_FILES:
         raise RunError(
             f"{run.path} holds other files and no run. Give another --workdir, or empty it."
         )
@@ -81,8 +82,8 @@ def _check_no_other_files(run: RunFolder) -> None:
 def _check_config(run: RunFolder, config: ConfigDict) -> None:
     """Raises RunError that lists the options in which the folder's run differs from the config."""
     saved = flat_options(run.config)
-    as_read = ConfigDict(json.loads(json.dumps(config.to_dict())))  # as from config.json
-    current = flat_options(as_read)
+    text = json.dumps(config.to_dict())
+    current = flat_options(ConfigDict(json.loads(text)))  # as read from config.json
     free: tuple[str, ...] = WHERE
     if saved.get("name") is None or current.get("name") is None:
         free = (*WHERE, "name")  # a run without a name is called after its config's file
