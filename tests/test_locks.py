@@ -1,4 +1,4 @@
-"""Two commands on one folder: whoever writes into it has its lock, and decides under it what there is to do."""
+"""Two commands on one folder: the one that writes holds the lock, then decides what to do."""
 
 import contextlib
 import shutil
@@ -37,13 +37,14 @@ def run(finished, tmp_path):
 def test_a_folder_in_which_another_command_trains_meanwhile_is_not_resumed(
     finished, run, monkeypatch
 ):
-    """It does so after the second one looked at the empty folder, before that one has the lock."""
-    folder, locked, late = run.path.with_name("new"), RunFolder.locked, []
+    """The other trains after this one looked at the empty folder and before it has the lock."""
+    folder = run.path.with_name("new")
+    locked = RunFolder.locked
 
     @contextlib.contextmanager
     def after_another(self, **options):
-        if not late:
-            late.append(shutil.copytree(finished, folder))
+        if not folder.exists():
+            shutil.copytree(finished, folder)
         with locked(self, **options):
             yield
 
@@ -51,46 +52,52 @@ def test_a_folder_in_which_another_command_trains_meanwhile_is_not_resumed(
     before = (finished / "test.json").read_bytes()
     with pytest.raises(RunError, match="holds the run of another config"):
         commands.train.train(changed(seed=7), folder)
-    assert (folder / "test.json").read_bytes() == before and RunFolder(folder).config.seed == 0
+    assert (folder / "test.json").read_bytes() == before
+    assert RunFolder(folder).config.seed == 0
 
 
-def test_the_same_command_meanwhile_done_is_finished(finished, run, monkeypatch, caplog):
+def test_what_the_same_command_finished_meanwhile_is_finished(finished, run, monkeypatch, caplog):
     caplog.set_level("INFO", "imgcls_jax")
-    folder, begun, late = run.path.with_name("new"), RunFolder.check_writable, []
+    folder = run.path.with_name("new")
+    check_writable = RunFolder.check_writable
 
     def after_another(self):
-        if not late:
-            late.append(shutil.copytree(finished, folder))
-        begun(self)
+        if not folder.exists():
+            shutil.copytree(finished, folder)
+        check_writable(self)
 
     monkeypatch.setattr(RunFolder, "check_writable", after_another)
     commands.train.train(changed(), folder)
     assert "is finished" in caplog.text and "Resuming" not in caplog.text
 
 
-def test_who_loads_data_for_a_folder_has_it(tmp_path, monkeypatch):
-    """A command that comes while another one decodes is refused; the figures are those of the config beside them."""
-    folder, load, refusals = tmp_path / "run", data.load, []
+def test_a_command_that_loads_data_holds_the_lock(tmp_path, monkeypatch):
+    """Another one that starts meanwhile is refused; the figures are those of the first config."""
+    folder = tmp_path / "run"
+    load = data.load
+    refusals = []
 
-    def another_comes(config):
+    def load_while_another_starts(config):
         if not refusals:
             with pytest.raises(RunError, match="Another process is training into") as refusal:
                 commands.train.train(changed(), folder)
             refusals.append(refusal)
         return load(config)
 
-    monkeypatch.setattr(data, "load", another_comes)
+    monkeypatch.setattr(data, "load", load_while_another_starts)
     commands.train.train(changed(seed=7), folder)
-    assert refusals and RunFolder(folder).config.seed == 7 and RunFolder(folder).finished
+    assert refusals
+    run = RunFolder(folder)
+    assert run.config.seed == 7 and run.finished
 
 
 WRITERS = {
     "train": lambda path: commands.train.train(changed(), path),
-    "report": lambda path: commands.report.report([path]),
+    "report": lambda path: commands.report.report([str(path)]),
     "robustness": lambda path: commands.robustness.robustness([path]),
     "explain": lambda path: commands.explain.explain([path], method="saliency"),
     "export": lambda path: commands.export.export([path]),
-    "publish": lambda path: commands.publish.publish([path]),
+    "publish": lambda path: commands.publish.publish([str(path)]),
     "show_data": lambda path: commands.show_data.show_data(changed(), path),
     "profile": lambda path: commands.profile.profile(changed(), path),
 }
@@ -104,27 +111,25 @@ def test_a_command_that_writes_into_a_folder_is_refused_while_another_one_does(
     if name == "train":
         (run.path / "report.html").unlink()  # of a finished run it prints the figures
     before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
-    with (
-        run.locked(),
-        pytest.raises(RunError, match="Another process is training into .*, or writing into it"),
-    ):
-        WRITERS[name](str(run.path) if name in ("publish", "report") else run.path)
+    refusal = "Another process is training into .*, or writing into it"
+    with run.locked(), pytest.raises(RunError, match=refusal):
+        WRITERS[name](run.path)
     before.pop(run.path / ".lock", None)
-    assert {path: path.stat().st_mtime_ns for path in before} == before and not (
-        tmp_path / "results"
-    ).exists()
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert not (tmp_path / "results").exists()
 
 
-@pytest.mark.parametrize("name", ["ensemble", "compare"])
+@pytest.mark.parametrize("command", [commands.ensemble.ensemble, commands.compare.compare])
 def test_a_command_on_several_runs_is_refused_while_another_one_writes_into_its_folder(
-    name, run, tmp_path
+    command, run, tmp_path
 ):
-    other, target = shutil.copytree(run.path, tmp_path / "other"), tmp_path / "target"
+    other = shutil.copytree(run.path, tmp_path / "other")
+    target = tmp_path / "target"
     with RunFolder(target).locked(), pytest.raises(RunError, match="Another process"):
-        getattr(getattr(commands, name), name)([str(run.path), str(other)], workdir=target)
+        command([str(run.path), str(other)], workdir=target)
 
 
-def test_two_predictions_at_a_time_print_their_lines_and_one_draws(
+def test_of_two_predictions_at_a_time_both_print_and_one_draws(
     run, tmp_path, monkeypatch, capsys, caplog
 ):
     from PIL import Image
@@ -156,7 +161,8 @@ def test_a_refused_command_leaves_no_folder(tmp_path):
 
 
 def test_many_writers_of_one_file_do_not_tear_it(tmp_path):
-    contents, errors = [bytes([number]) * 300_000 for number in range(6)], []
+    contents = [bytes([number]) * 300_000 for number in range(6)]
+    errors = []
 
     def write(content):
         try:
@@ -177,23 +183,19 @@ def test_many_writers_of_one_file_do_not_tear_it(tmp_path):
 def test_a_folder_whose_lock_is_a_link_is_refused(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".lock").symlink_to(tmp_path / "elsewhere")
-    with (
-        pytest.raises(RunError, match="lock is a link that leaves its folder"),
-        RunFolder(tmp_path / "run").locked(),
-    ):
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(RunError, match="lock is a link that leaves its folder"), run.locked():
         pass
     assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_folder_that_was_renamed_is_not_written_again(tmp_path):
-    run, moved = RunFolder(tmp_path / "run"), tmp_path / "moved"
-    with pytest.raises(
-        RunError, match="was renamed or deleted while this process wrote into it.*--workdir=FOLDER"
-    ):
-        with run.locked():
-            run.path.rename(moved)
-            (run.path / "checkpoints" / "7.orbax-checkpoint-tmp").mkdir(
-                parents=True
-            )  # as a thread may still do
-            run.check_there()
+    run = RunFolder(tmp_path / "run")
+    moved = tmp_path / "moved"
+    message = "was renamed or deleted while this process wrote into it.*--workdir=FOLDER"
+    with pytest.raises(RunError, match=message), run.locked():
+        run.path.rename(moved)
+        # As a background thread may still do:
+        (run.path / "checkpoints" / "7.orbax-checkpoint-tmp").mkdir(parents=True)
+        run.check_there()
     assert not run.path.exists() and (moved / ".lock").exists()

@@ -1,4 +1,4 @@
-"""What a command may resume, and what it says where it may not."""
+"""What a command resumes, and what it says of a folder that it does not resume."""
 
 import tarfile
 from pathlib import Path
@@ -26,13 +26,13 @@ def test_more_epochs_are_refused_with_the_way_forward_which_works(begun, tmp_pat
     config.train.epochs = 9
     with pytest.raises(RunError, match="train.epochs: 6 there, 9 now") as refusal:
         commands.train.train(config, begun.path)
-    assert f"With another name and --config.model.pretrained={begun.path} it starts from" in str(
-        refusal.value
-    )
+    advice = f"With another name and --config.model.pretrained={begun.path} it starts from"
+    assert advice in str(refusal.value)
     config.model.pretrained = str(begun.path)
     config.train.epochs = 1
     further = commands.train.train(config, tmp_path / "further")
-    assert further.finished and further.history[0]["train_loss"] < begun.history[0]["train_loss"]
+    assert further.finished
+    assert further.history[0]["train_loss"] < begun.history[0]["train_loss"]
 
 
 def test_of_another_model_nothing_can_start(begun):

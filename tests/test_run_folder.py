@@ -1,3 +1,5 @@
+"""A run folder: its lock, its damaged files, and options of other versions."""
+
 import errno
 import os
 import signal
@@ -14,7 +16,7 @@ from imgcls_jax.errors import RunError
 from imgcls_jax.files import writing
 from imgcls_jax.run.folder import RunFolder
 
-HOLD = """
+HOLDER = """
 import sys
 from imgcls_jax.run.folder import RunFolder
 with RunFolder(sys.argv[1]).locked():
@@ -23,27 +25,29 @@ with RunFolder(sys.argv[1]).locked():
 """
 
 
+def hold(run: RunFolder) -> subprocess.Popen:
+    """Starts a process that locks the folder, says so, and waits."""
+    command = [sys.executable, "-c", HOLDER, str(run.path)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
 def test_a_folder_is_locked_until_its_process_ends_even_by_a_kill(tmp_path):
     run = RunFolder(tmp_path / "new" / "run")
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(run.path)], **pipes) as holder:
+    with hold(run) as holder:
         assert holder.stdout.readline() == "held\n"
-        with (
-            pytest.raises(RunError, match="Another process is training into .*another --workdir"),
-            run.locked(),
-        ):
+        refusal = "Another process is training into .*another --workdir"
+        with pytest.raises(RunError, match=refusal), run.locked():
             pass
         holder.kill()
     with run.locked():
         pass
-    with run.locked():  # and again, once it was let go
+    with run.locked():  # again, after it was released
         pass
 
 
-def test_whoever_has_patience_gets_the_lock_of_a_process_that_ends(tmp_path):
+def test_patience_waits_for_the_process_that_holds_the_lock(tmp_path):
     run = RunFolder(tmp_path)
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(run.path)], **pipes) as holder:
+    with hold(run) as holder:
         assert holder.stdout.readline() == "held\n"
         threading.Timer(0.3, holder.kill).start()
         with run.locked(patience=30):
@@ -51,17 +55,13 @@ def test_whoever_has_patience_gets_the_lock_of_a_process_that_ends(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EROFS])
-def test_what_fails_for_want_of_room_says_so_whoever_wrote(tmp_path, number):
+def test_errors_for_lack_of_room_say_so_whatever_wrote(tmp_path, number):
     """Orbax and TensorFlow raise errors of other classes."""
-    for error in (
-        OSError(number, os.strerror(number)),
-        ValueError(f"Failed to write: {os.strerror(number)} [28]"),
-    ):
-        with pytest.raises(
-            RunError, match=f"run cannot be written: {os.strerror(number)}. Nothing that was saved"
-        ):
-            with writing(tmp_path / "run"):
-                raise RuntimeError("the background thread failed") from error
+    reason = os.strerror(number)
+    message = f"run cannot be written: {reason}. Nothing that was saved"
+    for error in (OSError(number, reason), ValueError(f"Failed to write: {reason} [28]")):
+        with pytest.raises(RunError, match=message), writing(tmp_path / "run"):
+            raise RuntimeError("the background thread failed") from error
     with pytest.raises(ValueError, match="other"), writing(tmp_path):
         raise ValueError("other")
 
@@ -72,28 +72,27 @@ def test_damaged_files_are_named_with_what_to_do(tmp_path):
     (tmp_path / "metrics.jsonl").write_bytes(bytes(30) + b"\n")
     np.savez(tmp_path / "predictions.npz", probabilities=np.zeros((5, 3)), labels=np.zeros(5))
     os.truncate(tmp_path / "predictions.npz", 300)
-    for name, read in (
-        ("test.json", lambda: run.test),
-        ("metrics.jsonl", lambda: run.history),
-        ("predictions.npz", lambda: run.predictions),
-    ):
-        with pytest.raises(
-            RunError, match=rf"{name} is damaged \(.*\). Delete it and report.html, and the run's"
-        ):
+    readers = {
+        "test.json": lambda: run.test,
+        "metrics.jsonl": lambda: run.history,
+        "predictions.npz": lambda: run.predictions,
+    }
+    for name, read in readers.items():
+        message = rf"{name} is damaged \(.*\). Delete it and report.html, and the run's"
+        with pytest.raises(RunError, match=message):
             read()
 
 
-def test_options_of_another_version_count_as_what_was_done_without_them():
-    old, new = (
-        {"train.epochs": 3, "seed": 0},
-        {"train.epochs": 3, "seed": 1, "adapt.phases": "", "train.average": 0.0},
-    )
-    assert differing(old, new, free=["seed"]) == [] and differing(new, old, free=[]) == ["seed"]
+def test_missing_options_of_another_version_have_the_value_of_its_behaviour():
+    old = {"train.epochs": 3, "seed": 0}
+    new = {"train.epochs": 3, "seed": 1, "adapt.phases": "", "train.average": 0.0}
+    assert differing(old, new, free=["seed"]) == []
+    assert differing(new, old, free=[]) == ["seed"]
     assert differing(old, new | {"train.average": 0.9}, free=["seed"]) == ["train.average"]
     assert differing(old, new | {"train.views": "none"}, free=["seed"]) == []
     assert differing(new | {"train.views": "flip"}, old, free=["seed"]) == ["train.views"]
 
 
-def test_todays_defaults_are_what_was_done_before():
+def test_current_defaults_are_what_older_versions_did():
     options = flat_options(base.get_config())
     assert {key: options[key] for key in BEFORE} == BEFORE

@@ -1,4 +1,4 @@
-"""Run folders of somebody else's making: no command writes, reads or waits outside of them."""
+"""Run folders from a stranger: no command writes, reads or waits outside of them."""
 
 import json
 import os
@@ -96,7 +96,7 @@ def test_what_is_published_already(run, tried, tmp_path):  # noqa: F811
 
 @pytest.mark.parametrize("form", FORMS)
 def test_without_keep_no_cache_is_made(form, tmp_path):
-    """As commands on run folders read data, whose config names a cache of somebody else's choice."""
+    """Commands on run folders read data this way: the config may name a stranger's cache."""
     source, write = FORMS[form]
     options = {
         "data.source": source,
@@ -110,14 +110,12 @@ def test_without_keep_no_cache_is_made(form, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
     data.load(config)
     made = sorted(tmp_path.rglob("*"))
-    assert (
-        data.load(config, keep=False).fingerprint == splits.fingerprint
-        and sorted(tmp_path.rglob("*")) == made
-    )
+    assert data.load(config, keep=False).fingerprint == splits.fingerprint
+    assert sorted(tmp_path.rglob("*")) == made
 
 
 def test_a_command_makes_no_cache_where_a_config_says(run, tmp_path, monkeypatch):  # noqa: F811
-    """Nor does a config that says it may, by a key that there is not."""
+    """Nor if the config has an unknown key that would allow it."""
     config = run.read_json("config.json")
     (tmp_path / "images").mkdir()
     FORMS["folder"][1](tmp_path / "images")
@@ -153,10 +151,11 @@ NAMES = [
 def test_names_that_would_leave_tfds_folder_or_ask_another_service(
     name, tried, tmp_path, monkeypatch
 ):
-    for function in ("find_prepared", "prepare"):
-        monkeypatch.setattr(
-            tfds_reader, function, lambda *arguments: pytest.fail("the name was used")
-        )
+    def fail(*arguments):
+        pytest.fail("the name was used")
+
+    monkeypatch.setattr(tfds_reader, "find_prepared", fail)
+    monkeypatch.setattr(tfds_reader, "prepare", fail)
     config = changed(**{"data.source": "tfds", "data.name": name, "data.path": str(tmp_path)}).data
     assert "is no name of a TFDS data set" in tried.refuses(data.load, config)
 

@@ -1,4 +1,4 @@
-"""Runs that older versions began: today's command takes them to their end."""
+"""Runs that older versions began are resumed to their end."""
 
 import tarfile
 from pathlib import Path
@@ -24,13 +24,8 @@ def test_a_run_that_an_older_version_began_is_resumed_to_its_end(archive, tmp_pa
     before = [line | {"phase": 1} for line in run.history]  # the first version had no phases
     caplog.set_level("INFO", "imgcls_jax")
     commands.train.train(small.get_config(), run.path)
-    assert run.finished and "Resuming" in caplog.text and "damaged" not in caplog.text
-    assert run.history[: len(before)] == before and [line["epoch"] for line in run.history] == [
-        1,
-        2,
-        3,
-        4,
-        5,
-        6,
-    ]
+    assert run.finished
+    assert "Resuming" in caplog.text and "damaged" not in caplog.text
+    assert run.history[: len(before)] == before
+    assert [line["epoch"] for line in run.history] == [1, 2, 3, 4, 5, 6]
     assert run.history[-1]["train_loss"] < before[-1]["train_loss"]

@@ -1,9 +1,9 @@
-"""Keeps what older versions leave where they are stopped, for test_old_runs.py. From the root of a checkout:
+"""Writes the runs that older versions leave when stopped, for test_old_runs.py. From the root:
 
     python -m tests.old_runs.write 5b1c72b 31ea3c6
 
-Each commit trains tests/old_runs/small.py in a worktree of its own, is stopped after an epoch by SIGTERM, and its run
-folder becomes tests/old_runs/COMMIT.tar.xz. A release adds its own.
+Each commit trains tests/old_runs/small.py in its own worktree, is stopped after an epoch by
+SIGTERM, and its run folder becomes tests/old_runs/COMMIT.tar.xz. A release adds its own.
 """
 
 import signal
@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-LEFT_OUT = ("tensorboard", ".lock")  # which a resumed run writes again
+LEFT_OUT = ("tensorboard", ".lock")  # a resumed run writes them again
 
 
 def write(commit: str) -> Path:
@@ -31,9 +31,7 @@ def write(commit: str) -> Path:
                 if line.startswith("epoch 1/"):
                     process.send_signal(signal.SIGTERM)
             if process.wait() != 128 + signal.SIGTERM:
-                raise RuntimeError(
-                    f"{commit} was not stopped on its way: exit status {process.returncode}"
-                )
+                raise RuntimeError(f"{commit} was not stopped: exit status {process.returncode}")
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", tree], check=True)
         archive = HERE / f"{commit}.tar.xz"
@@ -45,7 +43,9 @@ def write(commit: str) -> Path:
 def _kept(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     member.uid = member.gid = member.mtime = 0
     member.uname = member.gname = ""
-    return None if Path(member.name).name in LEFT_OUT else member
+    if Path(member.name).name in LEFT_OUT:
+        return None
+    return member
 
 
 if __name__ == "__main__":

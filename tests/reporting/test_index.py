@@ -1,3 +1,5 @@
+"""The index of a folder of runs: its rows, links and thumbnails, and what it leaves out."""
+
 import html.parser
 import json
 
@@ -11,11 +13,14 @@ from imgcls_jax.run.folder import CONFIG, ENSEMBLE, TEST, RunFolder
 
 
 class Table(html.parser.HTMLParser):
-    """The rows of the page's table, each a list of the cells' texts; and the links and pictures of the page."""
+    """The page's rows, each a list of its cells' texts; its links and its pictures."""
 
     def __init__(self, text):
         super().__init__()
-        self.rows, self.links, self.pictures, self.in_cell = [], [], [], False
+        self.rows = []
+        self.links = []
+        self.pictures = []
+        self.in_cell = False
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
@@ -55,9 +60,8 @@ def written(folder) -> Table:
 
 
 def test_a_row_says_what_the_run_is(make, tmp_path):
-    make(
-        "study/cnn-seed2", seed=2, results={"accuracy": 0.98765, "loss": 0.04321, "trainable": 650}
-    )
+    results = {"accuracy": 0.98765, "loss": 0.04321, "trainable": 650}
+    make("study/cnn-seed2", seed=2, results=results)
     head, row = written(tmp_path).rows
     assert dict(zip(head, row, strict=True)) == {
         "": "",
@@ -76,7 +80,7 @@ def test_a_row_says_what_the_run_is(make, tmp_path):
     }
 
 
-def test_runs_of_studies_and_ensembles_are_found_wherever_they_lie(make, tmp_path):
+def test_runs_of_studies_and_ensembles_are_found_at_any_depth(make, tmp_path):
     make("b")
     make("a/study/row-seed0")
     make("unfinished").path.joinpath("report.html").unlink()
@@ -121,9 +125,8 @@ def test_what_is_damaged_is_left_out_and_named(make, tmp_path, caplog):
     (tmp_path / "cut" / CONFIG).write_text(json.dumps({"seed": 1})[:-2])
     (tmp_path / "gone" / TEST).unlink()
     assert [row[1] for row in written(tmp_path).rows[1:]] == ["whole"]
-    assert (
-        "cut/config.json is damaged" in caplog.text and "gone/test.json is missing" in caplog.text
-    )
+    assert "cut/config.json is damaged" in caplog.text
+    assert "gone/test.json is missing" in caplog.text
 
 
 def test_published_runs_have_a_row_and_a_link_if_their_page_was_written(make, tmp_path):

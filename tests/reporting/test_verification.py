@@ -1,8 +1,7 @@
-"""Published figures: all of them follow from the predictions, and one that does not is named."""
+"""Published figures follow from the predictions, and one that does not is named."""
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation import calibration, predict
 from imgcls_jax.reporting import verification
 from imgcls_jax.run.folder import RunFolder
+from imgcls_jax.run.publish import half_precision
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
@@ -25,24 +25,21 @@ def published(tmp_path, make_run, make_dataset):
     from imgcls_jax.reporting import compare
 
     test = make_dataset(40)
-    away = base.get_config().data.to_dict() | {
-        "source": "npz",
-        "name": "away",
-        "path": str(tmp_path / "away.npz"),
-    }
-    runs = [
-        make_run(test, name=f"study/a-seed{seed}", seed=seed, changes={"data": away})
-        for seed in (0, 1)
-    ]
-    for run in runs:
+    away = base.get_config().data.to_dict()
+    away |= {"source": "npz", "name": "away", "path": str(tmp_path / "away.npz")}
+    runs = []
+    for seed in (0, 1):
+        name = f"study/a-seed{seed}"
+        run = make_run(test, name=name, seed=seed, changes={"data": away})
+        runs.append(run)
         predict.write(run, run.predictions, run.predictions)
-        found = calibration.figures(*run.predictions)
-        kept = {"validation_accuracy": found["accuracy"], "validation_loss": found["nll"]}
+        figures = calibration.figures(*run.predictions)
         change(
             run.path / "test.json",
             best_step=300,
             train_accuracy=run.history[2]["train_accuracy"],
-            **kept,
+            validation_accuracy=figures["accuracy"],
+            validation_loss=figures["nll"],
         )
         calibration.write(run)
     compare.write([("a", {}, runs)], tmp_path / "study", title="A study")
@@ -53,7 +50,19 @@ def change(file: Path, **figures):
     file.write_text(json.dumps(json.loads(file.read_text()) | figures))
 
 
-def test_what_was_published_holds(published, tmp_path):
+def round_predictions(run: RunFolder):
+    """As `publish` does."""
+    rounded = []
+    for probabilities, labels in (run.predictions, run.validation_predictions):
+        rounded.append((half_precision(probabilities), labels))
+    run.write_predictions(*rounded)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_what_was_published_holds(published, tmp_path, precision):
+    if precision == "float16":
+        for seed in (0, 1):
+            round_predictions(RunFolder(published / "study" / f"a-seed{seed}"))
     text = verification.verify(published, tmp_path / "README.md")
     assert text.startswith("2 runs, 0 ensembles, 1 tables: ") and "none differs" in text
     assert text.endswith(
@@ -73,9 +82,8 @@ def test_a_figure_that_differs_is_named(published, key):
 def test_a_table_and_a_calibration_that_differ_are_named(published):
     folder = published / "study"
     change(folder / "a-seed0" / "calibration.json", temperature=9.5)
-    (folder / "table.csv").write_text(
-        (folder / "table.csv").read_text().replace("\na,2,", "\na,3,")
-    )
+    table = folder / "table.csv"
+    table.write_text(table.read_text().replace("\na,2,", "\na,3,"))
     with pytest.raises(RunError) as caught:
         verification.verify(published, Path("README.md"))
     assert "2 of " in str(caught.value)
@@ -84,12 +92,10 @@ def test_a_table_and_a_calibration_that_differ_are_named(published):
 
 
 def test_predictions_of_other_labels_are_named(published):
-    """The labels are those of another data set: predictions alone would not show it."""
+    """Predictions alone would not show labels of another data set."""
     run = RunFolder(published / "study" / "a-seed0")
-    with np.load(run.path / "predictions.npz") as arrays:
-        kept = dict(arrays)
-    kept["labels"] = np.roll(kept["labels"], 1)
-    np.savez(run.path / "predictions.npz", **kept)
+    probabilities, labels = run.predictions
+    run.write_predictions((probabilities, np.roll(labels, 1)), run.validation_predictions)
     with pytest.raises(RunError, match=r"a-seed0/test\.json"):
         verification.verify(published, Path("README.md"))
 
@@ -98,16 +104,22 @@ def test_an_ensemble_is_computed_from_its_members(published):
     from imgcls_jax.evaluation import ensemble
 
     members = [RunFolder(published / "study" / f"a-seed{seed}") for seed in (0, 1)]
-    voted, _, found = ensemble.vote(members, "equal")
-    for member, run in zip(found["members"], members, strict=True):
+    voted, validation, summary = ensemble.vote(members, "equal")
+    for member, run in zip(summary["members"], members, strict=True):
         member["run"] = f"runs/study/{run.name}"
     folder = RunFolder(published / "together")
     folder.path.mkdir()
-    shutil.copy(members[0].path / "predictions.npz", folder.path)
-    folder.write_json("ensemble.json", found)
+    predict.write(folder, (voted, members[0].predictions[1]), validation)
+    folder.write_json("ensemble.json", summary)
+    for run in (*members, folder):
+        round_predictions(run)
     assert "1 ensembles" in verification.verify(published, Path("README.md"))
-    folder.write_json("ensemble.json", found | {"oracle": found["oracle"] + 0.01})
+    folder.write_json("ensemble.json", summary | {"oracle": summary["oracle"] + 0.01})
     with pytest.raises(RunError, match=r"together/ensemble\.json oracle"):
+        verification.verify(published, Path("README.md"))
+    folder.write_json("ensemble.json", summary)
+    folder.write_predictions(members[0].predictions, validation)
+    with pytest.raises(RunError, match=r"its predictions from its members'"):
         verification.verify(published, Path("README.md"))
 
 
@@ -123,7 +135,5 @@ def test_every_published_figure_follows_from_predictions_and_labels(monkeypatch)
     monkeypatch.chdir(ROOT)
     text = verification.verify(Path("results"), Path("README.md"))
     runs = len(list(Path("results").rglob("test.json")))
-    assert (
-        text.startswith(f"{runs} runs")
-        and f"The labels of {runs} runs are those of their data." in text
-    )
+    assert text.startswith(f"{runs} runs")
+    assert f"The labels of {runs} runs are those of their data." in text
