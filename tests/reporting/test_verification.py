@@ -53,8 +53,11 @@ def change(file: Path, **figures):
 def round_predictions(run: RunFolder):
     """As `publish` does."""
     rounded = []
-    for probabilities, labels in (run.predictions, run.validation_predictions):
-        rounded.append((half_precision(probabilities), labels))
+    for predictions in (run.predictions, run.validation_predictions):
+        if predictions is not None:
+            probabilities, labels = predictions
+            predictions = half_precision(probabilities), labels
+        rounded.append(predictions)
     run.write_predictions(*rounded)
 
 
