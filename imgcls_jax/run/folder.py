@@ -195,8 +195,9 @@ class RunFolder:
         self.check_plain()
         with (
             files.writing(self.path),
-            FolderLock(self.path / LOCK, patience=patience) as self._lock,
+            FolderLock(self.path / LOCK, patience=patience) as lock,
         ):
+            self._lock = lock
             for folder in (self.path, self.path / EXPORT):
                 files.sweep(folder, files.ANY_PARTIAL)
             try:
@@ -205,7 +206,7 @@ class RunFolder:
                 self.check_there(error)
                 raise
             finally:
-                self._remove_leftovers(is_new=is_new)
+                self._remove_leftovers(lock, is_new=is_new)
                 self._lock = None
 
     @contextlib.contextmanager
@@ -222,11 +223,11 @@ class RunFolder:
         if self._lock is not None:
             self._lock.check_in_place(cause)
 
-    def _remove_leftovers(self, *, is_new: bool) -> None:
+    def _remove_leftovers(self, lock: FolderLock, *, is_new: bool) -> None:
         """Removes a new folder that stayed empty, and what was written where one was renamed."""
         with contextlib.suppress(OSError):
             names = {child.name for child in self.path.iterdir()}
-            if not self._lock.is_in_place:
+            if not lock.is_in_place:
                 if names <= {CHECKPOINTS, TENSORBOARD, METRICS, STEPS}:
                     shutil.rmtree(self.path)
             elif is_new and names == {LOCK}:

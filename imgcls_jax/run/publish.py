@@ -81,7 +81,7 @@ def half_precision(probabilities: np.ndarray) -> np.ndarray:
     first. Where that is not the class predicted before, the others are lowered by one step.
     """
     predicted = probabilities.argmax(axis=-1)
-    rounded = probabilities.astype(np.float16)
+    rounded: np.ndarray = probabilities.astype(np.float16)
     for row in np.flatnonzero(rounded.argmax(axis=-1) != predicted):
         ties = rounded[row] == rounded[row].max()
         ties[predicted[row]] = False

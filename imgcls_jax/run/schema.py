@@ -235,13 +235,13 @@ def parse(path: Path, text: str) -> Any:
         content = json.loads(text, object_hook=partial(_Record.of, path))
     except (ValueError, RecursionError) as error:
         raise damaged(path, error) from error
-    error = ""
+    problem = ""
     if path.name in KINDS:
-        error = _kind_error(content, KINDS[path.name])
-    if not error and path.name in CONSISTENCY:
-        error = CONSISTENCY[path.name](content)
-    if error:
-        raise RunError(f"{path} is damaged, or of another version of this program: {error}.")
+        problem = _kind_error(content, KINDS[path.name])
+    if not problem and path.name in CONSISTENCY:
+        problem = CONSISTENCY[path.name](content)
+    if problem:
+        raise RunError(f"{path} is damaged, or of another version of this program: {problem}.")
     return content
 
 
@@ -259,8 +259,10 @@ def _kind_error(value: Any, kind: Any, where: str = "it", level: int = 0) -> str
 
     kind: as in KINDS; None if any JSON is accepted.
     """
-    if isinstance(kind, type | Kind):
-        return _scalar_error(value, TYPES.get(kind, kind), where)
+    if isinstance(kind, type):
+        kind = TYPES[kind]
+    if isinstance(kind, Kind):
+        return _scalar_error(value, kind, where)
     error = _container_error(value, kind, where)
     if error:
         return error

@@ -121,7 +121,8 @@ def test_an_ensemble_is_computed_from_its_members(published):
     with pytest.raises(RunError, match=r"together/ensemble\.json oracle"):
         verification.verify(published, Path("README.md"))
     folder.write_json("ensemble.json", summary)
-    folder.write_predictions(members[0].predictions, validation)
+    sharpened = voted**1.1 / (voted**1.1).sum(axis=-1, keepdims=True)
+    folder.write_predictions((sharpened, members[0].predictions[1]), validation)
     with pytest.raises(RunError, match=r"its predictions from its members'"):
         verification.verify(published, Path("README.md"))
 
