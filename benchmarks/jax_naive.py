@@ -13,7 +13,7 @@ from benchmarks.contestants import Run
 from benchmarks.tasks import TASKS
 from configs import base
 from imgcls_jax import models
-from imgcls_jax.models import blocks, cifar_resnet, cnn, convnext, googlenet, lstm, resnet, vgg
+from imgcls_jax.models import cifar_resnet, cnn, convnext, googlenet, layers, lstm, resnet, vgg
 from imgcls_jax.training import optimizers
 
 
@@ -38,7 +38,7 @@ def LSTM(features: int, *, dtype, forget_bias: float):
 
 
 # The modules of the tasks' models.
-REPLACED_IN = (blocks, cifar_resnet, cnn, convnext, googlenet, lstm, resnet, vgg)
+REPLACED_IN = (layers, cifar_resnet, cnn, convnext, googlenet, lstm, resnet, vgg)
 FLAX = {
     "Conv": nn.Conv,
     "max_pool": lambda x, window, strides=None, padding="VALID": nn.max_pool(

@@ -316,11 +316,11 @@ def test_groups_are_not_reached_by_links_either(target, tmp_path):
 
 
 def test_one_long_name_is_not_read_many_times_over(tmp_path, monkeypatch):
-    monkeypatch.setattr(keras_format, "MOST_TEXT", 10_000_000)
+    monkeypatch.setattr(keras_format, "MAX_NAMES_BYTES", 10_000_000)
     names = np.array(["a" * 10_000] * 50, dtype=h5py.string_dtype())
     path = keras_file(tmp_path, lambda group: group.file.attrs.__setitem__("layer_names", names))
     with pytest.raises(DataError, match="has a name of more than"):
         keras_format.read(path)
-    monkeypatch.setattr(keras_format, "MOST_TEXT", 100_000)
+    monkeypatch.setattr(keras_format, "MAX_NAMES_BYTES", 100_000)
     with pytest.raises(DataError, match="may hold more than 100,000 bytes"):
         keras_format.read(path)

@@ -216,5 +216,5 @@ def newest(run: RunFolder) -> dict[str, np.ndarray]:
     checkpoints = Checkpoints(run.path / "checkpoints", read_only=True)
     model = checkpoints._try(step, {"model": None})["model"]
     checkpoints.close()
-    params = lora.of(run.config).merge(model["params"])
+    params = lora.LoRA.from_config(run.config).merge(model["params"])
     return trees.flatten({"params": params, **model["model_state"]})

@@ -149,7 +149,7 @@ class _Inspector:
                 f"it starts from {path}, which is trained before it: how long it takes is not "
                 "known yet."
             )
-        if not pretrained.named(path):
+        if not pretrained.from_catalog(path):
             raise RunError(f"it needs {path}, which is not there.{training_command(path)}")
 
     def _estimate(self, config: ConfigDict) -> Estimate:

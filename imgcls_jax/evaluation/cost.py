@@ -73,7 +73,7 @@ def multiply_adds(function: Callable[..., Any], *arguments: Any) -> int:
 
     What is padded counts like the rest, as is usual. A loop whose length is not known before it runs counts once.
     """
-    with cpu_kernels.use(own=False):  # as the architecture says, not as a CPU computes it
+    with cpu_kernels.use(enabled=False):  # as the architecture says, not as a CPU computes it
         return _count(jax.make_jaxpr(lambda *operands: function(*operands))(*arguments).jaxpr)
 
 

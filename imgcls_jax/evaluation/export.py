@@ -81,7 +81,7 @@ def write(run: RunFolder) -> Path:
 
 def _program(predictor: Predictor, views: Sequence[tuple[float, View]]) -> bytes:
     def forward(own: bool):
-        @cpu_kernels.use(own=own)
+        @cpu_kernels.use(enabled=own)
         def apply(variables, images):
             return mean_over_views(
                 predictor.model, variables, predictor.transform(images), views=views
@@ -126,7 +126,7 @@ class ExportedClassifier:
             raise RunError(
                 f"{path} has no {missing[0]}: python -m imgcls_jax export RUN writes such a folder."
             )
-        words = safetensors_format.read_words(path / WEIGHTS)
+        words = safetensors_format.read_metadata(path / WEIGHTS)
         program = (path / PROGRAM).read_bytes()
         if hashlib.sha256(program).hexdigest() != words.get("program_sha256"):
             raise RunError(

@@ -1,4 +1,4 @@
-"""Every model by its name, and how a config becomes one."""
+"""Every model by its name, its options, and how a config becomes a model."""
 
 import dataclasses
 import functools
@@ -23,7 +23,8 @@ from imgcls_jax.models.lstm import LSTMClassifier
 from imgcls_jax.models.simclr import SimCLR
 from imgcls_jax.models.vgg import VGG
 
-# A module, or a partial of one that fixes what makes the variant.
+# A module, or a partial of one that fixes what makes the variant. The other fields of the module
+# are its options.
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "cnn": CNN,
     "lstm": LSTMClassifier,
@@ -34,77 +35,94 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet20": ResNet20,
     "se_resnet": SEResNet,
     "simclr": SimCLR,
-    **resnet.VARIANTS,
-    **googlenet.VARIANTS,
-    **efficientnet.VARIANTS,
-    **convnext.VARIANTS,
+    **resnet.VARIANTS,  # resnet18, resnet50, resnet50_keras
+    **googlenet.VARIANTS,  # googlenet
+    **efficientnet.VARIANTS,  # efficientnet_b0, efficientnetv2_b0, efficientnet_lite0
+    **convnext.VARIANTS,  # convnext_tiny
 }
 
-
-def options(name: str) -> dict[str, Any]:
-    """The options of the model of that name, with their types. Raises ConfigError where there is no such model."""
-    return {field.name: field.type for field in _fields(name)}
-
-
-def defaults(name: str) -> dict[str, Any]:
-    """The same with their defaults."""
-    return {field.name: field.default for field in _fields(name)}
-
-
-def _fields(name: str) -> list[dataclasses.Field]:
-    constructor, fixed = choose("model", name, MODELS), {"num_classes", "dtype", "parent", "name"}
-    if isinstance(constructor, functools.partial):
-        constructor, fixed = constructor.func, fixed | set(constructor.keywords)
-    return [field for field in dataclasses.fields(constructor) if field.name not in fixed]
-
-
-def architecture(config: ConfigDict) -> dict[str, Any]:
-    """The name and the options of `config.model` as plain values.
-
-    `pretrained` says what the parameters start from, `max_parameters` how many there may be: these are no options.
-    """
-    return {
-        key: value
-        for key, value in config.to_dict().items()
-        if key not in ("pretrained", "max_parameters")
-    }
-
-
-def read_options(config: ConfigDict, image: jax.ShapeDtypeStruct, *, num_classes: int) -> set[str]:
-    """Those of the options of `config.model` that the model's own code asks for when it is built for such an image.
-
-    As an example, `se_ratio` is asked for only where there is a squeeze-and-excitation block.
-    """
-    read, here = set(), str(Path(__file__).parent)
-    constructor, given = MODELS[config.name], architecture(config)
-    names, fixed = {*options(config.name)}, {}
-    if isinstance(constructor, functools.partial):
-        constructor, fixed = constructor.func, constructor.keywords
-    del given["name"]
-
-    def ask(module, name):
-        if name in names and sys._getframe(1).f_code.co_filename.startswith(
-            here
-        ):  # not Flax, which asks for all
-            read.add(name)
-        return constructor.__getattribute__(module, name)
-
-    watched = type(constructor.__name__, (constructor,), {})
-    watched.__getattribute__ = ask  # afterwards: Flax wraps what a class is made with
-    model = watched(num_classes=num_classes, **fixed, **given)
-    keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
-    jax.eval_shape(lambda x: model.init_with_output(keys, x, train=True)[0], image)
-    return read
+MODELS_FOLDER = Path(__file__).parent
+NO_OPTIONS = {"num_classes", "dtype", "parent", "name"}  # fields that `create`, or Flax, sets
 
 
 def create(config: ConfigDict, *, num_classes: int, dtype: jnp.dtype = jnp.float32) -> nn.Module:
-    """The model of `config.model`: its `name` picks the constructor, its options (`architecture`) are that model's."""
-    known, given = options(config.name), architecture(config)
-    del given["name"]
-    for key in given:
-        if key not in known:
+    """Returns the model of `config.model`, with its options. Raises ConfigError for one that the
+    model does not have.
+    """
+    values = architecture(config)
+    name = values.pop("name")
+    accepted = options(name)
+    for option in values:
+        if option not in accepted:
             raise ConfigError(
-                f"The model {config.name!r} has no option {key!r} (config.model.{key}). "
-                f"Its options: {', '.join(sorted(known)) or 'none'}."
+                f"The model {name!r} has no option {option!r} (config.model.{option}). "
+                f"Its options: {', '.join(sorted(accepted)) or 'none'}."
             )
-    return MODELS[config.name](num_classes=num_classes, dtype=dtype, **given)
+    return MODELS[name](num_classes=num_classes, dtype=dtype, **values)
+
+
+def architecture(config: ConfigDict) -> dict[str, Any]:
+    """Returns the name and the options of `config.model` as plain values.
+
+    `pretrained` and `max_parameters` are no options: they say where training starts, and what size
+    is allowed.
+    """
+    values = config.to_dict()
+    values.pop("pretrained", None)
+    values.pop("max_parameters", None)
+    return values
+
+
+def options(name: str) -> dict[str, Any]:
+    """Returns the type of each option of a model. Raises ConfigError if there is no model of that
+    name.
+    """
+    return {field.name: field.type for field in _option_fields(name)}
+
+
+def defaults(name: str) -> dict[str, Any]:
+    """Returns the default of each option of a model. Raises ConfigError if there is no model of
+    that name.
+    """
+    return {field.name: field.default for field in _option_fields(name)}
+
+
+def _option_fields(name: str) -> list[dataclasses.Field]:
+    module_class, fixed = _module_class(choose("model", name, MODELS))
+    fields = dataclasses.fields(module_class)
+    return [field for field in fields if field.name not in NO_OPTIONS and field.name not in fixed]
+
+
+def _module_class(constructor: Callable[..., nn.Module]) -> tuple[type[nn.Module], dict[str, Any]]:
+    """The class of an entry of MODELS, and the fields that the entry fixes."""
+    if isinstance(constructor, functools.partial):
+        return constructor.func, constructor.keywords
+    return constructor, {}
+
+
+def read_options(config: ConfigDict, image: jax.ShapeDtypeStruct, *, num_classes: int) -> set[str]:
+    """Returns the options of `config.model` that the model's code reads when it is built for such
+    an image.
+
+    For example, `se_ratio` is read only where there is a squeeze-and-excitation block.
+    """
+    values = architecture(config)
+    name = values.pop("name")
+    module_class, fixed = _module_class(MODELS[name])
+    option_names = set(options(name))
+    read = set()
+
+    def record(module, attribute):
+        reader = Path(sys._getframe(1).f_code.co_filename)
+        if attribute in option_names and reader.parent == MODELS_FOLDER:  # Flax reads every field
+            read.add(attribute)
+        return module_class.__getattribute__(module, attribute)
+
+    recording_class = type(module_class.__name__, (module_class,), {})
+    recording_class.__getattribute__ = (
+        record  # not in the line above: Flax would wrap it as a method
+    )
+    model = recording_class(num_classes=num_classes, **fixed, **values)
+    keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
+    jax.eval_shape(lambda x: model.init_with_output(keys, x, train=True)[0], image)
+    return read

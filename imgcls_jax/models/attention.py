@@ -3,13 +3,15 @@
 import jax.numpy as jnp
 from flax import linen as nn
 
-from imgcls_jax.models.layers import Classifier, glorot
+from imgcls_jax.models.classifier import Classifier
+from imgcls_jax.models.layers import glorot
 
 
 class SelfAttention(Classifier):
     """One head of attention between the rows of the image, without position embedding (report B).
 
-    Each row is projected to `width`; attention is added to it and normalised; all rows then go through a dense layer.
+    Each row is projected to `width`. Attention is added to it, then LayerNorm; all rows go through
+    a dense layer.
     """
 
     num_classes: int
@@ -18,26 +20,30 @@ class SelfAttention(Classifier):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        def dense(features: int) -> nn.Dense:
-            return nn.Dense(features, kernel_init=glorot, dtype=self.dtype)
-
-        self.embed, self.query, self.key, self.value = (dense(self.width) for _ in range(4))
+        self.embed = self._dense(self.width)
+        self.query = self._dense(self.width)
+        self.key = self._dense(self.width)
+        self.value = self._dense(self.width)
         self.norm = nn.LayerNorm(epsilon=1e-3, dtype=self.dtype)  # Keras' epsilon
-        self.dense = dense(self.hidden)
-        self.classifier = dense(self.num_classes)
+        self.dense = self._dense(self.hidden)
+        self.classifier = self._dense(self.num_classes)
+
+    def _dense(self, features: int) -> nn.Dense:
+        return nn.Dense(features, kernel_init=glorot, dtype=self.dtype)
 
     def features(self, x, *, train: bool = False):
-        rows = self.embed(x.reshape(*x.shape[:2], -1))
-        scores = (
-            self.query(rows)
-            @ self.key(rows).swapaxes(1, 2)
-            / jnp.sqrt(self.width).astype(self.dtype)
-        )
-        attended = nn.softmax(scores) @ self.value(rows)
+        batch, height, *_ = x.shape
+        rows = self.embed(x.reshape(batch, height, -1))
+        query = self.query(rows)
+        key = self.key(rows)
+        scale = jnp.sqrt(self.width).astype(self.dtype)
+        weights = nn.softmax(query @ key.swapaxes(1, 2) / scale)
+        attended = weights @ self.value(rows)
         return self.norm(rows + attended)
 
     def pool(self, x):
         return x.reshape(x.shape[0], -1)
 
     def head(self, x, *, train: bool = False):
-        return self.classifier(nn.relu(self.dense(x)))
+        x = nn.relu(self.dense(x))
+        return self.classifier(x)

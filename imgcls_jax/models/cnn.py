@@ -5,13 +5,16 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from flax import linen as nn
 
-from imgcls_jax.models.layers import Classifier, Conv, Dropout, glorot, max_pool
+from imgcls_jax.models.classifier import Classifier
+from imgcls_jax.models.layers import Conv, Dropout, glorot, max_pool
 
 
 class CNN(Classifier):
-    """3x3 convolutions with a 2x2 max pool between them, then two dense layers; ReLU, no padding (report B).
+    """3x3 convolutions with 2x2 max pools between them, then two dense layers; ReLU, no padding
+    (report B).
 
-    With the filters of the report and 28x28x1 images: 93,322 parameters. Dropout follows the hidden dense layer.
+    With the filters of the report and 28x28x1 images: 93,322 parameters. Dropout follows the hidden
+    dense layer.
     """
 
     num_classes: int
@@ -21,21 +24,26 @@ class CNN(Classifier):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        self.conv = [
-            Conv(filters, (3, 3), padding="VALID", kernel_init=glorot, dtype=self.dtype)
-            for filters in self.filters
-        ]
+        convolutions = []
+        for features in self.filters:
+            conv = Conv(features, (3, 3), padding="VALID", kernel_init=glorot, dtype=self.dtype)
+            convolutions.append(conv)
+        self.conv = convolutions
         self.dense = nn.Dense(self.hidden, kernel_init=glorot, dtype=self.dtype)
         self.drop = Dropout(self.dropout)
         self.classifier = nn.Dense(self.num_classes, kernel_init=glorot, dtype=self.dtype)
 
     def features(self, x, *, train: bool = False):
         for i, conv in enumerate(self.conv):
-            x = nn.relu(conv(max_pool(x, (2, 2)) if i else x))
+            if i > 0:
+                x = max_pool(x, (2, 2))
+            x = nn.relu(conv(x))
         return x
 
     def pool(self, x):
         return x.reshape(x.shape[0], -1)
 
     def head(self, x, *, train: bool = False):
-        return self.classifier(self.drop(nn.relu(self.dense(x)), train=train))
+        x = nn.relu(self.dense(x))
+        x = self.drop(x, train=train)
+        return self.classifier(x)

@@ -1,12 +1,13 @@
-"""Convolution and recurrence in forms that XLA compiles well for CPUs; other backends keep XLA's own.
+"""Convolutions and dense layers in forms that XLA compiles well for CPUs.
 
-XLA's CPU backend has no fast form of some layers and of most of their gradients: depthwise convolutions
-are 12 to 60 times slower than need be, a convolution's gradients inside a loop up to 60 times, and the
-gradients of a max pool and an LSTM are slow too. The functions here have gradients of their own. They equal
-Flax' layers up to rounding.
+Other backends keep XLA's own. XLA's CPU backend has no fast form of some layers and of most of
+their gradients: depthwise convolutions take 12 to 60 times longer than they need, a convolution's
+gradients inside a loop up to 60 times, and the gradients of max pools and LSTMs are slow too. The
+functions here, in `cpu_windows` (depthwise convolution, max pool), `winograd` (3x3 convolution) and
+`cpu_lstm` have their own gradients. Their numbers equal those of Flax' layers up to rounding.
 
-`convolve` chooses the form by the shapes, from what `python -m benchmarks.layers` measures. `use` changes the choice.
-`cpu_windows` has depthwise convolutions and max pools, `winograd` the fast 3x3 convolution.
+`convolve` chooses the form by the shapes, as measured by `python -m benchmarks.layers`; `use`
+changes the choice.
 """
 
 import contextlib
@@ -21,88 +22,130 @@ from jax import lax
 from imgcls_jax.models import cpu_windows, winograd
 
 NHWC = ("NHWC", "HWIO", "NHWC")
+WINOGRAD_MIN_CHANNELS = 64
+WINOGRAD_MAX_OVERHEAD = 1.3  # outputs of all tiles, as a multiple of the image's
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
-    """own: whether the forms of this file are used where JAX runs on CPUs; winograd: whether that one is among them."""
-
-    own: bool = True
+class _Choice:
+    enabled: bool = True
     winograd: bool = True
 
 
-_choice = Choice()
+_choice = _Choice()
 
 
 @contextlib.contextmanager
-def use(*, own: bool = True, winograd: bool = True) -> Iterator[None]:
-    """What is traced within it takes its layers so."""
+def use(*, enabled: bool = True, winograd: bool = True) -> Iterator[None]:
+    """Sets what layers traced in this context use on CPUs.
+
+    enabled: the forms of this package, otherwise XLA's. winograd: Winograd's convolution, where it
+    is faster.
+    """
     global _choice
-    before, _choice = _choice, Choice(own, winograd)
+    previous = _choice
+    _choice = _Choice(enabled, winograd)
     try:
         yield
     finally:
-        _choice = before
+        _choice = previous
 
 
-def used() -> bool:
-    """Whether layers take the forms of this file."""
-    return _choice.own and jax.default_backend() == "cpu"
+def enabled() -> bool:
+    """Returns whether layers use the forms of this package: JAX runs on CPUs, and `use` has not
+    disabled them.
+    """
+    return _choice.enabled and jax.default_backend() == "cpu"
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------
 # Convolution
 
 
 def convolve(
     x, w, strides, padding, *, lhs_dilation=None, rhs_dilation=None, precision=None, **options
 ):
-    """`lax.conv_general_dilated` for `nn.Conv(conv_general_dilated=...)`, fast on CPUs, and so are its gradients.
+    """`lax.conv_general_dilated` for `nn.Conv(conv_general_dilated=...)`, fast on CPUs with its
+    gradients.
 
-    x [N, H, W, C], w [h, w, C / groups, F] -> [N, H', W', F]. Transposed convolutions, and grouped ones of more than a
-    channel to a group, are left to XLA.
+    x [N, H, W, C], w [h, w, C / groups, F] -> [N, H', W', F]. XLA computes transposed convolutions,
+    and grouped ones that are not depthwise.
     """
     groups = options.get("feature_group_count", 1)
     dilation = tuple(rhs_dilation or (1, 1))
-    depthwise = groups > 1 and w.shape[2] == 1 and w.shape[3] == groups and dilation == (1, 1)
-    transposed = any(d != 1 for d in lhs_dilation or ())
-    if not used() or x.ndim != 4 or transposed or (groups > 1 and not depthwise):
-        dilations = {"lhs_dilation": lhs_dilation, "rhs_dilation": rhs_dilation}
+    is_depthwise = _is_depthwise(w, groups, dilation)
+    is_grouped = groups > 1 and not is_depthwise
+    is_transposed = any(factor != 1 for factor in lhs_dilation or ())
+    if not enabled() or x.ndim != 4 or is_transposed or is_grouped:
         return lax.conv_general_dilated(
-            x, w, strides, padding, precision=precision, **dilations, **options
+            x,
+            w,
+            strides,
+            padding,
+            lhs_dilation=lhs_dilation,
+            rhs_dilation=rhs_dilation,
+            precision=precision,
+            **options,
         )
+
     strides = tuple(strides)
-    if isinstance(padding, str):
-        window = [(k - 1) * d + 1 for k, d in zip(w.shape[:2], dilation, strict=True)]
-        padding = lax.padtype_to_pads(x.shape[1:3], window, strides, padding)
-    padding = tuple(tuple(pads) for pads in padding)
-    if depthwise:
+    padding = _explicit_padding(x, w, strides, padding, dilation)
+    if is_depthwise:
         return cpu_windows.depthwise_convolve(x, w, strides, padding)
     if w.shape[:2] == (1, 1) and padding == ((0, 0), (0, 0)):
-        return _product(x[:, :: strides[0], :: strides[1]], w[0, 0])
-    plain = strides == (1, 1) == dilation and padding == ((1, 1), (1, 1)) and w.shape[:2] == (3, 3)
-    if plain and _choice.winograd and winograd_is_faster(x, w):
-        return winograd.convolve(x, w)
+        row_stride, column_stride = strides
+        return _product(x[:, ::row_stride, ::column_stride], w[0, 0])
+    if _choice.winograd and _is_plain_3x3(w, strides, padding, dilation):
+        if winograd_is_faster(x, w):
+            return winograd.convolve(x, w)
     return direct_convolve(x, w, strides, padding, dilation, precision)
 
 
-def winograd_is_faster(x, w) -> bool:
-    """Whether it is for x [N, H, W, C] and w [3, 3, C, F], as `python -m benchmarks.layers` measures.
+def _is_depthwise(w, groups: int, dilation: tuple[int, ...]) -> bool:
+    """Whether each channel has its own filter, without dilation."""
+    return groups > 1 and w.shape[2:] == (1, groups) and dilation == (1, 1)
 
-    The transforms of the kernel have to be spread over many tiles, those of the tiles over many channels, and few of
-    the outputs of the tiles may be beyond the image. A batch of unknown size is taken to be small.
+
+def _is_plain_3x3(w, strides, padding, dilation) -> bool:
+    """Whether it is a 3x3 convolution with stride 1 and a border of 1."""
+    has_unit_steps = strides == (1, 1) and dilation == (1, 1)
+    return w.shape[:2] == (3, 3) and has_unit_steps and padding == ((1, 1), (1, 1))
+
+
+def _explicit_padding(x, w, strides, padding, dilation) -> tuple[tuple[int, int], ...]:
+    """((above, below), (left, right)) for any padding that `lax.conv_general_dilated` accepts."""
+    if isinstance(padding, str):
+        window = []
+        for size, factor in zip(w.shape[:2], dilation, strict=True):
+            window.append((size - 1) * factor + 1)
+        padding = lax.padtype_to_pads(x.shape[1:3], window, strides, padding)
+    return tuple(tuple(pads) for pads in padding)
+
+
+def winograd_is_faster(x, w) -> bool:
+    """Returns whether Winograd's form is faster for x [N, H, W, C] and w [3, 3, C, F].
+
+    That is as `python -m benchmarks.layers` measured it: the kernel's transform must be shared by
+    many tiles, the tiles' transforms by many channels, and few outputs of the tiles may be outside
+    the image. A batch of symbolic size counts as small.
     """
-    n, height, width, channels = x.shape
-    if not isinstance(n, int) or not x.dtype == w.dtype == jnp.float32:
+    batch_size, height, width, channels = x.shape
+    features = w.shape[3]
+    is_float32 = x.dtype == w.dtype == jnp.float32
+    if not isinstance(batch_size, int) or not is_float32:
         return False
     outputs = winograd.covered(height) * winograd.covered(width)
-    many_tiles = n * outputs // winograd.TILE**2 >= max(channels, w.shape[3])
-    return many_tiles and min(channels, w.shape[3]) >= 64 and outputs <= 1.3 * height * width
+    tiles = batch_size * outputs // winograd.TILE**2
+    if tiles < max(channels, features) or min(channels, features) < WINOGRAD_MIN_CHANNELS:
+        return False
+    return outputs <= WINOGRAD_MAX_OVERHEAD * height * width
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
 def direct_convolve(x, w, strides, padding, dilation, precision):
-    """XLA's convolution of x [N, H, W, C] and w [h, w, C, F], with gradients that are fast in loops, too."""
+    """XLA's convolution of x [N, H, W, C] and w [h, w, C, F], with gradients that stay fast inside
+    loops.
+    """
     return lax.conv_general_dilated(
         x, w, strides, padding, rhs_dilation=dilation, dimension_numbers=NHWC, precision=precision
     )
@@ -113,22 +156,26 @@ def _direct_forward(x, w, strides, padding, dilation, precision):
 
 
 def _direct_backward(strides, padding, dilation, precision, residuals, g):
+    """Both gradients as NHWC, HWIO convolutions: only those stay fast inside a loop."""
     x, w = residuals
-    # Without the barrier XLA repeats the chain that made x and g inside the transposes below.
+    # Without the barrier XLA repeats the operations that made x and g inside the transposes below.
     x, g = lax.optimization_barrier((x, g))
-    to_x, to_w = [], []
-    for size, out, k, s, d, (low, _) in zip(
-        x.shape[1:3], g.shape[1:3], w.shape[:2], strides, dilation, padding, strict=True
-    ):
-        reach, spread = (k - 1) * d, (out - 1) * s + 1
-        to_x.append((reach - low, size + low - spread))
-        to_w.append((low, reach + spread - size - low))
-    # Both are written as plain NHWC, HWIO convolutions: only those stay on XLA's fast path inside a loop.
+    x_padding = []
+    w_padding = []
+    for axis in range(2):
+        low, _ = padding[axis]
+        size = x.shape[1 + axis]
+        window_span = (w.shape[axis] - 1) * dilation[axis]
+        output_span = (g.shape[1 + axis] - 1) * strides[axis] + 1
+        x_padding.append((window_span - low, size + low - output_span))
+        w_padding.append((low, window_span + output_span - size - low))
+
+    flipped = jnp.flip(w, (0, 1)).transpose(0, 1, 3, 2)
     dx = lax.conv_general_dilated(
         g,
-        jnp.flip(w, (0, 1)).transpose(0, 1, 3, 2),
+        flipped,
         (1, 1),
-        to_x,
+        x_padding,
         lhs_dilation=strides,
         rhs_dilation=dilation,
         dimension_numbers=NHWC,
@@ -138,7 +185,7 @@ def _direct_backward(strides, padding, dilation, precision, residuals, g):
         x.transpose(3, 1, 2, 0),
         g.transpose(1, 2, 0, 3),
         dilation,
-        to_w,
+        w_padding,
         rhs_dilation=strides,
         dimension_numbers=NHWC,
         precision=precision,
@@ -149,117 +196,41 @@ def _direct_backward(strides, padding, dilation, precision, residuals, g):
 direct_convolve.defvjp(_direct_forward, _direct_backward)
 
 
+# ---------------------------------------------------------------------------------------------
+# Dense layers and 1x1 convolutions
+
+
 def dense_product(x, kernel, dimensions, precision=None, **options):
     """`lax.dot_general` for `nn.Dense(dot_general=...)`: x [..., C], kernel [C, F] -> [..., F]."""
-    if not used():
-        return lax.dot_general(x, kernel, dimensions, precision=precision, **options)
-    return _product(x, kernel)
+    if enabled():
+        return _product(x, kernel)
+    return lax.dot_general(x, kernel, dimensions, precision=precision, **options)
 
 
 @jax.custom_vjp
 def _product(x, w):
-    """x [..., C] @ w [C, F]: a dense layer, or a 1x1 convolution."""
+    """x [..., C] @ w [C, F] -> [..., F]."""
     return x @ w
 
 
+def _product_forward(x, w):
+    return _product(x, w), (x, w)
+
+
 def _product_backward(residuals, g):
-    # Without the barrier XLA repeats the chain of operations that made x and g inside both products.
-    x, w, g = lax.optimization_barrier((*residuals, g))
-    dx = lax.dot_general(g, w, (((g.ndim - 1,), (1,)), ((), ())))
-    x, g = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
-    rows = (((0,), (0,)), ((), ()))
-    # The faster of the two has the narrow one first.
-    dw = lax.dot_general(x, g, rows) if w.shape[0] <= w.shape[1] else lax.dot_general(g, x, rows).T
-    return dx, dw
+    x, w = residuals
+    # Without the barrier XLA repeats the operations that made x and g inside both products.
+    x, w, g = lax.optimization_barrier((x, w, g))
+    channels, features = w.shape
+    contract_features = (((g.ndim - 1,), (1,)), ((), ()))
+    dx = lax.dot_general(g, w, contract_features)
+
+    x = x.reshape(-1, channels)
+    g = g.reshape(-1, features)
+    contract_rows = (((0,), (0,)), ((), ()))
+    if channels <= features:  # XLA's product is faster with the narrow operand first
+        return dx, lax.dot_general(x, g, contract_rows)
+    return dx, lax.dot_general(g, x, contract_rows).T
 
 
-_product.defvjp(lambda x, w: (_product(x, w), (x, w)), _product_backward)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# LSTM
-
-
-def lstm_cell(carry, projected, recurrent_kernel):
-    """One step: (c, h) [N, F] and the projected input [N, 4 F] -> the next (c, h), and the activated gates."""
-    c, h = carry
-    i, f, g, o = jnp.split(projected + h @ recurrent_kernel, 4, -1)
-    i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
-    c = f * c + i * g
-    return (c, o * jnp.tanh(c)), (i, f, g, o)
-
-
-def _zero_state(projected, recurrent_kernel):
-    zeros = jnp.zeros((projected.shape[1], recurrent_kernel.shape[0]), projected.dtype)
-    return zeros, zeros
-
-
-def recur(projected, recurrent_kernel):
-    """projected [T, N, 4 F], recurrent_kernel [F, 4 F] -> hidden states [T, N, F]."""
-    return (_recur if used() else _recur_plain)(projected, recurrent_kernel)
-
-
-def _recur_plain(projected, recurrent_kernel):
-    def step(carry, x):
-        carry, _ = lstm_cell(carry, x, recurrent_kernel)
-        return carry, carry[1]
-
-    return lax.scan(step, _zero_state(projected, recurrent_kernel), projected)[1]
-
-
-def _product_over_steps(a, d):
-    """a [T, N, A], d [T, N, D] -> [A, D]. The barrier has `a` transposed once: XLA's fast product takes no other."""
-    return lax.optimization_barrier(a.reshape(-1, a.shape[-1]).T) @ d.reshape(-1, d.shape[-1])
-
-
-@jax.custom_vjp
-def project(x, kernel):
-    """x [T, N, C] @ kernel [C, 4 F]."""
-    return x @ kernel
-
-
-project.defvjp(
-    lambda x, kernel: (x @ kernel, (x, kernel)),
-    lambda residuals, d: (d @ residuals[1].T, _product_over_steps(residuals[0], d)),
-)
-
-_recur = jax.custom_vjp(_recur_plain)
-
-
-def _recur_forward(projected, recurrent_kernel):
-    def step(carry, x):
-        carry, gates = lstm_cell(carry, x, recurrent_kernel)
-        return carry, (*carry, *gates)
-
-    c, h, *gates = lax.scan(step, _zero_state(projected, recurrent_kernel), projected)[1]
-    return h, (c, h, gates, recurrent_kernel)
-
-
-def _recur_backward(residuals, dh_above):
-    c, h, gates, recurrent_kernel = residuals
-
-    def shift(a):
-        return jnp.concatenate([jnp.zeros_like(a[:1]), a[:-1]])
-
-    def step(carry, at_step):
-        dc, dh = carry
-        dh_above, c, c_before, i, f, g, o = at_step
-        dh = dh + dh_above
-        tanh_c = jnp.tanh(c)
-        dc = dc + dh * o * (1 - tanh_c**2)
-        gradients = [
-            dc * g * i * (1 - i),
-            dc * c_before * f * (1 - f),
-            dc * i * (1 - g**2),
-            dh * tanh_c * o * (1 - o),
-        ]
-        d = jnp.concatenate(gradients, -1)
-        return (dc * f, d @ transposed), d
-
-    transposed = lax.optimization_barrier(recurrent_kernel.T)
-    zeros = jnp.zeros_like(h[0])
-    d = lax.scan(step, (zeros, zeros), (dh_above, c, shift(c), *gates), reverse=True)[1]
-    return d, _product_over_steps(shift(h), d)
-
-
-_recur.defvjp(_recur_forward, _recur_backward)
+_product.defvjp(_product_forward, _product_backward)

@@ -1,4 +1,6 @@
-"""A wide and shallow network for CIFAR-10 that few epochs train, in the spirit of Jordan (2024, arXiv:2404.00498)."""
+"""A wide and shallow network for CIFAR-10 that trains in few epochs, in the spirit of Jordan (2024,
+arXiv:2404.00498).
+"""
 
 from collections.abc import Sequence
 
@@ -7,45 +9,53 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from imgcls_jax.models.classifier import Classifier
 from imgcls_jax.models.cpu_kernels import NHWC
-from imgcls_jax.models.layers import BatchNorm, Classifier, Conv, max_pool
+from imgcls_jax.models.layers import BatchNorm, Conv, max_pool
 
-uniform = nn.initializers.variance_scaling(
-    1 / 3, "fan_in", "uniform"
-)  # torch's default, 1 / sqrt(fan-in) either side
-EXAMPLES = 5_000  # of which the whitening is computed
+WHITENING_EXAMPLES = 5_000  # training images from which the whitening is computed
+MOMENTUM = 0.6
+
+# torch's default: uniform up to 1 / sqrt(fan-in) in both directions
+uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def identity_first(key, shape, dtype=jnp.float32):
-    """[k, k, C, F]: the first min(C, F) filters hand a channel on as it is, the others are random."""
+    """Initialises [k, k, C, F]: the first min(C, F) filters pass a channel on as it is, the others
+    are random.
+    """
     kernel = uniform(key, shape, dtype)
-    count, middle = min(shape[2:]), shape[0] // 2
-    return (
-        kernel.at[..., :count]
-        .set(0)
-        .at[middle, middle, jnp.arange(count), jnp.arange(count)]
-        .set(1)
-    )
+    centre = shape[0] // 2
+    count = min(shape[2:])
+    channels = jnp.arange(count)
+    kernel = kernel.at[..., :count].set(0)
+    return kernel.at[centre, centre, channels, channels].set(1)
 
 
 def whitening_kernel(images: np.ndarray, size: int, *, epsilon: float = 5e-4) -> np.ndarray:
-    """Filters that make the patches of images [N, H, W, C] uncorrelated and of variance 1, and their negatives.
+    """Returns filters that make patches of images [N, H, W, C] uncorrelated with variance 1, and
+    their negatives.
 
-    Returns float32 [size, size, C, 2 size^2 C]: the eigenvectors of the patches' covariance over the roots of their
-    eigenvalues, largest first.
+    float32 [size, size, C, 2 size^2 C]: the eigenvectors of the patches' covariance, divided by the
+    square roots of their eigenvalues, largest first.
     """
+    channels = images.shape[-1]
     patches = np.lib.stride_tricks.sliding_window_view(
         np.asarray(images), (size, size), axis=(1, 2)
     )
-    patches = patches.transpose(0, 1, 2, 4, 5, 3).reshape(-1, size * size * images.shape[-1])
-    values, vectors = np.linalg.eigh(patches.T.astype(np.float64) @ patches / len(patches))
-    filters = (vectors / np.sqrt(np.maximum(values, 0) + epsilon))[:, ::-1]
+    patches = patches.transpose(0, 1, 2, 4, 5, 3)
+    patches = patches.reshape(-1, size * size * channels)
+    covariance = patches.T.astype(np.float64) @ patches / len(patches)
+    eigenvalues, eigenvectors = np.linalg.eigh(covariance)
+    filters = eigenvectors / np.sqrt(np.maximum(eigenvalues, 0) + epsilon)
+    filters = filters[:, ::-1]
     filters = np.concatenate([filters, -filters], axis=1)
-    return filters.reshape(size, size, images.shape[-1], -1).astype(np.float32)
+    return filters.reshape(size, size, channels, -1).astype(np.float32)
 
 
 class Whitening(nn.Module):
-    """A convolution with a fixed kernel, `whitening/kernel` in the state, and a bias: no padding.
+    """A convolution without padding by a fixed kernel, the variable `whitening/kernel`, and a
+    trained bias.
 
     x [B, H, W, C] -> [B, H - size + 1, W - size + 1, 2 size^2 C].
     """
@@ -55,22 +65,22 @@ class Whitening(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        features = 2 * self.size**2 * x.shape[-1]
-        kernel = self.variable(
-            "whitening", "kernel", jnp.zeros, (self.size, self.size, x.shape[-1], features)
-        )
+        channels = x.shape[-1]
+        features = 2 * self.size**2 * channels
+        shape = (self.size, self.size, channels, features)
+        kernel = self.variable("whitening", "kernel", jnp.zeros, shape)
         bias = self.param("bias", nn.initializers.zeros, (features,))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel.value, bias, dtype=self.dtype)
-        return (
-            jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=NHWC) + bias
-        )
+        y = jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=NHWC)
+        return y + bias
 
 
 class FastCNN(Classifier):
-    """A fixed whitening layer, then blocks of two 3x3 convolutions with a 2x2 max pool after the first; GELU.
+    """A fixed whitening layer, then blocks of two 3x3 convolutions with a 2x2 max pool after the
+    first; GELU.
 
-    Images [B, 32, 32, 3] -> a map [B, 3, 3, filters[-1]] -> its maxima -> logits. BatchNorm has no scale. The whitening
-    is computed from training images (`prepare`) and no parameter: only its bias is trained.
+    Images [B, 32, 32, 3] -> a map [B, 3, 3, filters[-1]] -> its maxima -> logits. BatchNorm has no
+    scale. `prepare` computes the whitening from training images; only its bias is a parameter.
     """
 
     num_classes: int
@@ -81,17 +91,14 @@ class FastCNN(Classifier):
 
     def setup(self):
         self.whitening = Whitening(self.patch, dtype=self.dtype)
-        for block, filters in enumerate(self.filters, 1):
+        for block, features in enumerate(self.filters, 1):
             for i in (1, 2):
                 conv = Conv(
-                    filters, (3, 3), use_bias=False, kernel_init=identity_first, dtype=self.dtype
+                    features, (3, 3), use_bias=False, kernel_init=identity_first, dtype=self.dtype
                 )
+                norm = BatchNorm(momentum=MOMENTUM, use_scale=False, dtype=self.dtype)
                 setattr(self, f"block{block}_conv{i}", conv)
-                setattr(
-                    self,
-                    f"block{block}_bn{i}",
-                    BatchNorm(momentum=0.6, use_scale=False, dtype=self.dtype),
-                )
+                setattr(self, f"block{block}_bn{i}", norm)
         self.classifier = nn.Dense(
             self.num_classes, use_bias=False, kernel_init=uniform, dtype=self.dtype
         )
@@ -99,7 +106,8 @@ class FastCNN(Classifier):
     def features(self, x, *, train: bool = False):
         x = nn.gelu(self.whitening(x))
         for block in range(1, len(self.filters) + 1):
-            x = max_pool(getattr(self, f"block{block}_conv1")(x), (2, 2))
+            x = getattr(self, f"block{block}_conv1")(x)
+            x = max_pool(x, (2, 2))
             x = nn.gelu(getattr(self, f"block{block}_bn1")(x, train=train))
             x = getattr(self, f"block{block}_conv2")(x)
             x = nn.gelu(getattr(self, f"block{block}_bn2")(x, train=train))
@@ -112,5 +120,6 @@ class FastCNN(Classifier):
         return self.classifier(x) * self.logit_scale
 
     def prepare(self, model_state, images, transform):
-        kernel = whitening_kernel(transform(images[:EXAMPLES]), self.patch)
-        return {**model_state, "whitening": {"whitening": {"kernel": jnp.asarray(kernel)}}}
+        examples = transform(images[:WHITENING_EXAMPLES])
+        kernel = jnp.asarray(whitening_kernel(examples, self.patch))
+        return {**model_state, "whitening": {"whitening": {"kernel": kernel}}}

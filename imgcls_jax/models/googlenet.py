@@ -1,14 +1,21 @@
-"""GoogLeNet (Szegedy et al., 2014, arXiv:1409.4842) as torchvision has it, with BatchNorm, without auxiliary heads."""
-
-from functools import partial
+"""GoogLeNet (Szegedy et al., 2014, arXiv:1409.4842) as torchvision has it, with BatchNorm, without
+auxiliary heads.
+"""
 
 import jax.numpy as jnp
 from flax import linen as nn
 
-from imgcls_jax.models.blocks import ConvNorm, ceil_max_pool, from_imagenet
-from imgcls_jax.models.layers import Classifier, Dropout, max_pool
+from imgcls_jax.models.classifier import Classifier
+from imgcls_jax.models.layers import (
+    ConvNorm,
+    Dropout,
+    ceil_max_pool,
+    from_imagenet_statistics,
+    max_pool,
+)
 
-EPSILON, MOMENTUM = 1e-3, 0.9
+EPSILON = 1e-3
+MOMENTUM = 0.9
 
 # Channels of the four branches: 1x1; 1x1 and 3x3; 1x1 and 3x3 (the paper's 5x5); pooled and 1x1.
 INCEPTIONS = {
@@ -26,34 +33,33 @@ POOL_BEFORE = {"inception3a": 3, "inception4a": 3, "inception5a": 2}  # window; 
 
 
 class Inception(nn.Module):
-    """Four branches beside each other: x [B, H, W, C] -> [B, H, W, sum of the branches' channels]."""
+    """Four branches side by side: x [B, H, W, C] -> [B, H, W, sum of the branches' channels]."""
 
-    channels: tuple[int, ...]
+    channels: tuple[int, ...]  # a row of INCEPTIONS
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x, *, train: bool):
-        def conv(x, name, features, kernel=1):
-            layer = ConvNorm(
-                features, kernel, epsilon=EPSILON, momentum=MOMENTUM, dtype=self.dtype, name=name
-            )
+        def conv(x, name: str, features: int, kernel_size: int = 1):
+            layer = conv_norm(features, kernel_size, dtype=self.dtype, name=name)
             return layer(x, train=train)
 
-        one, to_second, second, to_third, third, pooled = self.channels
-        branches = [
-            conv(x, "branch1", one),
-            conv(conv(x, "branch2_0", to_second), "branch2_1", second, 3),
-            conv(conv(x, "branch3_0", to_third), "branch3_1", third, 3),
-            conv(max_pool(x, (3, 3), (1, 1), "SAME"), "branch4_1", pooled),
-        ]
-        return jnp.concatenate(branches, -1)
+        features1, reduced2, features2, reduced3, features3, features4 = self.channels
+        branch1 = conv(x, "branch1", features1)
+        branch2 = conv(x, "branch2_0", reduced2)
+        branch2 = conv(branch2, "branch2_1", features2, 3)
+        branch3 = conv(x, "branch3_0", reduced3)
+        branch3 = conv(branch3, "branch3_1", features3, 3)
+        branch4 = max_pool(x, (3, 3), (1, 1), "SAME")
+        branch4 = conv(branch4, "branch4_1", features4)
+        return jnp.concatenate([branch1, branch2, branch3, branch4], -1)
 
 
 class GoogLeNet(Classifier):
     """Images [B, H, W, 3] -> a map [B, H / 32, W / 32, 1024] -> logits [B, num_classes].
 
-    `transform_input` turns images that are normalised by ImageNet's mean and deviation into (pixel - .5) / .5, which
-    torchvision's pretrained weights were trained on.
+    `transform_input` turns images that are normalised by ImageNet's mean and deviation into (pixel
+    - 0.5) / 0.5, on which torchvision's pretrained weights were trained.
     """
 
     num_classes: int
@@ -62,10 +68,9 @@ class GoogLeNet(Classifier):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        conv = partial(ConvNorm, epsilon=EPSILON, momentum=MOMENTUM, dtype=self.dtype)
-        self.conv1 = conv(64, 7, 2)
-        self.conv2 = conv(64)
-        self.conv3 = conv(192, 3)
+        self.conv1 = conv_norm(64, 7, 2, dtype=self.dtype)
+        self.conv2 = conv_norm(64, dtype=self.dtype)
+        self.conv3 = conv_norm(192, 3, dtype=self.dtype)
         for name, channels in INCEPTIONS.items():
             setattr(self, name, Inception(channels, self.dtype))
         self.drop = Dropout(self.dropout)
@@ -73,9 +78,11 @@ class GoogLeNet(Classifier):
 
     def features(self, x, *, train: bool = False):
         if self.transform_input:
-            x = from_imagenet(x, 0.5, 0.5)
-        x = ceil_max_pool(self.conv1(x, train=train), 3, 2)
-        x = self.conv3(self.conv2(x, train=train), train=train)
+            x = from_imagenet_statistics(x, 0.5, 0.5)
+        x = self.conv1(x, train=train)
+        x = ceil_max_pool(x, 3, 2)
+        x = self.conv2(x, train=train)
+        x = self.conv3(x, train=train)
         for name in INCEPTIONS:
             if name in POOL_BEFORE:
                 x = ceil_max_pool(x, POOL_BEFORE[name], 2)
@@ -83,7 +90,12 @@ class GoogLeNet(Classifier):
         return x
 
     def head(self, x, *, train: bool = False):
-        return self.fc(self.drop(x, train=train))
+        x = self.drop(x, train=train)
+        return self.fc(x)
+
+
+def conv_norm(features: int, kernel_size: int = 1, strides: int = 1, **options) -> ConvNorm:
+    return ConvNorm(features, kernel_size, strides, epsilon=EPSILON, momentum=MOMENTUM, **options)
 
 
 VARIANTS = {"googlenet": GoogLeNet}

@@ -1,6 +1,12 @@
-"""Layers that several models share. `cpu_kernels` has the forms that some of them take on CPUs."""
+"""Layers and blocks that several models share.
 
+`Conv`, `Dense` and `max_pool` have Flax' parameters and Flax' results, and are fast on CPUs too
+(`cpu_kernels`).
+"""
+
+import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -8,110 +14,74 @@ from flax import linen as nn
 from jax import lax
 
 from imgcls_jax.models import cpu_kernels, cpu_windows
+from imgcls_jax.models.batch_axis import batch_positions, mean_over_devices
 
-glorot = (
-    nn.initializers.xavier_uniform()
-)  # the default of Keras, in which report B's models were written
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
+glorot = nn.initializers.xavier_uniform()  # Keras' default
+he = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # torchvision's default
 
-class Classifier(nn.Module):
-    """The seam of every model: images [B, H, W, C] -> features (a map [B, h, w, F], or vectors) -> pooled -> logits.
-
-    Subclasses define `features(x, *, train)` and `head(x, *, train)`, which takes what `pool` makes of the features:
-    the mean over the places of a map, where a subclass has no pool of its own. `prepare` gives the state (what is no
-    parameter) that training starts from, where a model computes any from its training images uint8 [N, H, W, C] and
-    their `transform`. B may be a symbol, so that one exported program takes any batch: x.shape[0], not len(x).
-    """
-
-    def prepare(self, model_state, images, transform):
-        return model_state
-
-    def __call__(self, x, *, train: bool = False):
-        return self.head(self.encode(x, train=train), train=train)
-
-    def encode(self, x, *, train: bool = False):
-        """What the head takes."""
-        return self.pool(self.features(x, train=train))
-
-    def pool(self, x):
-        return x.mean((1, 2)) if x.ndim == 4 else x
+Conv = functools.partial(nn.Conv, conv_general_dilated=cpu_kernels.convolve)
+Dense = functools.partial(nn.Dense, dot_general=cpu_kernels.dense_product)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Batches that are split over devices
-
-AXIS = "batch"  # the axis over which steps.py splits a batch
-
-
-def mean_over_devices(x):
-    """The mean over the devices that share a batch; x itself where one device has it all."""
-    try:
-        return lax.pmean(x, AXIS)
-    except NameError:  # no such axis: the model is not run by steps.py
-        return x
-
-
-def all_devices(x):
-    """[B, ...] of every device one after another: the whole batch."""
-    try:
-        return lax.all_gather(x, AXIS, tiled=True)
-    except NameError:
-        return x
-
-
-def places(size: int):
-    """int32 [size]: the places in the whole batch of this device's part of it."""
-    try:
-        return lax.axis_index(AXIS) * size + jnp.arange(size)
-    except NameError:
-        return jnp.arange(size)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Normalisation, regularisation
+# ---------------------------------------------------------------------------------------------
+# Normalisation and regularisation
 
 
 class BatchNorm(nn.Module):
-    """`nn.BatchNorm` as one product and one sum with figures per channel; statistics over the batch of all devices.
+    """`nn.BatchNorm` with statistics over the batch of all devices: x [..., C] -> the same shape.
 
-    x [..., C] -> the same shape. With `train` the batch's statistics are used and the stored ones moved towards them,
-    by 1 - momentum. Statistics and parameters are float32.
+    With `train` it normalises by the batch's statistics and moves the stored ones towards them
+    by 1 - momentum. Statistics and parameters are float32. Normalisation is one product and one
+    sum, whose factors are computed once per channel.
     """
 
-    momentum: float = 0.9  # torch's .1
+    momentum: float = 0.9  # torch calls this 0.1
     epsilon: float = 1e-5
     dtype: jnp.dtype | None = None
     use_scale: bool = True
-    scale_init: nn.initializers.Initializer = nn.initializers.ones
 
     @nn.compact
     def __call__(self, x, *, train: bool):
-        shape = x.shape[-1:]
-        scale = self.param("scale", self.scale_init, shape) if self.use_scale else 1.0
-        bias = self.param("bias", nn.initializers.zeros, shape)
-        stored_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
-        stored_var = self.variable("batch_stats", "var", jnp.ones, shape)
+        channels = x.shape[-1:]
+        scale = 1.0
+        if self.use_scale:
+            scale = self.param("scale", nn.initializers.ones, channels)
+        bias = self.param("bias", nn.initializers.zeros, channels)
+        stored_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
+        stored_var = self.variable("batch_stats", "var", jnp.ones, channels)
+
+        mean, var = stored_mean.value, stored_var.value
         if train:
-            exact, axes = (
-                x.astype(jnp.promote_types(x.dtype, jnp.float32)),
-                tuple(range(x.ndim - 1)),
-            )
-            mean, square = mean_over_devices((exact.mean(axes), (exact**2).mean(axes)))
-            var = jnp.maximum(square - mean**2, 0)
+            mean, var = _batch_statistics(x)
             if not self.is_initializing():
-                for stored, new in ((stored_mean, mean), (stored_var, var)):
-                    stored.value = self.momentum * stored.value + (1 - self.momentum) * new
-        else:
-            mean, var = stored_mean.value, stored_var.value
+                stored_mean.value = self._moving_average(stored_mean.value, mean)
+                stored_var.value = self._moving_average(stored_var.value, var)
+
         factor = scale * lax.rsqrt(var + self.epsilon)
-        x, factor, offset = nn.dtypes.promote_dtype(
-            x, factor, bias - mean * factor, dtype=self.dtype
-        )
+        offset = bias - mean * factor
+        x, factor, offset = nn.dtypes.promote_dtype(x, factor, offset, dtype=self.dtype)
         return x * factor + offset
+
+    def _moving_average(self, stored, new):
+        return self.momentum * stored + (1 - self.momentum) * new
+
+
+def _batch_statistics(x):
+    """Returns mean and variance [C] of x [..., C], in float32, over the batch of all devices."""
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    axes = tuple(range(x.ndim - 1))
+    mean, mean_square = mean_over_devices((x.mean(axes), (x**2).mean(axes)))
+    return mean, jnp.maximum(mean_square - mean**2, 0)
 
 
 class Dropout(nn.Module):
-    """`nn.Dropout` whose choice for an example depends on its place in the whole batch, not on the device it is on."""
+    """`nn.Dropout` whose mask depends on an example's position in the batch of all devices.
+
+    So the number of devices does not change the mask. x [B, ...] -> the same shape.
+    """
 
     rate: float
 
@@ -119,88 +89,135 @@ class Dropout(nn.Module):
     def __call__(self, x, *, train: bool):
         if not train or not self.rate:
             return x
-        key, keep = self.make_rng("dropout"), 1 - self.rate
-        kept = jax.vmap(
-            lambda place: jax.random.bernoulli(jax.random.fold_in(key, place), keep, x.shape[1:])
-        )
-        return jnp.where(kept(places(len(x))), x / keep, 0)
+        keep_rate = 1 - self.rate
+        batch_key = self.make_rng("dropout")
+
+        def mask(position):
+            key = jax.random.fold_in(batch_key, position)
+            return jax.random.bernoulli(key, keep_rate, x.shape[1:])
+
+        masks = jax.vmap(mask)(batch_positions(len(x)))
+        return jnp.where(masks, x / keep_rate, 0)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Layers that have forms of their own on CPUs
+class DropPath(nn.Module):
+    """Stochastic depth (Huang et al., 2016, arXiv:1603.09382): drops the branch x [B, ...] of a
+    block.
 
-Conv = functools.partial(nn.Conv, conv_general_dilated=cpu_kernels.convolve)
-Dense = functools.partial(nn.Dense, dot_general=cpu_kernels.dense_product)
+    Each example loses it with probability `rate`; otherwise it is scaled up by 1 / (1 - rate).
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        ones = jnp.ones((x.shape[0],) + (1,) * (x.ndim - 1), x.dtype)
+        return x * Dropout(self.rate)(ones, train=train)
+
+
+# ---------------------------------------------------------------------------------------------
+# Pooling
 
 
 def max_pool(x, window: tuple[int, int], strides: tuple[int, int] | None = None, padding="VALID"):
-    """`nn.max_pool` of x [N, H, W, C]."""
+    """`nn.max_pool` of x [N, H, W, C], by default with strides equal to the window."""
     strides = strides or window
-    if not cpu_kernels.used():
+    if not cpu_kernels.enabled():
         return nn.max_pool(x, window, strides, padding)
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], window, strides, padding)
-    return cpu_windows.max_pool(x, window, strides, tuple(tuple(pads) for pads in padding))
+    padding = tuple(tuple(pads) for pads in padding)
+    return cpu_windows.max_pool(x, window, strides, padding)
 
 
-class LSTM(nn.Module):
-    """`nn.RNN(nn.OptimizedLSTMCell(features))` from a zero state: x [N, T, C] -> the hidden states [N, T, features].
+def ceil_max_pool(x, window: int, stride: int):
+    """torch's max pool with `ceil_mode` of x [B, H, W, C]: the last window may exceed the map."""
 
-    The inputs of all steps are projected by one product, and so are the weights' gradients computed.
+    def padding(size: int) -> tuple[int, int]:
+        last_start = -(-(size - window) // stride) * stride
+        return 0, max(last_start + window - size, 0)
+
+    pads = (padding(x.shape[1]), padding(x.shape[2]))
+    return max_pool(x, (window, window), (stride, stride), pads)
+
+
+# ---------------------------------------------------------------------------------------------
+# Blocks of the architectures with pretrained weights
+
+
+class ConvNorm(nn.Module):
+    """A convolution without bias, BatchNorm and an activation.
+
+    x [B, H, W, C] -> [B, H / strides, W / strides, features]. The two layers have the given
+    `names`. Padding is symmetric as in torch, or Keras' `same`, which differs from it where an
+    even size meets a stride of 2.
     """
 
     features: int
-    dtype: jnp.dtype | None = None
-    kernel_init: nn.initializers.Initializer = glorot
-    forget_bias: float = 0.0  # initial bias of the forget gate; 1 in Keras
+    kernel_size: int = 1
+    strides: int = 1
+    _: dataclasses.KW_ONLY
+    epsilon: float
+    momentum: float
+    same_padding: bool = False
+    depthwise: bool = False
+    activation: Callable | None = nn.relu
+    names: tuple[str, str] = ("conv", "bn")
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        conv_name, norm_name = self.names
+        padding = self.kernel_size // 2
+        if self.same_padding:
+            padding = "SAME"
+        groups = 1
+        if self.depthwise:
+            groups = self.features
+        x = Conv(
+            self.features,
+            (self.kernel_size, self.kernel_size),
+            self.strides,
+            padding=padding,
+            feature_group_count=groups,
+            use_bias=False,
+            kernel_init=he,
+            dtype=self.dtype,
+            name=conv_name,
+        )(x)
+        norm = BatchNorm(
+            momentum=self.momentum, epsilon=self.epsilon, dtype=self.dtype, name=norm_name
+        )
+        x = norm(x, train=train)
+        if self.activation is None:
+            return x
+        return self.activation(x)
+
+
+class SqueezeExcite(nn.Module):
+    """Squeeze and excitation (Hu et al., 2017, arXiv:1709.01507): x [B, h, w, C] -> the same shape.
+
+    Multiplies each channel by a gate in (0, 1), which two 1x1 convolutions compute from the
+    means of all channels.
+    """
+
+    squeezed: int  # channels between the two convolutions
+    activation: Callable = nn.relu
+    names: tuple[str, str] = ("fc1", "fc2")
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x):
-        cell = _CellParameters(self.features, self.kernel_init, self.forget_bias, name="cell")(x)
-        x, *cell = nn.dtypes.promote_dtype(x, *cell, dtype=self.dtype)
-        kernel, recurrent_kernel, bias = cell
-        # The bias is the last row of the kernel, so that it and its gradient come out of the same products.
-        ones = jnp.ones((*x.shape[:-1], 1), x.dtype)
-        x, kernel = jnp.concatenate([x, ones], -1), jnp.concatenate([kernel, bias[None]])
-        projected = cpu_kernels.project(x.swapaxes(0, 1), kernel)
-        return cpu_kernels.recur(projected, recurrent_kernel).swapaxes(0, 1)
+        squeeze_name, excite_name = self.names
+        squeeze = Conv(self.squeezed, (1, 1), dtype=self.dtype, name=squeeze_name)
+        excite = Conv(x.shape[-1], (1, 1), dtype=self.dtype, name=excite_name)
+        gate = x.mean((1, 2), keepdims=True)
+        gate = self.activation(squeeze(gate))
+        return x * nn.sigmoid(excite(gate))
 
 
-class _CellParameters(nn.Module):
-    """The parameters of `nn.OptimizedLSTMCell` under the same names, put side by side in the order i, f, g, o."""
-
-    features: int
-    kernel_init: nn.initializers.Initializer
-    forget_bias: float
-
-    @nn.compact
-    def __call__(self, x):
-        def dense(name: str, rows: int, init, bias: float | None = None):
-            return _DenseParameters(rows, self.features, init, bias, name=name)()
-
-        kernels = [dense(f"i{gate}", x.shape[-1], self.kernel_init)[0] for gate in "ifgo"]
-        recurrent = [
-            dense(
-                f"h{gate}",
-                self.features,
-                nn.initializers.orthogonal(),
-                self.forget_bias if gate == "f" else 0.0,
-            )
-            for gate in "ifgo"
-        ]
-        recurrent_kernels, biases = zip(*recurrent, strict=True)
-        return tuple(jnp.concatenate(part, -1) for part in (kernels, recurrent_kernels, biases))
-
-
-class _DenseParameters(nn.Module):
-    rows: int
-    columns: int
-    kernel_init: nn.initializers.Initializer
-    bias: float | None
-
-    @nn.compact
-    def __call__(self):
-        kernel = self.param("kernel", self.kernel_init, (self.rows, self.columns))
-        if self.bias is None:
-            return kernel, None
-        return kernel, self.param("bias", nn.initializers.constant(self.bias), (self.columns,))
+def from_imagenet_statistics(x, mean: float, std: float):
+    """Turns x [B, H, W, 3], normalised by ImageNet's statistics, into x normalised by these."""
+    imagenet_mean = jnp.asarray(IMAGENET_MEAN, x.dtype)
+    imagenet_std = jnp.asarray(IMAGENET_STD, x.dtype)
+    return x * (imagenet_std / std) + (imagenet_mean - mean) / std

@@ -1,87 +1,98 @@
 """ResNet (He et al., 2015, arXiv:1512.03385) as torchvision and as Keras have it."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax.numpy as jnp
 from flax import linen as nn
 
-from imgcls_jax.models.blocks import he
-from imgcls_jax.models.layers import BatchNorm, Classifier, Conv, max_pool
+from imgcls_jax.models.classifier import Classifier
+from imgcls_jax.models.layers import BatchNorm, Conv, he, max_pool
 
 
-class Torchvision:
-    """A bottleneck strides in its 3x3 convolution (ResNet "V1.5")."""
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """How a library builds a ResNet, and the names of its modules."""
 
-    bias = False
-    epsilon = 1e-5
-    momentum = 0.9
-    strided = 2  # which of a bottleneck's convolutions strides
-    stem = ("conv1", "bn1")
-    head = "fc"
-
-    @staticmethod
-    def block(stage: int, index: int) -> str:
-        return f"layer{stage}_{index}"
-
-    @staticmethod
-    def layers(number: int) -> tuple[str, str]:
-        return (f"conv{number}", f"bn{number}") if number else ("downsample_0", "downsample_1")
+    use_bias: bool  # in convolutions
+    epsilon: float
+    momentum: float
+    strided_conv: int  # the convolution of a bottleneck that has the stride: 1 or 2
+    stem_names: tuple[str, str]  # convolution, BatchNorm
+    classifier_name: str
+    block_name: Callable[[int, int], str]  # of stage (from 1) and index (from 0)
+    layer_names: Callable[[int], tuple[str, str]]  # of a block's layer; 0 is the shortcut
 
 
-class Keras:
-    """A bottleneck strides in its first 1x1 convolution, as in the paper."""
-
-    bias = True
-    epsilon = 1.001e-5
-    momentum = 0.99
-    strided = 1
-    stem = ("conv1_conv", "conv1_bn")
-    head = "predictions"
-
-    @staticmethod
-    def block(stage: int, index: int) -> str:
-        return f"conv{stage + 1}_block{index + 1}"
-
-    @staticmethod
-    def layers(number: int) -> tuple[str, str]:
-        return f"{number}_conv", f"{number}_bn"
+def _torchvision_layers(number: int) -> tuple[str, str]:
+    if number == 0:
+        return "downsample_0", "downsample_1"
+    return f"conv{number}", f"bn{number}"
 
 
-def conv(style: type, features: int, kernel: int, strides: int, **options) -> Conv:
-    size = (kernel, kernel)
+# A bottleneck has its stride in the 3x3 convolution (ResNet "V1.5").
+TORCHVISION = Style(
+    use_bias=False,
+    epsilon=1e-5,
+    momentum=0.9,
+    strided_conv=2,
+    stem_names=("conv1", "bn1"),
+    classifier_name="fc",
+    block_name=lambda stage, index: f"layer{stage}_{index}",
+    layer_names=_torchvision_layers,
+)
+# A bottleneck has its stride in the first 1x1 convolution, as in the paper.
+KERAS = Style(
+    use_bias=True,
+    epsilon=1.001e-5,
+    momentum=0.99,
+    strided_conv=1,
+    stem_names=("conv1_conv", "conv1_bn"),
+    classifier_name="predictions",
+    block_name=lambda stage, index: f"conv{stage + 1}_block{index + 1}",
+    layer_names=lambda number: (f"{number}_conv", f"{number}_bn"),
+)
+
+
+def conv(style: Style, features: int, kernel_size: int, strides: int, **options) -> nn.Module:
     return Conv(
-        features, size, strides, padding=kernel // 2, use_bias=style.bias, kernel_init=he, **options
+        features,
+        (kernel_size, kernel_size),
+        strides,
+        padding=kernel_size // 2,
+        use_bias=style.use_bias,
+        kernel_init=he,
+        **options,
     )
 
 
-def norm(style: type, **options) -> BatchNorm:
+def norm(style: Style, **options) -> BatchNorm:
     return BatchNorm(momentum=style.momentum, epsilon=style.epsilon, **options)
 
 
 class Block(nn.Module):
-    """x + its residual, rectified: 3x3 and 3x3 convolutions, or a bottleneck of 1x1, 3x3 and 1x1.
+    """x plus its residual, rectified: 3x3 and 3x3 convolutions, or a bottleneck of 1x1, 3x3 and
+    1x1.
 
-    x [B, H, W, C] -> [B, H / strides, W / strides, features], four times the features from a bottleneck.
+    x [B, H, W, C] -> [B, H / strides, W / strides, F]; F is `features`, or four times that from a
+    bottleneck.
     """
 
     features: int
     strides: int
     bottleneck: bool
-    style: type
+    style: Style
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x, *, train: bool):
-        def layer(x, number, features, kernel, strides):
-            names = self.style.layers(number)
-            x = conv(self.style, features, kernel, strides, dtype=self.dtype, name=names[0])(x)
-            return norm(self.style, dtype=self.dtype, name=names[1])(x, train=train)
-
+        layer = partial(self._conv_norm, train=train)
         if self.bottleneck:
-            first, second = (self.strides, 1) if self.style.strided == 1 else (1, self.strides)
-            y = nn.relu(layer(x, 1, self.features, 1, first))
-            y = nn.relu(layer(y, 2, self.features, 3, second))
+            strides = [1, 1]
+            strides[self.style.strided_conv - 1] = self.strides
+            y = nn.relu(layer(x, 1, self.features, 1, strides[0]))
+            y = nn.relu(layer(y, 2, self.features, 3, strides[1]))
             y = layer(y, 3, 4 * self.features, 1, 1)
         else:
             y = nn.relu(layer(x, 1, self.features, 3, self.strides))
@@ -90,6 +101,16 @@ class Block(nn.Module):
             x = layer(x, 0, y.shape[-1], 1, self.strides)
         return nn.relu(x + y)
 
+    def _conv_norm(
+        self, x, number: int, features: int, kernel_size: int, strides: int, train: bool
+    ):
+        conv_name, norm_name = self.style.layer_names(number)
+        convolution = conv(
+            self.style, features, kernel_size, strides, dtype=self.dtype, name=conv_name
+        )
+        x = convolution(x)
+        return norm(self.style, dtype=self.dtype, name=norm_name)(x, train=train)
+
 
 class ResNet(Classifier):
     """Images [B, H, W, 3] -> a map [B, H / 32, W / 32, 512 or 2048] -> logits [B, num_classes]."""
@@ -97,38 +118,45 @@ class ResNet(Classifier):
     num_classes: int
     blocks: Sequence[int]
     bottleneck: bool
-    style: type = Torchvision
+    style: Style
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        names = []
-        stem_conv, stem_norm = self.style.stem
-        setattr(self, stem_conv, conv(self.style, 64, 7, 2, dtype=self.dtype))
-        setattr(self, stem_norm, norm(self.style, dtype=self.dtype))
-        for stage, blocks in enumerate(self.blocks, 1):
-            for index in range(blocks):
-                names.append(self.style.block(stage, index))
+        style = self.style
+        stem_conv, stem_norm = style.stem_names
+        setattr(self, stem_conv, conv(style, 64, 7, 2, dtype=self.dtype))
+        setattr(self, stem_norm, norm(style, dtype=self.dtype))
+
+        block_names = []
+        for stage, depth in enumerate(self.blocks, 1):
+            features = 32 * 2**stage
+            for index in range(depth):
                 strides = 2 if stage > 1 and index == 0 else 1
-                block = Block(32 * 2**stage, strides, self.bottleneck, self.style, self.dtype)
-                setattr(self, names[-1], block)
-        self.block_names = names
-        setattr(self, self.style.head, nn.Dense(self.num_classes, dtype=self.dtype))
+                name = style.block_name(stage, index)
+                block = Block(features, strides, self.bottleneck, style, self.dtype)
+                setattr(self, name, block)
+                block_names.append(name)
+        self.block_names = block_names
+        setattr(self, style.classifier_name, nn.Dense(self.num_classes, dtype=self.dtype))
 
     def features(self, x, *, train: bool = False):
-        stem_conv, stem_norm = (getattr(self, name) for name in self.style.stem)
-        x = nn.relu(stem_norm(stem_conv(x), train=train))
-        # Keras pads with zeros here, which after ReLU never are a window's only maximum: the same numbers.
+        stem_conv, stem_norm = self.style.stem_names
+        x = getattr(self, stem_conv)(x)
+        x = getattr(self, stem_norm)(x, train=train)
+        x = nn.relu(x)
+        # Keras pads with zeros here. After ReLU a zero is never a window's only maximum, so the
+        # numbers are the same.
         x = max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
         for name in self.block_names:
             x = getattr(self, name)(x, train=train)
         return x
 
     def head(self, x, *, train: bool = False):
-        return getattr(self, self.style.head)(x)
+        return getattr(self, self.style.classifier_name)(x)
 
 
 VARIANTS = {
-    "resnet18": partial(ResNet, blocks=(2, 2, 2, 2), bottleneck=False, style=Torchvision),
-    "resnet50": partial(ResNet, blocks=(3, 4, 6, 3), bottleneck=True, style=Torchvision),
-    "resnet50_keras": partial(ResNet, blocks=(3, 4, 6, 3), bottleneck=True, style=Keras),
+    "resnet18": partial(ResNet, blocks=(2, 2, 2, 2), bottleneck=False, style=TORCHVISION),
+    "resnet50": partial(ResNet, blocks=(3, 4, 6, 3), bottleneck=True, style=TORCHVISION),
+    "resnet50_keras": partial(ResNet, blocks=(3, 4, 6, 3), bottleneck=True, style=KERAS),
 }

@@ -1,4 +1,4 @@
-"""A backbone with a projection beside its classifier: SimCLR (Chen et al., 2020, arXiv:2002.05709)."""
+"""SimCLR (Chen et al., 2020, arXiv:2002.05709): a backbone with a classifier and a projection."""
 
 from typing import Any
 
@@ -6,14 +6,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from imgcls_jax.errors import ConfigError, choose
-from imgcls_jax.models.layers import Classifier
+from imgcls_jax.models.classifier import Classifier
 
 
 class SimCLR(Classifier):
-    """Any model's features with a linear classifier, and `project`, which the objective `simclr` compares.
+    """The features of any model with a linear classifier, and `project`, which the objective
+    `simclr` compares.
 
-    `backbone` is a name in MODELS, `options` are its own; it stands under "backbone" in the parameters, without its own
-    classifier.
+    `backbone` is a name in MODELS, `options` are those of that model. Its parameters are under
+    "backbone", without those of its own classifier.
     """
 
     num_classes: int
@@ -25,19 +26,18 @@ class SimCLR(Classifier):
     def __post_init__(self):
         if self.backbone in ("hybrid", "simclr"):
             raise ConfigError(
-                f"config.model.backbone is {self.backbone!r}: give the name of a model with features."
+                f"config.model.backbone is {self.backbone!r}, which cannot be a backbone: "
+                "give another model's name."
             )
         super().__post_init__()
 
     def setup(self):
-        from imgcls_jax.models import MODELS  # where this model stands too
+        from imgcls_jax.models import MODELS  # not at the top: that table has this model too
 
         backbone = choose("model (config.model.backbone)", self.backbone, MODELS)
+        options = dict(self.options or {})
         self._backbone = backbone(
-            num_classes=self.num_classes,
-            dtype=self.dtype,
-            name="backbone",
-            **dict(self.options or {}),
+            num_classes=self.num_classes, dtype=self.dtype, name="backbone", **options
         )
         self.projector = Projector(self.projection, dtype=self.dtype)
         self.classifier = nn.Dense(self.num_classes, dtype=self.dtype)
@@ -49,22 +49,23 @@ class SimCLR(Classifier):
         return self._backbone.pool(x)
 
     def project(self, x, *, train: bool = False):
-        """Encoded images [B, F] -> [B, projection]."""
+        """Returns the projections [B, projection] of pooled features [B, F]."""
         return self.projector(x)
 
     def head(self, x, *, train: bool = False):
         if self.is_initializing():
-            self.project(x)
+            self.project(x)  # creates its parameters too
         return self.classifier(x)
 
 
 class Projector(nn.Module):
-    """Dense, ReLU, dense: [B, F] -> [B, width], by a hidden layer of F."""
+    """Dense, ReLU, dense: x [B, F] -> [B, width], with a hidden layer of F units."""
 
     width: int
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x):
-        hidden = nn.relu(nn.Dense(x.shape[-1], dtype=self.dtype, name="hidden")(x))
-        return nn.Dense(self.width, dtype=self.dtype, name="out")(hidden)
+        hidden = nn.Dense(x.shape[-1], dtype=self.dtype, name="hidden")
+        out = nn.Dense(self.width, dtype=self.dtype, name="out")
+        return out(nn.relu(hidden(x)))

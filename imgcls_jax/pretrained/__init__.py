@@ -1,13 +1,10 @@
-"""Pretrained weights as a model's variables: published files by name, files of several formats, runs of our own."""
+"""Pretrained weights as a model's variables: published files by name, files of several formats, and
+runs.
+"""
 
-import difflib
-import hashlib
-import json
-import logging
 import os
 import re
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,254 +12,168 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from imgcls_jax import models, trees
-from imgcls_jax.data.image_ops import CenterCrop, Normalize, Op, Resize, Rgb
-from imgcls_jax.data.transforms import parse
-from imgcls_jax.errors import ConfigError, DataError
-from imgcls_jax.pretrained import download, formats, packages, runs, safetensors_format
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.pretrained import sources, transform_check
 from imgcls_jax.pretrained.catalog import CATALOG, KEY_MAPS, Weights, key_map
+from imgcls_jax.pretrained.layouts import Layout
+from imgcls_jax.pretrained.naming import KeyMap
 from imgcls_jax.pretrained.port import Variables, file_shape, port
-from imgcls_jax.run.folder import CONFIG, RunFolder, training_command
+from imgcls_jax.pretrained.sources import (
+    describe,
+    fetch,
+    from_catalog,
+    missing,
+    preprocessing,
+    read,
+)
 
 __all__ = [
-    *("CATALOG", "KEY_MAPS", "Weights"),
-    *(
-        "check_model",
-        "describe",
-        "fetch",
-        "fit",
-        "initialize",
-        "key_map",
-        "load",
-        "missing",
-        "named",
-    ),
-    *("preprocessing", "read", "resolve"),
+    "CATALOG",
+    "KEY_MAPS",
+    "KeyMap",
+    "Weights",
+    "check_model",
+    "describe",
+    "fetch",
+    "fit",
+    "from_catalog",
+    "initialize",
+    "key_map",
+    "load",
+    "missing",
+    "preprocessing",
+    "read",
+    "resolve",
 ]
 
-log = logging.getLogger(__name__)
-
-COLLECTIONS = (
-    "params/",
-    "batch_stats/",
-    "whitening/",
-)  # with which the names in our own files and runs begin
+COLLECTIONS = ("params/", "batch_stats/", "whitening/")  # starts of variable paths
+CLASSIFIER = r"^params/classifier/"  # of models without a key map
 
 
 def resolve(config: ConfigDict) -> ConfigDict:
-    """The config of a run with what its pretrained weights bring: model options, and preprocessing unless it is given.
+    """Returns the config of a run with what its pretrained weights need: model options, and
+    preprocessing.
 
-    Raises ConfigError for weights that there are not, or that are another model's.
+    Options and preprocessing that the config itself gives stay. Raises ConfigError if there are
+    no such weights, or if they are another model's.
     """
-    sources = parts(config.model)
-    if not sources:
+    model_sources = sources.by_model(config.model)
+    if not model_sources:
         return config
     config = config.copy_and_resolve_references()
-    for model, source in sources.items():
+    for model, source in model_sources.items():
         check_model(source, model)
-        if (weights := named(source)) and weights.options:
-            own = model == config.model.name
-            given = config.model if own else config.model.get("options", {}).get(model, {})
-            options = {key: value for key, value in weights.options.items() if key not in given}
-            with config.model.unlocked():
-                config.model.update(options if own else {"options": {model: options}})
-    transform = preprocessing(next(iter(sources.values())))
+        weights = from_catalog(source)
+        if weights and weights.options:
+            _add_options(config.model, model, weights.options)
+    first_source = next(iter(model_sources.values()))
+    transform = preprocessing(first_source)
     if transform is not None and not config.data.transform:
         config.data.transform = transform
     return config
 
 
-def parts(config: ConfigDict) -> dict[str, str]:
-    """Where the weights of the config's model come from, or of a hybrid's backbones, by model; {} without weights.
-
-    A hybrid has a source for each of its backbones, in their order, separated by commas. Raises ConfigError.
-    """
-    given = config.get("pretrained")
-    if not given:
-        return {}
-    if config.name != "hybrid":
-        return {config.name: given}
-    sources = [source.strip() for source in given.split(",")]
-    if len(sources) != len(config.backbones):
-        raise ConfigError(
-            f"config.model.pretrained is {given!r}: give {len(config.backbones)} sources separated by commas, one for "
-            f"each of {', '.join(config.backbones)}."
-        )
-    return dict(zip(config.backbones, sources, strict=True))
+def _add_options(config: ConfigDict, model: str, needed: Mapping[str, Any]) -> None:
+    """Adds to `config.model` the options that a model's weights need and that it does not give."""
+    is_backbone = model != config.name
+    given = config
+    if is_backbone:
+        given = (config.get("options") or {}).get(model, {})
+    options = {name: value for name, value in needed.items() if name not in given}
+    if is_backbone:
+        options = {"options": {model: options}}
+    with config.unlocked():
+        config.update(options)
 
 
-def fetch(config: ConfigDict) -> None:
-    """Downloads the published files that `config.model.pretrained` names, if not in the cache. Raises DataError."""
-    for source in parts(config.model).values():
-        if weights := named(source):
-            _published(weights, config.pretrained.cache)
+def check_model(source: str | os.PathLike, model: str) -> None:
+    """Raises ConfigError if the source is a name in the catalogue, for another model's weights."""
+    weights = from_catalog(source)
+    if weights is None or weights.model == model:
+        return
+    accepted = [name for name, row in CATALOG.items() if row.model == model]
+    raise ConfigError(
+        f"{source} are weights of the model {weights.model!r}, not of {model!r}. "
+        f"Weights of {model!r}: {', '.join(accepted) or 'none'}."
+    )
 
 
-def _published(weights: Weights, cache: str | os.PathLike | None) -> Path:
-    """The verified file, in its Python package or in the cache. Raises DataError."""
-    return packages.find(weights) if weights.package else download.fetch(weights, cache)
-
-
-def describe(config: ConfigDict) -> dict[str, dict[str, str]]:
-    """The name and the SHA-256 of each file that `config.model.pretrained` stands for, by model, JSON-ready.
-
-    Of a run they are its folder's name, and the SHA-256 of its best model's variables, as `trees.digest` has it. Raises
-    as `load` does.
-    """
-    files = {}
-    for model, source in parts(config.model).items():
-        path = (
-            _published(weights, config.pretrained.cache)
-            if (weights := named(source))
-            else _path(source)
-        )
-        if path.is_dir():
-            digest = trees.digest(runs.read(path))
-        else:
-            with open(path, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-        files[model] = {"file": path.name, "sha256": digest}
-    return files
-
-
-def missing(config: ConfigDict) -> list[str]:
-    """What `config.model.pretrained` names and is not here: names of the catalogue, which can be fetched, and paths."""
-    return [
-        source
-        for source in parts(config.model).values()
-        if not _is_here(source, config.pretrained.cache)
-    ]
-
-
-def _is_here(source: str, cache: str) -> bool:
-    weights = named(source)
-    if weights is None:
-        return os.path.exists(Path(source).expanduser())
-    if weights.package:
-        return packages.status(weights) == "in package"
-    return download.cached_path(weights, cache).exists()
+# ---------------------------------------------------------------------------------------------
+# The start of training
 
 
 def initialize(
     config: ConfigDict, *, params: Any, model_state: Any, class_names: Sequence[str] = ()
 ) -> tuple[Any, Any]:
-    """Parameters and model state from `config.model.pretrained`, for a model that has those given.
+    """Returns parameters and model state from `config.model.pretrained`.
 
-    The classifier keeps the values given where the weights' classes are others: where they have no classifier of that
-    shape, or are those of a run of other classes than `class_names`. Warns of a transform other than the one that the
-    weights were trained with. Raises as `load` does.
+    params, model_state: those with which training would start otherwise. The classifier keeps
+    them where the weights are of other classes: where they have no classifier of that shape, or
+    are those of a run whose classes are not `class_names`.
+    Warns if the transform is not the one that the weights were trained with. Raises as `load` does.
     """
-    _compare_preprocessing(config)
+    transform_check.warn_of_differences(config)
+    cache = config.pretrained.cache
     variables = {"params": params, **model_state}
-    for model, source in parts(config.model).items():
+    for model, source in sources.by_model(config.model).items():
+        arrays = read(source, model=model, cache=cache)
         if model == config.model.name:
-            variables = _initialize(config, model, source, variables, class_names)
-        else:  # a hybrid's backbone, which stands under its name and has no classifier
-            own = {
-                collection: tree[model] for collection, tree in variables.items() if model in tree
-            }
-            arrays = read(source, model=model, cache=config.pretrained.cache)
-            own = fit(
-                _without_classifier(arrays, model, own),
-                model=model,
-                expected=own,
-                source=str(source),
-            )
-            variables = {
-                name: tree | {model: own[name]} if name in own else tree
-                for name, tree in variables.items()
-            }
+            skip = _classifier_to_skip(arrays, model, source, variables, class_names)
+            variables = fit(arrays, model=model, expected=variables, skip=skip, source=str(source))
+            continue
+        # A backbone of a hybrid, whose variables are under its name, without a classifier.
+        backbone = {
+            collection: tree[model] for collection, tree in variables.items() if model in tree
+        }
+        arrays = _without_classifier(arrays, model, backbone)
+        backbone = fit(arrays, model=model, expected=backbone, source=str(source))
+        for collection, tree in backbone.items():
+            variables[collection] = {**variables[collection], model: tree}
     return variables.pop("params"), variables
 
 
-def _compare_preprocessing(config: ConfigDict) -> None:
-    """Warns where evaluation sees images of another size, or of other values, than the weights were trained on."""
-    given, own_size = config.data.transform, _size(config.data.transform, config.data.image_size)
-    for model, source in parts(config.model).items():
-        transform = preprocessing(source)
-        if transform is None:
-            log.warning(
-                "Nothing is known of the preprocessing of %s: data.transform should be what it was trained with.",
-                source,
-            )
-            continue
-        size, values = _size(transform, 0), _values(transform)
-        options = (
-            config.model
-            if model == config.model.name
-            else (config.model.get("options") or {}).get(model, {})
-        )
-        if options.get(
-            "transform_input"
-        ):  # the model itself turns ImageNet's values into those of the weights
-            values = [Normalize("imagenet")]
-        if (values, size) != (_values(given), own_size):
-            trained = f"{source} were trained on images{_of_size(size)} through {transform!r}"
-            log.warning(
-                "The weights %s; data.transform is %r%s.", trained, given, _of_size(own_size)
-            )
-
-
-def _values(transform: str) -> list[Op]:
-    """The operations on the values of images that are not random: normalization, order of the channels."""
-    return [
-        op
-        for op in parse(transform).ops
-        if not (op.random or isinstance(op, Rgb | Resize | CenterCrop))
-    ]
-
-
-def _size(transform: str, image_size: int) -> int:
-    """Pixels of a side of what comes out of a transform of images of `image_size`; 0 where that is not known."""
-    sizes = [op.size for op in parse(transform).ops if isinstance(op, Resize | CenterCrop)]
-    return sizes[-1] if sizes else image_size
-
-
-def _of_size(size: int) -> str:
-    return f" of {size}x{size} pixels" if size else ""
+def _classifier_to_skip(
+    arrays: Mapping[str, np.ndarray],
+    model: str,
+    source: str,
+    variables: Any,
+    class_names: Sequence[str],
+) -> str | None:
+    """The regex of the classifier's variables if the weights are of other classes, or None."""
+    classifier = CLASSIFIER
+    if model in KEY_MAPS:
+        classifier = KEY_MAPS[model].classifier
+    source_classes = sources.class_names(source)
+    if source_classes is not None and source_classes != list(class_names):
+        return classifier
+    name_of = _variable_name
+    if not _has_variable_paths(arrays):
+        name_of = key_map(model).name_of
+    for path, leaf in trees.flatten(variables).items():
+        name, layout = name_of(path)
+        if re.search(classifier, path):
+            shape = file_shape(leaf.shape, layout)
+            if name not in arrays or arrays[name].shape != shape:
+                return classifier
+    return None
 
 
 def _without_classifier(
-    arrays: dict[str, np.ndarray], model: str, expected: Any
+    arrays: dict[str, np.ndarray], model: str, backbone: Any
 ) -> dict[str, np.ndarray]:
-    """The arrays without those that the model has beyond `expected`."""
-    whole = models.create(ConfigDict({"name": model}), num_classes=1000)
-    whole = jax.eval_shape(
-        lambda: whole.init(jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
-    )
-    beyond = set(trees.flatten(whole)) - set(trees.flatten(expected))
-    if all(name.startswith(COLLECTIONS) for name in arrays):
-        names = beyond
-    else:
-        names = {key_map(model).name_of(path)[0] for path in beyond}
-    return {name: array for name, array in arrays.items() if name not in names}
+    """The arrays without those of variables that the whole model has and the backbone has not."""
+    module = models.create(ConfigDict({"name": model}), num_classes=1000)
+    image = np.zeros((1, 64, 64, 3), np.float32)
+    whole = jax.eval_shape(lambda: module.init(jax.random.key(0), image))
+    unwanted = set(trees.flatten(whole)) - set(trees.flatten(backbone))
+    if not _has_variable_paths(arrays):
+        name_of = key_map(model).name_of
+        unwanted = {name_of(path)[0] for path in unwanted}
+    return {name: array for name, array in arrays.items() if name not in unwanted}
 
 
-def _initialize(
-    config: ConfigDict, model: str, source: str, variables: Any, class_names: Sequence[str]
-) -> Any:
-    arrays = read(source, model=model, cache=config.pretrained.cache)
-    keys = KEY_MAPS.get(model)
-    ours = all(name.startswith(COLLECTIONS) for name in arrays)
-    name_of = (lambda path: (path, "same")) if ours else key_map(model).name_of
-    classifier = keys.classifier if keys else r"^params/classifier/"
-    skip = None if _class_names(source) in (None, list(class_names)) else classifier
-    for path, leaf in trees.flatten(variables).items():
-        name, layout = name_of(path)
-        if re.search(classifier, path) and (
-            name not in arrays or arrays[name].shape != file_shape(leaf.shape, layout)
-        ):
-            skip = classifier
-    return fit(arrays, model=model, expected=variables, skip=skip, source=str(source))
-
-
-def _class_names(source: str) -> list[str] | None:
-    """Those of a run, or of the file that one was exported to; None where they are not known."""
-    path = Path(os.path.expanduser(source))
-    if path.is_dir():
-        return RunFolder(path).data["class_names"]
-    if not path.is_file() or formats.kind(path) != "safetensors":
-        return None
-    return json.loads(safetensors_format.read_words(path).get("class_names", "null"))
+# ---------------------------------------------------------------------------------------------
+# Variables from any source
 
 
 def load(
@@ -273,23 +184,21 @@ def load(
     skip: str | None = None,
     cache: str | os.PathLike | None = None,
 ) -> Variables:
-    """The variables of a model from a name in the catalogue, a file of any format, or a run folder.
+    """Returns a model's variables from a name in the catalogue, a file of any format, or a run
+    folder.
 
-    model: name in MODELS. expected: its variables, or their shapes: {"params": ..., "batch_stats": ...}.
-    skip: regex of variable paths that keep the leaves of `expected`: `key_map(model).classifier` for a number of
-    classes that is not the file's, or for a file without a classifier. cache: where downloads are kept.
+    model: a name in MODELS. expected: its variables or their shapes, {"params": ..., "batch_stats":
+    ...}. skip: regex of variable paths that keep the leaves of `expected`:
+    `key_map(model).classifier` if the number of classes is not the file's, or the file has no
+    classifier. cache: the folder of downloads.
+
     Returns the tree of `expected` with float32 NumPy leaves. Memory: the file's size and one array.
-    Raises ConfigError for a source that there is not or that is another model's, and DataError or RunError for one that
-    cannot be had or read, or does not fit.
+    Raises ConfigError if there is no such source or it is another model's, and DataError or
+    RunError if it cannot be had, cannot be read, or does not fit.
     """
     check_model(source, model)
-    return fit(
-        read(source, model=model, cache=cache),
-        model=model,
-        expected=expected,
-        skip=skip,
-        source=str(source),
-    )
+    arrays = read(source, model=model, cache=cache)
+    return fit(arrays, model=model, expected=expected, skip=skip, source=str(source))
 
 
 def fit(
@@ -300,67 +209,22 @@ def fit(
     skip: str | None = None,
     source: str = "The file",
 ) -> Variables:
-    """What `load` does with the arrays that `read` gives; `arrays` is emptied."""
-    if all(name.startswith(COLLECTIONS) for name in arrays):
-        return port(arrays, expected, name_of=lambda path: (path, "same"), skip=skip, source=source)
+    """Returns a model's variables from the arrays that `read` returned, as `load` does; empties
+    `arrays`.
+    """
+    if _has_variable_paths(arrays):
+        return port(arrays, expected, name_of=_variable_name, skip=skip, source=source)
     names = key_map(model)
     return port(
         arrays, expected, name_of=names.name_of, ignored=names.ignored, skip=skip, source=source
     )
 
 
-def check_model(source: str | os.PathLike, model: str) -> None:
-    """Raises ConfigError where a name in the catalogue stands for another model's weights."""
-    weights = named(source)
-    if weights and weights.model != model:
-        others = ", ".join(name for name, row in CATALOG.items() if row.model == model) or "none"
-        raise ConfigError(
-            f"{source} are weights of the model {weights.model!r}, not of {model!r}. Weights of {model!r}: {others}."
-        )
+def _has_variable_paths(arrays: Mapping[str, np.ndarray]) -> bool:
+    """Whether arrays are named by variable paths, as those of runs and of our own files are."""
+    return all(name.startswith(COLLECTIONS) for name in arrays)
 
 
-def read(
-    source: str | os.PathLike, *, model: str, cache: str | os.PathLike | None = None
-) -> dict[str, np.ndarray]:
-    """The arrays of a source by the names in its file, aliases resolved; of a run by the paths of its variables."""
-    path = _published(weights, cache) if (weights := named(source)) else _path(source)
-    if path.is_dir():
-        return runs.read(path)
-    arrays = formats.read(path)
-    for alias, name in KEY_MAPS[model].aliases.items() if model in KEY_MAPS else ():
-        arrays = {
-            name + key.removeprefix(alias) if key.startswith(alias) else key: arrays[key]
-            for key in arrays
-        }
-    return arrays
-
-
-def named(source: str | os.PathLike) -> Weights | None:
-    """The row of the catalogue, where the source is a name in it."""
-    return CATALOG.get(source) if isinstance(source, str) else None
-
-
-def preprocessing(source: str | os.PathLike) -> str | None:
-    """The transform (as config.data.transform has it) that the weights were trained with, where it is known."""
-    if weights := named(source):
-        return weights.transform
-    path = _path(source)
-    if path.is_dir():
-        return RunFolder(path).config.data.transform
-    if formats.kind(path) == "safetensors":
-        return safetensors_format.read_words(path).get("transform")
-    return None
-
-
-def _path(source: str | os.PathLike) -> Path:
-    path = Path(os.path.expanduser(source))
-    if os.path.isfile(path) or os.path.isfile(path / CONFIG):
-        return path
-    if os.path.isdir(path):
-        raise DataError(f"{path} is a folder, but no run folder: it has no {CONFIG}.")
-    near = difflib.get_close_matches(str(source), CATALOG, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ConfigError(
-        f"There are no weights {str(source)!r}: neither a file, nor a run folder, nor a name in the catalogue.{hint}"
-        f"{training_command(path)} Names: {', '.join(CATALOG)}."
-    )
+def _variable_name(path: str) -> tuple[str, str]:
+    """The key map of our own files."""
+    return path, Layout.SAME

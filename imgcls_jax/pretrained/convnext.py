@@ -1,13 +1,19 @@
 """The names of ConvNeXt's variables in torchvision's file."""
 
-from imgcls_jax.pretrained import layouts
+from imgcls_jax.pretrained import naming
+from imgcls_jax.pretrained.layouts import Layout
 
-IGNORED = ()
+DENSE_LAYERS = {"block_3", "block_5", "classifier_2"}
 
 
 def torch_name(path: str) -> tuple[str, str]:
-    """ "params/features_1_0/block_0/kernel" -> ("features.1.0.block.0.weight", "conv")."""
-    if path.endswith("/layer_scale"):
-        module, leaf = path.removeprefix("params/").rsplit("/", 1)
-        return f"{module.replace('_', '.')}.{leaf}", layouts.Layout.CHANNELS
-    return layouts.torch_name(path, dense={"block_3", "block_5", "classifier_2"})
+    """Returns name and layout: params/features_1_0/block_0/kernel -> features.1.0.block.0.weight,
+    conv.
+    """
+    _, module, leaf = naming.split(path)
+    if leaf == "layer_scale":
+        return f"{module.replace('_', '.')}.{leaf}", Layout.CHANNELS
+    return naming.torch_name(path, dense=DENSE_LAYERS)
+
+
+TORCHVISION = naming.KeyMap(name_of=torch_name, classifier=r"^params/classifier_2/", family="torch")

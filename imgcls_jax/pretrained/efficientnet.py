@@ -1,26 +1,12 @@
-"""The names of EfficientNet's variables in torchvision's file, of EfficientNetV2's in Keras', of Lite0's in its own."""
+"""The names of EfficientNet's variables in torchvision's file, of V2's in Keras' file, and of
+Lite0's in its own.
+"""
 
-from imgcls_jax.models.efficientnet import B0, V2_B0, Keras, Lite, Stage
-from imgcls_jax.pretrained import layouts
+from imgcls_jax.models import efficientnet as models
+from imgcls_jax.pretrained import naming
 
-IGNORED = (r".*\.num_batches_tracked",)
-
-
-def torch_name(path: str) -> tuple[str, str]:
-    """ "params/features_1_0/block_0/0/kernel" -> ("features.1.0.block.0.0.weight", "conv")."""
-    return layouts.torch_name(path, dense={"classifier_1"})
-
-
-def keras_name(path: str) -> tuple[str, str]:
-    """ "params/block4a/expand/conv/kernel" -> ("block4a_expand_conv/block4a_expand_conv/kernel", "same")."""
-    module = layouts.split(path)[1]
-    # Keras has "dwconv2" and "bn" for the depthwise convolution and what follows it.
-    depthwise = module.endswith("dwconv2/conv")
-    layer = module.replace("dwconv2/conv", "dwconv2").replace("dwconv2/bn", "bn").replace("/", "_")
-    return layouts.keras_name(path, layer=layer, norm=layer.endswith("bn"), depthwise=depthwise)
-
-
-LITE_LAYERS = {  # of Lite0's file, those of a block after the block's name
+# Layers in Lite0's file; those of a block follow the block's name.
+LITE_LAYERS = {
     "stem/conv": "_conv_stem",
     "stem/bn": "_bn0",
     "expand/conv": "_expand_conv",
@@ -33,41 +19,94 @@ LITE_LAYERS = {  # of Lite0's file, those of a block after the block's name
     "top/bn": "_bn1",
     "predictions": "_fc",
 }
-LITE_BLOCKS = [
-    Lite.block(number, index) for number, stage in enumerate(B0, 1) for index in range(stage.blocks)
-]
+
+
+def torch_name(path: str) -> tuple[str, str]:
+    """Returns name and layout: params/features_1_0/block_0/0/kernel ->
+    features.1.0.block.0.0.weight, conv.
+    """
+    return naming.torch_name(path, dense={"classifier_1"})
+
+
+def keras_name(path: str) -> tuple[str, str]:
+    """Returns name and layout: params/block4a/expand/conv/kernel ->
+    block4a_expand_conv/block4a_expand_conv/kernel, same.
+    """
+    _, module, _ = naming.split(path)
+    is_depthwise = module.endswith("dwconv2/conv")
+    # Keras calls the depthwise convolution "dwconv2", and the BatchNorm after it "bn".
+    layer = module.replace("dwconv2/conv", "dwconv2").replace("dwconv2/bn", "bn")
+    layer = layer.replace("/", "_")
+    return naming.keras_name(path, layer=layer, norm=layer.endswith("bn"), depthwise=is_depthwise)
+
+
+def _lite_blocks() -> list[str]:
+    """The names of Lite0's blocks here, in their order: the file numbers them."""
+    names = []
+    for number, stage in enumerate(models.B0, 1):
+        for index in range(stage.blocks):
+            names.append(models.LITE.block_name(number, index))
+    return names
+
+
+LITE_BLOCKS = _lite_blocks()
 
 
 def lite_name(path: str) -> tuple[str, str]:
-    """ "params/block4a/expand/conv/kernel" -> ("_blocks.5._expand_conv.weight", "conv")."""
-    collection, module, leaf = layouts.split(path)
+    """Returns name and layout: params/block4a/expand/conv/kernel -> _blocks.5._expand_conv.weight,
+    conv.
+    """
+    collection, module, leaf = naming.split(path)
     block, _, part = module.partition("/")
     if block in LITE_BLOCKS:
         layer = f"_blocks.{LITE_BLOCKS.index(block)}.{LITE_LAYERS[part]}"
     else:
         layer = LITE_LAYERS[module]
-    return layouts.torch_leaf(collection, layer, leaf, dense=module == "predictions")
+    return naming.torch_leaf(collection, layer, leaf, dense=module == "predictions")
 
 
 def keras_layers() -> tuple[str, ...]:
-    """The names of all layers of Keras' EfficientNetV2-B0 without its top, in Keras' order."""
+    """Returns the names of all layers of Keras' EfficientNetV2-B0 without its top, in order."""
     names = ["input_layer", "rescaling", "normalization", "stem_conv", "stem_bn", "stem_activation"]
-    for number, stage in enumerate(V2_B0, 1):
+    for number, stage in enumerate(models.V2_B0, 1):
         for index in range(stage.blocks):
-            block = Keras.block(number, index)
-            parts = _fused(stage) if stage.fused else _inverted()
-            parts += ["drop", "add"] if index else []  # the first of a stage changes the shape
+            block = models.KERAS.block_name(number, index)
+            parts = _block_layers(stage)
+            if index > 0:  # the first of a stage changes the shape, so it has no shortcut
+                parts += ["drop", "add"]
             names += [f"{block}_{part}" for part in parts]
     return (*names, "top_conv", "top_bn", "top_activation")
 
 
-def _fused(stage: Stage) -> list[str]:
-    if stage.expand == 1:
-        return ["project_conv", "project_bn", "project_activation"]
-    return ["expand_conv", "expand_bn", "expand_activation", "project_conv", "project_bn"]
+def _block_layers(stage: models.Stage) -> list[str]:
+    """Keras' layers of a block without the shortcut's, in their order."""
+    expand = ["expand_conv", "expand_bn", "expand_activation"]
+    project = ["project_conv", "project_bn"]
+    if stage.fused and stage.expand == 1:
+        return [*project, "project_activation"]
+    if stage.fused:
+        return [*expand, *project]
+    depthwise = ["dwconv2", "bn", "activation"]
+    squeeze_excite = ["se_squeeze", "se_reshape", "se_reduce", "se_expand", "se_excite"]
+    return [*expand, *depthwise, *squeeze_excite, *project]
 
 
-def _inverted() -> list[str]:
-    squeeze_excite = [f"se_{part}" for part in ("squeeze", "reshape", "reduce", "expand", "excite")]
-    filtered = ["expand_conv", "expand_bn", "expand_activation", "dwconv2", "bn", "activation"]
-    return [*filtered, *squeeze_excite, "project_conv", "project_bn"]
+TORCHVISION = naming.KeyMap(
+    name_of=torch_name,
+    classifier=r"^params/classifier_1/",
+    family="torch",
+    ignored=(naming.TORCH_COUNTERS,),
+)
+KERAS = naming.KeyMap(
+    name_of=keras_name,
+    classifier=r"^params/predictions/",
+    family="keras",
+    aliases={"probs/probs/": "predictions/predictions/"},
+    layers=keras_layers(),
+)
+LITE = naming.KeyMap(
+    name_of=lite_name,
+    classifier=r"^params/predictions/",
+    family="torch",
+    ignored=(naming.TORCH_COUNTERS,),
+)

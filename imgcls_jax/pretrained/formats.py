@@ -1,4 +1,4 @@
-"""A file of weights of any format, told by its content."""
+"""A file of weights of any format, which its content tells."""
 
 from pathlib import Path
 
@@ -9,10 +9,24 @@ from imgcls_jax.foreign import open_regular
 from imgcls_jax.pretrained import keras_format, safetensors_format, torch_format
 
 KINDS = "PyTorch (.pth, both formats), Keras (.h5), safetensors"
+READERS = {
+    "torch": torch_format.read,
+    "keras": keras_format.read,
+    "safetensors": safetensors_format.read,
+}
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    """Returns the arrays of a file by their names in it. Raises DataError if it is damaged or no
+    such file.
+    """
+    return READERS[kind(path)](path)
 
 
 def kind(path: Path) -> str:
-    """ "torch", "keras" or "safetensors". Raises DataError for another file, with what it seems to be."""
+    """Returns "torch", "keras" or "safetensors". Raises DataError for another file, with what it
+    seems to be.
+    """
     try:
         with open_regular(path) as file:
             head = file.read(512)
@@ -28,7 +42,7 @@ def kind(path: Path) -> str:
 
 
 def describe(head: bytes) -> str:
-    """What a file that is no file of weights seems to be, by its first bytes."""
+    """Returns what a file that is no file of weights seems to be, from its first bytes."""
     if not head:
         return "it is empty"
     text = head.lstrip().lower()
@@ -37,12 +51,3 @@ def describe(head: bytes) -> str:
     if head.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer; git lfs pull fetches the file"
     return f"it begins with {head[:16]!r}"
-
-
-def read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of the file by the names they have in it. Raises DataError for what is damaged or no such file."""
-    return {
-        "torch": torch_format.read,
-        "keras": keras_format.read,
-        "safetensors": safetensors_format.read,
-    }[kind(path)](path)

@@ -1,11 +1,18 @@
 """The names of GoogLeNet's variables in torchvision's file."""
 
-from imgcls_jax.pretrained import layouts
-
-# The auxiliary heads were never trained.
-IGNORED = (r".*\.num_batches_tracked", r"aux[12]\..*")
+from imgcls_jax.pretrained import naming
 
 
 def torch_name(path: str) -> tuple[str, str]:
-    """ "params/inception5b/branch2_1/conv/kernel" -> ("inception5b.branch2.1.conv.weight", "conv")."""
-    return layouts.torch_name(path, dense={"fc"})
+    """Returns name and layout: params/inception5b/branch2_1/conv/kernel ->
+    inception5b.branch2.1.conv.weight, conv.
+    """
+    return naming.torch_name(path, dense={"fc"})
+
+
+TORCHVISION = naming.KeyMap(
+    name_of=torch_name,
+    classifier=r"^params/fc/",
+    family="torch",
+    ignored=(naming.TORCH_COUNTERS, r"aux[12]\..*"),  # the auxiliary heads were never trained
+)

@@ -1,10 +1,10 @@
-"""The strict renaming of a file's arrays into a model's variables, and back: nothing is guessed, or left out unsaid."""
+"""Renames a file's arrays into a model's variables, and back. Every array has to fit."""
 
 import collections
 import difflib
 import logging
 import re
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 import jax
@@ -13,14 +13,12 @@ import numpy as np
 from imgcls_jax import trees
 from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.pretrained import layouts
+from imgcls_jax.pretrained.naming import NameOf
 
 log = logging.getLogger(__name__)
 
-NameOf = Callable[[str], tuple[str, str]]  # a variable's path -> its name and layout in the file
 Variables = dict[str, Any]
-LINES = (
-    20  # of each kind of error, at most; what is wrong with all names looks the same after a few
-)
+LINES = 20  # of each kind of error, at most: if all names are wrong, a few show how
 
 
 def port(
@@ -32,72 +30,61 @@ def port(
     skip: str | None = None,
     source: str = "The file",
 ) -> Variables:
-    """The arrays as a model's variables: the nested dicts of `expected`, leaves float32.
+    """Returns the arrays as a model's variables: the nested dicts of `expected`, leaves float32.
 
-    expected: a tree of the model's variables ({"params": ..., "batch_stats": ...}) or of their shapes.
-    name_of: the key map. ignored: regexes of whole names in the file that are left out on purpose.
-    skip: regex of variable paths that are not taken from the file; their leaves are those of `expected`.
-    source: what to call the file in messages.
-    `arrays` is emptied on the way, so that no more than one array is in memory twice.
-    Raises DataError that lists all the missing, unused, misshaped and unusable arrays together, and ConfigError where
+    expected: a tree of the model's variables ({"params": ..., "batch_stats": ...}) or of shapes.
+    name_of: the key map. ignored: regexes of whole names in the file that are left out. skip: regex
+    of variable paths that are not taken from the file; they keep the leaves of `expected`. source:
+    the name of the file in messages. Removes what it takes from `arrays`, so that at most one array
+    is in memory twice.
+
+    Raises DataError with all missing, unused, misshaped and unusable arrays, and ConfigError if
     `skip` matches nothing.
     """
     leaves = trees.flatten(expected)
     skipped = _skipped(leaves, skip)
-    places = {path: name_of(path) for path in leaves}
-    wanted = {path: name for path, (name, _) in places.items() if path not in skipped}
+    names = {}
+    array_layouts = {}
+    for path in leaves:
+        names[path], array_layouts[path] = name_of(path)
+    wanted = {path: name for path, name in names.items() if path not in skipped}
 
-    known = {name for name, _ in places.values()}
-    unused = [
-        name
-        for name in arrays
-        if name not in known and not any(re.fullmatch(pattern, name) for pattern in ignored)
-    ]
+    unused = _unused(arrays, known=set(names.values()), ignored=tuple(ignored))
     missing = [name for name in wanted.values() if name not in arrays]
     errors = _Errors()
     for name in unused:
-        errors.add(
-            "in the file, but not in the model",
-            f"{name} {arrays[name].shape}",
-            near=(name, missing),
-        )
+        line = f"{name} {arrays[name].shape}"
+        errors.add("in the file, but not in the model", line, name=name, candidates=missing)
     for path, name in wanted.items():
-        layout = places[path][1]
-        shape = file_shape(leaves[path].shape, layout)
-        if name not in arrays:
-            errors.add("missing in the file", f"{name} {shape}, for {path}", near=(name, unused))
-            continue
-        array = arrays[name]
-        if array.shape != shape:
-            errors.add(
-                "of another shape",
-                f"{name} {array.shape} in the file, {shape} expected, for {path}",
-            )
-        elif not (np.issubdtype(array.dtype, np.floating) or array.dtype.name == "bfloat16"):
-            errors.add("not of floating point", f"{name} {array.shape} {array.dtype}, for {path}")
-        elif bad := _not_finite(array):
-            errors.add(
-                "not finite",
-                f"{name} {array.shape}, for {path}: {bad} entries are NaN or infinite in float32",
-            )
+        shape = file_shape(leaves[path].shape, array_layouts[path])
+        if name in arrays:
+            _check_array(errors, arrays[name], f"{name} {arrays[name].shape}", path, shape)
+        else:
+            line = f"{name} {shape}, for {path}"
+            errors.add("missing in the file", line, name=name, candidates=unused)
     errors.raise_any(
-        f"{source} ({len(arrays)} arrays) does not fit the model ({len(wanted)}); nothing was loaded."
+        f"{source} ({len(arrays)} arrays) does not fit the model ({len(wanted)}); "
+        "nothing was loaded."
     )
 
     if skipped:
         log.info("Not taken from %s, as %r says: %s.", source, skip, ", ".join(sorted(skipped)))
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: (
-            leaf
-            if (name := jax.tree_util.keystr(path, simple=True, separator="/")) in skipped
-            else _float32(layouts.to_flax(arrays.pop(wanted[name]), places[name][1]))
-        ),
-        expected,
-    )
+
+    def variable(tree_path, leaf):
+        path = jax.tree_util.keystr(tree_path, simple=True, separator="/")
+        if path in skipped:
+            return leaf
+        array = layouts.to_flax(arrays.pop(wanted[path]), array_layouts[path])
+        return np.array(array, np.float32, order="C")
+
+    return jax.tree_util.tree_map_with_path(variable, expected)
 
 
 def unport(variables: Any, *, name_of: NameOf) -> dict[str, np.ndarray]:
-    """The way back: a model's variables as the arrays of a file, contiguous, by their names there."""
+    """Returns a model's variables as a file's arrays, contiguous, by their names there.
+
+    Raises ValueError if the key map gives two variables the same name.
+    """
     arrays: dict[str, np.ndarray] = {}
     for path, leaf in trees.flatten(variables).items():
         name, layout = name_of(path)
@@ -108,55 +95,81 @@ def unport(variables: Any, *, name_of: NameOf) -> dict[str, np.ndarray]:
 
 
 def file_shape(shape: tuple[int, ...], layout: str) -> tuple[int, ...]:
-    """The shape in a file of a variable of this shape."""
-    return layouts.from_flax(np.broadcast_to(np.float32(0), shape), layout).shape
+    """Returns the shape that a variable of this shape has in a file."""
+    without_content = np.broadcast_to(np.float32(0), shape)
+    return layouts.from_flax(without_content, layout).shape
 
 
-def _not_finite(array: np.ndarray) -> int:
-    with np.errstate(
-        over="ignore"
-    ):  # what is too large for float32 becomes infinite, and is counted
-        return np.count_nonzero(~np.isfinite(array.astype(np.float32, copy=False)))
-
-
-def _float32(array: np.ndarray) -> np.ndarray:
-    return np.array(array, np.float32, order="C")
-
-
-def _skipped(leaves: Iterable[str], skip: str | None) -> set[str]:
+def _skipped(paths: Iterable[str], skip: str | None) -> set[str]:
     if skip is None:
         return set()
-    found = {path for path in leaves if re.search(skip, path)}
-    if not found:
-        modules = sorted({path.rpartition("/")[0] for path in leaves})
-        near = difflib.get_close_matches(skip, modules, n=5, cutoff=0) or modules[:5]
+    skipped = {path for path in paths if re.search(skip, path)}
+    if not skipped:
+        modules = sorted({path.rpartition("/")[0] for path in paths})
+        nearest = difflib.get_close_matches(skip, modules, n=5, cutoff=0) or modules[:5]
         raise ConfigError(
-            f"skip={skip!r} matches no variable of the model. The nearest are {', '.join(near)}."
+            f"skip={skip!r} matches no variable of the model. The nearest are {', '.join(nearest)}."
         )
-    return found
+    return skipped
+
+
+def _unused(arrays: Iterable[str], *, known: set[str], ignored: tuple[str, ...]) -> list[str]:
+    """The names in a file that no variable has, except those that are ignored."""
+    unused = []
+    for name in arrays:
+        is_ignored = any(re.fullmatch(pattern, name) for pattern in ignored)
+        if name not in known and not is_ignored:
+            unused.append(name)
+    return unused
+
+
+def _check_array(
+    errors: "_Errors", array: np.ndarray, described: str, path: str, shape: tuple[int, ...]
+) -> None:
+    """Adds to `errors` what is wrong with an array for the variable at `path`."""
+    is_floating = np.issubdtype(array.dtype, np.floating) or array.dtype.name == "bfloat16"
+    if array.shape != shape:
+        line = f"{described} in the file, {shape} expected, for {path}"
+        errors.add("of another shape", line)
+    elif not is_floating:
+        errors.add("not of floating point", f"{described} {array.dtype}, for {path}")
+    elif count := _count_not_finite(array):
+        line = f"{described}, for {path}: {count} entries are NaN or infinite in float32"
+        errors.add("not finite", line)
+
+
+def _count_not_finite(array: np.ndarray) -> int:
+    with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite
+        in_float32 = array.astype(np.float32, copy=False)
+    return np.count_nonzero(~np.isfinite(in_float32))
 
 
 class _Errors:
-    """Kinds of errors, each with its lines."""
+    """Errors by their kind, each with a line."""
 
     def __init__(self):
         self.kinds: dict[str, list[str]] = {}
         self.counts: collections.Counter[str] = collections.Counter()
 
-    def add(self, kind: str, line: str, near: tuple[str, list[str]] | None = None) -> None:
-        """`near`: a name and those left over on the other side, the most similar of which is told."""
+    def add(self, kind: str, line: str, *, name: str = "", candidates: Iterable[str] = ()) -> None:
+        """Adds a line, with the candidate most similar to `name` if there is one."""
         self.counts[kind] += 1
         lines = self.kinds.setdefault(kind, [])
-        if len(lines) < LINES:
-            found = difflib.get_close_matches(*near, n=1, cutoff=0.8) if near else []
-            lines.append(line + "".join(f"; the nearest left over is {name}" for name in found))
+        if len(lines) == LINES:
+            return
+        for nearest in difflib.get_close_matches(name, candidates, n=1, cutoff=0.8):
+            line += f"; the nearest left over is {nearest}"
+        lines.append(line)
 
     def raise_any(self, headline: str) -> None:
+        """Raises DataError with the headline and all errors, if there are any."""
         if not self.kinds:
             return
         text = [headline]
         for kind, lines in self.kinds.items():
+            text.append(f"{self.counts[kind]} {kind}:")
+            text += [f"  {line}" for line in lines]
             more = self.counts[kind] - len(lines)
-            text += [f"{self.counts[kind]} {kind}:", *(f"  {line}" for line in lines)]
-            text += [f"  ... and {more} more"] * (more > 0)
+            if more:
+                text.append(f"  ... and {more} more")
         raise DataError("\n".join(text))

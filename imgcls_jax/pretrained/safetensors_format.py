@@ -1,4 +1,4 @@
-"""Files in the safetensors format: arrays by name, and a few words on what they are."""
+"""Files in the safetensors format: arrays by name, and metadata (words by name)."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -10,30 +10,36 @@ from imgcls_jax.errors import DataError
 from imgcls_jax.files import write_atomically
 from imgcls_jax.foreign import check_regular
 
+MAX_HEADER_BYTES = 100_000_000
+
 
 def starts(head: bytes) -> bool:
-    """Whether a file that begins with these 16 bytes may be one: 8 bytes of the header's length, then JSON."""
-    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000
+    """Returns whether a file that starts with these 16 bytes may be one: 8 bytes with the header's
+    length, then JSON.
+    """
+    header_bytes = int.from_bytes(head[:8], "little")
+    return head[8:9] == b"{" and header_bytes < MAX_HEADER_BYTES
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays by name. Memory: the file's size. Raises DataError for a damaged file."""
+    """Returns the arrays by name. Memory: the file's size. Raises DataError for a damaged file."""
     from safetensors import safe_open
 
-    with _naming_damage(path), safe_open(path, framework="numpy") as file:
+    with _reporting_damage(path), safe_open(path, framework="numpy") as file:
         return {name: file.get_tensor(name) for name in file.keys()}
 
 
-def read_words(path: Path) -> dict[str, str]:
-    """The words kept with the arrays. Raises DataError for a damaged file."""
+def read_metadata(path: Path) -> dict[str, str]:
+    """Returns the metadata of the file. Raises DataError for a damaged file."""
     from safetensors import safe_open
 
-    with _naming_damage(path), safe_open(path, framework="numpy") as file:
+    with _reporting_damage(path), safe_open(path, framework="numpy") as file:
         return file.metadata() or {}
 
 
 @contextlib.contextmanager
-def _naming_damage(path: Path) -> Iterator[None]:
+def _reporting_damage(path: Path) -> Iterator[None]:
+    """Raises DataError for what the safetensors library raises for damaged files."""
     from safetensors import SafetensorError
 
     try:
@@ -53,12 +59,10 @@ def _naming_damage(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write(path: Path, arrays: Mapping[str, np.ndarray], words: Mapping[str, str]) -> None:
-    """Writes the arrays by name, with words on what they are."""
+def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
+    """Writes the arrays by name, with metadata."""
     from safetensors.numpy import save
 
-    # Not by its save_file, which makes files that only their owner can read.
-    write_atomically(
-        path,
-        save({name: np.asarray(array, order="C") for name, array in arrays.items()}, dict(words)),
-    )
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    # The library's save_file makes files that only their owner can read.
+    write_atomically(path, save(contiguous, dict(metadata)))

@@ -18,7 +18,6 @@ from ml_collections import ConfigDict
 from imgcls_jax import trees
 from imgcls_jax.errors import ConfigError, choose
 from imgcls_jax.models.lora import KEY, LoRA
-from imgcls_jax.models.lora import of as lora_of
 from imgcls_jax.pretrained import KEY_MAPS
 
 STATISTICS = {
@@ -96,7 +95,7 @@ def create(
         return EVERYTHING, params
     lora = None
     if settings.lora.targets:
-        lora = lora_of(config)
+        lora = LoRA.from_config(config)
         kernels = [path for path in trees.flatten(params) if path.endswith("/kernel")]
         targets = trees.matching("adapt.lora.targets", settings.lora.targets, kernels)
         params = lora.add(params, targets, jax.random.key(seed))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from imgcls_jax.models.layers import all_devices, places
+from imgcls_jax.models.batch_axis import batch_positions, gather_batch
 
 
 def cross_entropy(logits, labels, *, smoothing: float = 0.0):
@@ -36,8 +36,8 @@ def nt_xent(one, other, *, temperature: float):
         each / jnp.maximum(jnp.linalg.norm(each, axis=-1, keepdims=True), 1e-6)
         for each in (one, other)
     )
-    everyone = jnp.concatenate([all_devices(one), all_devices(other)])
-    whole, here = len(everyone) // 2, places(len(one))
+    everyone = jnp.concatenate([gather_batch(one), gather_batch(other)])
+    whole, here = len(everyone) // 2, batch_positions(len(one))
     similar = jnp.concatenate([one, other]) @ everyone.T / temperature
     itself, partner = jnp.concatenate([here, here + whole]), jnp.concatenate([here + whole, here])
     similar = jnp.where(jnp.arange(2 * whole) == itself[:, None], -jnp.inf, similar)

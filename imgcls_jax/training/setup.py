@@ -197,7 +197,7 @@ def with_pretrained(
     state: TrainState, config: ConfigDict, *, class_names: Sequence[str]
 ) -> TrainState:
     """The initial state with the weights of `config.model.pretrained`; low-rank pairs stay as they are."""
-    own, pairs = lora.apart(state.params)
+    own, pairs = lora.split(state.params)
     own, model_state = pretrained.initialize(
         config, params=own, model_state=state.model_state, class_names=class_names
     )

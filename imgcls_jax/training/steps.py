@@ -33,7 +33,7 @@ from imgcls_jax.data.transforms import Transform
 from imgcls_jax.data.views import VIEWS, View
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.models import cpu_kernels
-from imgcls_jax.models.layers import AXIS, mean_over_devices
+from imgcls_jax.models.batch_axis import AXIS, mean_over_devices
 from imgcls_jax.training.adapt import EVERYTHING, Adaptation
 from imgcls_jax.training.objectives import LABELS, Labels
 from imgcls_jax.training.schedules import Schedule

@@ -199,7 +199,7 @@ def test_low_rank_pairs_are_merged(exported):
     checkpoints = Checkpoints(run.path / "checkpoints", read_only=True)
     kept = checkpoints.restore_best()[1]
     checkpoints.close()
-    own, pairs = lora.apart(kept["params"])
+    own, pairs = lora.split(kept["params"])
     own = trees.flatten({"params": own, **kept["model_state"]})
     assert set(arrays) == set(own) and pairs
     changed = {path for path, leaf in own.items() if np.abs(arrays[path] - leaf).max() > 1e-3}
@@ -208,7 +208,7 @@ def test_low_rank_pairs_are_merged(exported):
 
 def test_the_weights_know_their_model_and_can_be_started_from(exported, predictor):
     run, folder = exported
-    words = safetensors_format.read_words(folder / WEIGHTS)
+    words = safetensors_format.read_metadata(folder / WEIGHTS)
     assert (
         json.loads(words["config"]) == run.config.to_dict()
         and words["transform"] == run.config.data.transform
@@ -308,7 +308,7 @@ def test_a_program_is_the_same_wherever_it_was_written(name, monkeypatch):
     model, images = with_weights(create(name)), pictures(5, (24, 20, 3))
     program = loaded(model)
     assert program.platforms == ("cpu", "cuda", "tpu")
-    monkeypatch.setattr(cpu_kernels, "used", lambda: False)
+    monkeypatch.setattr(cpu_kernels, "enabled", lambda: False)
     plain = jax.jit(lambda images: model.model.apply(model.variables, model.transform(images)))
     assert_same(np.asarray(program.call(images)), np.asarray(plain(images)))
 

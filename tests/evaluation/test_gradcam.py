@@ -16,7 +16,7 @@ from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation import gradcam
 from imgcls_jax.evaluation.gradcam import GROUPS, METHODS, RIGHT, WRONG, pick
 from imgcls_jax.evaluation.predict import Predictor
-from imgcls_jax.models.layers import Classifier
+from imgcls_jax.models.classifier import Classifier
 
 X = np.random.default_rng(0).random((5, 8, 8, 2)).astype(np.float32)
 CLASSES = np.array([0, 2, 1, 0, 2])

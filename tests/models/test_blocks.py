@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imgcls_jax.models.blocks import ConvNorm, DropPath, SqueezeExcite, ceil_max_pool
+from imgcls_jax.models.layers import ConvNorm, DropPath, SqueezeExcite, ceil_max_pool
 
 
 def by_hand(x, window, strides):

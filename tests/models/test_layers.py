@@ -8,7 +8,9 @@ from flax import linen as nn
 from jax import lax
 
 from imgcls_jax.models import cpu_kernels, winograd
-from imgcls_jax.models.layers import AXIS, LSTM, BatchNorm, Conv, Dropout, max_pool
+from imgcls_jax.models.batch_axis import AXIS
+from imgcls_jax.models.layers import BatchNorm, Conv, Dropout, max_pool
+from imgcls_jax.models.lstm import LSTM
 
 
 def normal(seed: int, shape: tuple[int, ...]):
@@ -140,7 +142,7 @@ def test_winograd_is_taken_where_it_is_faster_unless_switched_off(monkeypatch):
 
     assert trace((16, 32, 32, 64))
     assert not trace((16, 32, 32, 64), winograd=False)
-    assert not trace((16, 32, 32, 64), own=False)
+    assert not trace((16, 32, 32, 64), enabled=False)
     assert not trace((16, 32, 32, 3))  # few channels
     assert not trace((2, 9, 9, 64))  # few tiles, and these half empty
     assert trace((16, 32, 32, 64))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from imgcls_jax.errors import ConfigError, DataError
-from imgcls_jax.pretrained import layouts
+from imgcls_jax.pretrained import naming
 from imgcls_jax.pretrained.port import LINES, port, unport
 
 SHAPES = {
@@ -28,7 +28,7 @@ IGNORED = (r".*\.num_batches_tracked",)
 
 
 def name_of(path):
-    return layouts.torch_name(path, dense={"fc"})
+    return naming.torch_name(path, dense={"fc"})
 
 
 def file() -> dict[str, np.ndarray]:

@@ -9,8 +9,9 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from configs.studies import lora_ablation_imagenet
-from imgcls_jax import models, pretrained
+from imgcls_jax import models
 from imgcls_jax.data.transforms import parse
+from imgcls_jax.pretrained import transform_check
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
 LITE0 = {"name": "efficientnet_lite0", "pretrained": "efficientnet_lite0"}
@@ -19,7 +20,7 @@ LITE0 = {"name": "efficientnet_lite0", "pretrained": "efficientnet_lite0"}
 def warning(caplog, model, transform, image_size=0) -> str:
     data = {"transform": transform, "image_size": image_size}
     with caplog.at_level(logging.WARNING):
-        pretrained._compare_preprocessing(ConfigDict({"model": model, "data": data}))
+        transform_check.warn_of_differences(ConfigDict({"model": model, "data": data}))
     return caplog.text
 
 

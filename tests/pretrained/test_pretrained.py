@@ -82,7 +82,7 @@ def test_exported_and_loaded_again_in_every_format(tmp_path, model):
     tree = variables(expected)
     ours = tmp_path / "ours.safetensors"
     safetensors_format.write(ours, trees.flatten(tree), {"model": model})
-    for suffix in export.TARGETS[catalog.key_map(model).family]:
+    for suffix in export.SUFFIXES[catalog.key_map(model).family]:
         target = tmp_path / f"theirs{suffix}"
         export.export(str(ours), target)
         assert not any(name.startswith("params/") for name in formats.read(target))

@@ -140,7 +140,7 @@ def test_safetensors(tmp_path):
     safetensors_format.write(tmp_path / "s", arrays, {"model": "m"})
     found = formats.read(tmp_path / "s")
     assert_equal({name: found[name] for name in arrays}, arrays)
-    assert safetensors_format.read_words(tmp_path / "s") == {"model": "m"}
+    assert safetensors_format.read_metadata(tmp_path / "s") == {"model": "m"}
     content = (tmp_path / "s").read_bytes()
     for end in (9, 60, len(content) - 1):
         (tmp_path / "s").write_bytes(content[:end])

@@ -17,7 +17,7 @@ from imgcls_jax.data.transforms import parse
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.evaluation import predict, teacher
 from imgcls_jax.evaluation.predict import Predictor
-from imgcls_jax.models.layers import AXIS
+from imgcls_jax.models.batch_axis import AXIS
 from imgcls_jax.run.folder import RunFolder
 from imgcls_jax.training import loop, objectives, setup
 from imgcls_jax.training.losses import divergence, nt_xent
