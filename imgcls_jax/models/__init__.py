@@ -46,8 +46,9 @@ NO_OPTIONS = {"num_classes", "dtype", "parent", "name"}  # fields that `create`,
 
 
 def create(config: ConfigDict, *, num_classes: int, dtype: jnp.dtype = jnp.float32) -> nn.Module:
-    """Returns the model of `config.model`, with its options. Raises ConfigError for one that the
-    model does not have.
+    """Returns the model of `config.model`, with its options.
+
+    Raises ConfigError for an option that the model does not have.
     """
     values = architecture(config)
     name = values.pop("name")
@@ -74,16 +75,12 @@ def architecture(config: ConfigDict) -> dict[str, Any]:
 
 
 def options(name: str) -> dict[str, Any]:
-    """Returns the type of each option of a model. Raises ConfigError if there is no model of that
-    name.
-    """
+    """Returns the type of each option of a model. Raises ConfigError for an unknown model."""
     return {field.name: field.type for field in _option_fields(name)}
 
 
 def defaults(name: str) -> dict[str, Any]:
-    """Returns the default of each option of a model. Raises ConfigError if there is no model of
-    that name.
-    """
+    """Returns the default of each option of a model. Raises ConfigError for an unknown model."""
     return {field.name: field.default for field in _option_fields(name)}
 
 
@@ -101,8 +98,7 @@ def _module_class(constructor: Callable[..., nn.Module]) -> tuple[type[nn.Module
 
 
 def read_options(config: ConfigDict, image: jax.ShapeDtypeStruct, *, num_classes: int) -> set[str]:
-    """Returns the options of `config.model` that the model's code reads when it is built for such
-    an image.
+    """Returns the options of `config.model` that the model reads when built for this image.
 
     For example, `se_ratio` is read only where there is a squeeze-and-excitation block.
     """

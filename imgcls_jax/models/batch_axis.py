@@ -1,5 +1,4 @@
-"""The mapped axis over which a batch is split between devices, and what layers and losses need of
-it.
+"""The mapped axis over which a batch is split between devices, and what layers need of it.
 
 Each function also works where the program is not mapped over that axis: one device then has the
 whole batch.

@@ -54,8 +54,9 @@ def batch_norm(defaults: Defaults, **options) -> BatchNorm:
 
 
 class BasicBlock(nn.Module):
-    """Two convolutions with BatchNorm beside a shortcut: x [B, H, W, C] -> [B, H / strides, W /
-    strides, filters].
+    """Two convolutions with BatchNorm beside a shortcut.
+
+    x [B, H, W, C] -> [B, H / strides, W / strides, filters].
 
     The shortcut is x itself, or a convolution of it where the number of channels or the stride
     changes.
@@ -126,9 +127,20 @@ class BasicBlock(nn.Module):
         return SqueezeExcite(self.squeezed, dtype=self.dtype, name="se")(x)
 
 
+def _check_kernel_sizes(option: str, sizes: Sequence[int], blocks: Sequence[int]) -> None:
+    stages = len(blocks)
+    has_even_size = any(size < 1 or size % 2 == 0 for size in sizes)
+    if len(sizes) != stages or has_even_size:
+        raise ConfigError(
+            f"config.model.{option} is {tuple(sizes)}: give an odd size for each of the {stages} "
+            f"stages of config.model.blocks {tuple(blocks)}, for example {(3,) * stages}."
+        )
+
+
 class CifarResNet(Classifier):
-    """A 3x3 stem, stages of basic blocks, the mean over positions, one dense layer (He et al.,
-    2015, arXiv:1512.03385).
+    """A ResNet for small images (He et al., 2015, arXiv:1512.03385).
+
+    A 3x3 stem, stages of basic blocks, the mean over positions, one dense layer.
 
     Stage i has blocks[i] blocks of width * 2^i channels; every stage but the first halves the map.
     Images [B, H, W, C] -> a map [B, H / 4, W / 4, 4 width] (of three stages) -> logits. The blocks
@@ -155,8 +167,8 @@ class CifarResNet(Classifier):
 
     def __post_init__(self):
         choose("place of squeeze-and-excitation (config.model.se)", self.se, SE_PLACES)
-        self._check_kernel_sizes("kernels", self.kernels)
-        self._check_kernel_sizes("shortcut_kernels", self.shortcut_kernels)
+        _check_kernel_sizes("kernels", self.kernels, self.blocks)
+        _check_kernel_sizes("shortcut_kernels", self.shortcut_kernels, self.blocks)
         if min(self.blocks) < 1 or self.width < 1:
             raise ConfigError(
                 f"config.model.blocks is {tuple(self.blocks)} and config.model.width {self.width}: "
@@ -167,16 +179,6 @@ class CifarResNet(Classifier):
                 f"config.model.dropout is {self.dropout}: give at least 0 and below 1."
             )
         super().__post_init__()
-
-    def _check_kernel_sizes(self, option: str, sizes: Sequence[int]) -> None:
-        stages = len(self.blocks)
-        has_even_size = any(size < 1 or size % 2 == 0 for size in sizes)
-        if len(sizes) != stages or has_even_size:
-            raise ConfigError(
-                f"config.model.{option} is {tuple(sizes)}: give an odd size for each of the "
-                f"{stages} stages of config.model.blocks {tuple(self.blocks)}, "
-                f"for example {(3,) * stages}."
-            )
 
     def setup(self):
         defaults = KERAS if self.keras_defaults else TORCH
@@ -246,8 +248,9 @@ class CifarResNet(Classifier):
 
 
 class ResNet20(CifarResNet):
-    """Report E's, with biases before BatchNorm as in Keras: 274,826 parameters, 1,568 batch
-    statistics included.
+    """Report E's, with biases before BatchNorm as in Keras.
+
+    274,826 parameters, with 1,568 batch statistics.
     """
 
     use_bias: bool = True

@@ -10,8 +10,9 @@ from imgcls_jax.models.layers import Conv, Dropout, glorot, max_pool
 
 
 class CNN(Classifier):
-    """3x3 convolutions with 2x2 max pools between them, then two dense layers; ReLU, no padding
-    (report B).
+    """3x3 convolutions with 2x2 max pools between them, then two dense layers (report B).
+
+    Activations are ReLU; there is no padding.
 
     With the filters of the report and 28x28x1 images: 93,322 parameters. Dropout follows the hidden
     dense layer.

@@ -52,8 +52,9 @@ def use(*, enabled: bool = True, winograd: bool = True) -> Iterator[None]:
 
 
 def enabled() -> bool:
-    """Returns whether layers use the forms of this package: JAX runs on CPUs, and `use` has not
-    disabled them.
+    """Returns whether layers use the forms of this package.
+
+    That is where JAX runs on CPUs, unless `use` has disabled them.
     """
     return _choice.enabled and jax.default_backend() == "cpu"
 
@@ -65,8 +66,7 @@ def enabled() -> bool:
 def convolve(
     x, w, strides, padding, *, lhs_dilation=None, rhs_dilation=None, precision=None, **options
 ):
-    """`lax.conv_general_dilated` for `nn.Conv(conv_general_dilated=...)`, fast on CPUs with its
-    gradients.
+    """`lax.conv_general_dilated` for `nn.Conv(conv_general_dilated=...)`, fast on CPUs.
 
     x [N, H, W, C], w [h, w, C / groups, F] -> [N, H', W', F]. XLA computes transposed convolutions,
     and grouped ones that are not depthwise.
@@ -92,7 +92,7 @@ def convolve(
     padding = _explicit_padding(x, w, strides, padding, dilation)
     if is_depthwise:
         return cpu_windows.depthwise_convolve(x, w, strides, padding)
-    if w.shape[:2] == (1, 1) and padding == ((0, 0), (0, 0)):
+    if _is_pointwise(w, padding):
         row_stride, column_stride = strides
         return _product(x[:, ::row_stride, ::column_stride], w[0, 0])
     if _choice.winograd and _is_plain_3x3(w, strides, padding, dilation):
@@ -106,13 +106,19 @@ def _is_depthwise(w, groups: int, dilation: tuple[int, ...]) -> bool:
     return groups > 1 and w.shape[2:] == (1, groups) and dilation == (1, 1)
 
 
+def _is_pointwise(w, padding) -> bool:
+    """Whether it is a 1x1 convolution without padding."""
+    return w.shape[:2] == (1, 1) and padding == ((0, 0), (0, 0))
+
+
 def _is_plain_3x3(w, strides, padding, dilation) -> bool:
     """Whether it is a 3x3 convolution with stride 1 and a border of 1."""
-    has_unit_steps = strides == (1, 1) and dilation == (1, 1)
-    return w.shape[:2] == (3, 3) and has_unit_steps and padding == ((1, 1), (1, 1))
+    if w.shape[:2] != (3, 3) or padding != ((1, 1), (1, 1)):
+        return False
+    return strides == dilation == (1, 1)
 
 
-def _explicit_padding(x, w, strides, padding, dilation) -> tuple[tuple[int, int], ...]:
+def _explicit_padding(x, w, strides, padding, dilation):
     """((above, below), (left, right)) for any padding that `lax.conv_general_dilated` accepts."""
     if isinstance(padding, str):
         window = []
@@ -143,9 +149,7 @@ def winograd_is_faster(x, w) -> bool:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
 def direct_convolve(x, w, strides, padding, dilation, precision):
-    """XLA's convolution of x [N, H, W, C] and w [h, w, C, F], with gradients that stay fast inside
-    loops.
-    """
+    """XLA's convolution of x [N, H, W, C] and w [h, w, C, F], with gradients fast in loops too."""
     return lax.conv_general_dilated(
         x, w, strides, padding, rhs_dilation=dilation, dimension_numbers=NHWC, precision=precision
     )
@@ -170,7 +174,8 @@ def _direct_backward(strides, padding, dilation, precision, residuals, g):
         x_padding.append((window_span - low, size + low - output_span))
         w_padding.append((low, window_span + output_span - size - low))
 
-    flipped = jnp.flip(w, (0, 1)).transpose(0, 1, 3, 2)
+    flipped = jnp.flip(w, (0, 1))
+    flipped = flipped.transpose(0, 1, 3, 2)
     dx = lax.conv_general_dilated(
         g,
         flipped,

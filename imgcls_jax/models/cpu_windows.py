@@ -35,7 +35,8 @@ def depthwise_convolve(x, w, strides, padding):
     taps = _taps(w, x)
     entries = _entries(x, w.shape[:2], strides)
     terms = [entry * tap for entry, tap in zip(entries, taps, strict=True)]
-    return lax.optimization_barrier(_sum(terms).astype(x.dtype))
+    y = _sum(terms).astype(x.dtype)
+    return lax.optimization_barrier(y)
 
 
 def _depthwise_forward(x, w, strides, padding):
@@ -54,7 +55,8 @@ def _depthwise_backward(strides, padding, residuals, g):
     dx = _gradient_of_windows(x.shape[1:3], window, strides, padding, gradient_at)
     dx = dx.astype(x.dtype)
     dw = _depthwise_weight_gradient(_padded(x, padding), g, window, strides)
-    return dx, dw.reshape(w.shape).astype(w.dtype)
+    dw = dw.reshape(w.shape)
+    return dx, dw.astype(w.dtype)
 
 
 depthwise_convolve.defvjp(_depthwise_forward, _depthwise_backward)
@@ -62,20 +64,22 @@ depthwise_convolve.defvjp(_depthwise_forward, _depthwise_backward)
 
 def _taps(w, x):
     """The taps [positions, C] of w [h, w, 1, C], in the type in which sums of x are computed."""
-    return w.reshape(-1, w.shape[-1]).astype(_sum_dtype(x))
+    taps = w.reshape(-1, w.shape[-1])
+    return taps.astype(_sum_dtype(x))
 
 
 def _depthwise_weight_gradient(x, g, window, strides):
-    """The sums of x * g over all windows, for each position: padded x, g [N, H', W', C] ->
-    [positions, C].
+    """The sums of x * g over all windows, for each position of the window.
+
+    Padded x [N, H, W, C], g [N, H', W', C] -> [positions, C].
 
     XLA does not vectorize its own sum over the outer axes of a large array. So one operation sums
     up to 16 examples, and a matrix product sums what remains. A loop over the window's rows makes
     XLA compile this once for all rows.
     """
     group_size = _largest_divisor(len(g), MAX_SUMMED_EXAMPLES)
-    x = x.reshape(-1, group_size, *x.shape[1:]).astype(_sum_dtype(x))
-    g = g.reshape(-1, group_size, *g.shape[1:]).astype(_sum_dtype(g))
+    x = _in_groups(x, group_size).astype(_sum_dtype(x))
+    g = _in_groups(g, group_size).astype(_sum_dtype(g))
     groups, _, rows, columns, channels = g.shape
     row_stride, column_stride = strides
     height = (rows - 1) * row_stride + 1
@@ -83,7 +87,8 @@ def _depthwise_weight_gradient(x, g, window, strides):
     ones = jnp.ones(groups * rows * columns, g.dtype)
 
     def sums_of_row(row):
-        row_entries = lax.dynamic_slice_in_dim(x, row, height, 2)[:, :, ::row_stride]
+        row_entries = lax.dynamic_slice_in_dim(x, row, height, 2)
+        row_entries = row_entries[:, :, ::row_stride]
         sums = []
         for column in range(window[1]):
             entry = row_entries[:, :, :, column : column + width : column_stride]
@@ -92,7 +97,13 @@ def _depthwise_weight_gradient(x, g, window, strides):
             sums.append(ones @ partial_sums.reshape(-1, channels))
         return jnp.stack(sums)
 
-    return lax.map(sums_of_row, jnp.arange(window[0])).reshape(-1, channels)
+    sums = lax.map(sums_of_row, jnp.arange(window[0]))
+    return sums.reshape(-1, channels)
+
+
+def _in_groups(x, group_size: int):
+    """[N, ...] -> [N / group_size, group_size, ...]."""
+    return x.reshape(-1, group_size, *x.shape[1:])
 
 
 def _largest_divisor(number: int, limit: int) -> int:
@@ -151,8 +162,10 @@ def _gradient_of_tiles(x, y, g, window):
         gradients.append(jnp.where(is_largest, g, 0))
         is_taken |= is_largest
     dx = _interleaved(gradients, window)
-    uncovered = [(0, size - covered) for size, covered in zip(x.shape, dx.shape, strict=True)]
-    return jnp.pad(dx, uncovered)
+    pads = []
+    for size, covered in zip(x.shape, dx.shape, strict=True):
+        pads.append((0, size - covered))
+    return jnp.pad(dx, pads)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -172,8 +185,9 @@ def _entries(x, window, strides):
 
 
 def _gradient_of_windows(size, window, strides, padding, gradient_at):
-    """The gradient [N, H, W, C] of an input of height and width `size`, whose padded form
-    `_entries` took.
+    """The gradient [N, H, W, C] of an input of height and width `size`.
+
+    Its padded form was the argument of `_entries`.
 
     gradient_at(position, rows, columns): what the windows in these two slices add to their entries
     at a position, [N, rows, columns, C]. The slices count from `_with_borders`' first window.
@@ -201,9 +215,10 @@ def _gradient_of_windows(size, window, strides, padding, gradient_at):
     return _interleaved(phases, strides)[:, :height, :width]
 
 
-def _windows_of_phase(phase, axis, size, window, strides, padding) -> list[tuple[int, slice]]:
-    """The offsets in a window at which it has inputs of this phase along an axis, each with the
-    slice of windows.
+def _windows_of_phase(phase, axis, size, window, strides, padding):
+    """The offsets in a window at which it has inputs of this phase along an axis.
+
+    Each comes with the slice of the windows that have such an input there.
     """
     stride = strides[axis]
     count = -(-size[axis] // stride)
@@ -223,9 +238,7 @@ def _border(axis: int, window, strides) -> int:
 
 
 def _with_borders(g, window, strides, value=0):
-    """g [N, H', W', C] with a border of `value` for the windows that `_gradient_of_windows` asks
-    for beyond it.
-    """
+    """g [N, H', W', C] with a border of `value`, for windows beyond the first and the last."""
     rows = _border(0, window, strides)
     columns = _border(1, window, strides)
     pads = ((0, 0), (rows, rows), (columns, columns), (0, 0))
@@ -233,8 +246,9 @@ def _with_borders(g, window, strides, value=0):
 
 
 def _interleaved(phases, strides):
-    """One array x [N, H, W, C] of its phases: phase i * strides[1] + j is x[:, i :: strides[0], j
-    :: strides[1]].
+    """One array x [N, H, W, C] of its phases.
+
+    Phase i * strides[1] + j is x[:, i :: strides[0], j :: strides[1]].
     """
     if len(phases) == 1:
         return phases[0]
@@ -250,7 +264,8 @@ def _padded(x, padding, value=0):
     """x [N, H, W, C] with ((above, below), (left, right)) rows and columns of `value` around it."""
     if not np.any(padding):
         return x
-    return lax.optimization_barrier(jnp.pad(x, ((0, 0), *padding, (0, 0)), constant_values=value))
+    pads = ((0, 0), *padding, (0, 0))
+    return lax.optimization_barrier(jnp.pad(x, pads, constant_values=value))
 
 
 def _sum(terms):

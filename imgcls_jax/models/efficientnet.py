@@ -1,5 +1,7 @@
-"""EfficientNet-B0 (arXiv:1905.11946) as torchvision has it, EfficientNetV2-B0 (arXiv:2104.00298) as
-Keras has it, and EfficientNet-Lite0, the B0 for phones, as TensorFlow published it.
+"""EfficientNet-B0, EfficientNetV2-B0 and EfficientNet-Lite0.
+
+B0 (arXiv:1905.11946) is torchvision's, V2-B0 (arXiv:2104.00298) is Keras', and Lite0, the B0 for
+phones, is as TensorFlow published it.
 
 Keras' V2 normalises its input inside the model. Here preprocessing does that, as for every other
 model: it is the usual division by 255, and ImageNet's mean and deviation. Lite0 is B0 without
@@ -29,9 +31,7 @@ TOP_FEATURES = 1280
 
 
 class Stage(NamedTuple):
-    """A row of the papers' tables: blocks, the first of which has the strides and changes the
-    number of channels.
-    """
+    """A row of the papers' tables: blocks, the first of which strides and changes the channels."""
 
     fused: bool
     expand: int
@@ -107,9 +107,7 @@ LITE = dataclasses.replace(KERAS, momentum=0.99, activation=nn.relu6, squeeze_ex
 
 
 def conv_norm(style: Style, dtype) -> partial:
-    """Returns ConvNorm with the settings of a style; what remains are features, kernel size and
-    strides.
-    """
+    """Returns a ConvNorm of this style, without features, kernel size and strides."""
     return partial(
         ConvNorm,
         epsilon=style.epsilon,
@@ -122,8 +120,9 @@ def conv_norm(style: Style, dtype) -> partial:
 
 
 class Block(nn.Module):
-    """The inverted residual: expands x, filters each channel, squeezes and excites, projects; plus
-    x where it fits.
+    """The inverted residual: expand, filter each channel, squeeze and excite, project.
+
+    x is added where the result has its shape.
 
     A fused block expands by one full convolution instead of the first two, without squeeze and
     excitation. x [B, H, W, C] -> [B, H / strides, W / strides, stage.features].

@@ -1,5 +1,6 @@
-"""A wide and shallow network for CIFAR-10 that trains in few epochs, in the spirit of Jordan (2024,
-arXiv:2404.00498).
+"""A wide and shallow network for CIFAR-10 that trains in few epochs.
+
+It is in the spirit of Jordan (2024, arXiv:2404.00498).
 """
 
 from collections.abc import Sequence
@@ -21,9 +22,7 @@ uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def identity_first(key, shape, dtype=jnp.float32):
-    """Initialises [k, k, C, F]: the first min(C, F) filters pass a channel on as it is, the others
-    are random.
-    """
+    """Initialises [k, k, C, F]: the first min(C, F) filters are identities, others random."""
     kernel = uniform(key, shape, dtype)
     centre = shape[0] // 2
     count = min(shape[2:])
@@ -33,8 +32,7 @@ def identity_first(key, shape, dtype=jnp.float32):
 
 
 def whitening_kernel(images: np.ndarray, size: int, *, epsilon: float = 5e-4) -> np.ndarray:
-    """Returns filters that make patches of images [N, H, W, C] uncorrelated with variance 1, and
-    their negatives.
+    """Returns filters that make patches of images [N, H, W, C] uncorrelated with variance 1.
 
     float32 [size, size, C, 2 size^2 C]: the eigenvectors of the patches' covariance, divided by the
     square roots of their eigenvalues, largest first.
@@ -54,8 +52,7 @@ def whitening_kernel(images: np.ndarray, size: int, *, epsilon: float = 5e-4) ->
 
 
 class Whitening(nn.Module):
-    """A convolution without padding by a fixed kernel, the variable `whitening/kernel`, and a
-    trained bias.
+    """A convolution without padding, by the fixed variable `whitening/kernel`, and a trained bias.
 
     x [B, H, W, C] -> [B, H - size + 1, W - size + 1, 2 size^2 C].
     """
@@ -76,8 +73,7 @@ class Whitening(nn.Module):
 
 
 class FastCNN(Classifier):
-    """A fixed whitening layer, then blocks of two 3x3 convolutions with a 2x2 max pool after the
-    first; GELU.
+    """A fixed whitening layer, then blocks of two 3x3 convolutions with a max pool between; GELU.
 
     Images [B, 32, 32, 3] -> a map [B, 3, 3, filters[-1]] -> its maxima -> logits. BatchNorm has no
     scale. `prepare` computes the whitening from training images; only its bias is a parameter.

@@ -1,5 +1,6 @@
-"""GoogLeNet (Szegedy et al., 2014, arXiv:1409.4842) as torchvision has it, with BatchNorm, without
-auxiliary heads.
+"""GoogLeNet (Szegedy et al., 2014, arXiv:1409.4842) as torchvision has it.
+
+It has BatchNorm and no auxiliary heads.
 """
 
 import jax.numpy as jnp

@@ -1,5 +1,6 @@
-"""One or several backbones under one head: the hybrid of report A, report D's SE block, report E's
-head.
+"""One or several backbones under one head.
+
+These are the hybrid of report A, report D's SE block, and report E's head.
 """
 
 from collections.abc import Sequence
@@ -48,13 +49,6 @@ class Hybrid(Classifier):
 
     def __post_init__(self):
         choose("head (config.model.head_kind)", self.head_kind, HEADS)
-        self._check_backbones()
-        choose("fusion (config.model.fusion)", self.fusion, FUSIONS)
-        if self.fusion != "concatenated":
-            self._check_fusion()
-        super().__post_init__()
-
-    def _check_backbones(self) -> None:
         names = tuple(self.backbones)
         has_duplicates = len(set(names)) < len(names)
         if not names or has_duplicates or "hybrid" in names:
@@ -62,29 +56,30 @@ class Hybrid(Classifier):
                 f"config.model.backbones is {names}: give one or more names of models, each once, "
                 "without 'hybrid'."
             )
-
-    def _check_fusion(self) -> None:
-        count = len(self.backbones)
-        if count < 2 or not self.projection:
+        choose("fusion (config.model.fusion)", self.fusion, FUSIONS)
+        if self.fusion != "concatenated" and (len(names) < 2 or not self.projection):
             raise ConfigError(
-                f"config.model.fusion is {self.fusion!r} of {count} backbones with a projection of "
-                f"{self.projection}: give at least two backbones, and config.model.projection, "
-                "their common width."
+                f"config.model.fusion is {self.fusion!r} of {len(names)} backbones with a "
+                f"projection of {self.projection}: give at least two backbones, and "
+                "config.model.projection, their common width."
             )
+        super().__post_init__()
 
     def setup(self):
         for name in self.backbones:
             setattr(self, name, self._backbone(name))
         if self.se:
-            self.squeeze_excite = [
-                MapSqueezeExcite(self.se_ratio, dtype=self.dtype, name=f"se_{name}")
-                for name in self.backbones
-            ]
+            blocks = []
+            for name in self.backbones:
+                block = MapSqueezeExcite(self.se_ratio, dtype=self.dtype, name=f"se_{name}")
+                blocks.append(block)
+            self.squeeze_excite = blocks
         if self.projection:
-            self.projections = [
-                nn.Dense(self.projection, dtype=self.dtype, name=f"projection_{name}")
-                for name in self.backbones
-            ]
+            projections = []
+            for name in self.backbones:
+                dense = nn.Dense(self.projection, dtype=self.dtype, name=f"projection_{name}")
+                projections.append(dense)
+            self.projections = projections
         if self.fusion == "adaptive":
             self.fuse = AdaptiveFusion(dtype=self.dtype)
         elif self.fusion == "attention":
@@ -101,10 +96,13 @@ class Hybrid(Classifier):
         return constructor(num_classes=self.num_classes, dtype=self.dtype, **options)
 
     def features(self, x, *, train: bool = False):
-        maps = [getattr(self, name).features(x, train=train) for name in self.backbones]
+        maps = []
+        for name in self.backbones:
+            backbone = getattr(self, name)
+            maps.append(backbone.features(x, train=train))
         if self.se:
-            blocks = self.squeeze_excite
-            maps = [block(feature_map) for block, feature_map in zip(blocks, maps, strict=True)]
+            for i, block in enumerate(self.squeeze_excite):
+                maps[i] = block(maps[i])
         if len(maps) == 1:
             return maps[0]
         return tuple(maps)
@@ -115,10 +113,11 @@ class Hybrid(Classifier):
             maps = (x,)
         pooled = []
         for name, feature_map in zip(self.backbones, maps, strict=True):
-            pooled.append(getattr(self, name).pool(feature_map))
+            backbone = getattr(self, name)
+            pooled.append(backbone.pool(feature_map))
         if self.projection:
-            dense_layers = self.projections
-            pooled = [dense(vector) for dense, vector in zip(dense_layers, pooled, strict=True)]
+            for i, dense in enumerate(self.projections):
+                pooled[i] = dense(pooled[i])
         if self.fusion == "concatenated":
             return jnp.concatenate(pooled, -1)
         return self.fuse(pooled)
@@ -157,8 +156,9 @@ class Head(nn.Module):
 
 
 class AdaptiveFusion(nn.Module):
-    """Projections of M backbones, [B, P] each -> their mean [B, P], weighted for each image by a
-    gate that sees all.
+    """Projections of M backbones, [B, P] each -> their weighted mean [B, P].
+
+    A dense layer that gets all projections gives each image its weights.
     """
 
     dtype: jnp.dtype = jnp.float32
@@ -172,8 +172,9 @@ class AdaptiveFusion(nn.Module):
 
 
 class AttentionFusion(nn.Module):
-    """Projections of M backbones, [B, P] each -> [B, M P]: each plus what one head of attention
-    gives it of all.
+    """Projections of M backbones, [B, P] each -> [B, M P].
+
+    One head of attention over the M projections of an image is added to them.
     """
 
     dtype: jnp.dtype = jnp.float32
@@ -190,8 +191,9 @@ class AttentionFusion(nn.Module):
 
 
 class MapSqueezeExcite(nn.Module):
-    """Squeeze and excitation with a width of the map's channels over `ratio`: x [B, h, w, C] -> the
-    same shape.
+    """Squeeze and excitation with a width of the map's channels over `ratio`.
+
+    x [B, h, w, C] -> the same shape.
     """
 
     ratio: int

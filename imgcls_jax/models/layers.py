@@ -73,7 +73,8 @@ def _batch_statistics(x):
     """Returns mean and variance [C] of x [..., C], in float32, over the batch of all devices."""
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     axes = tuple(range(x.ndim - 1))
-    mean, mean_square = mean_over_devices((x.mean(axes), (x**2).mean(axes)))
+    statistics = x.mean(axes), (x**2).mean(axes)
+    mean, mean_square = mean_over_devices(statistics)
     return mean, jnp.maximum(mean_square - mean**2, 0)
 
 
@@ -101,8 +102,7 @@ class Dropout(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth (Huang et al., 2016, arXiv:1603.09382): drops the branch x [B, ...] of a
-    block.
+    """Stochastic depth (Huang et al., 2016, arXiv:1603.09382): drops a block's branch x [B, ...].
 
     Each example loses it with probability `rate`; otherwise it is scaled up by 1 / (1 - rate).
     """
@@ -111,7 +111,9 @@ class DropPath(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train: bool):
-        ones = jnp.ones((x.shape[0],) + (1,) * (x.ndim - 1), x.dtype)
+        shape = [1] * x.ndim
+        shape[0] = x.shape[0]
+        ones = jnp.ones(shape, x.dtype)
         return x * Dropout(self.rate)(ones, train=train)
 
 

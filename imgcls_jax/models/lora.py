@@ -27,9 +27,7 @@ down_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def split(params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the model's parameters without pairs, and the pairs, still under KEY ({} if there are
-    none).
-    """
+    """Returns the model's parameters, and the pairs under KEY ({} if there are none)."""
     model_params = dict(params)
     pairs = {}
     if KEY in model_params:
@@ -39,9 +37,7 @@ def split(params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 @dataclasses.dataclass(frozen=True)
 class LoRA:
-    """The settings of low-rank adaptation, and how pairs are added to parameters and merged into
-    them.
-    """
+    """The settings of low-rank adaptation; it adds pairs to parameters, and merges them."""
 
     rank: int
     alpha: float
@@ -49,8 +45,9 @@ class LoRA:
 
     @classmethod
     def from_config(cls, config: ConfigDict) -> "LoRA":
-        """Returns what `adapt.lora` of a run's config says. Raises ConfigError if the rank is below
-        1.
+        """Returns what `adapt.lora` of a run's config says.
+
+        Raises ConfigError if the rank is below 1.
         """
         settings = config.get("adapt", {}).get("lora", {"rank": 1, "alpha": 1.0, "full": False})
         if settings["rank"] < 1:
@@ -58,8 +55,9 @@ class LoRA:
         return cls(settings["rank"], settings["alpha"], settings["full"])
 
     def add(self, params: Mapping[str, Any], paths: list[str], key: jax.Array) -> dict[str, Any]:
-        """Returns `params` with new pairs for the kernels at `paths`; they change nothing, since
-        `up` is zero.
+        """Returns `params` with new pairs for the kernels at `paths`.
+
+        They change nothing at first, since `up` is zero.
 
         Raises ConfigError if what is at a path can have no pair.
         """

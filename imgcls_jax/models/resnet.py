@@ -72,8 +72,7 @@ def norm(style: Style, **options) -> BatchNorm:
 
 
 class Block(nn.Module):
-    """x plus its residual, rectified: 3x3 and 3x3 convolutions, or a bottleneck of 1x1, 3x3 and
-    1x1.
+    """x plus its residual, rectified: two 3x3 convolutions, or a bottleneck of 1x1, 3x3 and 1x1.
 
     x [B, H, W, C] -> [B, H / strides, W / strides, F]; F is `features`, or four times that from a
     bottleneck.

@@ -10,8 +10,7 @@ from imgcls_jax.models.classifier import Classifier
 
 
 class SimCLR(Classifier):
-    """The features of any model with a linear classifier, and `project`, which the objective
-    `simclr` compares.
+    """The features of any model with a linear classifier, and `project` for the objective `simclr`.
 
     `backbone` is a name in MODELS, `options` are those of that model. Its parameters are under
     "backbone", without those of its own classifier.

@@ -11,8 +11,9 @@ from imgcls_jax.models.layers import Conv, Dropout, glorot, max_pool
 
 
 class VGG(Classifier):
-    """Blocks of 3x3 convolutions, a 2x2 max pool between blocks, the mean over positions, two dense
-    layers; ReLU.
+    """Blocks of 3x3 convolutions with ReLU, and a 2x2 max pool between blocks.
+
+    The mean over positions and two dense layers follow.
 
     With `last_pool` the last block ends in a pool too, as in the report. Dropout follows each pool
     and the hidden layer. The report gives ten layers and 403 K parameters; widths and depths of the

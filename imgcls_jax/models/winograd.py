@@ -1,5 +1,6 @@
-"""3x3 convolutions with stride 1 by Winograd's F(4x4, 3x3) (Lavin and Gray, 2015,
-arXiv:1509.09308), for CPUs.
+"""3x3 convolutions with stride 1 by Winograd's F(4x4, 3x3), for CPUs.
+
+Source: Lavin and Gray, 2015, arXiv:1509.09308.
 
 A tile of 4x4 outputs takes 36 products for each pair of channels instead of 144. In the paper's
 notation, for the kernel g and a tile d of 6x6 inputs (tiles overlap by two):
@@ -9,13 +10,13 @@ notation, for the kernel g and a tile d of 6x6 inputs (tiles overlap by two):
     M = V U            36 matrix products    [36, tiles, F]
     y = A^T M A        outputs of the tile
 
-The gradients are the transposes of these maps. With the gradient dy of a tile's outputs, D = A dy
-A^T [36, tiles, F] serves both: the gradient of d is B (D U^T) B^T, summed where tiles overlap, and
+The gradients are the transposes of these maps. Both use the gradient dy of a tile's outputs as
+D = A dy A^T [36, tiles, F]: the gradient of d is B (D U^T) B^T, summed where tiles overlap, and
 that of g is G^T (V^T D) G.
 
 The points of the interpolating polynomials are 0, +-sqrt(1/2), +-sqrt(2) and infinity. They cost
-what the usual 0, +-1, +-2 cost, and their rounding errors are half as large: `python -m
-benchmarks.layers` states them.
+what the usual 0, +-1, +-2 cost, and their rounding errors are half as large:
+`python -m benchmarks.layers` states them.
 
 The barriers keep XLA from fusing a transform into all of its users, which would compute it several
 times.
@@ -52,9 +53,10 @@ def _toom_cook() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for i in range(TILE):
         for j in range(KERNEL):
             targets[i, j, i + j] = 1
-    b_t = np.linalg.lstsq(products, targets.reshape(-1, SPAN), rcond=None)[0]
+    targets = targets.reshape(-1, SPAN)
+    b_t, *_ = np.linalg.lstsq(products, targets, rcond=None)
     b_t[np.abs(b_t) < 1e-12] = 0
-    return a_t.astype(np.float32), g.astype(np.float32), b_t.astype(np.float32)
+    return np.float32(a_t), np.float32(g), np.float32(b_t)
 
 
 A_T, G, B_T = _toom_cook()
@@ -62,8 +64,9 @@ A_T, G, B_T = _toom_cook()
 
 @jax.custom_vjp
 def convolve(x, w):
-    """Convolves float32 x [N, H, W, C] by w [3, 3, C, F] -> [N, H, W, F], with stride 1 and a
-    border of one zero.
+    """Convolves float32 x [N, H, W, C] by w [3, 3, C, F] -> [N, H, W, F].
+
+    The stride is 1, and zeros pad the image by one on each side.
     """
     return _forward(x, w)[0]
 
@@ -73,7 +76,8 @@ def _forward(x, w):
     features = w.shape[-1]
     kernels = lax.optimization_barrier(_transformed_kernel(w))
     products = _matrix_products(_input_tiles(x), kernels)
-    y = _outputs(products, (batch_size, _tiles(height), _tiles(width), features))
+    shape = (batch_size, _tiles(height), _tiles(width), features)
+    y = _outputs(products, shape)
     return y[:, :height, :width], (x, w)
 
 
@@ -83,13 +87,16 @@ def _backward(residuals, g):
     x, g = lax.optimization_barrier((x, g))
     batch_size, height, width, channels = x.shape
     gradients = _gradient_tiles(g)
-    kernels = lax.optimization_barrier(_transformed_kernel(w).transpose(0, 2, 1))
+    kernels = _transformed_kernel(w).transpose(0, 2, 1)
+    kernels = lax.optimization_barrier(kernels)
     products = _matrix_products(gradients, kernels)
-    dx = _overlapping_sum(products, (batch_size, _tiles(height), _tiles(width), channels))
+    shape = (batch_size, _tiles(height), _tiles(width), channels)
+    dx = _overlapping_sum(products, shape)
     # V^T D: a product over all tiles for each of the 36 positions.
-    dw = lax.dot_general(_input_tiles(x), gradients, (((1,), (1,)), ((0,), (0,))))
-    dw = _on_both_sides(G.T, dw.reshape(SPAN, SPAN, *w.shape[2:]))
-    return dx[:, :height, :width], dw
+    contract_tiles = (((1,), (1,)), ((0,), (0,)))
+    dw = lax.dot_general(_input_tiles(x), gradients, contract_tiles)
+    dw = dw.reshape(SPAN, SPAN, *w.shape[2:])
+    return dx[:, :height, :width], _on_both_sides(G.T, dw)
 
 
 convolve.defvjp(_forward, _backward)
@@ -105,8 +112,7 @@ def _tiles(size: int) -> int:
 
 
 def _combine(matrix: np.ndarray, parts, axis: int):
-    """The sums over k of matrix[:, k] * parts[k]; the rows of `matrix` are a new axis of the
-    result.
+    """The sums over k of matrix[:, k] * parts[k]; the matrix' rows are a new axis of the result.
 
     One operation for all rows, so that XLA compiles one loop instead of one for each row.
     """
@@ -146,7 +152,8 @@ def _input_tiles(x):
     last_column = TILE * (columns - 1) + 1
     column_slices = [x[:, :, :, j : j + last_column : TILE] for j in range(SPAN)]
     x = _combine(B_T, column_slices, 0)
-    return lax.optimization_barrier(x.reshape(POSITIONS, batch_size * rows * columns, channels))
+    x = x.reshape(POSITIONS, batch_size * rows * columns, channels)
+    return lax.optimization_barrier(x)
 
 
 def _gradient_tiles(g):
@@ -165,12 +172,15 @@ def _gradient_tiles(g):
     g = g.reshape(SPAN, batch_size, rows, columns, TILE, features)
     column_slices = [g[:, :, :, :, j] for j in range(TILE)]
     g = _combine(A_T.T, column_slices, 0)
-    return lax.optimization_barrier(g.reshape(POSITIONS, batch_size * rows * columns, features))
+    g = g.reshape(POSITIONS, batch_size * rows * columns, features)
+    return lax.optimization_barrier(g)
 
 
 def _matrix_products(tiles, kernels):
     """M: [36, tiles, C] and [36, C, F] -> [36, tiles, F]."""
-    return lax.optimization_barrier(lax.dot_general(tiles, kernels, (((2,), (1,)), ((0,), (0,)))))
+    contract_channels = (((2,), (1,)), ((0,), (0,)))
+    products = lax.dot_general(tiles, kernels, contract_channels)
+    return lax.optimization_barrier(products)
 
 
 def _outputs(products, shape):
@@ -185,8 +195,9 @@ def _outputs(products, shape):
 
 
 def _overlapping_sum(products, shape):
-    """The transpose of `_input_tiles`: [36, tiles, C] -> [N, 4 rows, 4 columns, C]; shape: N, rows,
-    columns, C.
+    """The transpose of `_input_tiles`: [36, tiles, C] -> [N, 4 rows, 4 columns, C].
+
+    shape: N, rows and columns of tiles, C.
     """
     batch_size, rows, columns, channels = shape
     products = products.reshape(SPAN, SPAN, *shape)
@@ -202,9 +213,12 @@ def _merged_tiles(parts, axis: int):
     Of the six inputs the inner four belong to the tile; the first is the previous tile's last, and
     the last is the next tile's first.
     """
-    inner = _combine(B_T.T[1:-1], parts, axis + 1)
-    last = lax.optimization_barrier(_combine(B_T.T[-1:], parts, axis + 1))
-    first = lax.optimization_barrier(_combine(B_T.T[:1], parts, axis + 1))
+    b = B_T.T
+    inner = _combine(b[1:-1], parts, axis + 1)
+    last = _combine(b[-1:], parts, axis + 1)
+    last = lax.optimization_barrier(last)
+    first = _combine(b[:1], parts, axis + 1)
+    first = lax.optimization_barrier(first)
 
     to_next = [(0, 0, 0)] * inner.ndim  # (low, high, interior) padding; -1 drops an element
     to_next[axis] = (1, -1, 0)

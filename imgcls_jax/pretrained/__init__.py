@@ -1,6 +1,4 @@
-"""Pretrained weights as a model's variables: published files by name, files of several formats, and
-runs.
-"""
+"""Pretrained weights as a model's variables: published files by name, other files, and runs."""
 
 import os
 import re
@@ -51,8 +49,7 @@ CLASSIFIER = r"^params/classifier/"  # of models without a key map
 
 
 def resolve(config: ConfigDict) -> ConfigDict:
-    """Returns the config of a run with what its pretrained weights need: model options, and
-    preprocessing.
+    """Returns a run's config with what its weights need: model options, and preprocessing.
 
     Options and preprocessing that the config itself gives stay. Raises ConfigError if there are
     no such weights, or if they are another model's.
@@ -184,13 +181,14 @@ def load(
     skip: str | None = None,
     cache: str | os.PathLike | None = None,
 ) -> Variables:
-    """Returns a model's variables from a name in the catalogue, a file of any format, or a run
-    folder.
+    """Returns a model's variables from a name in the catalogue, a file, or a run folder.
 
-    model: a name in MODELS. expected: its variables or their shapes, {"params": ..., "batch_stats":
-    ...}. skip: regex of variable paths that keep the leaves of `expected`:
+    model: a name in MODELS.
+    expected: its variables or their shapes, {"params": ..., "batch_stats": ...}.
+    skip: regex of variable paths that keep the leaves of `expected`. It is
     `key_map(model).classifier` if the number of classes is not the file's, or the file has no
-    classifier. cache: the folder of downloads.
+    classifier.
+    cache: the folder of downloads.
 
     Returns the tree of `expected` with float32 NumPy leaves. Memory: the file's size and one array.
     Raises ConfigError if there is no such source or it is another model's, and DataError or
@@ -209,9 +207,7 @@ def fit(
     skip: str | None = None,
     source: str = "The file",
 ) -> Variables:
-    """Returns a model's variables from the arrays that `read` returned, as `load` does; empties
-    `arrays`.
-    """
+    """Returns a model's variables from the arrays of `read`, as `load` does; empties `arrays`."""
     if _has_variable_paths(arrays):
         return port(arrays, expected, name_of=_variable_name, skip=skip, source=source)
     names = key_map(model)

@@ -28,8 +28,9 @@ class Package:
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """A published file of weights, trained on ImageNet's 1,000 classes: a download, or in a
-    package.
+    """A published file of weights, trained on ImageNet's 1,000 classes.
+
+    It is downloaded from `url`, or part of a Python package.
     """
 
     model: str  # in imgcls_jax.models.MODELS

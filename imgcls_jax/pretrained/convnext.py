@@ -7,8 +7,9 @@ DENSE_LAYERS = {"block_3", "block_5", "classifier_2"}
 
 
 def torch_name(path: str) -> tuple[str, str]:
-    """Returns name and layout: params/features_1_0/block_0/kernel -> features.1.0.block.0.weight,
-    conv.
+    """Returns a variable's name and layout in the file.
+
+    Example: params/features_1_0/block_0/kernel is features.1.0.block.0.weight, conv.
     """
     _, module, leaf = naming.split(path)
     if leaf == "layer_scale":

@@ -1,5 +1,6 @@
-"""Downloads a file of weights once: resumed after a cut, and verified by its hash before it gets
-its name.
+"""Downloads a file of weights once.
+
+A download is resumed after a cut, and verified by its hash before it gets its name.
 """
 
 import contextlib
@@ -190,8 +191,9 @@ def _receive(weights: Weights, partial: Path, start: int) -> None:
 def _write_body(
     response: http.client.HTTPResponse, file: BinaryIO, bar: tqdm, *, start: int, most_bytes: int
 ) -> None:
-    """Writes the file from byte `start` on. Raises _Cut if it stops, and _Failed beyond
-    `most_bytes`.
+    """Writes the file from byte `start` on.
+
+    Raises _Cut if the connection ends before, and _Failed beyond `most_bytes`.
     """
     received = start
     try:

@@ -1,6 +1,4 @@
-"""The names of EfficientNet's variables in torchvision's file, of V2's in Keras' file, and of
-Lite0's in its own.
-"""
+"""The names of EfficientNet's variables in torchvision's, Keras' and Lite0's files."""
 
 from imgcls_jax.models import efficientnet as models
 from imgcls_jax.pretrained import naming
@@ -22,15 +20,18 @@ LITE_LAYERS = {
 
 
 def torch_name(path: str) -> tuple[str, str]:
-    """Returns name and layout: params/features_1_0/block_0/0/kernel ->
-    features.1.0.block.0.0.weight, conv.
+    """Returns a variable's name and layout in the file.
+
+    Example: params/features_1_0/block_0/0/kernel is features.1.0.block.0.0.weight, conv.
     """
     return naming.torch_name(path, dense={"classifier_1"})
 
 
 def keras_name(path: str) -> tuple[str, str]:
-    """Returns name and layout: params/block4a/expand/conv/kernel ->
-    block4a_expand_conv/block4a_expand_conv/kernel, same.
+    """Returns a variable's name and layout in the file.
+
+    Example: params/block4a/expand/conv/kernel is block4a_expand_conv/block4a_expand_conv/kernel,
+    same.
     """
     _, module, _ = naming.split(path)
     is_depthwise = module.endswith("dwconv2/conv")
@@ -53,8 +54,9 @@ LITE_BLOCKS = _lite_blocks()
 
 
 def lite_name(path: str) -> tuple[str, str]:
-    """Returns name and layout: params/block4a/expand/conv/kernel -> _blocks.5._expand_conv.weight,
-    conv.
+    """Returns a variable's name and layout in the file.
+
+    Example: params/block4a/expand/conv/kernel is _blocks.5._expand_conv.weight, conv.
     """
     collection, module, leaf = naming.split(path)
     block, _, part = module.partition("/")

@@ -67,9 +67,7 @@ def load(source: str, model: str | None = None, *, cache: str | None = None) -> 
 def convert(
     source: str, target: Path, *, model: str | None = None, cache: str | None = None
 ) -> Loaded:
-    """Writes the variables by their paths in the Flax model, with the model's name and the
-    preprocessing.
-    """
+    """Writes the variables by their paths, with the model's name and the preprocessing."""
     _check_target(target, (".safetensors",))
     loaded = load(source, model, cache=cache)
     metadata = {"format": "imgcls_jax", "model": loaded.model["name"]}

@@ -17,15 +17,14 @@ READERS = {
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """Returns the arrays of a file by their names in it. Raises DataError if it is damaged or no
-    such file.
-    """
+    """Returns a file's arrays by their names in it. Raises DataError if it has none."""
     return READERS[kind(path)](path)
 
 
 def kind(path: Path) -> str:
-    """Returns "torch", "keras" or "safetensors". Raises DataError for another file, with what it
-    seems to be.
+    """Returns "torch", "keras" or "safetensors".
+
+    Raises DataError for another file, with what it seems to be.
     """
     try:
         with open_regular(path) as file:

@@ -4,8 +4,9 @@ from imgcls_jax.pretrained import naming
 
 
 def torch_name(path: str) -> tuple[str, str]:
-    """Returns name and layout: params/inception5b/branch2_1/conv/kernel ->
-    inception5b.branch2.1.conv.weight, conv.
+    """Returns a variable's name and layout in the file.
+
+    Example: params/inception5b/branch2_1/conv/kernel is inception5b.branch2.1.conv.weight, conv.
     """
     return naming.torch_name(path, dense={"fc"})
 

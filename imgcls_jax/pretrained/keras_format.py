@@ -195,8 +195,9 @@ def _other_layout(file: Any) -> str:
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays named "layer/layer/weight" as Keras does, for model.load_weights(path,
-    by_name=True).
+    """Writes arrays named "layer/layer/weight" as Keras does.
+
+    Keras' model.load_weights(path, by_name=True) reads them.
     """
     import h5py
 

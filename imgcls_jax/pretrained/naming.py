@@ -53,8 +53,9 @@ def split(path: str) -> tuple[str, str, str]:
 
 
 def torch_name(path: str, *, dense: Container[str]) -> tuple[str, Layout]:
-    """Returns torch's name and layout of a variable whose modules have torch's names, with "_0" for
-    ".0".
+    """Returns torch's name and layout of a variable of a model whose modules have torch's names.
+
+    "_0" in them stands for ".0".
 
     `dense` has the last parts of the paths of dense layers.
     """

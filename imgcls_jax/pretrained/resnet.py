@@ -9,8 +9,10 @@ def torch_name(path: str) -> tuple[str, str]:
 
 
 def keras_name(path: str) -> tuple[str, str]:
-    """Returns name and layout: params/conv5_block1/2_conv/kernel ->
-    conv5_block1_2_conv/conv5_block1_2_conv/kernel, same.
+    """Returns a variable's name and layout in the file.
+
+    Example: params/conv5_block1/2_conv/kernel is conv5_block1_2_conv/conv5_block1_2_conv/kernel,
+    same.
     """
     _, module, _ = naming.split(path)
     layer = module.replace("/", "_")

@@ -14,8 +14,9 @@ MAX_HEADER_BYTES = 100_000_000
 
 
 def starts(head: bytes) -> bool:
-    """Returns whether a file that starts with these 16 bytes may be one: 8 bytes with the header's
-    length, then JSON.
+    """Returns whether a file that starts with these 16 bytes may be in the format.
+
+    That is 8 bytes with the header's length, then JSON.
     """
     header_bytes = int.from_bytes(head[:8], "little")
     return head[8:9] == b"{" and header_bytes < MAX_HEADER_BYTES

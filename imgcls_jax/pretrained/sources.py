@@ -19,8 +19,7 @@ Source = str | os.PathLike
 
 
 def by_model(config: ConfigDict) -> dict[str, str]:
-    """Returns the source of the weights of `config.model`, by its name; {} if it starts from random
-    ones.
+    """Returns the source of the weights by the model's name; {} for random initial weights.
 
     A hybrid has a source for each of its backbones: `pretrained` gives them in the same order,
     separated by commas. Raises ConfigError if there are more or fewer.
@@ -47,8 +46,9 @@ def from_catalog(source: Source) -> Weights | None:
 
 
 def fetch(config: ConfigDict) -> None:
-    """Downloads the published files of `config.model.pretrained` into the cache. Raises DataError
-    if it fails.
+    """Downloads the published files of `config.model.pretrained` into the cache.
+
+    Raises DataError if that fails.
     """
     for source in by_model(config).values():
         weights = from_catalog(source)
@@ -66,8 +66,7 @@ def missing(config: ConfigDict) -> list[str]:
 
 
 def describe(config: ConfigDict) -> dict[str, dict[str, str]]:
-    """Returns the name and the SHA-256 of each source of `config.model.pretrained`, by model,
-    JSON-ready.
+    """Returns the name and the SHA-256 of each source of `config.model.pretrained`, by model.
 
     For a run they are the folder's name, and the digest of its best model's variables
     (`trees.digest`). Raises as `read` does.
@@ -87,8 +86,7 @@ def describe(config: ConfigDict) -> dict[str, dict[str, str]]:
 def read(
     source: Source, *, model: str, cache: str | os.PathLike | None = None
 ) -> dict[str, np.ndarray]:
-    """Returns a source's arrays: of a file by the names in it, of a run by the paths of its
-    variables.
+    """Returns a source's arrays: of a file by the names in it, of a run by variable paths.
 
     Names that a key map has aliases for are replaced. cache: the folder of downloads.
     Raises ConfigError if there is no such source, and DataError or RunError if it cannot be read.
@@ -109,8 +107,9 @@ def read(
 
 
 def preprocessing(source: Source) -> str | None:
-    """Returns the transform with which the weights were trained, like config.data.transform, if it
-    is known.
+    """Returns the transform with which the weights were trained, if it is known.
+
+    Its notation is that of config.data.transform.
     """
     weights = from_catalog(source)
     if weights:
@@ -124,9 +123,7 @@ def preprocessing(source: Source) -> str | None:
 
 
 def class_names(source: Source) -> list[str] | None:
-    """Returns the class names of a run, or of a file that a run was exported to; None if they are
-    not known.
-    """
+    """Returns the class names of a run, or of a file that a run was exported to, if known."""
     path = Path(os.path.expanduser(source))
     if path.is_dir():
         return RunFolder(path).data["class_names"]

@@ -1,5 +1,6 @@
-"""PyTorch's files of weights, read and written without PyTorch: the zip format, and the legacy one
-before it.
+"""PyTorch's files of weights, read and written without PyTorch.
+
+There are two formats: zip, and the legacy one before it.
 """
 
 import io
@@ -34,8 +35,9 @@ Contents = dict[Storage, bytes | np.ndarray]
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """Returns the arrays of a state dict by name: read-only, with the types, shapes and strides of
-    the file.
+    """Returns the arrays of a state dict by name.
+
+    They are read-only, with the types, shapes and strides of the file.
 
     Memory: the file's size. Raises DataError for a damaged file, or one with more than weights;
     nothing in it is ever executed.
@@ -265,8 +267,9 @@ def _pickled_tensor(name: str, array: np.ndarray, *, key: str, storage: str) -> 
 
 
 def _plain(value: str | int | bool | tuple[int, ...]) -> bytes:
-    """The instructions that leave a plain value on the stack: BINUNICODE, NEWTRUE, TUPLE, BININT or
-    LONG1.
+    """The instructions that leave a plain value on the stack.
+
+    They are BINUNICODE, NEWTRUE, NEWFALSE, TUPLE, BININT or LONG1.
     """
     if isinstance(value, str):
         content = value.encode()

@@ -1,5 +1,4 @@
-"""The pickle inside a torch file, read without torch and without Python's unpickler (see
-pickles.py).
+"""The pickle in a torch file, read without torch and without Python's unpickler (pickles.py).
 
 The only functions that it may call are those of `_REBUILD` and OrderedDict; what they return is a
 description of a tensor, or a dict.
@@ -63,8 +62,7 @@ class Tensor:
 
 
 def parse(stream: BinaryIO) -> Any:
-    """Returns the object of the pickle at the stream's position, tensors as `Tensor`; stops after
-    its end.
+    """Returns the object of the pickle at the stream's position, tensors as `Tensor`.
 
     Raises Refused if the pickle names anything that a state dict does not need, and Damaged if
     it is broken.
@@ -81,6 +79,7 @@ class _StateDict(Machine):
     )
 
     def resolve(self, name):
+        """Returns the type of entries for torch.FloatStorage and its like, otherwise a function."""
         """Returns the type of entries for torch.FloatStorage and its like, otherwise a function."""
         module, _, last = name.rpartition(".")
         if module in ("torch", "torch.cuda") and last in STORAGES:

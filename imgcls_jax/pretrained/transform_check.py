@@ -12,9 +12,7 @@ log = logging.getLogger(__name__)
 
 
 def warn_of_differences(config: ConfigDict) -> None:
-    """Warns where a model's images have another size or other values than those its weights were
-    trained on.
-    """
+    """Warns where images have another size or other values than those of the weights' training."""
     transform = config.data.transform
     size = _size(transform, config.data.image_size)
     for model, source in sources.by_model(config.model).items():

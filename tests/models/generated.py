@@ -1,4 +1,4 @@
-"""Weights and images made from seeds, on which our models are compared with torchvision's and Keras'.
+"""Weights and images from seeds, with which our models are compared with their references.
 
 With random running statistics the logits would hardly depend on the image, and a test would pass
 whatever is wrong. So they are calibrated: taken from a batch of images, then coarsened to steps of
@@ -108,7 +108,7 @@ def norms(arrays: dict[str, np.ndarray]) -> list[str]:
 def calibrate(
     name: str, arrays: dict[str, np.ndarray], x: np.ndarray, *, num_classes: int
 ) -> np.ndarray:
-    """The statistics of a batch of images, coarsened: codes int8 [2, channels of all BatchNorms]."""
+    """A batch's statistics, coarsened: codes int8 [2, channels of all BatchNorms]."""
     if not norms(arrays):
         return np.zeros((2, 0), np.int8)
     model = create(name, num_classes=num_classes)
@@ -185,7 +185,7 @@ def digest(names: dict[str, tuple[int, ...]]) -> str:
 
 
 def golden_errors(name: str, arrays: dict[str, np.ndarray]) -> tuple[float, float]:
-    """How far our features and logits are from the reference's, as shares of its largest entries."""
+    """The errors of our features and logits, as shares of the reference's largest entries."""
     golden = np.load(GOLDEN / f"{name}.npz")
     arrays = with_statistics(arrays, golden["codes"])
     x = images(2, *GOLDEN_SHAPE)

@@ -1,3 +1,5 @@
+"""The blocks of layers.py: `ceil_mode`, stochastic depth, squeeze and excitation, ConvNorm."""
+
 import itertools
 
 import jax
@@ -8,34 +10,34 @@ import pytest
 from imgcls_jax.models.layers import ConvNorm, DropPath, SqueezeExcite, ceil_max_pool
 
 
-def by_hand(x, window, strides):
+def pooled_by_hand(x, window, stride):
     """torch's rule: as many windows as start within the map, cut off at its edge."""
     size = x.shape[1]
-    starts = [i for i in range(0, size, strides) if i == 0 or i - strides + window < size]
+    starts = [i for i in range(0, size, stride) if i == 0 or i - stride + window < size]
     pooled = np.empty((1, len(starts), len(starts), 1), np.float32)
-    for (i, a), (j, b) in itertools.product(enumerate(starts), repeat=2):
-        pooled[0, i, j, 0] = x[0, a : a + window, b : b + window, 0].max()
+    for (i, row), (j, column) in itertools.product(enumerate(starts), repeat=2):
+        pooled[0, i, j, 0] = x[0, row : row + window, column : column + window, 0].max()
     return pooled
 
 
 @pytest.mark.parametrize("size", [4, 5, 6, 7, 8, 13])
-@pytest.mark.parametrize("window, strides", [(3, 2), (2, 2)])
-def test_ceil_max_pool(size, window, strides):
-    x = -1 - np.random.default_rng(0).random(
-        (1, size, size, 1), np.float32
-    )  # negative: padding must not count
-    np.testing.assert_array_equal(
-        ceil_max_pool(jnp.asarray(x), window, strides), by_hand(x, window, strides)
-    )
+@pytest.mark.parametrize("window, stride", [(3, 2), (2, 2)])
+def test_ceil_max_pool(size, window, stride):
+    uniform = np.random.default_rng(0).random((1, size, size, 1), np.float32)
+    x = -1 - uniform  # negative: padding must not count
+    pooled = ceil_max_pool(jnp.asarray(x), window, stride)
+    np.testing.assert_array_equal(pooled, pooled_by_hand(x, window, stride))
 
 
-def drop_path(x, rate, **options):
-    return jax.jit(
-        lambda x: DropPath(rate).apply({}, x, rngs={"dropout": jax.random.key(0)}, **options)
-    )(x)
+def drop_path(x, rate, *, train):
+    @jax.jit
+    def apply(x):
+        return DropPath(rate).apply({}, x, rngs={"dropout": jax.random.key(0)}, train=train)
+
+    return apply(x)
 
 
-def test_drop_path_leaves_out_whole_examples_and_keeps_the_mean():
+def test_drop_path_drops_whole_examples_and_keeps_the_mean():
     x = jnp.ones((2000, 2, 2, 3))
     y = np.asarray(drop_path(x, 0.25, train=True))
     assert set(np.unique(y)) == {0, np.float32(1 / 0.75)}
@@ -44,11 +46,11 @@ def test_drop_path_leaves_out_whole_examples_and_keeps_the_mean():
     np.testing.assert_array_equal(drop_path(x, 0.25, train=False), x)
 
 
-def test_drop_path_depends_on_the_place_in_the_batch_only():
+def test_drop_path_depends_only_on_the_position_in_the_batch():
     x = jnp.ones((16, 1, 1, 1))
-    np.testing.assert_array_equal(
-        drop_path(x, 0.5, train=True)[:8], drop_path(x[:8], 0.5, train=True)
-    )
+    whole = drop_path(x, 0.5, train=True)
+    half = drop_path(x[:8], 0.5, train=True)
+    np.testing.assert_array_equal(whole[:8], half)
 
 
 def test_squeeze_excite_scales_every_channel():
@@ -62,14 +64,14 @@ def test_squeeze_excite_scales_every_channel():
 
 def test_conv_norm_pads_as_torch_or_as_keras():
     x = np.random.default_rng(0).normal(size=(1, 6, 6, 2)).astype(np.float32)
-    settings = {"features": 4, "kernel": 3, "strides": 2, "epsilon": 1e-3, "momentum": 0.9}
-    torch, keras = ConvNorm(**settings), ConvNorm(**settings, same=True)
-    variables = jax.jit(lambda x: torch.init(jax.random.key(0), x, train=False))(x)
-    torch, keras = (
-        jax.jit(lambda x, layer=layer: layer.apply(variables, x, train=False))
-        for layer in (torch, keras)
-    )
-    # On an even size with strides Keras pads below and to the right only: torch's windows, one pixel further on.
+    settings = {"features": 4, "kernel_size": 3, "strides": 2, "epsilon": 1e-3, "momentum": 0.9}
+    torch_layer = ConvNorm(**settings)
+    keras_layer = ConvNorm(**settings, same_padding=True)
+    variables = jax.jit(lambda x: torch_layer.init(jax.random.key(0), x, train=False))(x)
+    torch = jax.jit(lambda x: torch_layer.apply(variables, x, train=False))
+    keras = jax.jit(lambda x: keras_layer.apply(variables, x, train=False))
+    # On an even size with strides Keras pads only below and to the right: torch's windows, moved by
+    # one pixel.
     moved = np.pad(x[:, 1:, 1:], ((0, 0), (0, 1), (0, 1), (0, 0)))
     np.testing.assert_allclose(keras(x)[:, 1:, 1:], torch(moved)[:, 1:, 1:], atol=1e-6)
     assert not np.allclose(keras(x), torch(x), atol=1e-2)

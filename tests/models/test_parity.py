@@ -1,6 +1,9 @@
-"""Our models against what torchvision and Keras answered once (golden/, written by tests/parity/write_golden.py).
+"""Our models against the outputs of torchvision and Keras in golden/.
 
-`make parity` compares anew, at 224 x 224, with gradients, and shows that these tests fail where a model is broken.
+tests/parity/write_golden.py has written those.
+
+`make parity` compares again, at 224 x 224 and with gradients, and shows that these tests fail if a
+model is broken.
 """
 
 import generated
@@ -13,31 +16,34 @@ from imgcls_jax.pretrained.port import port, unport
 
 
 @pytest.fixture(scope="module", params=CASES)
-def case(request):
+def model(request):
+    """The model's name, its weights by path, and the golden file."""
     name = request.param
     arrays = generated.weights(generated.create(name, num_classes=GOLDEN_CLASSES))
     return name, arrays, np.load(GOLDEN / f"{name}.npz")
 
 
-def test_agrees_with_the_reference(case):
-    name, arrays, _ = case
-    features, logits = generated.golden_errors(name, arrays)
-    assert features <= generated.BOUND
-    assert logits <= generated.BOUND
+def test_agrees_with_the_reference(model):
+    name, arrays, _ = model
+    features_error, logits_error = generated.golden_errors(name, arrays)
+    assert features_error <= generated.BOUND
+    assert logits_error <= generated.BOUND
 
 
-def test_key_map_gives_the_names_and_shapes_of_the_reference_and_back(case):
-    name, arrays, golden = case
-    exported = unport(generated.tree(arrays), name_of=CASES[name].name_of)
-    assert (
-        generated.digest({key: array.shape for key, array in exported.items()}) == golden["names"]
-    )
-    again = trees.flatten(port(exported, generated.tree(arrays), name_of=CASES[name].name_of))
-    assert set(again) == set(arrays)
-    assert all(np.array_equal(again[path], arrays[path]) for path in arrays)
+def test_key_map_gives_the_names_and_shapes_of_the_reference_and_back(model):
+    name, arrays, golden = model
+    name_of = CASES[name].name_of
+    variables = generated.tree(arrays)
+    exported = unport(variables, name_of=name_of)
+    shapes = {key: array.shape for key, array in exported.items()}
+    assert generated.digest(shapes) == golden["names"]
+    imported = trees.flatten(port(exported, variables, name_of=name_of))
+    assert set(imported) == set(arrays)
+    for path, array in arrays.items():
+        np.testing.assert_array_equal(imported[path], array)
 
 
-def test_golden_file_can_tell_and_is_small(case):
-    name, _, golden = case
+def test_golden_file_tells_images_apart_and_is_small(model):
+    name, _, golden = model
     assert generated.apart(golden["logits"]) > 0.2
     assert (GOLDEN / f"{name}.npz").stat().st_size < 50_000

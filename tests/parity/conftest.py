@@ -1,4 +1,4 @@
-"""These tests need requirements-parity.txt: `pytest tests/parity` runs them, plain `pytest` passes them by."""
+"""These tests need requirements-parity.txt: only `pytest tests/parity` runs them."""
 
 import sys
 from pathlib import Path
@@ -10,11 +10,10 @@ ROWS = []
 
 
 def pytest_ignore_collect(config):
-    return (
-        None
-        if any("tests/parity" in str(argument) for argument in config.invocation_params.args)
-        else True
-    )
+    arguments = config.invocation_params.args
+    if any("tests/parity" in str(argument) for argument in arguments):
+        return None
+    return True
 
 
 @pytest.fixture

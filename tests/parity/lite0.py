@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 in PyTorch, written for comparison alone: from the paper's table and the names in the file."""
+"""EfficientNet-Lite0 in PyTorch, from the paper's table and the names in the file, to compare."""
 
 import torch
 from torch import nn
@@ -17,13 +17,15 @@ ROWS = [
 
 
 class SameConv(nn.Conv2d):
-    """A convolution with TensorFlow's padding: ceil(size / stride) places, the odd pixel at the end."""
+    """A convolution with TensorFlow's padding: ceil(size / stride) outputs, the odd pixel last."""
 
     def forward(self, x):
         pads = []
         for axis in (3, 2):
-            size, kernel, stride = x.shape[axis], self.kernel_size[axis - 2], self.stride[axis - 2]
-            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            size = x.shape[axis]
+            stride = self.stride[axis - 2]
+            last_start = (-(-size // stride) - 1) * stride
+            total = max(last_start + self.kernel_size[axis - 2] - size, 0)
             pads += [total // 2, total - total // 2]
         return super().forward(functional.pad(x, pads))
 
@@ -41,31 +43,41 @@ class Block(nn.Module):
         super().__init__()
         wide = inputs * expansion
         if expansion > 1:
-            self._expand_conv, self._bn0 = conv(inputs, wide, 1), norm(wide)
-        self._depthwise_conv, self._bn1 = conv(wide, wide, kernel, stride, groups=wide), norm(wide)
-        self._project_conv, self._bn2 = conv(wide, outputs, 1), norm(outputs)
-        self.expands, self.adds = expansion > 1, stride == 1 and inputs == outputs
+            self._expand_conv = conv(inputs, wide, 1)
+            self._bn0 = norm(wide)
+        self._depthwise_conv = conv(wide, wide, kernel, stride, groups=wide)
+        self._bn1 = norm(wide)
+        self._project_conv = conv(wide, outputs, 1)
+        self._bn2 = norm(outputs)
+        self.has_expansion = expansion > 1
+        self.has_shortcut = stride == 1 and inputs == outputs
 
     def forward(self, x):
-        y = functional.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
+        y = x
+        if self.has_expansion:
+            y = functional.relu6(self._bn0(self._expand_conv(y)))
         y = functional.relu6(self._bn1(self._depthwise_conv(y)))
         y = self._bn2(self._project_conv(y))
-        return x + y if self.adds else y
+        if self.has_shortcut:
+            return x + y
+        return y
 
 
 class Lite0(nn.Module):
     def __init__(self, num_classes: int):
         super().__init__()
-        self._conv_stem, self._bn0 = conv(3, 32, 3, 2), norm(32)
-        blocks, channels = [], 32
+        self._conv_stem = conv(3, 32, 3, 2)
+        self._bn0 = norm(32)
+        blocks = []
+        channels = 32
         for expansion, kernel, stride, outputs, repeats in ROWS:
             for repeat in range(repeats):
-                blocks.append(
-                    Block(channels, expansion, kernel, stride if repeat == 0 else 1, outputs)
-                )
+                block_stride = stride if repeat == 0 else 1
+                blocks.append(Block(channels, expansion, kernel, block_stride, outputs))
                 channels = outputs
         self._blocks = nn.ModuleList(blocks)
-        self._conv_head, self._bn1 = conv(channels, 1280, 1), norm(1280)
+        self._conv_head = conv(channels, 1280, 1)
+        self._bn1 = norm(1280)
         self.last_map = nn.ReLU6()
         self._fc = nn.Linear(1280, num_classes)
 

@@ -1,10 +1,9 @@
-"""torchvision's and Keras' models, and ours in torch, with given weights, behind two functions."""
+"""The reference models of torchvision, Keras and lite0.py, with given weights."""
 
 import os
 
-os.environ["KERAS_BACKEND"] = (
-    "torch"  # read when keras is imported, and nowhere but here: others need TensorFlow
-)
+# Keras reads it when it is imported. It is set only here, since others need TensorFlow.
+os.environ["KERAS_BACKEND"] = "torch"
 
 import keras  # noqa: E402
 import lite0  # noqa: E402
@@ -16,9 +15,8 @@ from imgcls_jax.pretrained.port import unport  # noqa: E402
 
 try:
     import torchvision
-except (
-    RuntimeError
-):  # its compiled ops do not fit this torch; the models need none of them, but their names
+except RuntimeError:
+    # Its compiled ops do not fit this torch. The models need only their names.
     library = torch.library.Library("torchvision", "DEF")
     for op in ("nms", "qnms"):
         library.define(f"{op}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -60,19 +58,26 @@ def build(
     shape: tuple[int, int],
     dtype="float32",
 ):
-    """The reference for images of this shape with our variables in it: all of its own, and all of ours.
+    """Returns the reference for images of this shape, with our variables as its own.
 
-    dtype: torch's only. Keras normalises, averages and multiplies in float32 even where told float64.
+    Both have to have the same variables. dtype: only torch's. Keras normalises, averages and
+    multiplies in float32 even if it is told to use float64.
     """
     named = unport(tree(arrays), name_of=CASES[name].name_of)
-    if CASES[name].source != "keras":
-        model = torch_model(name, num_classes).eval()
-        counters = [key for key in model.state_dict() if key.endswith(".num_batches_tracked")]
-        zeros = dict.fromkeys(counters, torch.tensor(0))
-        model.load_state_dict(
-            {key: torch.from_numpy(array) for key, array in named.items()} | zeros, strict=True
-        )
-        return model.to(getattr(torch, dtype))
+    if CASES[name].source == "keras":
+        return _keras_model(name, named, num_classes=num_classes, shape=shape)
+    model = torch_model(name, num_classes).eval()
+    state = {key: torch.from_numpy(array) for key, array in named.items()}
+    for key in model.state_dict():
+        if key.endswith(".num_batches_tracked"):
+            state[key] = torch.tensor(0)
+    model.load_state_dict(state, strict=True)
+    return model.to(getattr(torch, dtype))
+
+
+def _keras_model(
+    name: str, named: dict[str, np.ndarray], *, num_classes: int, shape: tuple[int, int]
+) -> keras.Model:
     model = KERAS[name](
         weights=None, classifier_activation=None, classes=num_classes, input_shape=(*shape, 3)
     )
@@ -91,36 +96,45 @@ def torch_model(name: str, num_classes: int) -> torch.nn.Module:
 
 
 def keras_variables(model: keras.Model) -> dict[str, keras.Variable]:
-    """By their places in a published file: "layer/layer/weight"."""
-    return {f"{v.path.split('/')[0]}/{v.path}": v for v in model.weights}
+    """The variables by their names in a published file: "layer/layer/weight"."""
+    variables = {}
+    for variable in model.weights:
+        layer = variable.path.split("/")[0]
+        variables[f"{layer}/{variable.path}"] = variable
+    return variables
 
 
 def names(name: str, model) -> dict[str, tuple[int, ...]]:
     """The names and shapes of the arrays in the reference's file, without torch's counters."""
     if CASES[name].source == "keras":
         return {key: tuple(variable.shape) for key, variable in keras_variables(model).items()}
-    state = model.state_dict()
-    return {
-        key: tuple(array.shape)
-        for key, array in state.items()
-        if not key.endswith(".num_batches_tracked")
-    }
+    shapes = {}
+    for key, array in model.state_dict().items():
+        if not key.endswith(".num_batches_tracked"):
+            shapes[key] = tuple(array.shape)
+    return shapes
 
 
 def outputs(name: str, model, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Features [N, h, w, C] and logits of normalised images."""
-    if CASES[name].source != "keras":
-        features = []
-        handle = model.get_submodule(LAST_MAP[name]).register_forward_hook(
-            lambda *call: features.append(call[2])
-        )
+    if CASES[name].source == "keras":
+        last_map = model.get_layer(LAST_MAP[name]).output
+        both = keras.Model(model.input, [last_map, model.output])
         with torch.no_grad():
-            logits = model(torch_images(x, model))
-        handle.remove()
-        return features[0].permute(0, 2, 3, 1).numpy(), logits.numpy()
-    both = keras.Model(model.input, [model.get_layer(LAST_MAP[name]).output, model.output])
+            features, logits = both(keras_images(name, x), training=False)
+        return features.numpy(), logits.numpy()
+
+    maps = []
+
+    def keep(layer, inputs, output):
+        maps.append(output)
+
+    handle = model.get_submodule(LAST_MAP[name]).register_forward_hook(keep)
     with torch.no_grad():
-        return tuple(output.numpy() for output in both(keras_images(name, x), training=False))
+        logits = model(torch_images(x, model))
+    handle.remove()
+    (features,) = maps
+    return features.permute(0, 2, 3, 1).numpy(), logits.numpy()
 
 
 def torch_images(x: np.ndarray, model: torch.nn.Module) -> torch.Tensor:
@@ -129,4 +143,6 @@ def torch_images(x: np.ndarray, model: torch.nn.Module) -> torch.Tensor:
 
 def keras_images(name: str, x: np.ndarray) -> np.ndarray:
     """EfficientNetV2 normalises inside: it takes 0 to 255."""
-    return (x * STD + MEAN) * 255 if name == "efficientnetv2_b0" else x
+    if name == "efficientnetv2_b0":
+        return (x * STD + MEAN) * 255
+    return x

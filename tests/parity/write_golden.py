@@ -1,4 +1,4 @@
-"""Writes tests/models/golden/*.npz anew: what torchvision and Keras answer for generated weights and images.
+"""Writes tests/models/golden/*.npz: outputs of torchvision and Keras for generated weights.
 
 python tests/parity/write_golden.py
 """
@@ -16,26 +16,30 @@ import reference  # noqa: E402
 
 
 def main() -> None:
-    classes, shape = generated.GOLDEN_CLASSES, generated.GOLDEN_SHAPE
+    classes = generated.GOLDEN_CLASSES
+    shape = generated.GOLDEN_SHAPE
     for name in sys.argv[1:] or generated.CASES:
         arrays = generated.weights(generated.create(name, num_classes=classes))
-        codes = generated.calibrate(
-            name, arrays, generated.images(16, *shape, seed=2), num_classes=classes
-        )
+        calibration = generated.images(16, *shape, seed=2)
+        codes = generated.calibrate(name, arrays, calibration, num_classes=classes)
         arrays = generated.with_statistics(arrays, codes)
         x = generated.images(2, *shape)
         model = reference.build(name, arrays, num_classes=classes, shape=shape, dtype="float64")
         features, logits = reference.outputs(name, model, x)
-        ours = generated.outputs(name, arrays, x, num_classes=classes)
         path = generated.GOLDEN / f"{name}.npz"
-        golden = {"features": generated.sample(features), "logits": logits}
-        golden = {key: array.astype(np.float32) for key, array in golden.items()}
-        names = generated.digest(reference.names(name, model))
-        np.savez_compressed(path, codes=codes, map=features.shape, names=names, **golden)
+        np.savez_compressed(
+            path,
+            codes=codes,
+            map=features.shape,
+            names=generated.digest(reference.names(name, model)),
+            features=generated.sample(features).astype(np.float32),
+            logits=logits.astype(np.float32),
+        )
+        our_features, our_logits = generated.outputs(name, arrays, x, num_classes=classes)
         print(
             f"{name}: {path.stat().st_size / 1000:.1f} kB, "
-            f"features off by {generated.difference(ours[0], features):.1e}, "
-            f"logits by {generated.difference(ours[1], logits):.1e}, "
+            f"features off by {generated.difference(our_features, features):.1e}, "
+            f"logits by {generated.difference(our_logits, logits):.1e}, "
             f"two images differ by {generated.apart(logits):.2f}"
         )
 

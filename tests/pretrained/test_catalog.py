@@ -13,27 +13,37 @@ ROWS = pytest.mark.parametrize("weights", CATALOG.values(), ids=CATALOG)
 
 
 @ROWS
-def test_a_row_names_what_there_is(weights):
-    assert weights.model in MODELS and weights.model in KEY_MAPS
+def test_the_model_is_registered_and_has_a_key_map(weights):
+    assert weights.model in MODELS
+    assert weights.model in KEY_MAPS
+
+
+@ROWS
+def test_a_row_has_one_hash_and_one_place(weights):
     assert bool(weights.sha256) != bool(weights.md5)
     if weights.package:
-        assert not weights.url and re.fullmatch("[0-9a-f]{64}", weights.sha256)
+        assert not weights.url
+        assert re.fullmatch("[0-9a-f]{64}", weights.sha256)
         return
     assert weights.url.startswith("https://")
     if weights.sha256:  # torchvision's names end in it
-        assert weights.file_name.endswith(f"-{weights.sha256}.pth") and len(weights.sha256) == 8
+        assert len(weights.sha256) == 8
+        assert weights.file_name.endswith(f"-{weights.sha256}.pth")
     else:
         assert re.fullmatch("[0-9a-f]{32}", weights.md5)
     assert (weights.classes == 0) == ("_notop" in weights.url)
 
 
 @ROWS
-def test_its_preprocessing_is_understood_and_gives_the_input_size(weights):
-    sizes = [getattr(op, "size", None) for op in parse(weights.transform).ops]
-    assert [size for size in sizes if size][-1] == weights.input_size
+def test_preprocessing_is_valid_and_results_in_the_input_size(weights):
+    sizes = []
+    for op in parse(weights.transform).ops:
+        if hasattr(op, "size"):
+            sizes.append(op.size)
+    assert sizes[-1] == weights.input_size
 
 
-def test_no_two_files_share_a_place_in_the_cache():
+def test_no_two_files_have_the_same_name_in_the_cache():
     assert len({weights.file_name for weights in CATALOG.values()}) == len(CATALOG)
 
 

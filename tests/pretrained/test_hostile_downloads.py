@@ -1,4 +1,4 @@
-"""Downloads from a server on the loopback interface that sends what no good server would."""
+"""Downloads from a local server that sends what no good server would."""
 
 import contextlib
 import hashlib
@@ -14,7 +14,7 @@ from imgcls_jax.pretrained import download
 from imgcls_jax.pretrained.catalog import CATALOG, Weights
 
 CONTENT = np.random.default_rng(0).bytes(50_000)
-BEGUN = CONTENT[:100]
+START = CONTENT[:100]
 MANY = b"9" * 5000
 OK = b"HTTP/1.1 200 OK\r\n"
 PART = b"HTTP/1.1 206 Partial Content\r\n"
@@ -24,11 +24,11 @@ def length(value: bytes) -> bytes:
     return OK + b"Content-Length: " + value + b"\r\n\r\n" + CONTENT
 
 
-# Whole answers, and what is said of them.
+# Whole answers, and what the error says of them.
 ANSWERS = {
     "a length that is a word": (length(b"abc"), "announces a length of 'abc'"),
-    "a length below nothing": (length(b"-5"), "announces a length of '-5'"),
-    "a length of many digits": (length(MANY), "announces a length of '9999"),
+    "a negative length": (length(b"-5"), "announces a length of '-5'"),
+    "a length with many digits": (length(MANY), "announces a length of '9999"),
     "a length beyond the file's": (
         length(b"1" + b"0" * 17),
         "announces 100,000,000,000,000,000 bytes",
@@ -37,24 +37,27 @@ ANSWERS = {
     "no bytes": (OK + b"Content-Length: 0\r\n\r\n", "it is empty"),
     "an end at once": (b"", "without response"),
     "no HTTP": (b"\x00\xff" * 5000, "failed: "),
-    "a chunk that is none": (OK + b"Transfer-Encoding: chunked\r\n\r\nZZZ\r\nabc", "failed: "),
+    "an invalid chunk": (OK + b"Transfer-Encoding: chunked\r\n\r\nZZZ\r\nabc", "failed: "),
     "a reason with escapes": (
         b"HTTP/1.1 404 \x1b[2J\x1b]0;mine\x07no\r\nContent-Length: 0\r\n\r\n",
         r"404 \\x1b\[2J",
     ),
     "a long header": (OK + b"X: " + b"a" * 100_000 + b"\r\n\r\n", "failed: "),
     "many headers": (OK + b"".join(b"X-%d: a\r\n" % k for k in range(500)) + b"\r\n", "failed: "),
-    "a way to a file": (b"HTTP/1.1 302 Found\r\nLocation: file:///etc/hosts\r\n\r\n", "failed: "),
-    "a way to another service": (
+    "a redirection to a file": (
+        b"HTTP/1.1 302 Found\r\nLocation: file:///etc/hosts\r\n\r\n",
+        "failed: ",
+    ),
+    "a redirection to another service": (
         b"HTTP/1.1 302 Found\r\nLocation: ftp://127.0.0.1:1/x\r\n\r\n",
         "unknown url type",
     ),
-    "a way without end": (b"HTTP/1.1 302 Found\r\nLocation: /w.pth\r\n\r\n", "failed: "),
+    "an endless redirection": (b"HTTP/1.1 302 Found\r\nLocation: /w.pth\r\n\r\n", "failed: "),
 }
 RANGES = {
-    "a place of many digits": b"bytes " + MANY + b"-49999/50000",
-    "a place that is a word": b"bytes abc-49999/50000",
-    "another place": b"bytes 5-49999/50000",
+    "a position with many digits": b"bytes " + MANY + b"-49999/50000",
+    "a position that is a word": b"bytes abc-49999/50000",
+    "another position": b"bytes 5-49999/50000",
 }
 
 
@@ -78,9 +81,8 @@ class Server:
             connection.recv(65_536)
             self.send(connection)
             connection.shutdown(socket.SHUT_WR)
-            while connection.recv(
-                65_536
-            ):  # closed at once, the other side may lose what is under way
+            # If it were closed at once, the other side could lose what is on its way.
+            while connection.recv(65_536):
                 pass
 
 
@@ -101,33 +103,35 @@ def weights(server):
     )
 
 
-def refused(weights, folder, text: str) -> None:
-    """The download is refused: in a line, after which the error says what to fetch and where to put it."""
+def assert_refused(weights, folder, text: str) -> None:
+    """The error has a line with the reason, and four on what to fetch and where to put it."""
     with pytest.raises(DataError, match=text) as error:
         download.fetch(weights, folder)
-    assert len(str(error.value).splitlines()) == 5 and len(str(error.value)) < 1500
-    assert printable(error.value, keep="\n") == str(error.value)
+    message = str(error.value)
+    assert len(message.splitlines()) == 5
+    assert len(message) < 1500
+    assert printable(message, keep="\n") == message
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_an_answer_that_is_nonsense(name, server, weights, tmp_path):
+def test_an_invalid_answer(name, server, weights, tmp_path):
     answer, text = ANSWERS[name]
     server.send = lambda connection: connection.sendall(answer)
-    refused(weights, tmp_path, text)
+    assert_refused(weights, tmp_path, text)
 
 
 @pytest.mark.parametrize("name", RANGES)
-def test_a_part_that_is_nonsense(name, server, weights, tmp_path):
-    (tmp_path / ".w.pth.partial").write_bytes(BEGUN)
+def test_an_invalid_part(name, server, weights, tmp_path):
+    (tmp_path / ".w.pth.partial").write_bytes(START)
     answer = PART + b"Content-Range: " + RANGES[name] + b"\r\n\r\n" + CONTENT[100:]
     server.send = lambda connection: connection.sendall(answer)
-    refused(weights, tmp_path, "another part of the file")
+    assert_refused(weights, tmp_path, "another part of the file")
 
 
 @pytest.mark.parametrize(
     "headers", [OK + b"\r\n", OK + b"Content-Length: 60000\r\n\r\n"], ids=["no length", "a length"]
 )
-def test_a_body_without_end_ends_at_the_size_of_the_file(
+def test_an_endless_body_is_cut_at_the_size_of_the_file(
     headers, server, weights, tmp_path, monkeypatch
 ):
     sent = []
@@ -140,12 +144,12 @@ def test_a_body_without_end_ends_at_the_size_of_the_file(
 
     server.send = send
     monkeypatch.setattr(download, "CHUNK", 1 << 16)
-    refused(weights, tmp_path, "more comes than|the SHA256 of what is there")
+    assert_refused(weights, tmp_path, "more comes than|the SHA256 of what is there")
     assert sum(sent) < 4 * weights.most_bytes
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) == 0
 
 
-def test_a_body_that_comes_by_the_byte_is_given_up(server, weights, tmp_path, monkeypatch):
+def test_a_body_that_comes_byte_by_byte_is_given_up(server, weights, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "PATIENCE", 0.5)
 
     def send(connection):
@@ -156,11 +160,11 @@ def test_a_body_that_comes_by_the_byte_is_given_up(server, weights, tmp_path, mo
 
     server.send = send
     start = time.monotonic()
-    refused(weights, tmp_path, r"only \d+ bytes came in 0.5 s")
+    assert_refused(weights, tmp_path, r"only \d+ bytes came in 0.5 s")
     assert time.monotonic() - start < 5
 
 
-def test_what_comes_slowly_but_comes_is_waited_for(server, weights, tmp_path, monkeypatch):
+def test_a_slow_body_is_waited_for(server, weights, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "PATIENCE", 0.2)
 
     def send(connection):

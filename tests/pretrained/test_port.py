@@ -1,4 +1,4 @@
-"""The renaming engine, on a model of three layers."""
+"""Renaming a file's arrays into variables and back, on a model of three layers."""
 
 import logging
 
@@ -24,7 +24,7 @@ EXPECTED = jax.tree.map(
     SHAPES,
     is_leaf=lambda node: isinstance(node, tuple),
 )
-IGNORED = (r".*\.num_batches_tracked",)
+IGNORED = (naming.TORCH_COUNTERS,)
 
 
 def name_of(path):
@@ -32,6 +32,7 @@ def name_of(path):
 
 
 def file() -> dict[str, np.ndarray]:
+    """The arrays of a file that fits."""
     rng = np.random.default_rng(0)
     shapes = {
         "conv.weight": (4, 2, 3, 5),
@@ -43,54 +44,53 @@ def file() -> dict[str, np.ndarray]:
         "fc.bias": (10,),
     }
     arrays = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    return arrays | {"bn.num_batches_tracked": np.array(3)}
+    arrays["bn.num_batches_tracked"] = np.array(3)
+    return arrays
 
 
 def load(arrays, expected=EXPECTED, **options):
     return port(dict(arrays), expected, name_of=name_of, ignored=IGNORED, **options)
 
 
-def test_every_array_is_where_it_belongs():
+def test_every_array_becomes_the_right_variable():
     arrays = file()
-    found = load(arrays)
-    params = found["params"]
-    np.testing.assert_array_equal(
-        params["conv"]["kernel"][2, 4, 1, 3], arrays["conv.weight"][3, 1, 2, 4]
-    )
+    variables = load(arrays)
+    params = variables["params"]
+    kernel = params["conv"]["kernel"]
+    np.testing.assert_array_equal(kernel[2, 4, 1, 3], arrays["conv.weight"][3, 1, 2, 4])
     np.testing.assert_array_equal(params["fc"]["kernel"], arrays["fc.weight"].T)
     np.testing.assert_array_equal(params["bn"]["scale"], arrays["bn.weight"])
-    np.testing.assert_array_equal(found["batch_stats"]["bn"]["var"], arrays["bn.running_var"])
-    assert jax.tree.map(np.shape, found) == SHAPES
-    assert all(
-        leaf.dtype == np.float32 and leaf.flags.c_contiguous for leaf in jax.tree.leaves(found)
-    )
+    stored_var = variables["batch_stats"]["bn"]["var"]
+    np.testing.assert_array_equal(stored_var, arrays["bn.running_var"])
+    assert jax.tree.map(np.shape, variables) == SHAPES
+    for leaf in jax.tree.leaves(variables):
+        assert leaf.dtype == np.float32
+        assert leaf.flags.c_contiguous
 
 
 def test_the_way_back_is_exact():
     arrays = file()
-    back = unport(load(arrays), name_of=name_of)
+    exported = unport(load(arrays), name_of=name_of)
     del arrays["bn.num_batches_tracked"]
-    assert set(back) == set(arrays)
+    assert set(exported) == set(arrays)
     for name, array in arrays.items():
-        np.testing.assert_array_equal(back[name], array, strict=True)
+        np.testing.assert_array_equal(exported[name], array, strict=True)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float16, ml_dtypes.bfloat16])
 def test_other_types_become_float32(dtype):
     arrays = {name: array.astype(dtype) for name, array in file().items()}
-    found = load(arrays)
-    np.testing.assert_array_equal(
-        found["params"]["fc"]["bias"], arrays["fc.bias"].astype(np.float32), strict=True
-    )
+    bias = load(arrays)["params"]["fc"]["bias"]
+    np.testing.assert_array_equal(bias, arrays["fc.bias"].astype(np.float32), strict=True)
 
 
-def test_what_is_taken_is_let_go_of():
+def test_arrays_are_removed_when_they_are_taken():
     arrays = file()
     port(arrays, EXPECTED, name_of=name_of, ignored=IGNORED)
     assert set(arrays) == {"bn.num_batches_tracked"}
 
 
-def test_all_that_does_not_fit_is_named_at_once():
+def test_one_error_lists_everything_that_does_not_fit():
     arrays = file()
     arrays["bn.gamma"] = arrays.pop("bn.weight")
     arrays["aux.weight"] = np.zeros((7, 7))
@@ -120,11 +120,12 @@ def test_the_nearest_names_are_given_on_both_sides():
     arrays["bn.runing_mean"] = arrays.pop("bn.running_mean")
     with pytest.raises(DataError) as error:
         load(arrays)
-    assert "for batch_stats/bn/mean; the nearest left over is bn.runing_mean" in str(error.value)
-    assert "bn.runing_mean (4,); the nearest left over is bn.running_mean" in str(error.value)
+    message = str(error.value)
+    assert "for batch_stats/bn/mean; the nearest left over is bn.runing_mean" in message
+    assert "bn.runing_mean (4,); the nearest left over is bn.running_mean" in message
 
 
-def test_too_large_for_float32_is_not_finite():
+def test_a_number_too_large_for_float32_is_not_finite():
     arrays = {name: array.astype(np.float64) for name, array in file().items()}
     arrays["fc.bias"][0] = 1e300
     with pytest.raises(DataError, match="fc.bias .* 1 entries are NaN or infinite"):
@@ -132,31 +133,27 @@ def test_too_large_for_float32_is_not_finite():
 
 
 def test_a_long_list_is_cut():
+    unknown = {f"x{i}": np.zeros(1) for i in range(100)}
     with pytest.raises(DataError, match=f"and {100 - LINES} more"):
-        load(file() | {f"x{i}": np.zeros(1) for i in range(100)})
+        load(file() | unknown)
 
 
-@pytest.mark.parametrize("classes", ["there", "absent"])
-def test_a_new_classifier_is_left_as_it_is_when_asked(classes, caplog):
+@pytest.mark.parametrize("has_classifier", [True, False])
+def test_a_classifier_is_skipped_on_demand(has_classifier, caplog):
     initial = jax.tree.map(lambda leaf: np.full(leaf.shape, 7, np.float32), EXPECTED)
-    initial["params"]["fc"] = {
-        "kernel": np.ones((4, 3), np.float32),
-        "bias": np.zeros(3, np.float32),
-    }
+    classifier = {"kernel": np.ones((4, 3), np.float32), "bias": np.zeros(3, np.float32)}
+    initial["params"]["fc"] = classifier
     arrays = file()
-    if classes == "absent":
-        del arrays["fc.weight"], arrays["fc.bias"]
+    if not has_classifier:
+        del arrays["fc.weight"]
+        del arrays["fc.bias"]
     with caplog.at_level(logging.INFO):
-        found = load(arrays, initial, skip="^params/fc/", source="w.pth")
-    assert found["params"]["fc"] is not None
-    np.testing.assert_array_equal(
-        found["params"]["fc"]["kernel"], initial["params"]["fc"]["kernel"]
-    )
-    np.testing.assert_array_equal(found["params"]["bn"]["bias"], arrays["bn.bias"])
-    assert (
-        "Not taken from w.pth, as '^params/fc/' says: params/fc/bias, params/fc/kernel."
-        in caplog.text
-    )
+        variables = load(arrays, initial, skip="^params/fc/", source="w.pth")
+    params = variables["params"]
+    np.testing.assert_array_equal(params["fc"]["kernel"], classifier["kernel"])
+    np.testing.assert_array_equal(params["bn"]["bias"], arrays["bn.bias"])
+    skipped = "params/fc/bias, params/fc/kernel"
+    assert f"Not taken from w.pth, as '^params/fc/' says: {skipped}." in caplog.text
     with pytest.raises(DataError, match="fc.weight"):
         load(arrays, initial)
 
@@ -166,6 +163,6 @@ def test_a_pattern_that_matches_nothing_is_refused():
         load(file(), skip="params/fd/")
 
 
-def test_a_key_map_that_names_two_variables_alike_is_no_way_back():
+def test_a_key_map_with_one_name_for_two_variables_cannot_be_inverted():
     with pytest.raises(ValueError, match="twice"):
         unport(load(file()), name_of=lambda path: ("same", "same"))

@@ -1,4 +1,4 @@
-"""A warning where weights see other images than they were trained on, and none where they see the same."""
+"""Warnings where weights get other images than those of their training."""
 
 import logging
 
@@ -32,7 +32,7 @@ def warning(caplog, model, transform, image_size=0) -> str:
         ("normalize(lite)", 224),
     ],
 )
-def test_the_same_size_and_values_are_not_warned_of(caplog, transform, image_size):
+def test_no_warning_of_the_same_size_and_values(caplog, transform, image_size):
     assert warning(caplog, LITE0, transform, image_size) == ""
 
 
@@ -46,47 +46,48 @@ def test_the_same_size_and_values_are_not_warned_of(caplog, transform, image_siz
             0,
             "center_crop(224)|normalize(lite)'; data.transform is 'resize(224)",
         ),
-        ("normalize(lite)", 0, "of 224x224 pixels"),  # of whatever size the images are
+        ("normalize(lite)", 0, "of 224x224 pixels"),  # the images' own size is not known
     ],
 )
-def test_another_size_or_other_values_are_said_with_both(caplog, transform, image_size, words):
+def test_a_warning_gives_both_sizes_and_transforms(caplog, transform, image_size, words):
     assert words in warning(caplog, LITE0, transform, image_size)
 
 
-def test_each_backbone_of_a_hybrid_is_looked_at(caplog):
+def test_each_backbone_of_a_hybrid_is_checked(caplog):
     config = lora_ablation_imagenet.get_config().rows.first.config.copy_and_resolve_references()
     config.data.transform = "resize(224)|normalize(imagenet)"
     assert warning(caplog, config.model, config.data.transform) == ""
     config.model.options.efficientnet_lite0.transform_input = False
-    assert "The weights efficientnet_lite0 were trained on" in warning(
-        caplog, config.model, config.data.transform
-    )
+    text = warning(caplog, config.model, config.data.transform)
+    assert "The weights efficientnet_lite0 were trained on" in text
 
 
-class Seen(Exception):
-    """What a layer was called with."""
+class Called(Exception):
+    """Carries the input with which a layer was called."""
 
 
 def stem_input(options, transform: str):
-    """What the first layer of Lite0 sees of some images."""
+    """What the first layer of Lite0 gets for IMAGES."""
 
-    def stop(call, args, keywords, context):
+    def stop_at_stem(call, args, keywords, context):
         if context.module.name == "stem":
-            raise Seen(args[0])
+            raise Called(args[0])
         return call(*args, **keywords)
 
     model = models.create(ConfigDict({"name": "efficientnet_lite0", **options}), num_classes=3)
-    with nn.intercept_methods(stop), pytest.raises(Seen) as seen:
-        model.apply({"params": {}}, parse(transform)(jnp.asarray(IMAGES)), method="features")
-    return np.asarray(seen.value.args[0])
+    x = parse(transform)(jnp.asarray(IMAGES))
+    with nn.intercept_methods(stop_at_stem), pytest.raises(Called) as called:
+        model.apply({"params": {}}, x, method="features")
+    (stem_x,) = called.value.args
+    return np.asarray(stem_x)
 
 
-def test_lite0_takes_images_by_imagenets_figures_where_told():
-    expected = stem_input({}, "normalize(lite)")
-    told = stem_input({"transform_input": True}, "normalize(imagenet)")
-    assert (
-        np.abs(told - expected).max()
-        < 1e-6
-        < np.abs(stem_input({}, "normalize(imagenet)") - expected).max()
-    )
-    assert np.abs(expected - (IMAGES.astype(np.float64) - 127) / 128).max() < 1e-6
+def test_transform_input_of_lite0_takes_images_normalised_by_imagenet():
+    expected = (IMAGES.astype(np.float64) - 127) / 128
+
+    def error(options, transform):
+        return np.abs(stem_input(options, transform) - expected).max()
+
+    assert error({}, "normalize(lite)") < 1e-6
+    assert error({"transform_input": True}, "normalize(imagenet)") < 1e-6
+    assert error({}, "normalize(imagenet)") > 1e-6

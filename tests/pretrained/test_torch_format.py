@@ -19,6 +19,16 @@ from imgcls_jax.pretrained import torch_format, torch_pickle
 
 FILES = Path(__file__).parent / "files"
 BASE = np.arange(24, dtype=np.float32)
+DTYPES = {
+    "float64": np.float64,
+    "float16": np.float16,
+    "bfloat16": ml_dtypes.bfloat16,
+    "int64": np.int64,
+    "int32": np.int32,
+    "int16": np.int16,
+    "int8": np.int8,
+    "uint8": np.uint8,
+}
 TENSORS = {
     "plain": BASE.reshape(2, 3, 4),
     "transposed": BASE.reshape(4, 6).T,
@@ -28,12 +38,7 @@ TENSORS = {
     "parameter": np.full((2, 2), 0.5, np.float32),
     "scalar": np.array(7, np.int64),
     "empty": np.zeros((0, 3), np.float32),
-    **{
-        name: np.array([0, 1, 2, 100]).astype(
-            getattr(ml_dtypes if name == "bfloat16" else np, name)
-        )
-        for name in ("float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8")
-    },
+    **{name: np.array([0, 1, 2, 100]).astype(dtype) for name, dtype in DTYPES.items()},
     "bool": np.array([False, True, True, True]),
 }
 NESTED = {
@@ -42,6 +47,11 @@ NESTED = {
     "1.weight": np.full(2, 0.25, np.float32),
     "1.bias": np.full(2, 0.25, np.float32),
 }
+STORED = np.arange(6, dtype=np.float32)  # the content of the storages below
+
+
+# ---------------------------------------------------------------------------------------------
+# Files for the tests
 
 
 class Planted:
@@ -54,76 +64,89 @@ class Planted:
         return self.call
 
 
-def zipped(path, content: bytes, storages=(), **options) -> Path:
+def write_zip(path, pickled: bytes, storages=None, **options) -> Path:
+    """Writes torch's zip format; storages: their contents by key."""
     with zipfile.ZipFile(path, "w", **options) as archive:
-        archive.writestr("archive/data.pkl", content)
-        for key, storage in storages:
-            archive.writestr(f"archive/data/{key}", storage)
+        archive.writestr("archive/data.pkl", pickled)
+        for key, content in (storages or {}).items():
+            archive.writestr(f"archive/data/{key}", content)
     return path
 
 
-def legacy(path, content: bytes, keys=(), storages=b"") -> Path:
-    parts = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}]
-    path.write_bytes(
-        b"".join(
-            [
-                *(pickle.dumps(part, 2) for part in parts),
-                content,
-                pickle.dumps(list(keys), 2),
-                storages,
-            ]
-        )
-    )
+def write_legacy(path, pickled: bytes, keys=(), storages=b"") -> Path:
+    """Writes torch's legacy format."""
+    magic = pickle.dumps(0x1950A86A20F9469CFC6C, 2)
+    version = pickle.dumps(1001, 2)
+    system = pickle.dumps({"little_endian": True}, 2)
+    pickled_keys = pickle.dumps(list(keys), 2)
+    path.write_bytes(b"".join([magic, version, system, pickled, pickled_keys, storages]))
     return path
 
 
-def tensor(
+def write_both(folder, pickled: bytes) -> list[Path]:
+    return [write_zip(folder / "z.pth", pickled), write_legacy(folder / "l.pth", pickled)]
+
+
+def write_both_with_storage(folder, pickled: bytes) -> list[Path]:
+    """Writes both formats with the storage "0" that has STORED."""
+    content = STORED.tobytes()
+    size = struct.pack("<q", STORED.size)
+    return [
+        write_zip(folder / "z.pth", pickled, {"0": content}),
+        write_legacy(folder / "l.pth", pickled, ["0"], size + content),
+    ]
+
+
+def pickled_tensor(
     *, size=6, offset=0, shape=(2, 3), strides=(3, 1), key="0", kind="FloatStorage"
 ) -> bytes:
     """The pickle of {"a": tensor} with any figures."""
     plain = torch_format._plain
-    storage = (
-        b"("
-        + plain("storage")
-        + f"ctorch\n{kind}\n".encode()
-        + plain(key)
-        + plain("cpu")
-        + plain(size)
-        + b"tQ"
-    )
-    view = plain(offset) + plain(shape) + plain(strides) + plain(False) + b"}"
-    return (
-        b"\x80\x02}"
-        + plain("a")
-        + b"ctorch._utils\n_rebuild_tensor_v2\n("
-        + storage
-        + view
-        + b"tRs."
-    )
+    parts = [
+        b"\x80\x02}",
+        plain("a"),
+        b"ctorch._utils\n_rebuild_tensor_v2\n(",
+        b"(",
+        plain("storage"),
+        f"ctorch\n{kind}\n".encode(),
+        plain(key),
+        plain("cpu"),
+        plain(size),
+        b"tQ",
+        plain(offset),
+        plain(shape),
+        plain(strides),
+        plain(False),
+        b"}",
+        b"tRs.",
+    ]
+    return b"".join(parts)
 
 
-def in_both(folder, content: bytes) -> list[Path]:
-    return [zipped(folder / "z.pth", content), legacy(folder / "l.pth", content)]
-
-
-def assert_equal(found, expected):
-    assert list(found) == list(expected)
+def assert_equal(arrays, expected):
+    assert list(arrays) == list(expected)
     for name, array in expected.items():
-        np.testing.assert_array_equal(found[name], array, strict=True)  # shape and type too
+        np.testing.assert_array_equal(arrays[name], array, strict=True)  # shape and type too
+
+
+# ---------------------------------------------------------------------------------------------
+# Files that torch wrote
 
 
 @pytest.mark.parametrize("name", ["zip", "zip_protocol4", "legacy"])
 def test_every_kind_of_tensor_that_torch_wrote(name):
-    found = torch_format.read(FILES / f"{name}.pth")
-    assert_equal(found, TENSORS)
-    assert found["scalar"].shape == () and found["transposed"].strides == (4, 24)
+    arrays = torch_format.read(FILES / f"{name}.pth")
+    assert_equal(arrays, TENSORS)
+    assert arrays["scalar"].shape == ()
+    assert arrays["transposed"].strides == (4, 24)
 
 
 @pytest.mark.parametrize("name", ["nested", "nested_legacy"])
 def test_the_state_dict_of_a_larger_checkpoint(name):
-    found = torch_format.read(FILES / f"{name}.pth")
-    assert_equal({key: found[key] for key in NESTED}, NESTED)
-    assert found["1.num_batches_tracked"].shape == () and len(found) == 7
+    arrays = torch_format.read(FILES / f"{name}.pth")
+    assert_equal({key: arrays[key] for key in NESTED}, NESTED)
+    assert arrays["1.num_batches_tracked"].shape == ()
+    assert len(arrays) == 7
 
 
 def test_a_whole_model_is_refused_with_the_way_out():
@@ -131,15 +154,19 @@ def test_a_whole_model_is_refused_with_the_way_out():
         torch_format.read(FILES / "whole_model.pth")
 
 
+# ---------------------------------------------------------------------------------------------
+# Files that do more than hold weights
+
+
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_a_planted_call_is_refused_and_not_executed(tmp_path, protocol):
     proof = tmp_path / "executed"
-    content = pickle.dumps({"weight": Planted(os.system, f"touch {proof}")}, protocol)
-    for path in in_both(tmp_path, content):
+    pickled = pickle.dumps({"weight": Planted(os.system, f"touch {proof}")}, protocol)
+    for path in write_both(tmp_path, pickled):
         with pytest.raises(DataError, match=r"refused: it asks for 'posix\.system'"):
             torch_format.read(path)
     assert not proof.exists()
-    pickle.loads(content)
+    pickle.loads(pickled)
     assert proof.exists(), "the test would notice"
 
 
@@ -159,9 +186,13 @@ def test_a_planted_call_is_refused_and_not_executed(tmp_path, protocol):
     ],
 )
 def test_other_names_and_instructions_are_refused(tmp_path, instructions):
-    for path in in_both(tmp_path, b"\x80\x02" + instructions + b"."):
+    for path in write_both(tmp_path, b"\x80\x02" + instructions + b"."):
         with pytest.raises(DataError, match="refused: it asks for"):
             torch_format.read(path)
+
+
+# ---------------------------------------------------------------------------------------------
+# Damaged files
 
 
 @pytest.mark.parametrize(
@@ -189,22 +220,14 @@ def test_other_names_and_instructions_are_refused(tmp_path, instructions):
     ids=str,
 )
 def test_figures_that_do_not_fit_what_is_stored(tmp_path, figures):
-    content, storage = tensor(**figures), np.arange(6, dtype=np.float32).tobytes()
-    archive = zipped(tmp_path / "z.pth", content, [("0", storage)])
-    old = legacy(tmp_path / "l.pth", content, ["0"], struct.pack("<q", 6) + storage)
-    for path in (archive, old):
+    for path in write_both_with_storage(tmp_path, pickled_tensor(**figures)):
         with pytest.raises(DataError, match=f"{path.name} is damaged"):
             torch_format.read(path)
 
 
-def test_the_figures_above_are_refused_for_their_own_sake(tmp_path):
-    storage = np.arange(6, dtype=np.float32).tobytes()
-    expected = {"a": np.arange(6, dtype=np.float32).reshape(2, 3)}
-    assert_equal(
-        torch_format.read(zipped(tmp_path / "z.pth", tensor(), [("0", storage)])), expected
-    )
-    old = legacy(tmp_path / "l.pth", tensor(), ["0"], struct.pack("<q", 6) + storage)
-    assert_equal(torch_format.read(old), expected)
+def test_figures_that_fit_are_accepted(tmp_path):
+    for path in write_both_with_storage(tmp_path, pickled_tensor()):
+        assert_equal(torch_format.read(path), {"a": STORED.reshape(2, 3)})
 
 
 @pytest.mark.parametrize(
@@ -213,7 +236,7 @@ def test_the_figures_above_are_refused_for_their_own_sake(tmp_path):
         b"",
         b"\x80\x02",
         b"\x80\x02.",
-        b"\x80\x02r\xff\xff\xff\xff.",  # LONG_BINPUT of the last number there is, with nothing to put
+        b"\x80\x02r\xff\xff\xff\xff.",  # LONG_BINPUT of the largest number, with nothing to put
         b"\x80\x02Nr\xff\xff\xff\xff.",  # with something: Python's own unpickler takes 32 GB for it
         b"\x80\x02\x8d\xff\xff\xff\xff\xff\xff\xff\x7f.",  # BINUNICODE8 of eight exabytes
         b"\x80\x02" + b"(" * 1000 + b".",
@@ -230,13 +253,13 @@ def test_the_figures_above_are_refused_for_their_own_sake(tmp_path):
     ids=range(14),
 )
 def test_broken_pickles(tmp_path, content):
-    for path in in_both(tmp_path, content):
+    for path in write_both(tmp_path, content):
         with pytest.raises(DataError, match="is damaged|refused"):
             torch_format.read(path)
 
 
 @pytest.mark.parametrize(
-    ("value", "text"),
+    ("value", "message"),
     [
         ({}, "there are none"),
         ([1], "holds a list"),
@@ -245,24 +268,24 @@ def test_broken_pickles(tmp_path, content):
         ({3: None}, "not: 3"),
     ],
 )
-def test_what_is_no_state_dict(tmp_path, value, text):
-    for path in in_both(tmp_path, pickle.dumps(value, 2)):
-        with pytest.raises(DataError, match=text):
+def test_files_without_a_state_dict(tmp_path, value, message):
+    for path in write_both(tmp_path, pickle.dumps(value, 2)):
+        with pytest.raises(DataError, match=message):
             torch_format.read(path)
 
 
-def test_what_unpacks_to_more_than_the_file_is_not_unpacked(tmp_path):
-    packed = zipped(
-        tmp_path / "z.pth", tensor(), [("0", bytes(10**6))], compression=zipfile.ZIP_DEFLATED
-    )
+def test_a_compressed_archive_is_not_unpacked(tmp_path):
+    path = tmp_path / "z.pth"
+    storages = {"0": bytes(10**6)}
+    write_zip(path, pickled_tensor(), storages, compression=zipfile.ZIP_DEFLATED)
     with pytest.raises(DataError, match="compressed"):
-        torch_format.read(packed)
+        torch_format.read(path)
 
 
 def test_a_flipped_bit_in_a_zip_file(tmp_path):
     content = bytearray((FILES / "zip.pth").read_bytes())
-    place = bytes(content).index(BASE.tobytes())
-    content[place + 5] ^= 1
+    start = bytes(content).index(BASE.tobytes())
+    content[start + 5] ^= 1
     damaged = tmp_path / "z.pth"
     damaged.write_bytes(content)
     with pytest.raises(DataError, match="Bad CRC-32"):
@@ -279,19 +302,20 @@ def test_truncated_anywhere(tmp_path, name):
             torch_format.read(damaged)
 
 
-TRUTH = {name: (FILES / f"{name}.pth").read_bytes() for name in ("zip", "legacy")}
+CONTENTS = {name: (FILES / f"{name}.pth").read_bytes() for name in ("zip", "legacy")}
 
 
-@pytest.mark.parametrize("name", TRUTH)
+@pytest.mark.parametrize("name", CONTENTS)
 @settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_whatever_is_changed_gives_arrays_or_a_data_error(tmp_path, name, data):
-    content = bytearray(TRUTH[name])
+def test_any_change_gives_arrays_or_a_data_error(tmp_path, name, data):
+    content = bytearray(CONTENTS[name])
     for _ in range(data.draw(st.integers(1, 4))):
-        place = data.draw(st.integers(0, len(content) - 1))
-        content[place : place + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=4))
+        start = data.draw(st.integers(0, len(content) - 1))
+        stop = start + data.draw(st.integers(0, 3))
+        content[start:stop] = data.draw(st.binary(max_size=4))
     damaged = tmp_path / "d.pth"
     damaged.write_bytes(content)
     try:
@@ -303,11 +327,15 @@ def test_whatever_is_changed_gives_arrays_or_a_data_error(tmp_path, name, data):
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=60))
-def test_the_machine_ends_with_an_object_or_an_error_of_its_own(content):
+def test_any_pickle_gives_an_object_or_an_error_of_pickles(content):
     try:
         torch_pickle.parse(io.BytesIO(b"\x80\x02" + content))
     except (pickles.Damaged, pickles.Refused):
         pass
+
+
+# ---------------------------------------------------------------------------------------------
+# Writing
 
 
 def test_written_and_read_again(tmp_path):
@@ -323,13 +351,11 @@ def test_written_and_read_again(tmp_path):
 def test_torch_reads_what_was_written(tmp_path):
     torch = pytest.importorskip("torch")
     torch_format.write(tmp_path / "w.pth", TENSORS)
-    found = torch.load(tmp_path / "w.pth", weights_only=True)
-    assert list(found) == list(TENSORS)
+    state = torch.load(tmp_path / "w.pth", weights_only=True)
+    assert list(state) == list(TENSORS)
     for name, array in TENSORS.items():
-        assert (
-            str(found[name].dtype) == f"torch.{array.dtype.name}"
-            and tuple(found[name].shape) == array.shape
-        )
-        np.testing.assert_array_equal(
-            found[name].to(torch.float64).numpy(), array.astype(np.float64)
-        )
+        tensor = state[name]
+        assert str(tensor.dtype) == f"torch.{array.dtype.name}"
+        assert tuple(tensor.shape) == array.shape
+        values = tensor.to(torch.float64).numpy()
+        np.testing.assert_array_equal(values, array.astype(np.float64))
