@@ -110,14 +110,14 @@ def read_options(config: ConfigDict, image: jax.ShapeDtypeStruct, *, num_classes
 
     def record(module, attribute):
         reader = Path(sys._getframe(1).f_code.co_filename)
-        if attribute in option_names and reader.parent == MODELS_FOLDER:  # Flax reads every field
+        # Flax reads every field, so that only the files of this folder count.
+        if attribute in option_names and reader.parent == MODELS_FOLDER:
             read.add(attribute)
         return module_class.__getattribute__(module, attribute)
 
     recording_class = type(module_class.__name__, (module_class,), {})
-    recording_class.__getattribute__ = (
-        record  # not in the line above: Flax would wrap it as a method
-    )
+    # Not in the line above: Flax would wrap it as one of the module's methods.
+    recording_class.__getattribute__ = record
     model = recording_class(num_classes=num_classes, **fixed, **values)
     keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
     jax.eval_shape(lambda x: model.init_with_output(keys, x, train=True)[0], image)

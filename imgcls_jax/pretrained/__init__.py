@@ -73,10 +73,10 @@ def resolve(config: ConfigDict) -> ConfigDict:
 def _add_options(config: ConfigDict, model: str, needed: Mapping[str, Any]) -> None:
     """Adds to `config.model` the options that a model's weights need and that it does not give."""
     is_backbone = model != config.name
-    given = config
+    current = config
     if is_backbone:
-        given = (config.get("options") or {}).get(model, {})
-    options = {name: value for name, value in needed.items() if name not in given}
+        current = (config.get("options") or {}).get(model, {})
+    options = {name: value for name, value in needed.items() if name not in current}
     if is_backbone:
         options = {"options": {model: options}}
     with config.unlocked():

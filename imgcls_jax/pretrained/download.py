@@ -92,7 +92,7 @@ def verify(path: Path, weights: Weights) -> str:
     if digest.hexdigest().startswith(expected):
         return ""
     return (
-        f"the {digest.name.upper()} of what is there is {digest.hexdigest()}, "
+        f"the {digest.name.upper()} of the file is {digest.hexdigest()}, "
         f"but {weights.hash} ({describe(head)})"
     )
 

@@ -30,9 +30,10 @@ MAX_ATTRIBUTE_BYTES = 64_000  # of names in one attribute; HDF5 has no room for 
 def read(path: Path) -> dict[str, np.ndarray]:
     """Returns the arrays by "layer/layer/weight", such as "conv1_bn/conv1_bn/moving_mean".
 
-    These are their paths in a published file. A suffix ":0" is left out, `depthwise_kernel` is
-    called `kernel` as in Keras 3, and a model inside a model has the layer's name in place of its
-    own. Memory: the file's size. Raises DataError for a damaged file or another layout.
+    These are their paths in a published file, with three differences: a suffix ":0" is left out,
+    `depthwise_kernel` is called `kernel` as in Keras 3, and the second part is the layer's name
+    also for a model inside a model.
+    Memory: the file's size. Raises DataError for a damaged file or another layout.
     """
     import h5py
 

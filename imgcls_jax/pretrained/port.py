@@ -49,7 +49,7 @@ def port(
         names[path], array_layouts[path] = name_of(path)
     wanted = {path: name for path, name in names.items() if path not in skipped}
 
-    unused = _unused(arrays, known=set(names.values()), ignored=tuple(ignored))
+    unused = _unused(arrays, used=set(names.values()), ignored=tuple(ignored))
     missing = [name for name in wanted.values() if name not in arrays]
     errors = _Errors()
     for name in unused:
@@ -113,12 +113,12 @@ def _skipped(paths: Iterable[str], skip: str | None) -> set[str]:
     return skipped
 
 
-def _unused(arrays: Iterable[str], *, known: set[str], ignored: tuple[str, ...]) -> list[str]:
+def _unused(arrays: Iterable[str], *, used: set[str], ignored: tuple[str, ...]) -> list[str]:
     """The names in a file that no variable has, except those that are ignored."""
     unused = []
     for name in arrays:
         is_ignored = any(re.fullmatch(pattern, name) for pattern in ignored)
-        if name not in known and not is_ignored:
+        if name not in used and not is_ignored:
             unused.append(name)
     return unused
 

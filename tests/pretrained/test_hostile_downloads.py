@@ -144,7 +144,7 @@ def test_an_endless_body_is_cut_at_the_size_of_the_file(
 
     server.send = send
     monkeypatch.setattr(download, "CHUNK", 1 << 16)
-    assert_refused(weights, tmp_path, "more comes than|the SHA256 of what is there")
+    assert_refused(weights, tmp_path, "more comes than|the SHA256 of the file")
     assert sum(sent) < 4 * weights.most_bytes
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) == 0
 
