@@ -37,8 +37,8 @@ class SelfAttention(Classifier):
         query = self.query(rows)
         key = self.key(rows)
         scale = jnp.sqrt(self.width).astype(self.dtype)
-        weights = nn.softmax(query @ key.swapaxes(1, 2) / scale)
-        attended = weights @ self.value(rows)
+        scores = query @ key.swapaxes(1, 2) / scale
+        attended = nn.softmax(scores) @ self.value(rows)
         return self.norm(rows + attended)
 
     def pool(self, x):

@@ -104,9 +104,11 @@ class FastCNN(Classifier):
         for block in range(1, len(self.filters) + 1):
             x = getattr(self, f"block{block}_conv1")(x)
             x = max_pool(x, (2, 2))
-            x = nn.gelu(getattr(self, f"block{block}_bn1")(x, train=train))
+            x = getattr(self, f"block{block}_bn1")(x, train=train)
+            x = nn.gelu(x)
             x = getattr(self, f"block{block}_conv2")(x)
-            x = nn.gelu(getattr(self, f"block{block}_bn2")(x, train=train))
+            x = getattr(self, f"block{block}_bn2")(x, train=train)
+            x = nn.gelu(x)
         return x
 
     def pool(self, x):

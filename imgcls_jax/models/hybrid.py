@@ -167,8 +167,9 @@ class AdaptiveFusion(nn.Module):
     def __call__(self, projections):
         stacked = jnp.stack(projections, 1)
         gate = nn.Dense(len(projections), dtype=self.dtype, name="gate")
-        weights = nn.softmax(gate(jnp.concatenate(projections, -1)))
-        return (weights[..., None] * stacked).sum(1)
+        scores = gate(jnp.concatenate(projections, -1))
+        weights = nn.softmax(scores)[..., None]
+        return (weights * stacked).sum(1)
 
 
 class AttentionFusion(nn.Module):
@@ -183,11 +184,16 @@ class AttentionFusion(nn.Module):
     def __call__(self, projections):
         x = jnp.stack(projections, 1)
         batch_size, _, width = x.shape
-        query = nn.Dense(width, dtype=self.dtype, name="query")(x)
-        key = nn.Dense(width, dtype=self.dtype, name="key")(x)
-        value = nn.Dense(width, dtype=self.dtype, name="value")(x)
-        weights = nn.softmax(query @ key.swapaxes(1, 2) / width**0.5)
-        return (x + weights @ value).reshape(batch_size, -1)
+
+        def dense(name: str) -> nn.Dense:
+            return nn.Dense(width, dtype=self.dtype, name=name)
+
+        query = dense("query")(x)
+        key = dense("key")(x)
+        value = dense("value")(x)
+        scores = query @ key.swapaxes(1, 2) / width**0.5
+        x = x + nn.softmax(scores) @ value
+        return x.reshape(batch_size, -1)
 
 
 class MapSqueezeExcite(nn.Module):

@@ -86,29 +86,49 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train: bool):
-        layer = partial(self._conv_norm, train=train)
         if self.bottleneck:
-            strides = [1, 1]
-            strides[self.style.strided_conv - 1] = self.strides
-            y = nn.relu(layer(x, 1, self.features, 1, strides[0]))
-            y = nn.relu(layer(y, 2, self.features, 3, strides[1]))
-            y = layer(y, 3, 4 * self.features, 1, 1)
+            y = self._bottleneck(x, train)
         else:
-            y = nn.relu(layer(x, 1, self.features, 3, self.strides))
-            y = layer(y, 2, self.features, 3, 1)
+            y = self._conv_norm(x, 1, kernel_size=3, strides=self.strides, train=train)
+            y = nn.relu(y)
+            y = self._conv_norm(y, 2, kernel_size=3, train=train)
         if x.shape != y.shape:
-            x = layer(x, 0, y.shape[-1], 1, self.strides)
+            features = y.shape[-1]
+            x = self._conv_norm(x, 0, features=features, strides=self.strides, train=train)
         return nn.relu(x + y)
 
+    def _bottleneck(self, x, train: bool):
+        strides = [1, 1]
+        strides[self.style.strided_conv - 1] = self.strides
+        x = self._conv_norm(x, 1, strides=strides[0], train=train)
+        x = nn.relu(x)
+        x = self._conv_norm(x, 2, kernel_size=3, strides=strides[1], train=train)
+        x = nn.relu(x)
+        return self._conv_norm(x, 3, features=4 * self.features, train=train)
+
     def _conv_norm(
-        self, x, number: int, features: int, kernel_size: int, strides: int, train: bool
+        self,
+        x,
+        number: int,
+        *,
+        features: int | None = None,
+        kernel_size: int = 1,
+        strides: int = 1,
+        train: bool,
     ):
+        """The layer of this number in `style.layer_names`, by default with the block's features."""
         conv_name, norm_name = self.style.layer_names(number)
         convolution = conv(
-            self.style, features, kernel_size, strides, dtype=self.dtype, name=conv_name
+            self.style,
+            features or self.features,
+            kernel_size,
+            strides,
+            dtype=self.dtype,
+            name=conv_name,
         )
+        batch_norm = norm(self.style, dtype=self.dtype, name=norm_name)
         x = convolution(x)
-        return norm(self.style, dtype=self.dtype, name=norm_name)(x, train=train)
+        return batch_norm(x, train=train)
 
 
 class ResNet(Classifier):
