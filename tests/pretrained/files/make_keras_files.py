@@ -1,6 +1,6 @@
-"""Made keras_legacy.h5 beside it, with Keras 3.15: KERAS_BACKEND=torch python make_keras_files.py.
+"""Wrote keras_legacy.h5, with Keras 3.15: KERAS_BACKEND=torch python make_keras_files.py.
 
-What is in them stands again in ../test_keras_format.py.
+../test_weights_formats.py has its content again.
 """
 
 from pathlib import Path
@@ -22,9 +22,10 @@ def model() -> keras.Model:
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     built = keras.Model(inputs, keras.layers.Dense(2, name="predictions")(x))
     for layer in built.layers:
-        layer.set_weights(
-            [np.arange(weight.size).reshape(weight.shape) for weight in layer.get_weights()]
-        )
+        weights = []
+        for weight in layer.get_weights():
+            weights.append(np.arange(weight.size).reshape(weight.shape))
+        layer.set_weights(weights)
     return built
 
 

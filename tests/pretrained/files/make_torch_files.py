@@ -1,6 +1,6 @@
-"""Made the .pth files beside it, with torch 2.13.0: python make_torch_files.py. Nothing else needs torch.
+"""Wrote the .pth files, with torch 2.13.0: python make_torch_files.py. Nothing else needs torch.
 
-What is in them stands again in ../test_torch_format.py, in NumPy.
+../test_torch_format.py has their content again, in NumPy.
 """
 
 from collections import OrderedDict
@@ -9,11 +9,22 @@ from pathlib import Path
 import torch
 
 FOLDER = Path(__file__).parent
+DTYPES = (
+    "float64",
+    "float16",
+    "bfloat16",
+    "int64",
+    "int32",
+    "int16",
+    "int8",
+    "uint8",
+    "bool",
+)
 
 
 def tensors() -> OrderedDict:
     base = torch.arange(24, dtype=torch.float32)
-    found = OrderedDict(
+    state = OrderedDict(
         plain=base.reshape(2, 3, 4).clone(),
         transposed=base.clone().reshape(4, 6).T,
         strided=base.clone()[1::2],
@@ -23,19 +34,9 @@ def tensors() -> OrderedDict:
         scalar=torch.tensor(7, dtype=torch.int64),
         empty=torch.zeros(0, 3),
     )
-    for name in (
-        "float64",
-        "float16",
-        "bfloat16",
-        "int64",
-        "int32",
-        "int16",
-        "int8",
-        "uint8",
-        "bool",
-    ):
-        found[name] = torch.tensor([0, 1, 2, 100]).to(getattr(torch, name))
-    return found
+    for name in DTYPES:
+        state[name] = torch.tensor([0, 1, 2, 100]).to(getattr(torch, name))
+    return state
 
 
 def save(name: str, value, **options) -> None:
