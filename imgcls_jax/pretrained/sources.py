@@ -18,24 +18,25 @@ from imgcls_jax.run.folder import CONFIG, RunFolder, training_command
 Source = str | os.PathLike
 
 
-def by_model(config: ConfigDict) -> dict[str, str]:
-    """Returns the source of the weights by the model's name; {} for random initial weights.
+def by_model(model_config: ConfigDict) -> dict[str, str]:
+    """Returns the source of the weights of `config.model` by its name; {} for random weights.
 
     A hybrid has a source for each of its backbones: `pretrained` gives them in the same order,
     separated by commas. Raises ConfigError if there are more or fewer.
     """
-    pretrained = config.get("pretrained")
+    pretrained = model_config.get("pretrained")
     if not pretrained:
         return {}
-    if config.name != "hybrid":
-        return {config.name: pretrained}
+    if model_config.name != "hybrid":
+        return {model_config.name: pretrained}
     sources = [source.strip() for source in pretrained.split(",")]
-    if len(sources) != len(config.backbones):
+    backbones = model_config.backbones
+    if len(sources) != len(backbones):
         raise ConfigError(
-            f"config.model.pretrained is {pretrained!r}: give {len(config.backbones)} sources "
-            f"separated by commas, one for each of {', '.join(config.backbones)}."
+            f"config.model.pretrained is {pretrained!r}: give {len(backbones)} sources "
+            f"separated by commas, one for each of {', '.join(backbones)}."
         )
-    return dict(zip(config.backbones, sources, strict=True))
+    return dict(zip(backbones, sources, strict=True))
 
 
 def from_catalog(source: Source) -> Weights | None:
@@ -50,7 +51,7 @@ def fetch(config: ConfigDict) -> None:
 
     Raises DataError if that fails.
     """
-    for source in by_model(config).values():
+    for source in by_model(config.model).values():
         weights = from_catalog(source)
         if weights:
             _published_file(weights, config.pretrained.cache)
@@ -62,7 +63,7 @@ def missing(config: ConfigDict) -> list[str]:
     These are names in the catalogue, which can be fetched, and paths.
     """
     cache = config.pretrained.cache
-    return [source for source in by_model(config).values() if not _is_local(source, cache)]
+    return [source for source in by_model(config.model).values() if not _is_local(source, cache)]
 
 
 def describe(config: ConfigDict) -> dict[str, dict[str, str]]:
@@ -72,7 +73,7 @@ def describe(config: ConfigDict) -> dict[str, dict[str, str]]:
     (`trees.digest`). Raises as `read` does.
     """
     descriptions = {}
-    for model, source in by_model(config).items():
+    for model, source in by_model(config.model).items():
         path = _local_path(source, config.pretrained.cache)
         if path.is_dir():
             digest = trees.digest(runs.read(path))
