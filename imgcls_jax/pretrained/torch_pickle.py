@@ -80,7 +80,6 @@ class _StateDict(Machine):
 
     def resolve(self, name):
         """Returns the type of entries for torch.FloatStorage and its like, otherwise a function."""
-        """Returns the type of entries for torch.FloatStorage and its like, otherwise a function."""
         module, _, last = name.rpartition(".")
         if module in ("torch", "torch.cuda") and last in STORAGES:
             return STORAGES[last]
