@@ -50,9 +50,10 @@ def create(config: ConfigDict, *, num_classes: int, dtype: jnp.dtype = jnp.float
 
     Raises ConfigError for an option that the model does not have.
     """
-    values = architecture(config)
-    name = values.pop("name")
+    name = config.name
     accepted = options(name)
+    values = architecture(config)
+    del values["name"]
     for option in values:
         if option not in accepted:
             raise ConfigError(
@@ -103,9 +104,9 @@ def read_options(config: ConfigDict, image: jax.ShapeDtypeStruct, *, num_classes
     For example, `se_ratio` is read only where there is a squeeze-and-excitation block.
     """
     values = architecture(config)
-    name = values.pop("name")
-    module_class, fixed = _module_class(MODELS[name])
-    option_names = set(options(name))
+    del values["name"]
+    module_class, fixed = _module_class(MODELS[config.name])
+    option_names = set(options(config.name))
     read = set()
 
     def record(module, attribute):

@@ -110,10 +110,9 @@ def initialize(
     Warns if the transform is not the one that the weights were trained with. Raises as `load` does.
     """
     transform_check.warn_of_differences(config)
-    cache = config.pretrained.cache
     variables = {"params": params, **model_state}
     for model, source in sources.by_model(config.model).items():
-        arrays = read(source, model=model, cache=cache)
+        arrays = read(source, model=model, cache=config.pretrained.cache)
         if model == config.model.name:
             skip = _classifier_to_skip(arrays, model, source, variables, class_names)
             variables = fit(arrays, model=model, expected=variables, skip=skip, source=str(source))

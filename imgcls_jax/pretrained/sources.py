@@ -62,8 +62,11 @@ def missing(config: ConfigDict) -> list[str]:
 
     These are names in the catalogue, which can be fetched, and paths.
     """
-    cache = config.pretrained.cache
-    return [source for source in by_model(config.model).values() if not _is_local(source, cache)]
+    missing_sources = []
+    for source in by_model(config.model).values():
+        if not _is_local(source, config.pretrained.cache):
+            missing_sources.append(source)
+    return missing_sources
 
 
 def describe(config: ConfigDict) -> dict[str, dict[str, str]]:
