@@ -18,7 +18,7 @@ from imgcls_jax import api, backend, console
 from imgcls_jax.commands import study
 from imgcls_jax.config.options import flat_options
 from imgcls_jax.errors import RunError, UserError
-from imgcls_jax.reporting import page
+from imgcls_jax.reporting import formats
 from imgcls_jax.reporting.plain_tables import markdown_row, markdown_table
 from imgcls_jax.run import resuming
 from imgcls_jax.run.folder import METRICS, RunFolder, training_command
@@ -51,7 +51,7 @@ class Row:
         counts = []
         for count in (self.parameters, self.trainable, self.epochs):
             counts.append("" if count is None else f"{count:,}")
-        time_left = page.duration(self.seconds) if self.seconds else ""
+        time_left = formats.duration(self.seconds) if self.seconds else ""
         return (self.name, self.state, *counts, time_left)
 
 
@@ -102,7 +102,7 @@ def _total(rows: Sequence[Row], *, fetches: bool) -> str:
         left_out.append("fetching the weights")
     without = f", without {' and '.join(left_out)}" if left_out else ""
     return (
-        f"{page.duration(seconds)} in all at this machine's present speed{without}; "
+        f"{formats.duration(seconds)} in all at this machine's present speed{without}; "
         "nothing was trained."
     )
 

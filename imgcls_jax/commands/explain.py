@@ -44,13 +44,13 @@ def explain(folders: Sequence[str], *, method: str = "gradcam") -> None:
     runs.require_folders(folders, "explain runs/NAME")
     choose("method (--method)", method, gradcam.METHODS)
     backend.configure()
-    compared = pictures.Compared()
+    comparison = pictures.Comparison()
     for run in runs.tested(folders):
         with runs.locked_with_data(run) as splits:
             explanation, maps = gradcam.explain(run, splits.test, method=method)
             shares = gradcam.compactness(run, splits.test, method=method)
             explanation["compactness"] = pictures.compactness(shares)
-            pictures.write(run, splits.test, explanation, maps)
+            pictures.write(run, splits.test, explanation=explanation, maps=maps)
             runs.write_report(run, splits)
-            sentences = compared.sentences(run.name, splits.test, shares)
+            sentences = comparison.sentences(run.name, splits.test, shares=shares)
         log.info("%s\n%s", run.path / "explain.png", "\n".join(sentences))

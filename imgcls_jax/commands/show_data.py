@@ -35,7 +35,7 @@ def show_data(config: "ConfigDict", workdir: Path, changed: Iterable[str] = ()) 
     from imgcls_jax import api, backend, data
     from imgcls_jax.config import reads
     from imgcls_jax.data import checks
-    from imgcls_jax.reporting import fonts, plots
+    from imgcls_jax.reporting.plots import fonts, images, style
     from imgcls_jax.run.folder import SHOWN, RunFolder
     from imgcls_jax.training import preview
 
@@ -46,7 +46,8 @@ def show_data(config: "ConfigDict", workdir: Path, changed: Iterable[str] = ()) 
     shown = preview.draw(config, splits.train)
     class_names = fonts.legible(splits.train.class_names)
     names = [class_names[label] for label in splits.train.labels[shown.indices]]
-    figure = plots.batch(splits.train.images[shown.indices], shown.images, names)
+    stored = splits.train.images[shown.indices]
+    figure = images.batch(stored, shown.images, names=names)
     with RunFolder(workdir).locked():
-        plots.save(figure, workdir / SHOWN)
+        style.save(figure, workdir / SHOWN)
     log.info("%s", "\n".join([shown.words, str(workdir / SHOWN), *reads.unread(config)]))

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from imgcls_jax.errors import RunError
 from imgcls_jax.files import write_atomically
 from imgcls_jax.foreign import open_image
-from imgcls_jax.reporting import page
+from imgcls_jax.reporting import formats, page, templates
 from imgcls_jax.run.folder import CONFIG, ENSEMBLE, REPORT, RunFolder
 
 log = logging.getLogger(__name__)
@@ -25,12 +25,12 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str] | None]] = {
     "study": ("Study", None),
     "data": ("Data", None),
     "model": ("Model", None),
-    "accuracy": ("Accuracy", page.percent),
+    "accuracy": ("Accuracy", formats.percent),
     "loss": ("Loss", "{:.4f}".format),
     "parameters": ("Parameters", "{:,}".format),
     "trainable": ("Trainable", "{:,}".format),
     "epochs": ("Epochs", "{:,}".format),
-    "train_seconds": ("Time", page.duration),
+    "train_seconds": ("Time", formats.duration),
     "seed": ("Seed", str),
     "device": ("Device", None),
 }
@@ -59,7 +59,7 @@ def write(folder: Path) -> Path:
     name = folder.resolve().name
     script = Path(__file__).with_name("index.js").read_text()
     plural = "s" * (len(rows) != 1)
-    body = page.render(
+    body = templates.render(
         "index.html",
         name=name,
         count=f"{len(rows):,} finished run{plural}",

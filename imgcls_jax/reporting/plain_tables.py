@@ -1,4 +1,4 @@
-"""Tables as text: in Markdown, in LaTeX for papers, and in CSV. Cells are plain text, which each of them escapes."""
+"""Tables as text: in Markdown, in LaTeX for papers, and in CSV. Cells are plain text, and escaped."""
 
 import csv
 import html
@@ -7,10 +7,13 @@ from collections.abc import Container, Iterable, Sequence
 
 from imgcls_jax.errors import printable
 
-LATEX = {character: f"\\{character}" for character in "%&_#${}"} | {"±": r"$\pm$", "–": "--"}
+MARKDOWN_SPECIAL = "\\`*[]|"
+LATEX = {character: f"\\{character}" for character in "%&_#${}"}
+LATEX |= {"±": r"$\pm$", "–": "--"}
 LATEX |= {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
 LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}"}
-FORMULAS = ("=", "+", "-", "@")  # with which a spreadsheet takes a text for a formula
+LATEX_TABLE = str.maketrans(LATEX)
+FORMULAS = ("=", "+", "-", "@")  # a spreadsheet takes a text that starts with these for a formula
 
 
 class Markdown(str):
@@ -18,25 +21,34 @@ class Markdown(str):
 
 
 def escape(text: object) -> Markdown:
-    """Plain text as Markdown that shows it, in one line: no markup, link, code, HTML or column comes of it."""
+    """Returns Markdown that shows the plain text in one line, without markup, links or HTML."""
     if isinstance(text, Markdown):
         return text
-    escaped = "".join(
-        f"\\{character}" if character in "\\`*[]|" else character for character in printable(text)
-    )
+    escaped = ""
+    for character in printable(text):
+        if character in MARKDOWN_SPECIAL:
+            escaped += "\\"
+        escaped += character
     return Markdown(html.escape(escaped, quote=False))
 
 
 def code(text: object) -> Markdown:
-    """Plain text in a fixed width; tables take a bar for their own even there."""
-    return Markdown("`" + printable(text).replace("`", "'").replace("|", "\\|") + "`")
+    """Returns Markdown that shows the plain text in a fixed width."""
+    # Even in code, tables take a bar for the end of a cell.
+    escaped = printable(text).replace("`", "'").replace("|", "\\|")
+    return Markdown(f"`{escaped}`")
 
 
 def markdown_table(
     head: Sequence[str], rows: Iterable[Sequence[object]], *, figures: Container[int] = ()
 ) -> str:
-    """Of cells of plain text or Markdown. figures: the columns of numbers, which are at the right, counted from 0."""
-    rule = [Markdown("---:" if column in figures else "---") for column in range(len(head))]
+    """A table of cells of plain text or Markdown.
+
+    figures: columns, counted from 0, that hold numbers and are aligned at the right.
+    """
+    rule = []
+    for column in range(len(head)):
+        rule.append(Markdown("---:" if column in figures else "---"))
     return "".join(map(markdown_row, (head, rule, *rows)))
 
 
@@ -48,23 +60,33 @@ def markdown_row(cells: Sequence[object]) -> str:
 def latex_table(
     head: Sequence[str], rows: Iterable[Sequence[str]], *, figures: Container[int] = ()
 ) -> str:
-    r"""A tabular of cells of plain text, for \usepackage{booktabs}."""
-    columns = "".join("r" if column in figures else "l" for column in range(len(head)))
-    table = str.maketrans(LATEX)
-    first, *others = (
-        " & ".join(printable(cell).translate(table) for cell in line) for line in (head, *rows)
-    )
-    body = "".join(f"{line} \\\\\n" for line in others)
-    head = f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{first} \\\\\n\\midrule\n"
-    return f"{head}{body}\\bottomrule\n\\end{{tabular}}\n"
+    r"""A tabular of cells of plain text, for \usepackage{booktabs}; figures: as of markdown_table."""
+    alignment = "".join("r" if column in figures else "l" for column in range(len(head)))
+    lines = [
+        f"\\begin{{tabular}}{{{alignment}}}",
+        "\\toprule",
+        _latex_row(head),
+        "\\midrule",
+        *map(_latex_row, rows),
+        "\\bottomrule",
+        "\\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(printable(cell).translate(LATEX_TABLE) for cell in cells) + r" \\"
 
 
 def csv_table(rows: Iterable[Sequence[object]]) -> str:
-    """Of numbers, texts and None, which stays empty. A text that a spreadsheet would compute has a quote in front."""
+    """A table of numbers, texts and None, which stays empty.
+
+    A text that a spreadsheet would take for a formula gets a quote in front.
+    """
     file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows(
-        [_csv_cell(cell) for cell in row] for row in rows
-    )
+    writer = csv.writer(file, lineterminator="\n")
+    for row in rows:
+        writer.writerow([_csv_cell(cell) for cell in row])
     return file.getvalue()
 
 
@@ -72,4 +94,6 @@ def _csv_cell(cell: object) -> object:
     if not isinstance(cell, str):
         return cell
     text = printable(cell)
-    return f"'{text}" if text.lstrip().startswith(FORMULAS) else text
+    if text.lstrip().startswith(FORMULAS):
+        return f"'{text}"
+    return text

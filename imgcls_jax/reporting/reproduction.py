@@ -127,12 +127,12 @@ def write(folder: Path, readme: Path) -> str:
     folder: of the published results, with systems.csv. Returns the summary. Raises RunError if the
     folder has no such file or the file is not valid.
     """
-    from imgcls_jax.reporting import compare_plots, plots
+    from imgcls_jax.reporting.plots import comparison, style
 
     systems = _read(folder)
     table, short_table = render(folder)
     compared = [system.figures for system in systems if system.kind == "figure"]
-    plots.save(compare_plots.differences(compared), folder / PICTURE)
+    style.save(comparison.differences(compared), folder / PICTURE)
     write_atomically(folder / TABLE, table.encode())
     before, _, after = _split(readme)
     text = f"{before}{BEGIN}\n{short_table}\n{END}{after}"

@@ -1,4 +1,4 @@
-"""The page of a run: one HTML file that holds everything it shows, and the figures as files beside it."""
+"""The page of a run: one HTML file that holds everything it shows, and its pictures as files."""
 
 import dataclasses
 import json
@@ -13,16 +13,14 @@ from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation.scores import Confusion, train_test_gap
 from imgcls_jax.files import write_atomically
-from imgcls_jax.reporting import calibration, explain, page, robustness, tables
+from imgcls_jax.reporting import calibration, explain, formats, page, robustness, tables, templates
 from imgcls_jax.run.folder import REPORT, RunFolder
 
-MOST_SAMPLES = 120  # sample images in all, and at most 8 of a class
-MOST_RENAMED = 50  # classes named whose names pictures cannot show
+MOST_SAMPLES = 120  # sample images in all
+MOST_SAMPLES_OF_CLASS = 8
 MOST_SAMPLED = 100  # classes with sample images
-MISTAKE_SIDE, SAMPLE_SIDE = (
-    96,
-    tables.SIDE,
-)  # pixels on the page that an image's longer side takes, about
+MOST_RENAMED = 50  # classes named of those whose names pictures cannot show
+MISTAKE_SIDE = 96  # pixels on the page of an image's longer side, about
 
 
 def write(
@@ -32,199 +30,233 @@ def write(
     test: Dataset,
     before_page: Callable[[RunFolder], None] = lambda run: None,
 ) -> None:
-    """Writes the page report.html into a tested run's folder, and its pictures, dashboard.png among them.
+    """Writes report.html and its pictures into a tested run's folder.
 
-    train: the training set; test: the test set in the order of the run's predictions. before_page: called when the
-    pictures are there and the page, which marks a run as finished, is not. Raises RunError where the test set is not
-    the one that the run predicted.
+    train: the training set. test: the test set in the order of the run's predictions. before_page:
+    is called between the pictures and the page, which marks a run as finished.
+
+    Raises RunError if the test set is not the one that the run predicted.
     """
-    from imgcls_jax.reporting import dashboard, plots
+    from imgcls_jax.reporting.plots import fonts, images
 
-    scores, history = run.test, run.history
     probabilities, labels = run.predictions
     if not np.array_equal(labels, test.labels):
         raise RunError(
-            f"The predictions in {run.path} are of {len(labels)} examples whose labels differ from those of the "
-            f"{len(test)} test examples given: this is not the run's test set. Report with the data it was trained on."
+            f"The predictions in {run.path} are of {len(labels)} examples whose labels differ from "
+            f"those of the {len(test)} test examples: this is not the run's test set. Give the "
+            "data that it was trained on."
         )
-    classes = len(train.class_names)
-    samples = checks.sample_indices(train.labels, per_class=min(max(MOST_SAMPLES // classes, 1), 8))
-    samples += [np.empty(0, np.int64)] * (classes - len(samples))
-    samples = samples[:MOST_SAMPLED]
-    wrong = plots.most_confident_mistakes(probabilities, labels)
-    drawn = plots.pictured(test)
-    figures = {
-        "samples.png": plots.sample_grid(
-            dataclasses.replace(train, class_names=drawn.class_names), samples
-        ),
-        "curves.png": plots.curves(history, scores["best_epoch"]),
-        "confusion.png": plots.confusion(Confusion.read(scores), drawn.class_names),
-        "mistakes.png": plots.mistakes(drawn, probabilities, wrong),
-    }
-    figures["dashboard.png"] = dashboard.draw(
-        run.name,
-        _facts(run),
-        history=history,
-        scores=scores,
-        test=drawn,
-        probabilities=probabilities,
-    )
-    for name, figure in figures.items():
-        plots.save(figure, run.path / name)
-
-    confusion = page.chart(
-        run.path / "confusion.png", "Confusion matrix, rows true, columns predicted"
-    )
-    body = (
-        _header(run)
-        + page.section(
-            "Training",
-            page.chart(
-                run.path / "curves.png", "Loss, accuracy and learning rate against the epoch"
-            ),
-        )
-        + page.section("Classes", tables.classes(scores, probabilities, test))
-        + page.section(
-            "Confusion matrix", page.macros("run.html").confusion(confusion, _renamed(test, drawn))
-        )
-        + page.section("Misclassified images", _mistakes(test, probabilities, wrong))
-        + explain.section(run)
-        + calibration.section(run)
-        + robustness.section(run)
-        + page.section("Data", _data(run.data), _samples(train, samples))
-        + page.section("Environment", _environment(run.environment))
-        + page.section("Configuration", _config(run.config.to_dict()))
-    )
+    samples = _choose_samples(train)
+    wrong = images.most_confident_mistakes(probabilities, labels)
+    drawn = fonts.with_legible_names(test)
+    _draw(run, train=train, drawn=drawn, samples=samples, wrong=wrong)
+    sections = [
+        _header(run),
+        _training(run),
+        page.section("Classes", tables.classes(run.test, probabilities, test)),
+        _confusion(run, test, drawn),
+        page.section("Misclassified images", _mistakes(test, probabilities, wrong)),
+        explain.section(run),
+        calibration.section(run),
+        robustness.section(run),
+        page.section("Data", _data(run.data), _samples(train, samples)),
+        page.section("Environment", _environment(run.environment)),
+        page.section("Configuration", _config(run.config.to_dict())),
+    ]
     before_page(run)
-    html = page.page(f"{run.name}: {page.percent(scores['accuracy'])}", body)
+    title = f"{run.name}: {formats.percent(run.test['accuracy'])}"
+    html = page.page(title, Markup().join(sections))
     write_atomically(run.path / REPORT, html.encode())
 
 
+def _choose_samples(train: Dataset) -> list[np.ndarray]:
+    """Indices of the sample images of each class, of the first MOST_SAMPLED classes."""
+    num_classes = len(train.class_names)
+    per_class = max(MOST_SAMPLES // num_classes, 1)
+    per_class = min(per_class, MOST_SAMPLES_OF_CLASS)
+    samples = checks.sample_indices(train.labels, per_class=per_class)
+    while len(samples) < num_classes:  # the last classes may have no training images
+        samples.append(np.empty(0, np.int64))
+    return samples[:MOST_SAMPLED]
+
+
+def _draw(
+    run: RunFolder,
+    *,
+    train: Dataset,
+    drawn: Dataset,
+    samples: Sequence[np.ndarray],
+    wrong: np.ndarray,
+) -> None:
+    """Writes the run's pictures.
+
+    drawn: the test set with class names that can be drawn. samples: indices of training images of
+    each class. wrong: indices of the mistakes shown.
+    """
+    from imgcls_jax.reporting.plots import confusion, curves, dashboard, images, style
+
+    scores = run.test
+    history = run.history
+    probabilities, _ = run.predictions
+    train = dataclasses.replace(train, class_names=drawn.class_names)
+    matrix = Confusion.read(scores)
+    figures = {
+        "samples.png": images.sample_grid(train, samples),
+        "curves.png": curves.draw(history, scores["best_epoch"]),
+        "confusion.png": confusion.draw(matrix, drawn.class_names),
+        "mistakes.png": images.mistakes(drawn, probabilities, wrong),
+        "dashboard.png": dashboard.draw(
+            run.name,
+            _facts(run),
+            history=history,
+            scores=scores,
+            test=drawn,
+            probabilities=probabilities,
+        ),
+    }
+    for name, figure in figures.items():
+        style.save(figure, run.path / name)
+
+
+# Sections of the page
+
+
 def _header(run: RunFolder) -> Markup:
-    scores, config, device = (
-        run.test,
-        run.config,
-        run.environment.get("device", "an unnamed device"),
-    )
-    epochs = f"{scores['best_epoch']} of {scores['epochs']}"
-    trainable = scores.get("trainable", scores["parameters"])
-    trained = f", of which {trainable:,} were trained" if trainable < scores["parameters"] else ""
-    said = {
+    scores = run.test
+    config = run.config
+    total = scores["parameters"]
+    trainable = scores.get("trainable", total)
+    values = {
         "name": run.name,
         "model": config.model.name,
         "data": config.data.get("name") or config.data.source,
-        "accuracy": page.percent(scores["accuracy"]),
+        "accuracy": formats.percent(scores["accuracy"]),
         "examples": f"{scores['examples']:,}",
         "loss": f"{scores['loss']:.4f}",
-        "parameters": f"{scores['parameters']:,}",
-        "trained": trained,
-        "epochs": epochs,
-        "time": page.duration(scores["train_seconds"]),
-        "device": device,
+        "parameters": f"{total:,}",
+        "trainable": f"{trainable:,}" if trainable < total else "",
+        "epochs": f"{scores['best_epoch']} of {scores['epochs']}",
+        "time": formats.duration(scores["train_seconds"]),
+        "device": run.environment.get("device", "an unnamed device"),
         "figures": _facts(run),
     }
-    return page.macros("run.html").header(said)
+    return _parts().header(values)
 
 
 def _facts(run: RunFolder) -> dict[str, str]:
-    """The figures that stand large, by their captions."""
+    """The figures in large type, by their captions."""
     scores = run.test
     gap = train_test_gap(run.history, scores)
     return {
-        "Test accuracy": page.percent(scores["accuracy"]),
+        "Test accuracy": formats.percent(scores["accuracy"]),
         "Test loss": f"{scores['loss']:.4f}",
-        "Validation accuracy": page.percent(scores["validation_accuracy"]),
+        "Validation accuracy": formats.percent(scores["validation_accuracy"]),
         "Train-test gap": "unknown" if gap is None else f"{gap:+.1f} points",
         "Best epoch": f"{scores['best_epoch']} of {scores['epochs']}",
         "Parameters": f"{scores['parameters']:,}",
-        "Time per epoch": page.duration(scores["seconds_per_epoch"]),
-        "Training time": page.duration(scores["train_seconds"]),
+        "Time per epoch": formats.duration(scores["seconds_per_epoch"]),
+        "Training time": formats.duration(scores["train_seconds"]),
     }
+
+
+def _training(run: RunFolder) -> Markup:
+    description = "Loss, accuracy and learning rate against the epoch"
+    return page.section("Training", page.chart(run.path / "curves.png", description))
+
+
+def _confusion(run: RunFolder, test: Dataset, drawn: Dataset) -> Markup:
+    """The matrix, and which classes the pictures show by their numbers because no font has them."""
+    description = "Confusion matrix, rows true, columns predicted"
+    chart = page.chart(run.path / "confusion.png", description)
+    renamed = []
+    for name, drawn_name in zip(test.class_names, drawn.class_names, strict=True):
+        if drawn_name != name:
+            renamed.append(f"{drawn_name} is {name}")
+    body = _parts().confusion(chart, ", ".join(renamed[:MOST_RENAMED]))
+    return page.section("Confusion matrix", body)
 
 
 def _mistakes(test: Dataset, probabilities: np.ndarray, wrong: np.ndarray) -> Markup:
-    from imgcls_jax.reporting import plots
-
-    total = int((probabilities.argmax(axis=-1) != test.labels).sum())
+    """The test images at the indices `wrong`, with what they were taken for."""
+    predicted = probabilities.argmax(axis=-1)
+    total = int((predicted != test.labels).sum())
     if not total:
-        return page.macros("run.html").no_mistakes()
-    descriptions, captions = [], []
+        return _parts().no_mistakes()
+    descriptions = []
+    captions = []
     for index in wrong:
-        true, predicted = (
-            test.class_names[test.labels[index]],
-            test.class_names[probabilities[index].argmax()],
-        )
-        descriptions.append(f"{true}, taken for {predicted}")
-        confidence = plots.percent(probabilities[index].max())
-        captions.append(
-            page.macros("run.html").mistake(page.taken_for(true, predicted), confidence)
-        )
-    shown = (
-        f"all {total:,}" if len(wrong) == total else f"the {len(wrong)} most confident of {total:,}"
-    )
+        true_name = test.class_names[test.labels[index]]
+        predicted_name = test.class_names[predicted[index]]
+        descriptions.append(f"{true_name}, taken for {predicted_name}")
+        pair = page.taken_for(true_name, predicted_name)
+        confidence = formats.confidence(probabilities[index].max())
+        captions.append(_parts().mistake(pair, confidence))
     tiles = page.tiles(test.images[wrong], descriptions, captions, side=MISTAKE_SIDE)
-    return page.macros("run.html").mistakes(shown, f"{len(test):,}", tiles)
-
-
-def _renamed(test: Dataset, drawn: Dataset) -> str:
-    """Which classes the pictures show by their numbers, for want of a font; "" where none."""
-    pairs = zip(test.class_names, drawn.class_names, strict=True)
-    names = [f"{shown} is {name}" for name, shown in pairs if shown != name]
-    return (
-        f"For want of a font pictures show numbers: {', '.join(names[:MOST_RENAMED])}."
-        if names
-        else ""
-    )
+    return _parts().mistakes(f"{len(wrong):,}", f"{total:,}", f"{len(test):,}", tiles)
 
 
 def _data(report: Mapping[str, Any]) -> Markup:
-    """The data report: a column a split, the images of each class, and whatever else it says."""
-    splits, names = report["splits"], report["class_names"]
-    keys = dict.fromkeys(key for split in splits.values() for key in split if key != "class_counts")
-    rows = [
-        [page.words(key), *(_split_text(key, split.get(key, "")) for split in splits.values())]
-        for key in keys
-    ]
-    fewest = np.argsort(next(iter(splits.values()))["class_counts"], kind="stable")[
-        : tables.MOST_ROWS
-    ]
-    shown = np.arange(len(names)) if len(names) <= tables.MOST_ROWS else fewest
-    counts = [
-        [names[k], *(page.text(split["class_counts"][k]) for split in splits.values())]
-        for k in shown
-    ]
-    cut = tables.cut(len(shown), len(names), "fewest training images", "data.json")
-    rest = {
-        key: value
-        for key, value in report.items()
-        if key not in ("splits", "class_names", "warnings")
-    }
+    """The data report: a column a split, the images of each class, and everything else it says."""
+    splits = report["splits"]
+    names = report["class_names"]
+    counts = [split["class_counts"] for split in splits.values()]
+    shown = np.arange(len(names))
+    if len(names) > tables.MOST_ROWS:
+        shown = np.argsort(counts[0], kind="stable")[: tables.MOST_ROWS]
+    class_rows = []
+    for k in shown:
+        class_rows.append([names[k], *(formats.text(column[k]) for column in counts)])
+    shown_apart = ("splits", "class_names", "warnings")
+    rest = {key: value for key, value in report.items() if key not in shown_apart}
     head = ["", *splits]
-    found = (page.table(head, rows), page.table(head, counts), page.facts(rest))
-    return page.macros("run.html").data(*found, warnings=report.get("warnings", ()), cut=cut)
+    cut = tables.cut_note(
+        len(class_rows), len(names), which="fewest training images", file="data.json"
+    )
+    return _parts().data(
+        splits=page.table(head, _split_rows(splits)),
+        counts=page.table(head, class_rows),
+        rest=page.facts(rest),
+        warnings=report.get("warnings", ()),
+        cut=cut,
+    )
+
+
+def _split_rows(splits: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """What the report says of each split, a row a key."""
+    keys = dict.fromkeys(key for split in splits.values() for key in split)
+    rows = []
+    for key in keys:
+        if key != "class_counts":
+            cells = [_split_text(key, split.get(key, "")) for split in splits.values()]
+            rows.append([formats.words(key), *cells])
+    return rows
 
 
 def _split_text(key: str, value: Any) -> str:
     if key == "shape":
         return "\N{MULTIPLICATION SIGN}".join(map(str, value))
-    return value[:8] if key == "fingerprint" else page.text(value)
+    if key == "fingerprint":
+        return value[:8]
+    return formats.text(value)
 
 
 def _samples(train: Dataset, indices: Sequence[np.ndarray]) -> Markup:
     names = train.class_names[: len(indices)]
-    left = len(train.class_names) - len(names)
-    cut = f"Of the first {len(names)} classes; {left:,} more have none here." if left else ""
-    descriptions = [[name] * len(row) for name, row in zip(names, indices, strict=True)]
     images = [train.images[row] for row in indices]
-    return page.macros("run.html").samples(
-        page.image_rows(names, images, descriptions, side=SAMPLE_SIDE), cut
-    )
+    descriptions = [[name] * len(row) for name, row in zip(names, indices, strict=True)]
+    rows = page.image_rows(names, images, descriptions=descriptions, side=tables.SIDE)
+    others = len(train.class_names) - len(names)
+    return _parts().samples(rows, len(names), f"{others:,}" if others else "")
 
 
 def _environment(environment: Mapping[str, Any]) -> Markup:
     rest = {key: value for key, value in environment.items() if key != "command"}
-    return page.macros("run.html").environment(environment.get("command", ""), page.facts(rest))
+    return _parts().environment(environment.get("command", ""), page.facts(rest))
 
 
 def _config(config: Mapping[str, Any]) -> Markup:
-    return page.macros("run.html").configuration(json.dumps(config, indent=2))
+    return _parts().configuration(json.dumps(config, indent=2))
+
+
+def _parts() -> Any:
+    return templates.macros("run.html")

@@ -10,7 +10,8 @@ from imgcls_jax import __main__, commands
 from imgcls_jax.config.options import flat_options
 from imgcls_jax.evaluation import cost
 from imgcls_jax.evaluation import predict as predict_module
-from imgcls_jax.reporting import calibration, explain, plots, robustness, run_report
+from imgcls_jax.reporting import calibration, explain, robustness, run_report
+from imgcls_jax.reporting.plots import style
 from imgcls_jax.run import resuming
 from imgcls_jax.run.folder import RunFolder
 from imgcls_jax.training import recorder
@@ -194,7 +195,7 @@ def test_a_file_with_one_value_missing_or_of_another_type(name, tried, run, monk
     """Its readers refuse it, or do not need that value. What takes long in them is left out."""
     monkeypatch.setattr(predict_module, "build_predict", lambda *_, **__: None)
     monkeypatch.setattr(cost, "measure", lambda *_, **__: cost.Cost(1, 1.0, 1.0))
-    monkeypatch.setattr(plots, "save", lambda *_, **__: None)
+    monkeypatch.setattr(style, "save", lambda *_, **__: None)
     whole = run.read_json(name)
     for _, content in spoilt(whole):
         run.write_json(name, content)

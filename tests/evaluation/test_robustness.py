@@ -6,6 +6,7 @@ from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.evaluation import robustness
 from imgcls_jax.evaluation.robustness import CORRUPTIONS, SEVERITIES, corrupt
 from imgcls_jax.reporting import robustness as tables
+from imgcls_jax.reporting.plots import robustness as plots
 from imgcls_jax.run.folder import RunFolder
 
 
@@ -86,7 +87,7 @@ def test_table_and_plot_hold_what_was_measured(monkeypatch, tmp_path):
 @pytest.mark.parametrize("clean, corrupted", [(0.2, 0.5), (0.99, 0.1), (0.0, 0.0), (1.0, 1.0)])
 def test_the_plot_shows_every_accuracy(clean, corrupted):
     """Of a few images more may be right corrupted than clean."""
-    axes = tables.plot(
+    axes = plots.draw(
         {"clean": clean, "corruptions": {"fog": [corrupted] * 5, "jpeg": [clean] * 5}}
     ).axes[0]
     low, high = axes.get_ylim()

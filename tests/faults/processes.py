@@ -24,7 +24,7 @@ FORKING.set_forkserver_preload(
     [
         *("tensorflow", "clu.metric_writers", "sklearn.datasets", "matplotlib.figure", "PIL.Image"),
         *("imgcls_jax.commands.study", "imgcls_jax.training.loop", "imgcls_jax.evaluation.predict"),
-        *("imgcls_jax.reporting.run_report", "imgcls_jax.reporting.dashboard"),
+        *("imgcls_jax.reporting.run_report", "imgcls_jax.reporting.plots.dashboard"),
     ]
 )
 

@@ -15,12 +15,10 @@ def make_dataset():
     """make_dataset(examples, shape, class_names): random images, labels in turn."""
 
     def make(examples: int = 60, *, shape=(8, 8, 1), class_names=CLASSES) -> Dataset:
-        images = (
-            np.random.default_rng(examples).integers(0, 256, (examples, *shape)).astype(np.uint8)
-        )
-        return Dataset(
-            images, np.arange(examples, dtype=np.int32) % len(class_names), tuple(class_names)
-        )
+        random = np.random.default_rng(examples)
+        images = random.integers(0, 256, (examples, *shape)).astype(np.uint8)
+        labels = np.arange(examples, dtype=np.int32) % len(class_names)
+        return Dataset(images, labels, tuple(class_names))
 
     return make
 
@@ -61,15 +59,10 @@ def make_run(tmp_path, history):
         run = RunFolder(tmp_path / name)
         run.path.mkdir(parents=True)
         classes = len(test.class_names)
-        logits = (
-            np.random.default_rng(seed).normal(size=(len(test), classes))
-            + 2 * np.eye(classes)[test.labels]
-        )
-        np.savez(
-            run.path / PREDICTIONS,
-            probabilities=softmax(logits).astype(np.float32),
-            labels=test.labels,
-        )
+        noise = np.random.default_rng(seed).normal(size=(len(test), classes))
+        logits = noise + 2 * np.eye(classes)[test.labels]
+        probabilities = softmax(logits).astype(np.float32)
+        np.savez(run.path / PREDICTIONS, probabilities=probabilities, labels=test.labels)
         config = {
             "name": name,
             "seed": seed,
@@ -81,20 +74,17 @@ def make_run(tmp_path, history):
             config[section] |= values
         run.write_json(CONFIG, config)
         run.write_history(history(4))
-        run.write_json(
-            TEST,
-            score(logits, test.labels, test.class_names)
-            | {
-                "best_epoch": 3,
-                "epochs": 4,
-                "parameters": 93322,
-                "seconds_per_epoch": 2.5,
-                "train_seconds": 75.0,
-                "validation_accuracy": 0.97,
-                "validation_loss": 0.11,
-            }
-            | (results or {}),
-        )
+        scores = score(logits, test.labels, test.class_names)
+        scores |= {
+            "best_epoch": 3,
+            "epochs": 4,
+            "parameters": 93322,
+            "seconds_per_epoch": 2.5,
+            "train_seconds": 75.0,
+            "validation_accuracy": 0.97,
+            "validation_loss": 0.11,
+        }
+        run.write_json(TEST, scores | (results or {}))
         split = {
             "examples": len(test),
             "shape": list(test.images.shape[1:]),

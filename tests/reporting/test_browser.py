@@ -30,20 +30,23 @@ def chromium():
 
 @pytest.fixture
 def visit(chromium):
-    """visit(path, **context): the page of a file. Errors, messages and requests of others than files fail the test."""
-    contexts, complaints = [], []
+    """visit(path, **context): the page of a file.
+
+    Errors, messages, and requests of anything but files fail the test.
+    """
+    contexts = []
+    complaints = []
+
+    def note_request(request):
+        if not request.url.startswith(("file:", "data:")):
+            complaints.append(request.url)
 
     def open_page(path, **options):
         contexts.append(chromium.new_context(**options))
         page = contexts[-1].new_page()
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "request",
-            lambda request: (
-                request.url.startswith(("file:", "data:")) or complaints.append(request.url)
-            ),
-        )
+        page.on("request", note_request)
         page.goto(path.resolve().as_uri())
         return page
 
@@ -58,13 +61,16 @@ def folder(tmp_path, make_dataset, make_run):
     """Five runs, two of them of a study, one with hostile and long names, one with a picture."""
     test = make_dataset(60)
     hostile = {"data": {"name": HOSTILE}, "model": {"name": SCRIPT}}
-    make_run(test, name="middle", results={"accuracy": 0.9})
-    make_run(test, name="worst", results={"accuracy": 0.085}, changes={"model": {"name": "lstm"}})
-    make_run(
-        test, name=HOSTILE, results={"accuracy": 0.7}, changes=hostile, device="many_words" * 30
-    )
-    make_run(test, name="study/good-seed1", results={"accuracy": 0.98}, seed=1, device=HOSTILE)
-    best = make_run(test, name="study/best-seed0", results={"accuracy": 0.991})
+    lstm = {"model": {"name": "lstm"}}
+
+    def make(name, accuracy, **options):
+        return make_run(test, name=name, results={"accuracy": accuracy}, **options)
+
+    make("middle", 0.9)
+    make("worst", 0.085, changes=lstm)
+    make(HOSTILE, 0.7, changes=hostile, device="many_words" * 30)
+    make("study/good-seed1", 0.98, seed=1, device=HOSTILE)
+    best = make("study/best-seed0", 0.991)
     for config in tmp_path.rglob("config.json"):
         (config.parent / "report.html").write_text(f"<h1>{config.parent.parent.name}</h1>")
     Image.new("RGB", (1600, 1100), "orange").save(best.path / "dashboard.png")
@@ -88,16 +94,16 @@ def test_columns_sort_both_ways(folder, visit):
     head = page.locator("th[data-key=accuracy]")
     assert head.get_attribute("aria-sort") is None
     head.get_by_role("button").click()
-    assert (shown(page, "accuracy"), head.get_attribute("aria-sort")) == (best_first, "descending")
+    assert shown(page, "accuracy") == best_first
+    assert head.get_attribute("aria-sort") == "descending"
     head.get_by_role("button").press("Enter")
-    assert (shown(page, "accuracy"), head.get_attribute("aria-sort")) == (
-        best_first[::-1],
-        "ascending",
-    )
+    assert shown(page, "accuracy") == best_first[::-1]
+    assert head.get_attribute("aria-sort") == "ascending"
     study = page.locator("th[data-key=study]")
     for order in ("ascending", "descending"):  # what is unknown stays last
         study.get_by_role("button").click()
-        assert study.get_attribute("aria-sort") == order and head.get_attribute("aria-sort") is None
+        assert study.get_attribute("aria-sort") == order
+        assert head.get_attribute("aria-sort") is None
         assert shown(page, "study") == ["study"] * 2 + ["\N{EN DASH}"] * 3
 
 
@@ -130,7 +136,8 @@ def test_names_from_outside_are_text(folder, visit):
     page = visit(folder / "index.html")
     assert page.title() == f"Runs: {folder.name}"
     assert [HOSTILE] == [name for name in shown(page, "name") if "<" in name]
-    assert HOSTILE in shown(page, "data") and HOSTILE in shown(page, "device")
+    assert HOSTILE in shown(page, "data")
+    assert HOSTILE in shown(page, "device")
     page.get_by_label("Model").select_option(SCRIPT)
     assert shown(page, "accuracy") == ["70.00 %"]
     assert page.locator("img").count() == 1  # the one thumbnail
@@ -139,14 +146,14 @@ def test_names_from_outside_are_text(folder, visit):
 def test_without_javascript_the_index_is_a_plain_table(folder, visit):
     page = visit(folder / "index.html", java_script_enabled=False)
     assert page.locator(".runs tbody tr").count() == 5
-    assert not page.locator("form").is_visible() and page.locator("button").count() == 0
+    assert not page.locator("form").is_visible()
+    assert page.locator("button").count() == 0
 
 
 def colours(page) -> list[list[int]]:
     """The red, green and blue of the page's background and of its text."""
-    return page.evaluate(
-        "['backgroundColor', 'color'].map(key => getComputedStyle(document.body)[key].match(/\\d+/g).map(Number))"
-    )
+    colour = "key => getComputedStyle(document.body)[key].match(/\\d+/g).map(Number)"
+    return page.evaluate(f"['backgroundColor', 'color'].map({colour})")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -154,30 +161,33 @@ def test_the_index_on_a_phone(scheme, folder, visit):
     page = visit(folder / "index.html", color_scheme=scheme, **PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     background, ink = colours(page)
-    dark, light = (background, ink) if scheme == "dark" else (ink, background)
-    assert max(dark) < 70 and min(light) > 200
+    dark, light = ink, background
+    if scheme == "dark":
+        dark, light = background, ink
+    assert max(dark) < 70
+    assert min(light) > 200
     page.locator("th[data-key=accuracy] button").click()
     assert shown(page, "accuracy")[0] == "99.10 %"
 
 
 def test_the_page_of_a_run_on_a_phone(make_dataset, make_run, visit):
     names = ("automobile_" * 8, SCRIPT, HOSTILE)
-    train, test = make_dataset(90, class_names=names), make_dataset(60, class_names=names)
+    train = make_dataset(90, class_names=names)
+    test = make_dataset(60, class_names=names)
     run = make_run(test, name="a_long_name_of_a_run_" * 5)
-    robustness.write(
-        run,
-        {
-            "examples": 9,
-            "clean": 0.9,
-            "mean": 0.5,
-            "corruptions": {"fog": [0.7, 0.6, 0.5, 0.4, 0.3]},
-        },
-    )
+    results = {
+        "examples": 9,
+        "clean": 0.9,
+        "mean": 0.5,
+        "corruptions": {"fog": [0.7, 0.6, 0.5, 0.4, 0.3]},
+    }
+    robustness.write(run, results)
     run_report.write(run, train=train, test=test)
 
     page = visit(run.path / "report.html", **PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    assert page.title().startswith("a_long_name") and page.locator("script").count() == 0
+    assert page.title().startswith("a_long_name")
+    assert page.locator("script").count() == 0
     assert page.get_by_alt_text(HOSTILE, exact=True).count() == 8
     assert min(colours(page)[0]) > 200
     page = visit(run.path / "report.html", color_scheme="dark")

@@ -1,4 +1,7 @@
-"""Markup in every field of every JSON file of a run: on no page does a script run, in Chromium and by its text."""
+"""Markup in every field of every JSON file of a run: no script runs on any page.
+
+Checked in Chromium and by the text of the pages.
+"""
 
 import ast
 import html.parser
@@ -21,7 +24,8 @@ from imgcls_jax.reporting import explain, index, page, robustness, run_report, t
 from imgcls_jax.run.folder import ENSEMBLE, PREDICTIONS, RunFolder
 from tests.reporting.test_browser import chromium, visit  # noqa: F401  fixtures
 
-# Ends an attribute in either quotes, a tag, a title, a style sheet, a script and a template; then runs something.
+# Ends an attribute in either quotes, a tag, a title, a style sheet, a script and a template; then
+# runs something.
 HOSTILE = (
     "'\"></title></style></script></pre></select>{{ 7*7 }}<script>document.title=1</script>"
     "<img src=x onerror=alert(1)>"
@@ -40,7 +44,7 @@ NAMES = (HOSTILE, f"javascript:alert(1)//{HOSTILE}", "plain")
 
 @pytest.fixture
 def runs(make_dataset, make_run):
-    """Two runs with every file that a page is made of, and their test set, whose classes have hostile names."""
+    """Two runs with every file that pages are made of, and a test set with hostile class names."""
     test = make_dataset(60, class_names=NAMES)
     made = []
     for seed in (0, 1):
@@ -52,9 +56,9 @@ def runs(make_dataset, make_run):
         report["splits"]["validation"] = report["splits"]["test"]
         run.write_json("data.json", report)
         calibration.write(run)
-        robustness.write(
-            run, {"examples": 9, "clean": 0.9, "mean": 0.5, "corruptions": {HOSTILE: [0.5] * 5}}
-        )
+        corruptions = {HOSTILE: [0.5] * 5}
+        results = {"examples": 9, "clean": 0.9, "mean": 0.5, "corruptions": corruptions}
+        robustness.write(run, results)
         Image.new("RGB", (300, 200)).save(run.path / "explain.png")
         run.write_json("explain.json", {"method": "gradcam", "examples": []})
         Image.new("RGB", (300, 200)).save(run.path / "dashboard.png")
@@ -63,33 +67,34 @@ def runs(make_dataset, make_run):
 
 
 def spoil(value, key: str = ""):
-    """The content of a JSON file with hostile texts in the place of all texts, and as further names."""
+    """The content of a JSON file with hostile texts in the place of all texts, and as new names."""
     if isinstance(value, dict):
-        return {name: spoil(each, name) for name, each in value.items()} | (
-            {KEY: HOSTILE} if key else {}
-        )
+        spoilt = {name: spoil(inner, name) for name, inner in value.items()}
+        if key:
+            spoilt[KEY] = HOSTILE
+        return spoilt
     if isinstance(value, list):
-        return [spoil(each, key) for each in value]
-    return HOSTILE if isinstance(value, str) and key != "method" else value
+        return [spoil(inner, key) for inner in value]
+    if isinstance(value, str) and key != "method":
+        return HOSTILE
+    return value
 
 
 def spoil_files(run: RunFolder) -> None:
     for name in ("config.json", "environment.json"):
-        run.write_json(
-            name, spoil(json.loads((run.path / name).read_text())) | {"x": HOSTILE, KEY: HOSTILE}
-        )
+        content = json.loads((run.path / name).read_text())
+        run.write_json(name, spoil(content) | {"x": HOSTILE, KEY: HOSTILE})
     report = run.read_json("data.json")
-    run.write_json(
-        "data.json",
-        report | {"fingerprint": HOSTILE, "more": {HOSTILE: [HOSTILE]}, HOSTILE: HOSTILE},
-    )
+    spoilt = {"fingerprint": HOSTILE, "more": {HOSTILE: [HOSTILE]}, HOSTILE: HOSTILE}
+    run.write_json("data.json", report | spoilt)
 
 
-def is_harmless(visited) -> None:
-    """Nothing ran: neither what changes the title, nor what opens a dialog; and no tag came of a text."""
+def assert_harmless(visited) -> None:
+    """Nothing ran that changes the title or opens a dialog, and no text became a tag."""
     assert visited.title() != "1"
-    assert visited.locator("img[src=x]").count() == 0 and visited.locator("script").count() <= 1
     assert "49" not in visited.title()
+    assert visited.locator("img[src=x]").count() == 0
+    assert visited.locator("script").count() <= 1
 
 
 def test_no_script_runs_on_the_page_of_a_run(runs, visit):  # noqa: F811
@@ -97,7 +102,7 @@ def test_no_script_runs_on_the_page_of_a_run(runs, visit):  # noqa: F811
     spoil_files(run)
     run_report.write(run, train=test, test=test)
     visited = visit(run.path / "report.html")
-    is_harmless(visited)
+    assert_harmless(visited)
     assert visited.locator("script").count() == 0
     for text in visited.locator("header .lead b").all_text_contents()[:2]:
         assert text == HOSTILE
@@ -109,36 +114,32 @@ def test_no_script_runs_on_the_page_of_an_ensemble(runs, visit, tmp_path):  # no
     members, test = runs
     both = RunFolder(tmp_path / "runs" / "both")
     both.path.mkdir()
-    voted, validation, found = voting.vote(members, "equal")
+    voted, validation, summary = voting.vote(members, "equal")
     write_predictions(both, (voted, test.labels), validation)
     calibration.write(both)
-    for member in found["members"]:
+    for member in summary["members"]:
         member["run"] = f"runs/{HOSTILE}".replace("/", "\\")
-    both.write_json(ENSEMBLE, found | {"rule": HOSTILE})
+    both.write_json(ENSEMBLE, summary | {"rule": HOSTILE})
     ensemble_page.write(both, members, test)
-    is_harmless(visit(both.path / "report.html"))
+    assert_harmless(visit(both.path / "report.html"))
 
 
 def test_no_script_but_ours_runs_on_the_page_of_an_index(runs, visit, tmp_path):  # noqa: F811
     for run in runs[0]:
         spoil_files(run)
         test = json.loads((run.path / "test.json").read_text())
-        run.write_json(
-            "test.json",
-            test | dict.fromkeys(("seed", "study", "device", "model", "data", HOSTILE), HOSTILE),
-        )
+        keys = ("seed", "study", "device", "model", "data", HOSTILE)
+        run.write_json("test.json", test | dict.fromkeys(keys, HOSTILE))
         (run.path / "report.html").write_text("")
     shutil.copytree(runs[0][0].path, tmp_path / "runs" / "'\"><img src=x onerror=alert(1)>")
     index.write(tmp_path)
     visited = visit(tmp_path / "index.html")
-    is_harmless(visited)
+    assert_harmless(visited)
     assert visited.locator(".runs tbody tr").count() == 3
-    assert (
-        visited.locator("output").text_content() == "3 of 3 runs"
-    )  # the script of the index did run
-    assert {
-        row.get_attribute("data-value") for row in visited.locator("td[data-title=Seed]").all()
-    } == {"0", "1"}
+    # The script of the index did run.
+    assert visited.locator("output").text_content() == "3 of 3 runs"
+    seeds = visited.locator("td[data-title=Seed]").all()
+    assert {cell.get_attribute("data-value") for cell in seeds} == {"0", "1"}
 
 
 @pytest.mark.parametrize("script", ["document.title=1", "window.x=1;" * 3])
@@ -150,23 +151,24 @@ def test_a_page_runs_no_script_that_it_was_not_made_with(script, chromium, tmp_p
     (tmp_path / "a.html").write_text(page.page("a", markup, script="window.ours=1"))
     visited = chromium.new_page()
     visited.goto((tmp_path / "a.html").as_uri())
-    assert visited.title() == "a" and not visited.evaluate("'x' in window")
+    assert visited.title() == "a"
+    assert not visited.evaluate("'x' in window")
     visited.close()
 
 
 class Tags(html.parser.HTMLParser):
     def __init__(self, text):
         super().__init__()
-        self.found = []
+        self.tags = []
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
-        self.found.append((tag, dict(attributes)))
+        self.tags.append((tag, dict(attributes)))
 
 
 def pieces(run: RunFolder, test) -> str:
-    """What of a run's pages is made of its JSON files."""
-    made = [
+    """The parts of a run's page that are made of its JSON files."""
+    parts = [
         run_report._header(run),
         run_report._data(run.data),
         run_report._environment(run.environment),
@@ -176,30 +178,42 @@ def pieces(run: RunFolder, test) -> str:
         robustness.section(run),
         explain.section(run),
     ]
-    return page.page(run.name, page.Markup().join(made))
+    return page.page(run.name, page.Markup().join(parts))
 
 
 def leaves(value, path=()):
     """The ways to every value that holds no others."""
-    if isinstance(value, dict | list) and value:
-        for key in list(value) if isinstance(value, dict) else range(min(len(value), 2)):
-            yield from leaves(value[key], (*path, key))
-    else:
+    keys = ()
+    if isinstance(value, dict):
+        keys = list(value)
+    elif isinstance(value, list):
+        keys = range(min(len(value), 2))
+    if not keys:
         yield path
+    for key in keys:
+        yield from leaves(value[key], (*path, key))
+
+
+def assert_no_tags_of_texts(html: str, *, scripts: int) -> None:
+    tags = Tags(html).tags
+    assert [tag for tag, _ in tags].count("script") == scripts
+    for _, attributes in tags:
+        assert "onerror" not in attributes
+        assert attributes.get("src") != "x"
 
 
 @pytest.mark.parametrize("name", [*FILES, "explain.json"])
 def test_a_hostile_text_in_the_place_of_any_value(name, runs, tmp_path, monkeypatch):
-    """It is refused in a line where a figure is expected; elsewhere it is shown as text."""
-    from imgcls_jax.reporting import plots
+    """It is refused in one line if a figure is expected there; elsewhere it is shown as text."""
+    from imgcls_jax.reporting.plots import style
 
-    monkeypatch.setattr(plots, "save", lambda *arguments, **options: None)
+    monkeypatch.setattr(style, "save", lambda *arguments, **options: None)
     (run, _), test = runs
     Image.new("RGB", (300, 200)).save(run.path / "calibration.png")
     (run.path / "report.html").write_text("")
     content = (run.path / name).read_text()
     harmless = pieces(run, test)
-    expected = [tag for tag, _ in Tags(harmless).found]
+    expected = [tag for tag, _ in Tags(harmless).tags]
     shown = refused = 0
     for path in leaves(json.loads(content)):
         spoilt = json.loads(content)
@@ -216,14 +230,10 @@ def test_a_hostile_text_in_the_place_of_any_value(name, runs, tmp_path, monkeypa
             refused += 1
             continue
         shown += 1
-        for each in (text, (tmp_path / "runs" / "index.html").read_text()):
-            tags = Tags(each).found
-            assert [tag for tag, _ in tags].count("script") == (0 if each is text else 1)
-            assert not any(
-                "onerror" in attributes or attributes.get("src") == "x" for _, attributes in tags
-            )
+        assert_no_tags_of_texts(text, scripts=0)
+        assert_no_tags_of_texts((tmp_path / "runs" / "index.html").read_text(), scripts=1)
         if name not in ("data.json", "test.json"):  # where a class of another name has other images
-            assert [tag for tag, _ in Tags(text).found] == expected, path
+            assert [tag for tag, _ in Tags(text).tags] == expected, path
     assert shown or refused
     run.write_json(name, json.loads(content))
     assert pieces(run, test)
@@ -241,7 +251,9 @@ def test_a_terminal_obeys_no_name(capsys):
     printed = capsys.readouterr()
     for character in set(ESCAPES) - set("[2J]0;mine31mgnp"):
         assert character not in printed.out + printed.err
-    assert r"\x1b[2J" in printed.out and "a \\x1b[2J" in printed.err and "\n\tb" in printed.err
+    assert r"\x1b[2J" in printed.out
+    assert "a \\x1b[2J" in printed.err
+    assert "\n\tb" in printed.err
 
 
 def test_every_line_on_the_terminal_goes_through_console():

@@ -5,13 +5,15 @@ import re
 import tracemalloc
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
 from imgcls_jax.data.checks import check
 from imgcls_jax.evaluation import calibration
 from imgcls_jax.evaluation.images import Prediction
 from imgcls_jax.evaluation.scores import Confusion, score
-from imgcls_jax.reporting import dashboard, model_card, plots, run_report, tables
+from imgcls_jax.reporting import model_card, run_report, tables
+from imgcls_jax.reporting.plots import confusion, dashboard
 from imgcls_jax.reporting.predictions import Summary
 from imgcls_jax.run.folder import DATA, TEST
 
@@ -21,14 +23,11 @@ LARGEST = 4_000_000  # pixels of a picture
 
 def test_a_thousand_classes_have_a_small_report_with_notes(make_dataset, make_run):
     names = [f"species {k:04}" for k in range(CLASSES)]
-    train, test = (
-        make_dataset(2 * CLASSES, class_names=names),
-        make_dataset(CLASSES + 500, class_names=names),
-    )
+    train = make_dataset(2 * CLASSES, class_names=names)
+    validation = train.take(np.arange(500))
+    test = make_dataset(CLASSES + 500, class_names=names)
     run = make_run(test)
-    run.write_json(
-        DATA, check({"train": train, "validation": train.take(np.arange(500)), "test": test})
-    )
+    run.write_json(DATA, check({"train": train, "validation": validation, "test": test}))
     run_report.write(run, train=train, test=test)
     pictures = sorted(run.path.glob("*.png"))
     assert len(pictures) == 5
@@ -36,7 +35,8 @@ def test_a_thousand_classes_have_a_small_report_with_notes(make_dataset, make_ru
         with Image.open(path) as picture:
             assert picture.width * picture.height < LARGEST, path
     assert (run.path / "report.html").stat().st_size < 3e6
-    assert (run.path / TEST).stat().st_size < 0.5e6 and "confusion" not in run.test
+    assert (run.path / TEST).stat().st_size < 0.5e6
+    assert "confusion" not in run.test
     assert Confusion.read(run.test).count.sum() == len(test)
 
     text = (run.path / "report.html").read_text()
@@ -50,54 +50,54 @@ def test_a_thousand_classes_have_a_small_report_with_notes(make_dataset, make_ru
     ):
         assert note in text
     card = model_card._results(run)
-    assert (
-        len(re.findall(r"^\| species", card, re.MULTILINE)) == 105
-        and "900 more are in test.json" in card
-    )
+    assert len(re.findall(r"^\| species", card, re.MULTILINE)) == 105
+    assert "900 more are in test.json" in card
 
 
-def test_pictures_of_the_confusions_have_one_size(make_dataset, history, monkeypatch):
-    sizes, chosen = set(), []
+def test_pictures_of_the_confusions_have_one_size():
+    sizes = set()
+    chosen = []
     for classes in (51, 5000):
         labels = np.arange(classes).repeat(2)
         predicted = labels.copy()
         predicted[14] = 9  # class 7, twice taken for others
         predicted[15] = 3
-        found = Confusion.of(labels, predicted, classes)
+        matrix = Confusion.of(labels, predicted, classes)
         names = [f"n{k:04}" for k in range(classes)]
-        figure = plots.confusion(found, names)
+        figure = confusion.draw(matrix, names)
         sizes.add(tuple(figure.get_size_inches().round(2)))
         chosen.append([text.get_text() for text in figure.axes[0].get_yticklabels()])
         assert f"30 of {classes:,} classes" in " ".join(text.get_text() for text in figure.texts)
-    assert len(sizes) == 1 and {"n0003", "n0007", "n0009"} < set(chosen[0]) == set(chosen[1])
-    dense = plots.confusion(np.eye(51, dtype=int), names[:51])
+    assert len(sizes) == 1
+    assert set(chosen[0]) == set(chosen[1])
+    assert {"n0003", "n0007", "n0009"} < set(chosen[0])
+    dense = confusion.draw(np.eye(51, dtype=int), names[:51])
     assert len(dense.axes[0].get_yticks()) == 30
-    axes = plots.Figure().add_subplot()
-    dashboard._confusion(axes, found, names)
-    assert len(axes.get_yticklabels()) == 20 and axes.images[0].get_array().shape == (20, 20, 3)
+    axes = Figure().add_subplot()
+    dashboard._confusion(axes, matrix, names)
+    assert len(axes.get_yticklabels()) == 20
+    assert axes.images[0].get_array().shape == (20, 20, 3)
 
 
 def test_shares_of_a_part_of_the_matrix_are_of_whole_rows():
     counts = np.array([[5, 5], [0, 8]])
-    _, strength = plots.confusion_colours(counts, np.array([20, 8]))
-    assert strength[0, 0, 0] == 0.25 and strength[1, 1, 0] == 1
+    _, strength = confusion.cell_colours(counts, np.array([20, 8]))
+    assert strength[0, 0, 0] == 0.25
+    assert strength[1, 1, 0] == 1
 
 
 def test_the_table_of_predictions_on_files_is_cut():
     names = [f"n{k:03}" for k in range(200)]
     summary = Summary(names)
     for k in range(200):
-        wrong = k % 4 == 0
-        probabilities = np.eye(200)[(k + wrong) % 200]
-        summary.add(
-            Prediction(
-                f"images/n{k:03}/x.png",
-                image=np.zeros((4, 4, 1), np.uint8),
-                probabilities=probabilities,
-            )
-        )
+        is_wrong = k % 4 == 0
+        probabilities = np.eye(200)[(k + is_wrong) % 200]
+        image = np.zeros((4, 4, 1), np.uint8)
+        path = f"images/n{k:03}/x.png"
+        summary.add(Prediction(path, image=image, probabilities=probabilities))
     lines = summary.text().splitlines()
-    assert sum(line.startswith("n") for line in lines) == 50 and "n196" in summary.text()
+    assert sum(line.startswith("n") for line in lines) == 50
+    assert "n196" in summary.text()
     assert lines[-1] == "150 classes with fewer mistakes are left out."
     assert any(line.split() == ["all", "200", "150", "75.00"] for line in lines)
 
@@ -109,8 +109,9 @@ def test_scores_of_many_classes_take_little_memory():
     names = [str(k) for k in range(classes)]
     score(logits, labels, names)
     tracemalloc.start()
-    found = json.dumps(score(logits, labels, names))
+    scores = json.dumps(score(logits, labels, names))
     calibration.brier(logits, labels)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 300e6 and len(found) < 4e6
+    assert peak < 300e6
+    assert len(scores) < 4e6

@@ -6,6 +6,7 @@ import html.parser
 import pytest
 
 from imgcls_jax.reporting import compare, model_card, robustness
+from imgcls_jax.reporting.compare_rows import Group
 from imgcls_jax.reporting.plain_tables import (
     Markdown,
     code,
@@ -55,16 +56,20 @@ def test_a_cell_of_markdown_shows_its_text(name):
     assert len(table.splitlines()) == 3
     rendered = Text(markdown.markdown(table, extensions=["tables"]))
     assert set(rendered.tags) <= {"table", "thead", "tbody", "tr", "th", "td"}
-    shown = "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in HOSTILE[name]
-    )
-    assert rendered.cells[2].strip() == shown.strip() and rendered.cells[3].strip() == "1"
+    shown = ""
+    for character in HOSTILE[name]:
+        if not character.isprintable():
+            character = character.encode("unicode_escape").decode()
+        shown += character
+    assert rendered.cells[2].strip() == shown.strip()
+    assert rendered.cells[3].strip() == "1"
 
 
 def test_markdown_stays_where_it_is_meant():
     table = markdown_table(["a"], [[Markdown("**b**")], [code("c|`d`\n")], [2]])
     assert table.splitlines()[2:] == ["| **b** |", "| `c\\|'d'\\n` |", "| 2 |"]
-    assert escape(escape("<")) == "&lt;" and isinstance(escape("a"), Markdown)
+    assert escape(escape("<")) == "&lt;"
+    assert isinstance(escape("a"), Markdown)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +92,8 @@ def test_a_cell_of_latex_is_text(text, expected):
 )
 def test_a_text_of_csv_is_no_formula(text):
     (row,) = csv.reader(csv_table([[text, "a,b\n", -1.5, None, 3]]).splitlines())
-    assert row[0][0] in "'\\" and row[1:] == ["a,b\\n", "-1.5", "", "3"]
+    assert row[0][0] in "'\\"
+    assert row[1:] == ["a,b\\n", "-1.5", "", "3"]
 
 
 def test_tables_of_runs_with_hostile_names(make_dataset, make_run, tmp_path):
@@ -99,31 +105,34 @@ def test_tables_of_runs_with_hostile_names(make_dataset, make_run, tmp_path):
         "[click](javascript:alert(1))\n\n# heading",
     ]
     test = make_dataset(30)
-    groups = [
-        (name, {}, [make_run(test, name=f"run{number}", device=device)])
-        for number, (name, device) in enumerate(zip(names, devices, strict=True))
-    ]
+    groups = []
+    for number, (name, device) in enumerate(zip(names, devices, strict=True)):
+        run = make_run(test, name=f"run{number}", device=device)
+        groups.append(Group(name, {}, [run]))
     compare.write(groups, tmp_path / "out", title="# a\n<script>")
     text = (tmp_path / "out" / "table.md").read_text()
-    assert "<img" not in text and "<script" not in text and "[click](" not in text
+    for markup in ("<img", "<script", "[click]("):
+        assert markup not in text
     assert sum(line.startswith("| ") for line in text.splitlines()) == 2 * (2 + 3)
     assert sum(line.startswith("#") for line in text.splitlines()) == 1
     rows = list(csv.reader((tmp_path / "out" / "table.csv").read_text().splitlines()))
-    assert len(rows) == 4 and not any(cell[:1] in "=+@" for row in rows for cell in row if cell)
-    assert "\\input{" not in (tmp_path / "out" / "table.tex").read_text()
-    assert "^^" not in (tmp_path / "out" / "table.tex").read_text()
+    assert len(rows) == 4
+    for row in rows:
+        assert not any(cell.startswith(("=", "+", "@")) for cell in row)
+    latex = (tmp_path / "out" / "table.tex").read_text()
+    assert "\\input{" not in latex
+    assert "^^" not in latex
 
 
 def test_the_card_and_the_table_of_corruptions(make_dataset, make_run):
-    run = make_run(
-        make_dataset(30),
-        name="<b>a",
-        changes={"model": {"name": "`<i>`"}, "data": {"name": "[a](b)"}},
-    )
-    found = {"examples": 9, "clean": 0.9, "mean": 0.5, "corruptions": {"=a|<b>\n": [0.5] * 5}}
-    robustness.write(run, found)
+    changes = {"model": {"name": "`<i>`"}, "data": {"name": "[a](b)"}}
+    run = make_run(make_dataset(30), name="<b>a", changes=changes)
+    corruptions = {"=a|<b>\n": [0.5] * 5}
+    results = {"examples": 9, "clean": 0.9, "mean": 0.5, "corruptions": corruptions}
+    robustness.write(run, results)
     text = (run.path / "robustness.md").read_text() + model_card._summary(run)
-    assert (
-        text.count("<") == 1 and "`'<i>'`" in text and "[a](b)" not in text
-    )  # in code, HTML is text
-    assert (run.path / "robustness.csv").read_text().splitlines()[2].startswith("'=a|<b>\\n,1,0.5")
+    assert "`'<i>'`" in text  # in code, HTML is text
+    assert text.count("<") == 1
+    assert "[a](b)" not in text
+    lines = (run.path / "robustness.csv").read_text().splitlines()
+    assert lines[2].startswith("'=a|<b>\\n,1,0.5")

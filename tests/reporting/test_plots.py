@@ -1,16 +1,19 @@
+"""Figures of a run and of images."""
+
 import io
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from imgcls_jax.reporting import plots
+from imgcls_jax.reporting import formats
+from imgcls_jax.reporting.plots import canvas, confusion, curves, fonts, images, style
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 def drawn(figure, tmp_path) -> np.ndarray:
-    plots.save(figure, tmp_path / "figure.png")
+    style.save(figure, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size < 150_000
     return np.asarray(Image.open(tmp_path / "figure.png").convert("RGB"))
 
@@ -28,7 +31,7 @@ def counts(classes: int) -> np.ndarray:
 
 @pytest.mark.parametrize("epochs", [1, 2, 200])
 def test_curves_show_both_splits_and_the_best_epoch(history, tmp_path, epochs):
-    figure = plots.curves(history(epochs), best_epoch=epochs)
+    figure = curves.draw(history(epochs), best_epoch=epochs)
     assert_nothing_touches_the_border(drawn(figure, tmp_path))
     loss, accuracy, rate = figure.axes
     assert [line.get_label() for line in loss.lines[:2]] == ["train", "validation"]
@@ -41,7 +44,7 @@ def test_curves_show_both_splits_and_the_best_epoch(history, tmp_path, epochs):
 
 
 def test_curves_without_a_best_epoch_mark_none(history):
-    figure = plots.curves(history(5))
+    figure = curves.draw(history(5))
     assert len(figure.axes[0].lines) == 2
     assert "best" not in " ".join(
         text.get_text() for text in figure.axes[0].get_legend().get_texts()
@@ -53,26 +56,28 @@ def test_curves_without_a_best_epoch_mark_none(history):
     [("no", "a class with a rather long name"), CIFAR10, [f"class {k}" for k in range(100)]],
 )
 def test_no_label_of_the_confusion_matrix_is_cut(tmp_path, names):
-    pixels = drawn(plots.confusion(counts(len(names)), names), tmp_path)
+    pixels = drawn(confusion.draw(counts(len(names)), names), tmp_path)
     assert max(pixels.shape) < 1500
     assert_nothing_touches_the_border(pixels)
 
 
 def test_confusion_writes_every_count_but_zeros():
     matrix = [[7, 0, 1], [0, 0, 0], [2, 3, 4]]
-    (axes,) = plots.confusion(matrix, ["a", "b", "c"]).axes
-    cells = {
-        (text.get_position()[1], text.get_position()[0]): text.get_text() for text in axes.texts
-    }
+    (axes,) = confusion.draw(matrix, ["a", "b", "c"]).axes
+    cells = {}
+    for text in axes.texts:
+        column, row = text.get_position()
+        cells[row, column] = text.get_text()
     assert cells == {(0, 0): "7", (0, 2): "1", (2, 0): "2", (2, 1): "3", (2, 2): "4"}
 
 
 def test_confusion_colours_hits_and_errors_by_row_share():
-    (axes,) = plots.confusion([[8, 2], [0, 10]], ["a", "b"]).axes
+    (axes,) = confusion.draw([[8, 2], [0, 10]], ["a", "b"]).axes
     (hit, error), (none, full) = axes.images[0].get_array()
-    assert hit[2] > hit[0] and error[0] > error[2]  # blue and red
+    assert hit[2] > hit[0]  # blue
+    assert error[0] > error[2]  # red
     np.testing.assert_array_equal(none, 1)
-    np.testing.assert_allclose(full, plots._rgb(plots.BLUE))
+    np.testing.assert_allclose(full, style.rgb(style.BLUE))
     np.testing.assert_allclose(1 - hit, 0.8 * (1 - full))
 
 
@@ -82,16 +87,16 @@ def test_sample_grid(make_dataset, tmp_path, shape, names):
     dataset = make_dataset(20, shape=shape, class_names=names)
     dataset.images[:] = 20  # dark, so that an image that is cut shows at the border
     indices = [np.flatnonzero(dataset.labels == k)[:2] for k in range(len(names))]
-    figure = plots.sample_grid(dataset, indices)
+    figure = images.sample_grid(dataset, indices)
     assert_nothing_touches_the_border(drawn(figure, tmp_path))
     assert [text.get_text() for text in figure.texts] == list(names)
 
 
 def test_small_images_are_enlarged_by_whole_pixels_and_not_resampled(make_dataset):
     dataset = make_dataset(1, shape=(8, 8, 3), class_names=("only",))
-    figure = plots.sample_grid(dataset, [np.array([0])])
+    figure = images.sample_grid(dataset, [np.array([0])])
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=plots.DPI)
+    figure.savefig(buffer, dpi=style.DPI)
     pixels = np.asarray(Image.open(buffer).convert("RGB"))
     expected = dataset.images[0].repeat(8, axis=0).repeat(8, axis=1)
     np.testing.assert_array_equal(pixels[12:76, -76:-12], expected)
@@ -100,25 +105,25 @@ def test_small_images_are_enlarged_by_whole_pixels_and_not_resampled(make_datase
 def test_many_classes_stand_in_columns_and_some_may_be_empty(make_dataset, tmp_path):
     dataset = make_dataset(100, class_names=[f"class {k}" for k in range(100)])
     indices = [np.array([k] if k % 2 else [], int) for k in range(100)]
-    pixels = drawn(plots.sample_grid(dataset, indices), tmp_path)
+    pixels = drawn(images.sample_grid(dataset, indices), tmp_path)
     assert max(pixels.shape) < 1300
 
 
 def test_a_large_image_shrinks_to_fit():
-    assert plots.tile(np.zeros((224, 160, 3), np.uint8), 64).shape == (64, 46, 3)
-    assert plots.tile(np.zeros((28, 28, 1), np.uint8), 64).shape == (56, 56, 3)
+    assert canvas.tile(np.zeros((224, 160, 3), np.uint8), 64).shape == (64, 46, 3)
+    assert canvas.tile(np.zeros((28, 28, 1), np.uint8), 64).shape == (56, 56, 3)
 
 
 def test_mistakes_are_those_made_most_confidently(make_dataset):
     dataset = make_dataset(4)  # labels 0, 1, 2, 0
     probabilities = np.array([[0.9, 0.1, 0], [0.7, 0.2, 0.1], [0.05, 0.95, 0], [0.2, 0.2, 0.6]])
-    assert plots.most_confident_mistakes(probabilities, dataset.labels).tolist() == [2, 1, 3]
-    assert plots.most_confident_mistakes(probabilities, dataset.labels, most=1).tolist() == [2]
+    assert images.most_confident_mistakes(probabilities, dataset.labels).tolist() == [2, 1, 3]
+    assert images.most_confident_mistakes(probabilities, dataset.labels, most=1).tolist() == [2]
 
-    texts = [text.get_text() for text in plots.mistakes(dataset, probabilities).texts]
+    texts = [text.get_text() for text in images.mistakes(dataset, probabilities).texts]
     assert texts[:2] == [r"costs \$5 or \$6 →", "<b>cat & dog</b>  95.0 %"]
     assert len(texts) == 6
-    chosen = plots.mistakes(dataset, probabilities, np.array([3]))
+    chosen = images.mistakes(dataset, probabilities, np.array([3]))
     assert [text.get_text() for text in chosen.texts] == [
         "automobile →",
         r"costs \$5 or \$6  60.0 %",
@@ -131,12 +136,12 @@ def test_no_caption_of_the_mistakes_is_cut(make_dataset, tmp_path, shape):
     dataset.images[:] = 20
     probabilities = np.full((30, 3), 0.2)
     probabilities[np.arange(30), (dataset.labels + 1) % 3] = 0.6
-    assert_nothing_touches_the_border(drawn(plots.mistakes(dataset, probabilities), tmp_path))
+    assert_nothing_touches_the_border(drawn(images.mistakes(dataset, probabilities), tmp_path))
 
 
 def test_a_perfect_classifier_has_a_figure_too(make_dataset, tmp_path):
     dataset = make_dataset(3)
-    figure = plots.mistakes(dataset, np.eye(3))
+    figure = images.mistakes(dataset, np.eye(3))
     assert_nothing_touches_the_border(drawn(figure, tmp_path))
     assert figure.texts[0].get_text() == "No example is misclassified."
 
@@ -145,12 +150,12 @@ def test_a_perfect_classifier_has_a_figure_too(make_dataset, tmp_path):
     ("share", "text"), [(1.0, "100.0 %"), (0.99999, "99.9 %"), (0.5, "50.0 %")]
 )
 def test_only_certainty_is_called_100_percent(share, text):
-    assert plots.percent(share) == text
+    assert formats.confidence(share) == text
 
 
 def test_figures_are_reproducible(history, tmp_path):
     for name in ("a.png", "b.png"):
-        plots.save(plots.curves(history(3)), tmp_path / name)
+        style.save(curves.draw(history(3)), tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
@@ -158,6 +163,6 @@ def test_figures_are_reproducible(history, tmp_path):
     "name", ["cat", "a rather long name of a class", "$$$$$$$$$$$$$$$$", "W" * 40]
 )
 def test_a_fitting_name_is_as_long_as_it_may_be(name):
-    fitted = plots.fit(name, 9, 54)
-    shorts = [plots.short(name, n) for n in range(1, len(name) + 1)]
-    assert fitted == [short for short in shorts if plots._width(short, 9) <= 54][-1]
+    fitted = fonts.fit(name, size=9, width=54)
+    shorts = [fonts.shorten(name, n) for n in range(1, len(name) + 1)]
+    assert fitted == [text for text in shorts if fonts.text_width(text, 9) <= 54][-1]

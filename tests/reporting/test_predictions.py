@@ -1,3 +1,5 @@
+"""The summary of predictions on image files."""
+
 import numpy as np
 from PIL import Image
 
@@ -15,33 +17,31 @@ def prediction(path, k, *, inverted=False, side=28):
 
 def test_folders_named_like_classes_tell_the_accuracy(tmp_path):
     summary = Summary(NAMES)
-    for path, k in (
-        ("x/cat/1", 0),
-        ("x/cat/2", 1),
-        ("x/cat/3", 2),
-        ("cat/4", 1),
-        ("y/dog/1", 1),
-        ("costs $5/1", 2),
-    ):
+    labelled = {
+        "x/cat/1": 0,
+        "x/cat/2": 1,
+        "x/cat/3": 2,
+        "cat/4": 1,
+        "y/dog/1": 1,
+        "costs $5/1": 2,
+    }
+    for path, k in labelled.items():
         summary.add(prediction(path, k, inverted=k == 1))
     for path in ("cat.png", "x/cats/cat", "x/bird/1"):  # in no class's folder
         summary.add(prediction(path, 0))
     summary.add(Prediction("dog/2", error="dog/2 is broken"))
+    assert "9 images classified, 3 of them inverted" in summary.text()
+    assert "1 image could not" in summary.text()
     lines = [line.split() for line in summary.text().splitlines()]
-    assert (
-        "9 images classified, 3 of them inverted" in summary.text()
-        and "1 image could not" in summary.text()
-    )
     assert "cat 4 1 25.00 dog (2), costs $5 (1)".split() in lines
-    assert ["dog", "1", "1", "100.00"] in lines and ["all", "6", "3", "50.00"] in lines
+    assert ["dog", "1", "1", "100.00"] in lines
+    assert ["all", "6", "3", "50.00"] in lines
     printed = summary.write(RunFolder(tmp_path))
     assert printed.endswith(str(tmp_path / "predicted.png"))
     texts = [text.get_text() for text in summary.figure().texts]
-    assert (
-        "cat \N{RIGHTWARDS ARROW} dog" in texts
-        and r"costs \$5" in texts
-        and texts.count("80.0 %") == 9
-    )
+    assert "cat \N{RIGHTWARDS ARROW} dog" in texts
+    assert r"costs \$5" in texts
+    assert texts.count("80.0 %") == 9
     with Image.open(tmp_path / "predicted.png") as picture:
         assert picture.width > 500
 
@@ -61,8 +61,10 @@ def test_successes_and_failures_of_all_classes_are_shown():
             summary.add(prediction(f"{name}/{i}", label if i < 150 else (label + 1) % 3))
     texts = [text.get_text() for text in summary.figure().texts]
     arrows = [text for text in texts if "\N{RIGHTWARDS ARROW}" in text]
-    each = SHOWN // 6
-    assert len(texts) // 2 == 6 * each and len(arrows) == 3 * each and len(set(arrows)) == 3
+    per_kind = SHOWN // 6  # of right and of wrong ones of each class
+    assert len(texts) // 2 == 6 * per_kind
+    assert len(arrows) == 3 * per_kind
+    assert len(set(arrows)) == 3
 
 
 def test_where_nothing_could_be_read_there_is_no_picture(tmp_path):

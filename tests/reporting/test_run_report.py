@@ -1,3 +1,5 @@
+"""The page of a run, by its text and tags."""
+
 import base64
 import dataclasses
 import html.parser
@@ -9,7 +11,7 @@ import pytest
 from PIL import Image
 
 from imgcls_jax.errors import RunError
-from imgcls_jax.reporting import page, robustness, run_report
+from imgcls_jax.reporting import formats, page, robustness, run_report
 from imgcls_jax.run.folder import PREDICTIONS, TEST, RunFolder
 
 
@@ -45,9 +47,9 @@ def decode(markup: str) -> tuple[str, np.ndarray]:
 
 @pytest.fixture
 def written(make_dataset, make_run) -> tuple[RunFolder, str]:
-    train, test = make_dataset(90), make_dataset(60)
+    test = make_dataset(60)
     run = make_run(test)
-    run_report.write(run, train=train, test=test)
+    run_report.write(run, train=make_dataset(90), test=test)
     return run, (run.path / "report.html").read_text()
 
 
@@ -63,10 +65,8 @@ def test_the_page_says_what_the_run_is(written):
     content = " ".join(Reader(text).text.split())
     accuracy = f"{100 * run.test['accuracy']:.2f} %"
     assert f"cnn on made & up classifies {accuracy} of 60 test images correctly" in content
-    assert (
-        "It has 93,322 parameters, keeps the weights of epoch 3 of 4, and trained for 1 min 15 s on cpu."
-        in content
-    )
+    assert "It has 93,322 parameters, keeps the weights of epoch 3 of 4, and" in content
+    assert "and trained for 1 min 15 s on cpu." in content
     for expected in (
         "python launch.py --config=configs/<small>.py",
         "versions.jax",
@@ -84,15 +84,18 @@ def test_the_page_is_self_contained(written):
     tags = Reader(text).tags
     assert not {"script", "link", "iframe"} & {tag for tag, _ in tags}
     sources = [attributes["src"] for tag, attributes in tags if tag == "img"]
-    assert sources and all(source.startswith("data:image/") for source in sources)
+    assert sources
+    assert all(source.startswith("data:image/") for source in sources)
     assert not re.search(r"https?:|@import|url\(", text)
-    assert "prefers-color-scheme: dark" in text and "width=device-width" in text
+    assert "prefers-color-scheme: dark" in text
+    assert "width=device-width" in text
 
 
 def test_names_from_outside_are_escaped(written):
     _, text = written
     reader = Reader(text)
-    assert "<b>cat" not in text and "<small>" not in text
+    assert "<b>cat" not in text
+    assert "<small>" not in text
     assert "<b>cat & dog</b>" in reader.text
     assert any(attributes.get("alt") == "<b>cat & dog</b>" for _, attributes in reader.tags)
 
@@ -106,31 +109,25 @@ def test_the_page_has_sample_images_of_each_class_and_the_mistakes(written, make
 
 
 def test_confused_pairs_have_their_most_confident_images(make_dataset, make_run):
-    train, test = make_dataset(90), make_dataset(60)
-    test = dataclasses.replace(
-        test, images=np.arange(60, dtype=np.uint8).repeat(16).reshape(60, 4, 4, 1)
-    )
+    train = make_dataset(90)
+    images = np.arange(60, dtype=np.uint8).repeat(16).reshape(60, 4, 4, 1)
+    test = dataclasses.replace(make_dataset(60), images=images)
     run = make_run(test)
     run_report.write(run, train=train, test=test)
     probabilities, labels = run.predictions
     pair = run.test["confused_pairs"][0]
     names = np.array(test.class_names)
-    of_pair = (names[labels] == pair["true"]) & (
-        names[probabilities.argmax(-1)] == pair["predicted"]
-    )
-    assert of_pair.sum() == pair["count"] > 1
-    expected = sorted(np.flatnonzero(of_pair), key=lambda index: -probabilities[index].max())[:6]
-    images = [
-        attributes
-        for tag, attributes in Reader((run.path / "report.html").read_text()).tags
-        if tag == "img"
-    ]
+    is_true = names[labels] == pair["true"]
+    is_predicted = names[probabilities.argmax(-1)] == pair["predicted"]
+    of_pair = np.flatnonzero(is_true & is_predicted)
+    assert len(of_pair) == pair["count"] > 1
+    expected = sorted(of_pair, key=lambda index: -probabilities[index].max())[:6]
     alt = f"{pair['true']}, confused with {pair['predicted']}"
-    shown = [
-        decode(attributes["src"])[1][0, 0]
-        for attributes in images
-        if attributes["alt"].startswith(alt)
-    ]
+    shown = []
+    for tag, attributes in Reader((run.path / "report.html").read_text()).tags:
+        if tag == "img" and attributes["alt"].startswith(alt):
+            _, pixels = decode(attributes["src"])
+            shown.append(pixels[0, 0])
     assert shown == expected
 
 
@@ -144,10 +141,8 @@ def test_a_perfect_run_has_a_page(make_dataset, make_run):
     )
     run_report.write(run, train=test, test=test)
     text = Reader((run.path / "report.html").read_text()).text
-    assert (
-        "every test image is classified correctly" in text
-        and "No test image is taken for another class" in text
-    )
+    assert "every test image is classified correctly" in text
+    assert "No test image is taken for another class" in text
 
 
 def test_the_page_has_the_gap(written):
@@ -159,13 +154,13 @@ def test_the_page_has_the_gap(written):
 def test_robustness_has_its_section_once_it_is_measured(written, make_dataset):
     run, text = written
     assert "Robustness" not in Reader(text).text
-    found = {
+    results = {
         "examples": 50,
         "clean": 0.9,
         "mean": 0.5,
         "corruptions": {"jpeg": [0.7, 0.6, 0.5, 0.4, 0.3]},
     }
-    robustness.write(run, found)
+    robustness.write(run, results)
     run_report.write(run, train=make_dataset(90), test=make_dataset(60))
     text = Reader((run.path / "report.html").read_text()).text
     assert "on 50 test images: clean 90.00 %, 50.00 % on the mean" in text
@@ -176,12 +171,10 @@ def test_a_class_without_training_images_keeps_its_row(make_dataset, make_run):
     test = make_dataset(30)
     run = make_run(test)
     run_report.write(run, train=test.take(test.labels < 2), test=test)
-    images = [
-        attributes["alt"]
-        for tag, attributes in Reader((run.path / "report.html").read_text()).tags
-        if tag == "img"
-    ]
-    assert images.count("automobile") == 8 and images.count("costs $5 or $6") == 0
+    tags = Reader((run.path / "report.html").read_text()).tags
+    images = [attributes["alt"] for tag, attributes in tags if tag == "img"]
+    assert images.count("automobile") == 8
+    assert images.count("costs $5 or $6") == 0
 
 
 def test_another_test_set_is_refused(make_dataset, make_run):
@@ -224,7 +217,7 @@ def test_images_are_shown_near_the_wanted_size(shape, width):
     [(0.123, "0.12 s"), (9.13, "9.1 s"), (42.4, "42 s"), (75, "1 min 15 s"), (3840, "1 h 4 min")],
 )
 def test_durations(seconds, text):
-    assert page.duration(seconds) == text
+    assert formats.duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -239,4 +232,4 @@ def test_durations(seconds, text):
     ],
 )
 def test_values_are_written_for_people(value, text):
-    assert page.text(value) == text
+    assert formats.text(value) == text

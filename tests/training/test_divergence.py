@@ -12,7 +12,7 @@ from imgcls_jax.data import Splits
 from imgcls_jax.data.checks import check
 from imgcls_jax.errors import RunError, TrainingError
 from imgcls_jax.evaluation import predict
-from imgcls_jax.reporting import plots
+from imgcls_jax.reporting.plots import curves, style
 from imgcls_jax.run.folder import PREDICTIONS, TEST, RunFolder
 from imgcls_jax.training import loop
 
@@ -81,7 +81,7 @@ def test_the_last_finite_epoch_is_kept_and_the_end_says_so(monitor, tmp_path, mo
     )
     predict.test(run, DATA)
     assert run.test["best_epoch"] == 2
-    plots.save(plots.curves(run.history, best_epoch=2), tmp_path / "curves.png")
+    style.save(curves.draw(run.history, best_epoch=2), tmp_path / "curves.png")
 
 
 def test_predictions_of_an_older_version_that_are_not_finite_say_why(tmp_path):

@@ -1,0 +1,116 @@
+"""The curves of a run's training."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from imgcls_jax.reporting.plots import style
+
+SPLIT_COLOURS = {"train": style.BLUE, "validation": style.ORANGE}
+
+History = Sequence[Mapping[str, Any]]  # lines of metrics.jsonl
+
+
+def draw(history: History, best_epoch: int | None = None) -> Figure:
+    """Loss, accuracy and learning rate against the epoch.
+
+    best_epoch: the epoch whose weights were kept, which is marked.
+    """
+    figure = style.chart(7.2, 6)
+    figure.get_layout_engine().set(h_pad=0.06, w_pad=0.06)
+    loss, accuracy, rate = figure.subplots(3, sharex=True, height_ratios=(5, 5, 2))
+    epochs = [line["epoch"] for line in history]
+    marked = best_epoch if best_epoch in epochs else None
+
+    draw_metric(loss, history, "loss")
+    draw_metric(accuracy, history, "accuracy", scale=100)
+    for axes in (loss, accuracy):
+        if marked is not None:
+            _mark_validation(axes, marked)
+    _learning_rate(rate, history)
+    titles = {loss: "Loss", accuracy: "Accuracy, %", rate: "Learning rate"}
+    for axes, title in titles.items():
+        style.tidy(axes)
+        axes.set_title(title, **style.TITLE)
+        if axes is not rate:
+            axes.yaxis.set_major_locator(MaxNLocator(5))
+        if marked is not None:
+            axes.axvline(marked, color=style.ORANGE, zorder=1, **style.DASHED)
+    epoch_axis(rate)
+    if len(epochs) == 1:
+        widen(rate, epochs[0])
+    _legend(loss, marked)
+    return figure
+
+
+def draw_metric(axes: Axes, history: History, key: str, *, scale: float = 1) -> None:
+    """The metric of the training and of the validation set against the epoch."""
+    epochs = [line["epoch"] for line in history]
+    for split, colour in SPLIT_COLOURS.items():
+        values = [scale * line[f"{split}_{key}"] for line in history]
+        axes.plot(
+            epochs,
+            values,
+            color=colour,
+            linewidth=style.CURVE_WIDTH,
+            marker=style.marker_of(len(epochs)),
+            label=split,
+        )
+
+
+def epoch_axis(axes: Axes) -> None:
+    """Makes the x axis one of whole epochs."""
+    axes.set_xlabel("Epoch", **style.LABEL)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def widen(axes: Axes, epoch: int) -> None:
+    """Gives an x axis of a single epoch some width."""
+    axes.set_xlim(epoch - 0.5, epoch + 0.5)
+
+
+def _mark_validation(axes: Axes, epoch: int) -> None:
+    """A dot on the validation curve, which is the second line of the axes."""
+    curve = axes.lines[1]
+    index = list(curve.get_xdata()).index(epoch)
+    axes.plot(
+        epoch,
+        curve.get_ydata()[index],
+        "o",
+        color=curve.get_color(),
+        markeredgecolor="white",
+        markersize=8,
+        clip_on=False,
+    )
+
+
+def _learning_rate(axes: Axes, history: History) -> None:
+    epochs = [line["epoch"] for line in history]
+    rates = [line["learning_rate"] for line in history]
+    marker = style.marker_of(len(epochs))
+    axes.plot(epochs, rates, color=style.GREY, linewidth=1.6, marker=marker)
+    highest = max(rates, default=0) or 1
+    axes.set_ylim(0, 1.08 * highest)
+    axes.set_yticks([0, highest], ["0", f"{highest:.3g}"])
+    if len(epochs) > 1:
+        axes.set_xlim(epochs[0], epochs[-1])
+
+
+def _legend(axes: Axes, best_epoch: int | None) -> None:
+    """A legend above the axes, at the right."""
+    handles, labels = axes.get_legend_handles_labels()
+    if best_epoch is not None:
+        handles.append(axes.lines[2])
+        labels.append(f"best, epoch {best_epoch}")
+    axes.legend(
+        handles,
+        labels,
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncols=3,
+        borderaxespad=0.2,
+        **style.LEGEND,
+    )
