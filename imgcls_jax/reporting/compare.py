@@ -23,7 +23,13 @@ WORDS = ("System", "Device")  # columns that hold no figures
 Columns = Mapping[str, Sequence[str]]  # cells by the column's title
 
 
-def write(groups: Sequence[Group], folder: Path, *, title: str, meter: Meter | None = None) -> str:
+def write(
+    groups: Sequence[Group],
+    folder: Path,
+    *,
+    title: str,
+    meter: Meter | None = None,
+) -> str:
     """Writes the comparison into the folder, which is made; returns its tables and sentences.
 
     The files are table.md with everything, table.csv, table.tex, table.png, cost.png and

@@ -26,7 +26,11 @@ METHODS = {
 
 
 def write(
-    run: RunFolder, test: Dataset, *, explanation: Mapping[str, Any], maps: np.ndarray
+    run: RunFolder,
+    test: Dataset,
+    *,
+    explanation: Mapping[str, Any],
+    maps: np.ndarray,
 ) -> None:
     """Writes explain.json and explain.png into the run's folder.
 
@@ -83,7 +87,11 @@ def compactness_sentence(name: str, shares: np.ndarray) -> str:
 
 
 def difference_sentence(
-    name: str, shares: np.ndarray, *, other: str, other_shares: np.ndarray
+    name: str,
+    shares: np.ndarray,
+    *,
+    other: str,
+    other_shares: np.ndarray,
 ) -> str:
     """How much less of the same images one run's maps take than another's."""
     mean, low, high = paired.mean_interval(shares - other_shares)
@@ -115,5 +123,11 @@ class Comparison:
         return [*sentences, difference]
 
 
-def _interval(mean: float, low: float, high: float, *, form: str = ".1f") -> str:
+def _interval(
+    mean: float,
+    low: float,
+    high: float,
+    *,
+    form: str = ".1f",
+) -> str:
     return f"{100 * mean:{form}} % {formats.interval(low, high, form)}"

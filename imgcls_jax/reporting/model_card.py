@@ -1,7 +1,7 @@
 """The model card of an exported run (Mitchell et al., 2019, arXiv:1810.03993): README.md.
 
 Everything in it is read from the run's folder. The lines between the dashes are for the Hugging Face
-hub. The text is in templates/model_card.md.
+hub. The text is in templates/model_card.md.j2.
 """
 
 import json
@@ -295,4 +295,4 @@ def _size(run: RunFolder) -> str:
 
 
 def _parts() -> Any:
-    return templates.markdown_macros("model_card.md")
+    return templates.markdown_macros("model_card.md.j2")

@@ -25,7 +25,11 @@ NARROWEST = 0.7  # of a chart's width, below which it scrolls instead of shrinki
 
 
 def page(
-    title: str, body: Markup, *, styles: Sequence[str] = ("page.css",), script: str = ""
+    title: str,
+    body: Markup,
+    *,
+    styles: Sequence[str] = ("page.css",),
+    script: str = "",
 ) -> str:
     """Returns a whole page around the body.
 
@@ -36,7 +40,13 @@ def page(
         digest = hashlib.sha256(script.encode()).digest()
         policy += f"; script-src 'sha256-{base64.b64encode(digest).decode()}'"
     css = Markup("".join((FOLDER / name).read_text() for name in styles))
-    return templates.render("page.html", title=title, policy=policy, css=css, body=body)
+    return templates.render(
+        "page.html",
+        title=title,
+        policy=policy,
+        css=css,
+        body=body,
+    )
 
 
 # Text

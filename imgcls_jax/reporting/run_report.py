@@ -49,7 +49,13 @@ def write(
     samples = _choose_samples(train)
     wrong = images.most_confident_mistakes(probabilities, labels)
     drawn = fonts.with_legible_names(test)
-    _draw(run, train=train, drawn=drawn, samples=samples, wrong=wrong)
+    _draw(
+        run,
+        train=train,
+        drawn=drawn,
+        samples=samples,
+        wrong=wrong,
+    )
     sections = [
         _header(run),
         _training(run),

@@ -67,7 +67,13 @@ def absent_note(scores: Mapping[str, Any]) -> str:
     return f"{subject} no test image, and the means leave them out."
 
 
-def cut_note(shown: int, total: int, *, which: str, file: str) -> str:
+def cut_note(
+    shown: int,
+    total: int,
+    *,
+    which: str,
+    file: str,
+) -> str:
     """A note below a table that does not show all of its rows; empty if it does."""
     if shown == total:
         return ""

@@ -67,9 +67,22 @@ def _reliability(axes: Axes, figures: Mapping[str, Any], *, title: str) -> None:
         high = max(accuracy, confidence)
         depth = 0.25 + 0.75 * (row["examples"] / most) ** 0.5
         bar = {"width": BAR_WIDTH, "align": "edge", "linewidth": 0}
-        axes.bar(left, low, color=style.BLUE, alpha=depth, **bar)
+        axes.bar(
+            left,
+            low,
+            color=style.BLUE,
+            alpha=depth,
+            **bar,
+        )
         colour = style.RED if confidence > accuracy else style.ORANGE
-        axes.bar(left, high - low, bottom=low, color=colour, alpha=0.35, **bar)
+        axes.bar(
+            left,
+            high - low,
+            bottom=low,
+            color=colour,
+            alpha=0.35,
+            **bar,
+        )
     axes.plot([0, 100], [0, 100], color=style.GREY, **style.DASHED)
     axes.set_xlim(0, 100)
     axes.set_ylim(0, 100)
@@ -77,4 +90,10 @@ def _reliability(axes: Axes, figures: Mapping[str, Any], *, title: str) -> None:
     style.tidy(axes)
     axes.set_title(title, **style.TITLE)
     ece = f"ECE {formats.percent(figures['ece'])}"
-    axes.text(0.03, 0.93, ece, transform=axes.transAxes, **style.LABEL)
+    axes.text(
+        0.03,
+        0.93,
+        ece,
+        transform=axes.transAxes,
+        **style.LABEL,
+    )

@@ -45,7 +45,14 @@ class Canvas:
         """Writes the text at (x, y); alignment: arguments of matplotlib's text, such as ha."""
         right = x / self.width
         up = 1 - y / self.height
-        self._figure.text(right, up, text, fontsize=size, color=colour, **alignment)
+        self._figure.text(
+            right,
+            up,
+            text,
+            fontsize=size,
+            color=colour,
+            **alignment,
+        )
 
     def figure(self) -> Figure:
         axes = self._figure.add_axes((0, 0, 1, 1), frameon=False)
@@ -113,5 +120,11 @@ def captioned(
         canvas.image(x, y, pixels)
         for number, line in enumerate(lines, 1):
             baseline = y + tile_height + CAPTION_LINE * number
-            canvas.text(x, baseline, line.text, size=CAPTION_SIZE, colour=line.colour)
+            canvas.text(
+                x,
+                baseline,
+                line.text,
+                size=CAPTION_SIZE,
+                colour=line.colour,
+            )
     return canvas.figure()

@@ -27,7 +27,14 @@ def accuracies(rows: Sequence[Row]) -> Figure:
     means = [row.accuracy for row in rows]
     places = range(len(rows))
     means_label = "mean, 95 % interval"
-    axes.plot(means, places, "o", color=style.BLUE, markersize=7, label=means_label)
+    axes.plot(
+        means,
+        places,
+        "o",
+        color=style.BLUE,
+        markersize=7,
+        label=means_label,
+    )
     _reported(axes, rows)
 
     labels = [row.label.replace("$", r"\$") for row in rows]
@@ -40,7 +47,13 @@ def accuracies(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def _interval(axes: Axes, mean: float, y: float, *, margin: float) -> None:
+def _interval(
+    axes: Axes,
+    mean: float,
+    y: float,
+    *,
+    margin: float,
+) -> None:
     ends = [mean - margin, mean + margin]
     axes.plot(
         ends,
@@ -50,7 +63,14 @@ def _interval(axes: Axes, mean: float, y: float, *, margin: float) -> None:
         alpha=0.55,
         solid_capstyle="butt",
     )
-    axes.plot(ends, [y, y], "|", color=style.BLUE, markersize=9, markeredgewidth=1.6)
+    axes.plot(
+        ends,
+        [y, y],
+        "|",
+        color=style.BLUE,
+        markersize=9,
+        markeredgewidth=1.6,
+    )
 
 
 def _reported(axes: Axes, rows: Sequence[Row]) -> None:
@@ -99,7 +119,14 @@ def differences(rows: Sequence[Row]) -> Figure:
             capsize=4,
         )
         text = f"{row.accuracy:.2f}  ({reported:.2f})"
-        axes.text(1.02, y, text, transform=beside, va="center", **style.NUMBER)
+        axes.text(
+            1.02,
+            y,
+            text,
+            transform=beside,
+            va="center",
+            **style.NUMBER,
+        )
     axes.axvline(0, color=style.ORANGE, linewidth=1.6, zorder=1)
     _row_axis(axes, [fonts.shorten(row.label, 40) for row in rows])
     axes.set_xlabel("Test accuracy less the reported one, points", **style.LABEL)
@@ -112,7 +139,13 @@ def costs(rows: Sequence[Row]) -> Figure:
     figure, (left, right) = _figure(len(rows), columns=2)
     parameters = [row.parameters for row in rows]
     seconds = [max(row.train_seconds, SHORTEST_TIME) for row in rows]
-    _cost(left, rows, parameters, label="Parameters", form=EngFormatter(sep=""))
+    _cost(
+        left,
+        rows,
+        parameters,
+        label="Parameters",
+        form=EngFormatter(sep=""),
+    )
     _cost(right, rows, seconds, label="Training time, s", form="{x:g}")
     left.set_ylabel("Test accuracy, %", **style.LABEL)
     _legend(figure, left)
@@ -120,7 +153,12 @@ def costs(rows: Sequence[Row]) -> Figure:
 
 
 def _cost(
-    axes: Axes, rows: Sequence[Row], costs: Sequence[float], *, label: str, form: str | Formatter
+    axes: Axes,
+    rows: Sequence[Row],
+    costs: Sequence[float],
+    *,
+    label: str,
+    form: str | Formatter,
 ) -> None:
     """Each row's accuracy at its cost.
 
@@ -167,7 +205,14 @@ def curves(groups: Sequence[Group]) -> Figure:
         )
         lowest = np.nanmin(values, 0)
         highest = np.nanmax(values, 0)
-        axes.fill_between(epochs, lowest, highest, color=colour, alpha=0.18, linewidth=0)
+        axes.fill_between(
+            epochs,
+            lowest,
+            highest,
+            color=colour,
+            alpha=0.18,
+            linewidth=0,
+        )
     run_curves.epoch_axis(axes)
     axes.set_ylabel("Validation accuracy, %", **style.LABEL)
     _legend(figure, axes)

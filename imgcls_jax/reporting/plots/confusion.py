@@ -45,7 +45,14 @@ def draw(matrix: Confusion | Sequence[Sequence[int]], class_names: Sequence[str]
         edge = 0.12
         x = edge / layout.width
         y = 1 - edge / layout.height
-        figure.text(x, y, note, va="top", fontsize=9, color=style.GREY)
+        figure.text(
+            x,
+            y,
+            note,
+            va="top",
+            fontsize=9,
+            color=style.GREY,
+        )
     return figure
 
 
@@ -134,13 +141,27 @@ class _Layout:
         )
 
 
-def _counts(axes: Axes, counts: np.ndarray, strength: np.ndarray, *, cell: float) -> None:
+def _counts(
+    axes: Axes,
+    counts: np.ndarray,
+    strength: np.ndarray,
+    *,
+    cell: float,
+) -> None:
     """Every count but zeros, in its cell of `cell` inches."""
     for row, column in zip(*np.nonzero(counts), strict=True):
         text = str(counts[row, column])
         size = min(9, 72 * cell * 1.45 / max(len(text), 3))
         colour = count_colour(strength[row, column, 0])
-        axes.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
+        axes.text(
+            column,
+            row,
+            text,
+            ha="center",
+            va="center",
+            fontsize=size,
+            color=colour,
+        )
 
 
 def _ticks(axes: Axes, names: Sequence[str], layout: _Layout) -> None:
@@ -149,7 +170,13 @@ def _ticks(axes: Axes, names: Sequence[str], layout: _Layout) -> None:
     slanted = {}
     if layout.rotation == 40:
         slanted = {"ha": "right", "rotation_mode": "anchor"}
-    axes.set_xticks(places, names, rotation=layout.rotation, **text, **slanted)
+    axes.set_xticks(
+        places,
+        names,
+        rotation=layout.rotation,
+        **text,
+        **slanted,
+    )
     axes.set_yticks(places, names, **text)
     edges = np.arange(len(names) - 1) + 0.5
     axes.set_xticks(edges, minor=True)
@@ -163,6 +190,19 @@ def _ticks(axes: Axes, names: Sequence[str], layout: _Layout) -> None:
 def _titles(figure: Figure, layout: _Layout) -> None:
     title = {"fontsize": 10, "color": style.INK, "fontweight": "bold"}
     x = (layout.left + layout.side / 2) / layout.width
-    figure.text(x, 0.12 / layout.height, "Predicted", ha="center", **title)
+    figure.text(
+        x,
+        0.12 / layout.height,
+        "Predicted",
+        ha="center",
+        **title,
+    )
     y = (layout.bottom + layout.side / 2) / layout.height
-    figure.text(0.1 / layout.width, y, "True", va="center", rotation=90, **title)
+    figure.text(
+        0.1 / layout.width,
+        y,
+        "True",
+        va="center",
+        rotation=90,
+        **title,
+    )

@@ -46,7 +46,13 @@ def draw(history: History, best_epoch: int | None = None) -> Figure:
     return figure
 
 
-def draw_metric(axes: Axes, history: History, key: str, *, scale: float = 1) -> None:
+def draw_metric(
+    axes: Axes,
+    history: History,
+    key: str,
+    *,
+    scale: float = 1,
+) -> None:
     """The metric of the training and of the validation set against the epoch."""
     epochs = [line["epoch"] for line in history]
     for split, colour in SPLIT_COLOURS.items():
@@ -91,7 +97,13 @@ def _learning_rate(axes: Axes, history: History) -> None:
     epochs = [line["epoch"] for line in history]
     rates = [line["learning_rate"] for line in history]
     marker = style.marker_of(len(epochs))
-    axes.plot(epochs, rates, color=style.GREY, linewidth=1.6, marker=marker)
+    axes.plot(
+        epochs,
+        rates,
+        color=style.GREY,
+        linewidth=1.6,
+        marker=marker,
+    )
     highest = max(rates, default=0) or 1
     axes.set_ylim(0, 1.08 * highest)
     axes.set_yticks([0, highest], ["0", f"{highest:.3g}"])

@@ -45,7 +45,14 @@ def draw(
         bottom=0.575,
         wspace=0.2,
     )
-    right = figure.add_gridspec(1, 1, left=0.765, right=0.975, top=0.84, bottom=0.575)
+    right = figure.add_gridspec(
+        1,
+        1,
+        left=0.765,
+        right=0.975,
+        top=0.84,
+        bottom=0.575,
+    )
     lower = figure.add_gridspec(
         1,
         3,
@@ -77,11 +84,25 @@ def draw(
 def _heading(figure: Figure, name: str, facts: Mapping[str, str]) -> None:
     shown_name = fonts.fit(name, size=19, width=900)
     text = {"color": style.INK, "va": "center"}
-    figure.text(0.03, 0.965, shown_name, fontsize=19, fontweight="bold", **text)
+    figure.text(
+        0.03,
+        0.965,
+        shown_name,
+        fontsize=19,
+        fontweight="bold",
+        **text,
+    )
     for i, (caption, value) in enumerate(facts.items()):
         x = 0.03 + 0.94 / len(facts) * i
         figure.text(x, 0.918, value, fontsize=15, **text)
-        figure.text(x, 0.892, caption, fontsize=9.5, color=style.GREY, va="center")
+        figure.text(
+            x,
+            0.892,
+            caption,
+            fontsize=9.5,
+            color=style.GREY,
+            va="center",
+        )
 
 
 def _curve(
@@ -111,7 +132,14 @@ def _classes(
     values = [100 * row["f1"] for row in rows]
     axes.barh(range(len(rows)), values, color=style.BLUE, height=0.7)
     for y, value in enumerate(values):
-        axes.text(value, y, f" {value:.1f}", va="center", fontsize=8.5, color=style.INK)
+        axes.text(
+            value,
+            y,
+            f" {value:.1f}",
+            va="center",
+            fontsize=8.5,
+            color=style.INK,
+        )
     labels = [fonts.fit(drawn_names[row["name"]], size=9, width=90) for row in rows]
     axes.set_yticks(range(len(rows)), labels)
     # From 0, since the lengths of bars are compared; there is room for the last figure.
@@ -134,7 +162,13 @@ def _confusion(axes: Axes, matrix: Confusion, class_names: Sequence[str]) -> Non
     text = {"fontsize": min(8, 120 / len(counts)), "ha": "center", "va": "center"}
     for row, column in zip(*np.nonzero(counts), strict=True):
         colour = confusion.count_colour(strength[row, column, 0])
-        axes.text(column, row, counts[row, column], color=colour, **text)
+        axes.text(
+            column,
+            row,
+            counts[row, column],
+            color=colour,
+            **text,
+        )
     names = [fonts.fit(class_names[k], size=8.5, width=62) for k in shown]
     places = range(len(names))
     slanted = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
@@ -160,12 +194,31 @@ def _pairs(axes: Axes, pairs: Sequence[Mapping[str, Any]], drawn_names: Mapping[
     most = pairs[0]["count"]
     for y, pair in enumerate(pairs):
         length = 0.98 * pair["count"] / most
-        axes.barh(y + 0.2, length, color=style.RED, height=0.2, alpha=0.75)
+        axes.barh(
+            y + 0.2,
+            length,
+            color=style.RED,
+            height=0.2,
+            alpha=0.75,
+        )
         names = [drawn_names.get(pair[key], pair[key]) for key in ("true", "predicted")]
         true, predicted = (fonts.fit(name, size=9, width=54) for name in names)
         middle = y - 0.08
-        axes.text(0, middle, f"{true} {ARROW} {predicted}", va="center", **style.NUMBER)
-        axes.text(1, middle, pair["count"], va="center", ha="right", **style.NUMBER)
+        axes.text(
+            0,
+            middle,
+            f"{true} {ARROW} {predicted}",
+            va="center",
+            **style.NUMBER,
+        )
+        axes.text(
+            1,
+            middle,
+            pair["count"],
+            va="center",
+            ha="right",
+            **style.NUMBER,
+        )
 
 
 def _mistakes(place: SubplotSpec, test: Dataset, probabilities: np.ndarray) -> None:
@@ -183,7 +236,12 @@ def _mistakes(place: SubplotSpec, test: Dataset, probabilities: np.ndarray) -> N
         _mistake(axes, test, index, probabilities[index])
 
 
-def _mistake(axes: Axes, test: Dataset, index: int, probabilities: np.ndarray) -> None:
+def _mistake(
+    axes: Axes,
+    test: Dataset,
+    index: int,
+    probabilities: np.ndarray,
+) -> None:
     image = test.images[index]
     rgb = np.broadcast_to(image, (*image.shape[:2], 3))
     axes.imshow(rgb, interpolation="nearest")
@@ -192,9 +250,27 @@ def _mistake(axes: Axes, test: Dataset, index: int, probabilities: np.ndarray) -
     true_name = fonts.fit(test.class_names[test.labels[index]], size=8, width=48)
     predicted_name = fonts.fit(test.class_names[predicted], size=8, width=48)
     caption = {"transform": axes.transAxes, "fontsize": 8, "va": "top"}
-    axes.text(0, -0.04, f"{true_name} {ARROW}", color=style.INK, **caption)
-    axes.text(0, -0.18, f"{predicted_name} {confidence}", color=style.RED, **caption)
+    axes.text(
+        0,
+        -0.04,
+        f"{true_name} {ARROW}",
+        color=style.INK,
+        **caption,
+    )
+    axes.text(
+        0,
+        -0.18,
+        f"{predicted_name} {confidence}",
+        color=style.RED,
+        **caption,
+    )
 
 
 def _no_mistakes(axes: Axes, *, y: float) -> None:
-    axes.text(0, y, "no mistakes", fontsize=9.5, color=style.GREY)
+    axes.text(
+        0,
+        y,
+        "no mistakes",
+        fontsize=9.5,
+        color=style.GREY,
+    )

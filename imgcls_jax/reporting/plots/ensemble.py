@@ -37,15 +37,31 @@ def draw(summary: Mapping[str, Any]) -> Figure:
 
 
 def _accuracies(
-    axes: Axes, names: Sequence[str], accuracies: Sequence[float], *, of_ensemble: float
+    axes: Axes,
+    names: Sequence[str],
+    accuracies: Sequence[float],
+    *,
+    of_ensemble: float,
 ) -> None:
     """A dot for each member and, at the bottom, for the ensemble."""
     values = [*accuracies, of_ensemble]
     lowest = min(values)
     for y, value in enumerate(values):
         colour = style.BLUE if y < len(names) else style.ORANGE
-        axes.plot([lowest, value], [y, y], color=colour, linewidth=2, alpha=0.35)
-        axes.plot(value, y, "o", color=colour, markersize=8)
+        axes.plot(
+            [lowest, value],
+            [y, y],
+            color=colour,
+            linewidth=2,
+            alpha=0.35,
+        )
+        axes.plot(
+            value,
+            y,
+            "o",
+            color=colour,
+            markersize=8,
+        )
         axes.annotate(
             f"{value:.2f}",
             (value, y),
@@ -67,7 +83,14 @@ def _disagreement(axes: Axes, shares: np.ndarray) -> None:
     for (row, column), share in np.ndenumerate(shares):
         if row != column:
             text = f"{share:.1f}"
-            axes.text(column, row, text, ha="center", va="center", **style.NUMBER)
+            axes.text(
+                column,
+                row,
+                text,
+                ha="center",
+                va="center",
+                **style.NUMBER,
+            )
     places = range(len(shares))
     numbers = [str(place + 1) for place in places]
     axes.set_xticks(places, numbers)

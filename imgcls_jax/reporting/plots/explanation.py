@@ -57,7 +57,14 @@ def draw(test: Dataset, examples: Sequence[Example], *, maps: np.ndarray) -> Fig
 
     top = MARGIN
     for row in rows:
-        canvas.text(MARGIN, top + HEADING - 10, row.title, size=10, va="baseline", weight="bold")
+        canvas.text(
+            MARGIN,
+            top + HEADING - 10,
+            row.title,
+            size=10,
+            va="baseline",
+            weight="bold",
+        )
         image_top = top + HEADING
         for column, (example, example_maps) in enumerate(row.examples):
             left = MARGIN + column * (inner + SPACE) / row.columns
@@ -65,7 +72,13 @@ def draw(test: Dataset, examples: Sequence[Example], *, maps: np.ndarray) -> Fig
             for k, pixels in enumerate(tiles):
                 canvas.image(left + k * step, image_top, tile(pixels, side))
             y = image_top + height + CAPTION_LINE
-            _caption(canvas, (left, y), example, names=test.class_names, step=step)
+            _caption(
+                canvas,
+                (left, y),
+                example,
+                names=test.class_names,
+                step=step,
+            )
         top += HEADING + height + row.caption
     return canvas.figure()
 
@@ -135,11 +148,23 @@ def _caption(
         return
     true = fonts.fit(names[example["label"]], size=size, width=1.1 * step * points)
     text = f"{true} \N{RIGHTWARDS ARROW} {predicted}  {confidence}"
-    canvas.text(x, y, text, size=size, colour=style.RED)
+    canvas.text(
+        x,
+        y,
+        text,
+        size=size,
+        colour=style.RED,
+    )
     for k, key in enumerate(("prediction", "label"), 1):
         name = fonts.fit(names[example[key]], size=size, width=(step - 24) * points)
         below = y + CAPTION_LINE
-        canvas.text(x + k * step, below, f"for {name}", size=size, colour=style.GREY)
+        canvas.text(
+            x + k * step,
+            below,
+            f"for {name}",
+            size=size,
+            colour=style.GREY,
+        )
 
 
 def _scale(canvas: Canvas, *, right: float, y: float) -> None:

@@ -47,7 +47,14 @@ def sample_grid(dataset: Dataset, indices: Sequence[np.ndarray]) -> Figure:
         x = margin + block * block_width + label_width
         y = margin + row * row_height
         middle = y + tile_height / 2
-        canvas.text(x - 10, middle, name, size=NAME_SIZE, ha="right", va="center")
+        canvas.text(
+            x - 10,
+            middle,
+            name,
+            size=NAME_SIZE,
+            ha="right",
+            va="center",
+        )
         for n, index in enumerate(row_indices):
             canvas.image(x + n * step, y, tile(dataset.images[index], side))
     return canvas.figure()
@@ -89,7 +96,14 @@ def mistakes(
 def _no_mistakes() -> Figure:
     canvas = Canvas(width=480, height=80)
     message = "No example is misclassified."
-    canvas.text(240, 40, message, size=11, ha="center", va="center")
+    canvas.text(
+        240,
+        40,
+        message,
+        size=11,
+        ha="center",
+        va="center",
+    )
     return canvas.figure()
 
 
@@ -122,7 +136,14 @@ def batch(images: np.ndarray, draws: np.ndarray, *, names: Sequence[str]) -> Fig
     for i, label in enumerate(labels):
         y = top + i * height
         middle = y + (height - gap) / 2
-        canvas.text(left - 10, middle, label, size=NAME_SIZE, ha="right", va="center")
+        canvas.text(
+            left - 10,
+            middle,
+            label,
+            size=NAME_SIZE,
+            ha="right",
+            va="center",
+        )
         canvas.image(left, y, stored[i])
         for n, pixels in enumerate(augmented[i]):
             canvas.image(split + n * width, y, pixels)

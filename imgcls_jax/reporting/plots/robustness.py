@@ -22,7 +22,13 @@ def draw(results: Mapping[str, Any]) -> Figure:
     accuracies = {name: [100 * value for value in corruptions[name]] for name in corruptions}
     rows = -(-len(corruptions) // COLUMNS)
     figure = style.chart(11, 0.3 + 2.1 * rows)
-    grid = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False)
+    grid = figure.subplots(
+        rows,
+        COLUMNS,
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+    )
     # Of a few images, more may be right corrupted than clean.
     values = [clean, *(value for line in accuracies.values() for value in line)]
     low = max(min(values) - 8, -2)
