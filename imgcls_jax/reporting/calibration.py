@@ -17,14 +17,18 @@ SIGNIFICANT = 0.05  # p below which a temperature other than 1 is shown
 REJECTED = 0.1  # share of the images left out, of which the sentence says what it would bring
 HEAD = ["", "ECE, %", "Brier score", "Negative log-likelihood", "Accuracy, %"]
 
+Figures = Mapping[str, Any]  # of calibration.json, or a part of it
 
-def rows(results: Mapping[str, Any]) -> list[list[str]]:
+
+def rows(results: Figures) -> list[list[str]]:
     """The cells of HEAD's table: as trained, and at the fitted temperature."""
-    scaled_name = f"At temperature {results['temperature']:.3g}"
-    return [_row("As trained", results["as_trained"]), _row(scaled_name, results["scaled"])]
+    return [
+        _row("As trained", results["as_trained"]),
+        _row(f"At temperature {results['temperature']:.3g}", results["scaled"]),
+    ]
 
 
-def _row(name: str, figures: Mapping[str, Any]) -> list[str]:
+def _row(name: str, figures: Figures) -> list[str]:
     return [
         name,
         formats.percentage(figures["ece"]),
@@ -34,7 +38,7 @@ def _row(name: str, figures: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def sentence(results: Mapping[str, Any]) -> str:
+def sentence(results: Figures) -> str:
     """What the temperature says, and the rejection curve where it says something."""
     accuracy = results["as_trained"]["accuracy"]
     points = [point for point in results["rejection"] if point["rejected"] == REJECTED]
@@ -48,7 +52,7 @@ def sentence(results: Mapping[str, Any]) -> str:
     )
 
 
-def _temperature_sentence(results: Mapping[str, Any]) -> str:
+def _temperature_sentence(results: Figures) -> str:
     temperature = results["temperature"]
     before = formats.percent(results["as_trained"]["ece"])
     after = formats.percent(results["scaled"]["ece"])

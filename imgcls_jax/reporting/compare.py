@@ -62,22 +62,25 @@ def markdown(rows: Sequence[Row]) -> str:
 
     Columns in which no row has a figure are left out.
     """
-    return _tables(rows, markdown_table)
+    return "\n".join(_table(columns, markdown_table) for columns in _columns(rows))
 
 
 def latex(rows: Sequence[Row]) -> str:
     """The same in LaTeX."""
-    return _tables(rows, latex_table)
+    return "\n".join(_table(columns, latex_table) for columns in _columns(rows))
 
 
 def csv(rows: Sequence[Row]) -> str:
     """The rows in CSV, unrounded; figures that are not known are empty."""
-    fields = [field.name for field in dataclasses.fields(Row) if field.name != "reported"]
-    lines = [[*fields, *(f"reported_{key}" for key in REPORTED)]]
+    fields = [field.name for field in dataclasses.fields(Row)]
+    fields.remove("reported")
+    head = [*fields, *(f"reported_{key}" for key in REPORTED)]
+    lines = [head]
     for row in rows:
         values = dataclasses.asdict(row)
-        reported = [row.reported.get(key) for key in REPORTED]
-        lines.append([values[field] for field in fields] + reported)
+        line = [values[field] for field in fields]
+        line += [row.reported.get(key) for key in REPORTED]
+        lines.append(line)
     return csv_table(lines)
 
 
@@ -174,8 +177,9 @@ def _note(rows: Sequence[Row], *, has_pairs: bool) -> str:
     return note
 
 
-def _tables(rows: Sequence[Row], table: Callable[..., str]) -> str:
-    return "\n".join(_table(columns, table) for columns in (_results(rows), _costs(rows)))
+def _columns(rows: Sequence[Row]) -> list[Columns]:
+    """Of the two tables."""
+    return [_results(rows), _costs(rows)]
 
 
 def _table(columns: Columns, table: Callable[..., str]) -> str:

@@ -98,7 +98,7 @@ def _row(group: Group, meter: Meter | None) -> Row:
     tests = [run.test for run in runs]
     first = tests[0]
     accuracies = [100 * test["accuracy"] for test in tests]
-    gaps = [train_test_gap(run.history, test) for run, test in zip(runs, tests, strict=True)]
+    gaps = [train_test_gap(run.history, run.test) for run in runs]
     memory = [test.get("peak_memory") for test in tests]
     devices = [str(run.environment.get("device", "")) for run in runs]
     cost = Cost(multiply_adds=None, latency=None, images_per_second=None)

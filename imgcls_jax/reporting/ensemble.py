@@ -23,6 +23,8 @@ SOFT_VOTING = "soft voting of the same members"
 MOST_SHOWN = 24  # images on which the members disagree
 SIDE = 96  # pixels on the page of an image's longer side, about
 
+Summary = Mapping[str, Any]  # of ensemble.json, or a part of it
+
 
 def write(run: RunFolder, members: Sequence[RunFolder], test: Dataset) -> str:
     """Writes ensemble.md, ensemble.png and report.html from the folder's files; returns the table."""
@@ -38,7 +40,8 @@ def write(run: RunFolder, members: Sequence[RunFolder], test: Dataset) -> str:
     )
     write_atomically(run.path / "ensemble.md", text.encode())
     style.save(plots.draw(summary), run.path / "ensemble.png")
-    write_atomically(run.path / REPORT, _page(run, members, test).encode())
+    html = _page(run, members, test)
+    write_atomically(run.path / REPORT, html.encode())
     return table
 
 
@@ -50,24 +53,25 @@ def _page(run: RunFolder, members: Sequence[RunFolder], test: Dataset) -> str:
     chart = page.chart(
         run.path / "ensemble.png", "Accuracies, disagreement and rejection curves of the ensemble"
     )
-    member_parts = parts.members(page.table(HEAD, rows, foot=last), details, chart)
+    member_table = page.table(HEAD, rows, foot=last)
+    classes = tables.classes(summary["test"], run.predictions[0], test)
     sections = [
         parts.header(run.name, lead),
-        page.section("Members", member_parts),
+        page.section("Members", parts.members(member_table, details, chart)),
         page.section("Where the members disagree", _disagreements(run, members, test)),
-        page.section("Classes", tables.classes(summary["test"], run.predictions[0], test)),
+        page.section("Classes", classes),
         reliability.section(run),
     ]
     title = f"{run.name}: {formats.percent(summary['test']['accuracy'])}"
     return page.page(title, Markup().join(sections))
 
 
-def markdown(summary: Mapping[str, Any]) -> str:
+def markdown(summary: Summary) -> str:
     """The members and, last, the ensemble; p is McNemar's, of the ensemble against the member."""
     return markdown_table(HEAD, _rows(summary), figures=range(1, len(HEAD)))
 
 
-def sentences(summary: Mapping[str, Any], *, form: Callable[[str], str] = str) -> list[str]:
+def sentences(summary: Summary, *, form: Callable[[str], str] = str) -> list[str]:
     """The ensemble's accuracy, and how it compares with each member.
 
     form: is applied to names.
@@ -89,12 +93,12 @@ def sentences(summary: Mapping[str, Any], *, form: Callable[[str], str] = str) -
     return lines
 
 
-def _name(member: Mapping[str, Any]) -> str:
+def _name(member: Summary) -> str:
     """The name of a member's run."""
     return PurePosixPath(member["run"]).name
 
 
-def _rows(summary: Mapping[str, Any]) -> list[list[str]]:
+def _rows(summary: Summary) -> list[list[str]]:
     """The cells of HEAD's table: members, soft voting where it was compared, and the ensemble."""
     rows = []
     for number, member in enumerate(summary["members"], 1):
@@ -108,7 +112,7 @@ def _rows(summary: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _figures(system: Mapping[str, Any], *, parameters: str) -> list[str]:
+def _figures(system: Summary, *, parameters: str) -> list[str]:
     """Accuracy, loss and parameters, and by how much the ensemble is better."""
     against = system["against"]
     interval = formats.interval(against["low"], against["high"], "+.2f")
@@ -121,7 +125,7 @@ def _figures(system: Mapping[str, Any], *, parameters: str) -> list[str]:
     ]
 
 
-def _ensemble_row(summary: Mapping[str, Any]) -> list[str]:
+def _ensemble_row(summary: Summary) -> list[str]:
     scores = summary["test"]
     weighted = [member for member in summary["members"] if member["weight"]]
     parameters = sum(member["parameters"] for member in weighted)
@@ -132,7 +136,8 @@ def _ensemble_row(summary: Mapping[str, Any]) -> list[str]:
 def _disagreements(run: RunFolder, members: Sequence[RunFolder], test: Dataset) -> Markup:
     """The test images on which the members differ most, with what each member says."""
     parts = templates.macros("ensemble.html")
-    weights = np.array([member["weight"] for member in run.read_json(ENSEMBLE)["members"]])
+    summary = run.read_json(ENSEMBLE)
+    weights = np.array([member["weight"] for member in summary["members"]])
     probabilities = np.stack([member.predictions[0] for member in members])  # [members, N, K]
     guesses = probabilities.argmax(-1)
     differ = np.flatnonzero((guesses != guesses[0]).any(0))

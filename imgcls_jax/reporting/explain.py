@@ -39,7 +39,8 @@ def write(
     from imgcls_jax.reporting.plots import explanation as plots
     from imgcls_jax.reporting.plots import fonts, style
 
-    figure = plots.draw(fonts.with_legible_names(test), explanation["examples"], maps=maps)
+    drawn = fonts.with_legible_names(test)
+    figure = plots.draw(drawn, explanation["examples"], maps=maps)
     style.save(figure, run.path / PICTURE, exact=True)
     run.write_json(EXPLANATION, explanation)
 

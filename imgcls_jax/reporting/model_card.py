@@ -75,7 +75,11 @@ def write(run: RunFolder, folder: Path) -> Path:
 
 def _front_matter(run: RunFolder) -> str:
     test = run.test
-    metrics = {"accuracy": test["accuracy"], "f1": test["macro"]["f1"], "loss": test["loss"]}
+    metrics = {
+        "accuracy": test["accuracy"],
+        "f1": test["macro"]["f1"],
+        "loss": test["loss"],
+    }
     return _parts().front_matter(
         name=_yaml(run.name),
         data=_yaml(_data_name(run)),
@@ -230,11 +234,12 @@ def _results(run: RunFolder) -> str:
         confused.append((pair["true"], pair["predicted"], f"{pair['count']:,}"))
     confused_head = ("True class", "Most often taken for", "Test images")
     confused_table = markdown_table(confused_head, confused) if confused else ""
+    figures_head = (f"On {test['examples']:,} test images", "")
+    figures_table = markdown_table(figures_head, figures.items())
+    class_table = markdown_table(class_head, classes, figures=range(1, 5))
     return _parts().results(
-        figures=Markdown(
-            markdown_table((f"On {test['examples']:,} test images", ""), figures.items())
-        ),
-        classes=Markdown(markdown_table(class_head, classes, figures=range(1, 5))),
+        figures=Markdown(figures_table),
+        classes=Markdown(class_table),
         others=f"{others:,}" if others else "",
         absent=tables.absent_note(test),
         confused=Markdown(confused_table),
@@ -245,9 +250,8 @@ def _calibration(run: RunFolder) -> str:
     if not (run.path / CALIBRATION).exists():
         return _parts().not_measured("report")
     results = run.read_json(CALIBRATION)
-    table = markdown_table(
-        calibration.HEAD, calibration.rows(results), figures=range(1, len(calibration.HEAD))
-    )
+    head = calibration.HEAD
+    table = markdown_table(head, calibration.rows(results), figures=range(1, len(head)))
     return _parts().calibration(calibration.sentence(results), Markdown(table))
 
 
@@ -262,7 +266,8 @@ def _limits(run: RunFolder) -> str:
     worst = min(tested, key=lambda row: row["recall"])
     weakest = None
     if any(row["recall"] > worst["recall"] for row in tested):
-        weakest = {"name": worst["name"], "recall": formats.percent(worst["recall"])}
+        recall = formats.percent(worst["recall"])
+        weakest = {"name": worst["name"], "recall": recall}
     pretrained = run.config.model.get("pretrained")
     return _parts().limits(
         size=_size(run),
@@ -273,7 +278,8 @@ def _limits(run: RunFolder) -> str:
 
 
 def _has_lora(run: RunFolder) -> bool:
-    return bool(run.config.get("adapt", {}).get("lora", {}).get("targets"))
+    adapt = run.config.get("adapt", {})
+    return bool(adapt.get("lora", {}).get("targets"))
 
 
 def _data_name(run: RunFolder) -> str:
@@ -284,14 +290,15 @@ def _num_classes(run: RunFolder) -> int:
     return len(run.data["class_names"])
 
 
-def _shape(run: RunFolder) -> str:
-    """`32, 32, 3`."""
-    return ", ".join(map(str, run.data["splits"]["train"]["shape"]))
+def _shape(run: RunFolder, separator: str = ", ") -> str:
+    """`32, 32, 3`, of the images."""
+    shape = run.data["splits"]["train"]["shape"]
+    return separator.join(map(str, shape))
 
 
 def _size(run: RunFolder) -> str:
     """`32x32x3`."""
-    return "x".join(map(str, run.data["splits"]["train"]["shape"]))
+    return _shape(run, "x")
 
 
 def _parts() -> Any:

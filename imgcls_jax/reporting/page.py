@@ -39,12 +39,12 @@ def page(
     if script:
         digest = hashlib.sha256(script.encode()).digest()
         policy += f"; script-src 'sha256-{base64.b64encode(digest).decode()}'"
-    css = Markup("".join((FOLDER / name).read_text() for name in styles))
+    css = "".join((FOLDER / name).read_text() for name in styles)
     return templates.render(
         "page.html",
         title=title,
         policy=policy,
-        css=css,
+        css=Markup(css),
         body=body,
     )
 
@@ -66,7 +66,11 @@ def note(text: str) -> Markup:
     return _parts().note(text)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], foot: Sequence[str] = ()) -> Markup:
+def table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    foot: Sequence[str] = (),
+) -> Markup:
     """A table whose first column names the row and whose other columns hold figures."""
     return _parts().table(head, rows, foot)
 
@@ -123,9 +127,11 @@ def image(pixels: np.ndarray, description: str, *, side: int) -> Markup:
     if max(picture.size) > side:
         picture.thumbnail((side, side), Image.Resampling.LANCZOS)
         picture.save(buffer, format="jpeg", quality=85)
-        return _parts().image("photo", description, _data_uri("jpeg", buffer.getvalue()))
+        source = _data_uri("jpeg", buffer.getvalue())
+        return _parts().image("photo", description, source)
     picture.save(buffer, format="png", optimize=True)
-    return _parts().image("pixels", description, _data_uri("png", buffer.getvalue()))
+    source = _data_uri("png", buffer.getvalue())
+    return _parts().image("pixels", description, source)
 
 
 def thumbnail(picture: "Image", width: int) -> str:

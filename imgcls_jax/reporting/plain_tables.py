@@ -40,7 +40,10 @@ def code(text: object) -> Markdown:
 
 
 def markdown_table(
-    head: Sequence[str], rows: Iterable[Sequence[object]], *, figures: Container[int] = ()
+    head: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    figures: Container[int] = (),
 ) -> str:
     """A table of cells of plain text or Markdown.
 
@@ -58,10 +61,15 @@ def markdown_row(cells: Sequence[object]) -> str:
 
 
 def latex_table(
-    head: Sequence[str], rows: Iterable[Sequence[str]], *, figures: Container[int] = ()
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    figures: Container[int] = (),
 ) -> str:
     r"""A tabular of cells of plain text, for \usepackage{booktabs}; figures: as of markdown_table."""
-    alignment = "".join("r" if column in figures else "l" for column in range(len(head)))
+    alignment = ""
+    for column in range(len(head)):
+        alignment += "r" if column in figures else "l"
     lines = [
         f"\\begin{{tabular}}{{{alignment}}}",
         "\\toprule",
@@ -75,7 +83,8 @@ def latex_table(
 
 
 def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(printable(cell).translate(LATEX_TABLE) for cell in cells) + r" \\"
+    escaped = [printable(cell).translate(LATEX_TABLE) for cell in cells]
+    return " & ".join(escaped) + r" \\"
 
 
 def csv_table(rows: Iterable[Sequence[object]]) -> str:

@@ -46,9 +46,12 @@ class Summary:
             predicted = int(prediction.probabilities.argmax())
             row = self.confusion.setdefault(label, Counter())
             row[predicted] += 1
-            similar = row[label] if predicted == label else row.total() - row[label]
+            similar = row[label]
+            if predicted != label:
+                similar = row.total() - row[label]
             # Leaves room for successes and failures of every class.
-            if similar > max(SHOWN // (2 * len(self.class_names)), 1):
+            most_similar = SHOWN // (2 * len(self.class_names))
+            if similar > max(most_similar, 1):
                 return
         if len(self._shown) < SHOWN:
             self._shown.append((prediction, label))
@@ -86,7 +89,9 @@ class Summary:
 
     def _table(self) -> list[str]:
         """The classes with the most mistakes, in their order, and all classes together."""
-        mistakes = {k: row.total() - row[k] for k, row in self.confusion.items()}
+        mistakes = {}
+        for k, row in self.confusion.items():
+            mistakes[k] = row.total() - row[k]
         shown = sorted(mistakes, key=lambda k: (-mistakes[k], k))[:MOST_ROWS]
         rows = [("class", "images", "right", "%", "taken for")]
         for k in sorted(shown):
@@ -104,9 +109,10 @@ class Summary:
 
     def _taken_for(self, k: int) -> str:
         """The classes that class k is most often taken for, with counts."""
-        wrong = [(j, count) for j, count in self.confusion[k].items() if j != k]
-        wrong.sort(key=lambda item: (-item[1], item[0]))
-        return ", ".join(f"{self.class_names[j]} ({count:,})" for j, count in wrong[:CONFUSIONS])
+        counts = self.confusion[k]
+        others = [j for j in counts if j != k]
+        others.sort(key=lambda j: (-counts[j], j))
+        return ", ".join(f"{self.class_names[j]} ({counts[j]:,})" for j in others[:CONFUSIONS])
 
     def figure(self) -> "Figure":
         """Images as the model got them, with class and confidence: the first, or some of each class.
@@ -122,12 +128,14 @@ class Summary:
             predicted = int(prediction.probabilities.argmax())
             confidence = formats.confidence(prediction.probabilities[predicted])
             name = names[predicted]
-            colours = (style.INK, style.GREY)
+            name_colour = style.INK
+            confidence_colour = style.GREY
             if label is not None and label != predicted:
                 name = f"{names[label]} \N{RIGHTWARDS ARROW} {name}"
-                colours = (style.RED, style.RED)
-            lines = [canvas.Line(name, colours[0]), canvas.Line(confidence, colours[1])]
-            captions.append(lines)
+                name_colour = confidence_colour = style.RED
+            first = canvas.Line(name, name_colour)
+            second = canvas.Line(confidence, confidence_colour)
+            captions.append((first, second))
         images = [prediction.image for prediction, _ in self._shown]
         return canvas.captioned(images, captions, side=SIDE)
 

@@ -15,8 +15,10 @@ from imgcls_jax.run.folder import ROBUSTNESS, RunFolder
 
 HEAD = ["Corruption", "1", "2", "3", "4", "5", "Mean"]
 
+Results = Mapping[str, Any]  # of robustness.json
 
-def write(run: RunFolder, results: Mapping[str, Any]) -> str:
+
+def write(run: RunFolder, results: Results) -> str:
     """Writes robustness.json, .csv, .md and .png into the run's folder; returns the table."""
     from imgcls_jax.reporting.plots import robustness as plots
     from imgcls_jax.reporting.plots import style
@@ -30,7 +32,7 @@ def write(run: RunFolder, results: Mapping[str, Any]) -> str:
     return table
 
 
-def markdown(results: Mapping[str, Any]) -> str:
+def markdown(results: Results) -> str:
     """Accuracy in percent by corruption and severity."""
     table = markdown_table(HEAD, _rows(results), figures=range(1, len(HEAD)))
     clean = formats.percentage(results["clean"])
@@ -59,7 +61,7 @@ def section(run: RunFolder) -> Markup:
     return page.section("Robustness", body)
 
 
-def _csv(results: Mapping[str, Any]) -> str:
+def _csv(results: Results) -> str:
     lines = [["corruption", "severity", "accuracy"], ["none", 0, results["clean"]]]
     for name, accuracies in results["corruptions"].items():
         for severity, accuracy in enumerate(accuracies, 1):
@@ -67,7 +69,7 @@ def _csv(results: Mapping[str, Any]) -> str:
     return csv_table(lines)
 
 
-def _rows(results: Mapping[str, Any]) -> list[list[str]]:
+def _rows(results: Results) -> list[list[str]]:
     """The cells of HEAD's table."""
     rows = []
     for name, accuracies in results["corruptions"].items():

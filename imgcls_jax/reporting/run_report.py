@@ -178,7 +178,8 @@ def _confusion(run: RunFolder, test: Dataset, drawn: Dataset) -> Markup:
     for name, drawn_name in zip(test.class_names, drawn.class_names, strict=True):
         if drawn_name != name:
             renamed.append(f"{drawn_name} is {name}")
-    body = _parts().confusion(chart, ", ".join(renamed[:MOST_RENAMED]))
+    listed = ", ".join(renamed[:MOST_RENAMED])
+    body = _parts().confusion(chart, listed)
     return page.section("Confusion matrix", body)
 
 
@@ -211,7 +212,8 @@ def _data(report: Mapping[str, Any]) -> Markup:
         shown = np.argsort(counts[0], kind="stable")[: tables.MOST_ROWS]
     class_rows = []
     for k in shown:
-        class_rows.append([names[k], *(formats.text(column[k]) for column in counts)])
+        cells = [formats.text(column[k]) for column in counts]
+        class_rows.append([names[k], *cells])
     shown_apart = ("splits", "class_names", "warnings")
     rest = {key: value for key, value in report.items() if key not in shown_apart}
     head = ["", *splits]
@@ -249,15 +251,18 @@ def _split_text(key: str, value: Any) -> str:
 def _samples(train: Dataset, indices: Sequence[np.ndarray]) -> Markup:
     names = train.class_names[: len(indices)]
     images = [train.images[row] for row in indices]
-    descriptions = [[name] * len(row) for name, row in zip(names, indices, strict=True)]
+    descriptions = []
+    for name, row in zip(names, indices, strict=True):
+        descriptions.append([name] * len(row))
     rows = page.image_rows(names, images, descriptions=descriptions, side=tables.SIDE)
     others = len(train.class_names) - len(names)
     return _parts().samples(rows, len(names), f"{others:,}" if others else "")
 
 
 def _environment(environment: Mapping[str, Any]) -> Markup:
-    rest = {key: value for key, value in environment.items() if key != "command"}
-    return _parts().environment(environment.get("command", ""), page.facts(rest))
+    rest = dict(environment)
+    command = rest.pop("command", "")
+    return _parts().environment(command, page.facts(rest))
 
 
 def _config(config: Mapping[str, Any]) -> Markup:

@@ -15,8 +15,10 @@ MOST_ROWS = 100  # of a table of classes
 EXAMPLES = 6  # most images of a confused pair
 SIDE = 48  # pixels on the page of the longer side of an image in a row, about
 
+Scores = Mapping[str, Any]  # of evaluation/scores.py, or a part of them
 
-def classes(scores: Mapping[str, Any], probabilities: np.ndarray, test: Dataset) -> Markup:
+
+def classes(scores: Scores, probabilities: np.ndarray, test: Dataset) -> Markup:
     """The tables of the classes and of the confused pairs, and test images of these pairs.
 
     probabilities: [N, K], of the test set.
@@ -25,7 +27,7 @@ def classes(scores: Mapping[str, Any], probabilities: np.ndarray, test: Dataset)
     return both + confused_images(scores, probabilities, test)
 
 
-def per_class(scores: Mapping[str, Any]) -> Markup:
+def per_class(scores: Scores) -> Markup:
     """Precision, recall, F1 and support of each class, and their means."""
     means = [formats.percentage(scores["macro"][key]) for key in RATIOS]
     rows = class_rows(scores)
@@ -38,7 +40,7 @@ def per_class(scores: Mapping[str, Any]) -> Markup:
     return templates.macros("tables.html").per_class(table, absent_note(scores), cut)
 
 
-def class_rows(scores: Mapping[str, Any]) -> list[list[str]]:
+def class_rows(scores: Scores) -> list[list[str]]:
     """Name, precision, recall and F1 in percent and support of each class.
 
     Of more than MOST_ROWS classes, those with the lowest F1. A class without test images has no
@@ -50,13 +52,13 @@ def class_rows(scores: Mapping[str, Any]) -> list[list[str]]:
     return [[row["name"], *_ratios(row), f"{row['support']:,}"] for row in rows]
 
 
-def _ratios(row: Mapping[str, Any]) -> list[str]:
+def _ratios(row: Scores) -> list[str]:
     if not row["support"]:
         return [formats.UNKNOWN] * len(RATIOS)
     return [formats.percentage(row[key]) for key in RATIOS]
 
 
-def absent_note(scores: Mapping[str, Any]) -> str:
+def absent_note(scores: Scores) -> str:
     """A sentence on classes without test images; empty if there are none."""
     names = absent(scores)
     if not names:
@@ -80,19 +82,23 @@ def cut_note(
     return f"Shown are the {shown:,} of {total:,} classes with the {which}; {file} has all."
 
 
-def confused_pairs(scores: Mapping[str, Any]) -> Markup:
+def confused_pairs(scores: Scores) -> Markup:
     """The most frequent errors, with bars."""
     pairs = scores["confused_pairs"]
     most = max([1, *(pair["count"] for pair in pairs)])
     rows = []
     for pair in pairs:
-        bar = f"{100 * pair['count'] / most:.0f}"
-        count = f"{pair['count']:,}"
-        rows.append({"label": pair["true"], "guess": pair["predicted"], "count": count, "bar": bar})
+        row = {
+            "label": pair["true"],
+            "guess": pair["predicted"],
+            "count": f"{pair['count']:,}",
+            "bar": f"{100 * pair['count'] / most:.0f}",
+        }
+        rows.append(row)
     return templates.macros("tables.html").confused_pairs(rows)
 
 
-def confused_images(scores: Mapping[str, Any], probabilities: np.ndarray, test: Dataset) -> Markup:
+def confused_images(scores: Scores, probabilities: np.ndarray, test: Dataset) -> Markup:
     """A row of test images of each of the most confused pairs, most confident first."""
     pairs = scores["confused_pairs"]
     if not pairs:

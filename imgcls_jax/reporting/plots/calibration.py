@@ -13,8 +13,10 @@ from imgcls_jax.reporting.plots import style
 BIN_WIDTH = 100 / BINS  # percent of confidence
 BAR_WIDTH = 0.92 * BIN_WIDTH
 
+Figures = Mapping[str, Any]  # of calibration.json, or a part of it
 
-def draw(results: Mapping[str, Any]) -> Figure:
+
+def draw(results: Figures) -> Figure:
     """Reliability diagrams as trained and at the fitted temperature, and the rejection curve.
 
     results: as in calibration.json.
@@ -52,7 +54,7 @@ def draw_rejection(
     style.tidy(axes)
 
 
-def _reliability(axes: Axes, figures: Mapping[str, Any], *, title: str) -> None:
+def _reliability(axes: Axes, figures: Figures, *, title: str) -> None:
     """Accuracy against confidence by bins, deeper blue for more examples.
 
     Red is by how much the confidence is above the accuracy, orange by how much it is below.

@@ -164,7 +164,8 @@ def _cost(
 
     The axis is logarithmic if the highest cost is at least twice the lowest.
     """
-    for row, cost, colour in zip(rows, costs, _colours(len(rows)), strict=True):
+    colours = _colours(len(rows))
+    for row, cost, colour in zip(rows, costs, colours, strict=True):
         axes.errorbar(
             cost,
             row.accuracy,
@@ -191,7 +192,8 @@ def _cost(
 def curves(groups: Sequence[Group]) -> Figure:
     """Validation accuracy of each system against the epoch: mean and range over its seeds."""
     figure, (axes,) = _figure(len(groups), columns=1)
-    for (label, _, runs), colour in zip(groups, _colours(len(groups)), strict=True):
+    colours = _colours(len(groups))
+    for (label, _, runs), colour in zip(groups, colours, strict=True):
         values = _validation_accuracies(runs)
         longest = values.shape[1]
         epochs = np.arange(1, longest + 1)

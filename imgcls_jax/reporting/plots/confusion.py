@@ -73,7 +73,9 @@ def cell_colours(counts: np.ndarray, examples: np.ndarray) -> tuple[np.ndarray, 
     share = share[..., None]
     is_hit = np.eye(len(counts), dtype=bool)[..., None]
     strength = np.where(is_hit, share, np.sqrt(share))  # the root makes errors of 1 % visible
-    colour = np.where(is_hit, style.rgb(style.BLUE), style.rgb(style.RED))
+    blue = style.rgb(style.BLUE)
+    red = style.rgb(style.RED)
+    colour = np.where(is_hit, blue, red)
     return 1 - strength * (1 - colour), strength
 
 

@@ -19,13 +19,15 @@ MOST_CLASSES = 20  # whose names and figures there is room for
 TITLE = {"loc": "left", "fontsize": 11.5, "color": style.INK, "fontweight": "bold", "pad": 9}
 ARROW = "\N{RIGHTWARDS ARROW}"
 
+Scores = Mapping[str, Any]  # of test.json, or a part of it
+
 
 def draw(
     name: str,
     facts: Mapping[str, str],
     *,
-    history: Sequence[Mapping[str, Any]],
-    scores: Mapping[str, Any],
+    history: Sequence[Scores],
+    scores: Scores,
     test: Dataset,
     probabilities: np.ndarray,
 ) -> Figure:
@@ -107,7 +109,7 @@ def _heading(figure: Figure, name: str, facts: Mapping[str, str]) -> None:
 
 def _curve(
     axes: Axes,
-    history: Sequence[Mapping[str, Any]],
+    history: Sequence[Scores],
     key: str,
     *,
     best_epoch: int,
@@ -122,9 +124,7 @@ def _curve(
         curves.widen(axes, history[0]["epoch"])
 
 
-def _classes(
-    axes: Axes, per_class: Sequence[Mapping[str, Any]], drawn_names: Mapping[str, str]
-) -> None:
+def _classes(axes: Axes, per_class: Sequence[Scores], drawn_names: Mapping[str, str]) -> None:
     """F1 of the classes that have test images, the worst at the bottom."""
     tested = [row for row in per_class if row["support"]]
     worst = sorted(tested, key=lambda row: row["f1"])[:MOST_CLASSES]
@@ -140,7 +140,8 @@ def _classes(
             fontsize=8.5,
             color=style.INK,
         )
-    labels = [fonts.fit(drawn_names[row["name"]], size=9, width=90) for row in rows]
+    names = [drawn_names[row["name"]] for row in rows]
+    labels = [fonts.fit(name, size=9, width=90) for name in names]
     axes.set_yticks(range(len(rows)), labels)
     # From 0, since the lengths of bars are compared; there is room for the last figure.
     axes.set_xlim(0, 114)
@@ -183,7 +184,7 @@ def _confusion(axes: Axes, matrix: Confusion, class_names: Sequence[str]) -> Non
     axes.set_title(title, **TITLE)
 
 
-def _pairs(axes: Axes, pairs: Sequence[Mapping[str, Any]], drawn_names: Mapping[str, str]) -> None:
+def _pairs(axes: Axes, pairs: Sequence[Scores], drawn_names: Mapping[str, str]) -> None:
     axes.set_title("Most confused", **TITLE)
     axes.set_axis_off()
     axes.set_xlim(0, 1)
@@ -201,16 +202,11 @@ def _pairs(axes: Axes, pairs: Sequence[Mapping[str, Any]], drawn_names: Mapping[
             height=0.2,
             alpha=0.75,
         )
-        names = [drawn_names.get(pair[key], pair[key]) for key in ("true", "predicted")]
-        true, predicted = (fonts.fit(name, size=9, width=54) for name in names)
+        true = drawn_names.get(pair["true"], pair["true"])
+        predicted = drawn_names.get(pair["predicted"], pair["predicted"])
+        text = f"{_pair_name(true)} {ARROW} {_pair_name(predicted)}"
         middle = y - 0.08
-        axes.text(
-            0,
-            middle,
-            f"{true} {ARROW} {predicted}",
-            va="center",
-            **style.NUMBER,
-        )
+        axes.text(0, middle, text, va="center", **style.NUMBER)
         axes.text(
             1,
             middle,
@@ -219,6 +215,10 @@ def _pairs(axes: Axes, pairs: Sequence[Mapping[str, Any]], drawn_names: Mapping[
             ha="right",
             **style.NUMBER,
         )
+
+
+def _pair_name(name: str) -> str:
+    return fonts.fit(name, size=9, width=54)
 
 
 def _mistakes(place: SubplotSpec, test: Dataset, probabilities: np.ndarray) -> None:
@@ -247,7 +247,8 @@ def _mistake(
     axes.imshow(rgb, interpolation="nearest")
     predicted = probabilities.argmax()
     confidence = formats.confidence(probabilities[predicted])
-    true_name = fonts.fit(test.class_names[test.labels[index]], size=8, width=48)
+    label = test.labels[index]
+    true_name = fonts.fit(test.class_names[label], size=8, width=48)
     predicted_name = fonts.fit(test.class_names[predicted], size=8, width=48)
     caption = {"transform": axes.transAxes, "fontsize": 8, "va": "top"}
     axes.text(

@@ -79,7 +79,8 @@ def _accuracies(
 
 def _disagreement(axes: Axes, shares: np.ndarray) -> None:
     """shares: [members, members], the percentage of images on which two members differ."""
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.6 * max(shares.max(), 1e-9))
+    darkest = 1.6 * max(shares.max(), 1e-9)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=darkest)
     for (row, column), share in np.ndenumerate(shares):
         if row != column:
             text = f"{share:.1f}"

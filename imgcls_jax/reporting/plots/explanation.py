@@ -45,12 +45,15 @@ def draw(test: Dataset, examples: Sequence[Example], *, maps: np.ndarray) -> Fig
 
     examples: as in explain.json. maps: float32 [examples, 2, H, W], of these two classes.
     """
-    side = int(np.clip(max(test.images.shape[1:3]), SMALL, LARGE))
+    longest = max(test.images.shape[1:3])
+    side = int(np.clip(longest, SMALL, LARGE))
     height, width = tile_shape(test, side)
     step = width + GAP
-    widest = max(RIGHT * (2 * step + SPACE), WRONG * (3 * step + SPACE))
-    inner = widest - SPACE - GAP
-    rows = list(_rows(list(zip(examples, maps, strict=True))))
+    right_width = RIGHT * (2 * step + SPACE)
+    wrong_width = WRONG * (3 * step + SPACE)
+    inner = max(right_width, wrong_width) - SPACE - GAP
+    pairs = list(zip(examples, maps, strict=True))
+    rows = list(_rows(pairs))
     total = sum(HEADING + height + row.caption for row in rows)
     canvas = Canvas(width=2 * MARGIN + inner, height=2 * MARGIN + total)
     _scale(canvas, right=MARGIN + inner, y=MARGIN)
@@ -142,11 +145,12 @@ def _caption(
     size = CAPTION_SIZE
     points = style.POINTS_PER_PIXEL
     confidence = formats.confidence(example["confidence"])
-    predicted = fonts.fit(names[example["prediction"]], size=size, width=1.1 * step * points)
+    name_width = 1.1 * step * points
+    predicted = fonts.fit(names[example["prediction"]], size=size, width=name_width)
     if _is_right(example):
         canvas.text(x, y, f"{predicted}  {confidence}", size=size)
         return
-    true = fonts.fit(names[example["label"]], size=size, width=1.1 * step * points)
+    true = fonts.fit(names[example["label"]], size=size, width=name_width)
     text = f"{true} \N{RIGHTWARDS ARROW} {predicted}  {confidence}"
     canvas.text(
         x,
@@ -155,9 +159,10 @@ def _caption(
         size=size,
         colour=style.RED,
     )
+    below = y + CAPTION_LINE
+    below_width = (step - 24) * points
     for k, key in enumerate(("prediction", "label"), 1):
-        name = fonts.fit(names[example[key]], size=size, width=(step - 24) * points)
-        below = y + CAPTION_LINE
+        name = fonts.fit(names[example[key]], size=size, width=below_width)
         canvas.text(
             x + k * step,
             below,
@@ -169,7 +174,8 @@ def _caption(
 
 def _scale(canvas: Canvas, *, right: float, y: float) -> None:
     """The colours from nothing to the most, in the upper right corner."""
-    strip = (255 * _colours(np.linspace(0, 1, 110))).round().astype(np.uint8)
+    colours = _colours(np.linspace(0, 1, 110))
+    strip = (255 * colours).round().astype(np.uint8)
     canvas.image(right - 150, y, strip[None].repeat(10, axis=0))
     text = {"size": CAPTION_SIZE, "colour": style.GREY, "ha": "right", "va": "center_baseline"}
     canvas.text(right - 156, y + 5, "nothing", **text)

@@ -33,10 +33,14 @@ def legible(names: Sequence[str]) -> list[str]:
     A name with characters that no installed font has becomes "class 3", its index from 0; a warning
     says which ones.
     """
-    shown = [name if drawable(name) == name else f"class {k}" for k, name in enumerate(names)]
-    lost = [name for name, text in zip(names, shown, strict=True) if name != text]
+    shown = list(names)
+    lost = []
+    for k, name in enumerate(names):
+        if drawable(name) != name:
+            shown[k] = f"class {k}"
+            lost.append(k)
     if lost:
-        _warn_of_lost(lost, example=shown[names.index(lost[0])])
+        _warn_of_lost([names[k] for k in lost], example=shown[lost[0]])
     return shown
 
 
@@ -78,7 +82,9 @@ def _use_fonts_for(text: str) -> None:
     missing = wanted - _covered(tuple(rcParams["font.family"]))
     while missing:
         files = _font_files()
-        counts = {family: len(missing & _glyphs(path)) for family, path in files.items()}
+        counts = {}
+        for family, path in files.items():
+            counts[family] = len(missing & _glyphs(path))
         family = max(counts, key=counts.get, default="")
         if not counts.get(family):
             return
@@ -140,8 +146,11 @@ def fit(name: str, *, size: float, width: float) -> str:
     whole = shorten(name, len(name))
     if text_width(whole, size) <= width:
         return whole
-    lengths = range(1, len(name))
-    longest = bisect.bisect(lengths, width, key=lambda n: text_width(shorten(name, n), size))
+
+    def width_of(length: int) -> float:
+        return text_width(shorten(name, length), size)
+
+    longest = bisect.bisect(range(1, len(name)), width, key=width_of)
     return shorten(name, max(longest, 1))
 
 

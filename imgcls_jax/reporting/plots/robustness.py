@@ -1,5 +1,6 @@
 """Accuracy under corruptions as a figure."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,9 @@ def draw(results: Mapping[str, Any]) -> Figure:
     """
     corruptions = results["corruptions"]
     clean = 100 * results["clean"]
-    accuracies = {name: [100 * value for value in corruptions[name]] for name in corruptions}
+    accuracies = {}
+    for name, shares in corruptions.items():
+        accuracies[name] = [100 * share for share in shares]
     rows = -(-len(corruptions) // COLUMNS)
     figure = style.chart(11, 0.3 + 2.1 * rows)
     grid = figure.subplots(
@@ -30,7 +33,7 @@ def draw(results: Mapping[str, Any]) -> Figure:
         squeeze=False,
     )
     # Of a few images, more may be right corrupted than clean.
-    values = [clean, *(value for line in accuracies.values() for value in line)]
+    values = [clean, *itertools.chain(*accuracies.values())]
     low = max(min(values) - 8, -2)
     high = min(max(values) + 5, 102)
     for axes, (name, line) in zip(grid.flat, accuracies.items(), strict=False):

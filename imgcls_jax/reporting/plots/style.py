@@ -52,7 +52,7 @@ def marker_of(epochs: int) -> str | None:
 
 def rgb(colour: str) -> np.ndarray:
     """The colour, such as "#3f72a6", as red, green and blue from 0 to 1."""
-    return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.frombuffer(bytes.fromhex(colour.removeprefix("#")), np.uint8) / 255
 
 
 def save(figure: Figure, path: Path, *, exact: bool = False) -> None:
