@@ -16,7 +16,7 @@ from imgcls_jax.reporting.plots import confusion, curves, fonts, images, style
 MISTAKES = 12
 MISTAKE_COLUMNS = 4
 MOST_CLASSES = 20  # whose names and figures there is room for
-TITLE = {"loc": "left", "fontsize": 11.5, "color": style.INK, "fontweight": "bold", "pad": 9}
+TITLE = style.TITLE | {"fontsize": 11.5, "pad": 9}
 ARROW = "\N{RIGHTWARDS ARROW}"
 
 Scores = Mapping[str, Any]  # of test.json, or a part of it
@@ -26,7 +26,7 @@ def draw(
     name: str,
     facts: Mapping[str, str],
     *,
-    history: Sequence[Scores],
+    history: curves.History,
     scores: Scores,
     test: Dataset,
     probabilities: np.ndarray,
@@ -109,7 +109,7 @@ def _heading(figure: Figure, name: str, facts: Mapping[str, str]) -> None:
 
 def _curve(
     axes: Axes,
-    history: Sequence[Scores],
+    history: curves.History,
     key: str,
     *,
     best_epoch: int,
