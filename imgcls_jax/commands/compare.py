@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from imgcls_jax.commands import runs
 
 if TYPE_CHECKING:
+    from imgcls_jax.reporting.compare_rows import Group
     from imgcls_jax.run.folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -43,18 +44,19 @@ def compare(folders: Sequence[str], *, workdir: str | Path = FOLDER) -> None:
     from imgcls_jax.run.folder import CONFIG, RunFolder, runs_in
 
     runs.require_folders(folders, "compare runs/NAME runs/OTHER")
-    rows = _rows(runs_in(folders))
+    groups = _groups(runs_in(folders))
     folder = RunFolder(workdir)
     backend.configure()
     with folder.locked():
         if (folder.path / CONFIG).exists():
             raise RunError(f"{folder.path} holds a run. Give the comparison another --workdir.")
-        console.say(tables.write(rows, folder.path, title="Comparison", meter=cost.Meter()))
+        console.say(tables.write(groups, folder.path, title="Comparison", meter=cost.Meter()))
     log.info("%s", folder.path / "table.md")
 
 
-def _rows(compared: Sequence["RunFolder"]) -> list[tuple[str, dict, list["RunFolder"]]]:
-    """Groups runs that differ in nothing but the seed; returns label, no reported figures, runs."""
+def _groups(compared: Sequence["RunFolder"]) -> list["Group"]:
+    """Groups runs that differ in nothing but the seed."""
+    from imgcls_jax.reporting.compare_rows import Group
     from imgcls_jax.training import checks
 
     groups: dict[str, list[RunFolder]] = {}
@@ -65,4 +67,4 @@ def _rows(compared: Sequence["RunFolder"]) -> list[tuple[str, dict, list["RunFol
     labels = [SEED_SUFFIX.sub("", group[0].name) for group in groups.values()]
     if len(set(labels)) < len(labels):
         labels = [str(group[0].path) for group in groups.values()]
-    return [(label, {}, group) for label, group in zip(labels, groups.values(), strict=True)]
+    return [Group(label, {}, group) for label, group in zip(labels, groups.values(), strict=True)]

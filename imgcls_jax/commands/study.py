@@ -188,6 +188,7 @@ def _compare(
     """Writes the comparison of the rows of which every run is finished."""
     from imgcls_jax.evaluation import cost
     from imgcls_jax.reporting import compare
+    from imgcls_jax.reporting.compare_rows import Group
 
     rows: dict[str, list[Planned]] = {}
     for run in runs:
@@ -196,7 +197,8 @@ def _compare(
     groups = []
     for label, row in rows.items():
         if all(outcomes[run.folder] == Outcome.FINISHED for run in row):
-            groups.append((label, row[0].reported, [RunFolder(run.folder) for run in row]))
+            folders = [RunFolder(run.folder) for run in row]
+            groups.append(Group(label, row[0].reported, folders))
     if groups:
         backend.configure()
         text = compare.write(groups, workdir, title=config.title, meter=cost.Meter())
