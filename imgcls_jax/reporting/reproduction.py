@@ -8,7 +8,7 @@ from pathlib import Path
 
 from imgcls_jax.errors import RunError
 from imgcls_jax.files import write_atomically
-from imgcls_jax.reporting import compare
+from imgcls_jax.reporting.compare_rows import Group, Row, summarize
 from imgcls_jax.reporting.plain_tables import Markdown, markdown_table
 from imgcls_jax.run.folder import TEST, RunFolder
 
@@ -85,7 +85,7 @@ class System:
     line: Line
     ours: Path
     is_same: bool
-    figures: compare.Row | None
+    figures: Row | None
 
     @property
     def name(self) -> str:
@@ -218,7 +218,7 @@ def _runs_of_other(folder: Path, lines: Mapping[str, Line], name: str) -> str:
     return lines[other]["ours"]
 
 
-def _figures(line: Line, path: Path) -> compare.Row | None:
+def _figures(line: Line, path: Path) -> Row | None:
     """The means of our runs beside the reported figures; None without runs."""
     runs = [path]
     if not (path / TEST).exists():
@@ -230,8 +230,8 @@ def _figures(line: Line, path: Path) -> compare.Row | None:
         if line[key]:
             reported[key] = float(line[key])
     label = f"{line['row']} {line['system']}"
-    group = label, reported, [RunFolder(run) for run in runs]
-    (row,) = compare.summarize([group])
+    group = Group(label, reported, [RunFolder(run) for run in runs])
+    (row,) = summarize([group])
     return row
 
 

@@ -17,7 +17,8 @@ from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import DataError, RunError
 from imgcls_jax.evaluation import calibration, ensemble
 from imgcls_jax.evaluation.scores import score
-from imgcls_jax.reporting import compare, reproduction
+from imgcls_jax.reporting import reproduction
+from imgcls_jax.reporting.compare_rows import Group, summarize
 from imgcls_jax.run.folder import (
     CALIBRATION,
     ENSEMBLE,
@@ -153,7 +154,7 @@ def of_table(table: Path) -> Iterator[Check]:
     for row in rows:
         folders = sorted(table.parent.glob(f"{glob.escape(row['label'])}-seed*"))
         runs = [RunFolder(folder) for folder in folders]
-        (again,) = compare.summarize([(row["label"], {}, runs)])
+        (again,) = summarize([Group(row["label"], {}, runs)])
         figures = dataclasses.asdict(again)
         for column in COLUMNS:
             where = f"{table} {row['label']} {column}"

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from imgcls_jax.errors import RunError
-from imgcls_jax.reporting import compare, reproduction
+from imgcls_jax.reporting import reproduction
+from imgcls_jax.reporting.compare_rows import Group, summarize
 from imgcls_jax.run.folder import RunFolder
 from tests.test_structure import load
 
@@ -103,7 +104,7 @@ def test_a_figure_is_the_mean_of_its_runs(folder, readme):
     reproduction.write(folder, readme)
     table = (folder / "README.md").read_text()
     runs = [RunFolder(folder / "study" / f"a-seed{seed}") for seed in (0, 1)]
-    (row,) = compare.summarize([("", {}, runs)])
+    (row,) = summarize([Group("", {}, runs)])
     figure = "[92.00 ± 12.71](study/table.md)"
     assert f"| A1 | one | 91.5 | {figure} | {row.gap:+.1f}; reported -2.0 | 2 |" in table
     assert "; reported 5 |" in table and "| widths |" in table

@@ -23,6 +23,7 @@ DATA = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser
 def published(tmp_path, make_run, make_dataset):
     """Two finished runs of a study, and its table; their data are a file that is not here."""
     from imgcls_jax.reporting import compare
+    from imgcls_jax.reporting.compare_rows import Group
 
     test = make_dataset(40)
     away = base.get_config().data.to_dict()
@@ -42,7 +43,7 @@ def published(tmp_path, make_run, make_dataset):
             validation_loss=figures["nll"],
         )
         calibration.write(run)
-    compare.write([("a", {}, runs)], tmp_path / "study", title="A study")
+    compare.write([Group("a", {}, runs)], tmp_path / "study", title="A study")
     return tmp_path
 
 
