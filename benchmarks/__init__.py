@@ -1,1 +1,1 @@
-"""Side-by-side timings of training against JAX as usually written, Keras and PyTorch; see README.md here."""
+"""Timings of training beside JAX as usually written, Keras and PyTorch; see README.md here."""

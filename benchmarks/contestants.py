@@ -1,4 +1,4 @@
-"""Who takes part, and what each one's process needs. Nothing of a peer is imported here."""
+"""The contestants, and what the process of each needs. Nothing of a peer is imported here."""
 
 import dataclasses
 import importlib
@@ -8,17 +8,22 @@ from collections.abc import Callable, Mapping
 from benchmarks.tasks import EVERYTHING, Task
 
 BEFORE = "before"
-CHECKOUT = "BENCHMARKED_CHECKOUT"  # in the environment of BEFORE's process: the checkout whose package it takes
+CHECKOUT = "BENCHMARKED_CHECKOUT"  # environment variable of BEFORE's process: the checkout it uses
 
-# Runs so many training steps on shuffled batches, and returns when they are done: their number, where there were more.
+# Runs at least this many training steps on shuffled batches; returns their number if it was more.
 Run = Callable[[int], int | None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Contestant:
-    """`module` has `create(task_name, **options) -> Run`; `packages` are what it needs beside our own requirements.
+    """A library, or a way of using it, that trains the tasks.
 
-    without: models that it does not have. whole: whether it only trains whole networks.
+    module: of this package; has `create(task_name, **options) -> Run`.
+    packages: what it needs besides our own requirements.
+    options: of `create`.
+    environment: variables of its process.
+    without: models that it does not have.
+    whole: whether it can only train whole networks.
     """
 
     module: str
@@ -29,14 +34,17 @@ class Contestant:
     whole: bool = False
 
     def create(self, task: str) -> Run:
-        return importlib.import_module(f"benchmarks.{self.module}").create(task, **self.options)
+        module = importlib.import_module(f"benchmarks.{self.module}")
+        return module.create(task, **self.options)
 
     def takes(self, task: Task) -> bool:
-        """Whether it can take part in a task."""
-        return task.model not in self.without and (task.trains == EVERYTHING or not self.whole)
+        """Returns whether it can take part in a task."""
+        if self.whole and task.trains != EVERYTHING:
+            return False
+        return task.model not in self.without
 
     def missing(self) -> list[str]:
-        """Which of its packages are not installed."""
+        """Returns those of its packages that are not installed."""
         return [package for package in self.packages if importlib.util.find_spec(package) is None]
 
 
@@ -55,7 +63,11 @@ CONTESTANTS: dict[str, Contestant] = {
         without=("googlenet", "resnet18", "vgg"),
         whole=True,
     ),
-    "torch": Contestant("torch_eager", packages=("torch",), without=("efficientnetv2_b0",)),
+    "torch": Contestant(
+        "torch_eager",
+        packages=("torch",),
+        without=("efficientnetv2_b0",),
+    ),
     "torch_channels_last": Contestant(
         "torch_eager",
         packages=("torch",),

@@ -1,36 +1,42 @@
-"""Losses of training with Winograd and without: python -m benchmarks.curves --configs cifar_se_resnet,cifar_resnet20
+"""Losses of training with Winograd and without: python -m benchmarks.curves --steps 100
 
-The first steps of a config on its data, three times from the same parameters and on the same batches: without
-Winograd, with it, and without it on parameters of which each was changed by a ten-millionth. The third says how far
-rounding alone drives two trainings apart. Prints a table and writes a picture.
+Trains the first steps of a config three times on its data, from the same parameters and on the same
+batches: without Winograd, with it, and without it from parameters each changed by a relative 1e-7.
+The third shows how far rounding alone drives two trainings apart. Prints a table and writes a
+picture.
 """
 
-import argparse
 import importlib
 import sys
 from pathlib import Path
 
 import jax
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from benchmarks.train import machine, progress
+from benchmarks.common import command_line, machine, progress
 from imgcls_jax import backend, data
 from imgcls_jax.data.batches import epoch_batches
 from imgcls_jax.training import setup, steps
 
+WITHOUT = "without"
+WINOGRAD = "Winograd"
+PERTURBED = "perturbed"
 PERTURBATION = 1e-7
-VARIANTS = {"without": (False, 0.0), "Winograd": (True, 0.0), "perturbed": (False, PERTURBATION)}
-SHOWN = (1, 2, 5, 10, 25, 50, 75, 100)
+STYLES = {WITHOUT: "-", WINOGRAD: "--", PERTURBED: ":"}
+SHOWN_STEPS = (1, 2, 5, 10, 25, 50, 75, 100)
+
+Curves = dict[str, np.ndarray]  # losses float64 [steps] of each variant
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.curves", description=__doc__.splitlines()[0]
-    )
+    parser = command_line("benchmarks.curves", __doc__)
     parser.add_argument(
-        "--configs", default="cifar_se_resnet,cifar_resnet20", help="of configs/, comma-separated"
+        "--configs",
+        default="cifar_se_resnet,cifar_resnet20",
+        help="of configs/, comma-separated",
     )
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/curves.png"))
@@ -41,75 +47,108 @@ def main(arguments: list[str]) -> None:
     print("| --- | ---: | ---: | ---: | ---: |")
     curves = {}
     for name in options.configs.split(","):
-        config = importlib.import_module(f"configs.{name}").get_config()
-        splits = data.load(config.data)
-        curves[name] = {}
-        for variant, (winograd, perturbation) in VARIANTS.items():
-            progress(f"{name}: {variant}")
-            config.train.winograd = winograd
-            curves[name][variant] = losses(config, splits, options.steps, perturbation)
+        curves[name] = train(name, options.steps)
         print("\n".join(rows(name, curves[name])), flush=True)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     draw(curves).savefig(options.output, dpi=120)
     print(f"\n{options.output}")
 
 
-def losses(config: ConfigDict, splits: data.Splits, count: int, perturbation: float) -> np.ndarray:
-    """Of the first `count` steps, float64 [count]."""
-    first = setup.build(config, splits)[0]
-    random = np.random.default_rng(0)
+def train(name: str, num_steps: int) -> Curves:
+    """Trains each variant of the config `name` for a number of steps."""
+    config = importlib.import_module(f"configs.{name}").get_config()
+    splits = data.load(config.data)
+    curves = {}
+    for variant in (WITHOUT, WINOGRAD, PERTURBED):
+        progress(f"{name}: {variant}")
+        config.train.winograd = variant == WINOGRAD
+        perturbation = 0.0
+        if variant == PERTURBED:
+            perturbation = PERTURBATION
+        curves[variant] = losses(config, splits, num_steps, perturbation)
+    return curves
 
-    def perturbed(leaf):
-        change = 1 + perturbation * random.choice([-1, 1], leaf.shape)
-        return (np.asarray(leaf) * change).astype(leaf.dtype)
 
-    state = first.state.replace(params=jax.tree.map(perturbed, first.state.params))
+def losses(
+    config: ConfigDict,
+    splits: data.Splits,
+    num_steps: int,
+    perturbation: float,
+) -> np.ndarray:
+    """Returns the losses of the first steps, float64 [num_steps]."""
+    first_phase, *_ = setup.build(config, splits)
+    params = perturb(first_phase.state.params, perturbation)
+    state = first_phase.state.replace(params=params)
     state = steps.replicate(state, to_donate=True)
-    placed, _ = first.place(state, splits.train)
-    batches = epoch_batches(len(splits.train), config.train.batch_size, seed=config.seed, epoch=0)[
-        :count
-    ]
-    feed = steps.Feed(placed, batches, most=min(config.train.steps_per_dispatch, len(batches)))
-    found = []
-    while len(found) < len(batches):
-        taken = feed.ready()
-        state, metrics = first.train(state, *feed.take(taken))
-        found.extend(steps.per_step(metrics, taken)[0])
-    return np.array(found)
+    placed, _ = first_phase.place(state, splits.train)
+    batches = epoch_batches(
+        len(splits.train),
+        config.train.batch_size,
+        seed=config.seed,
+        epoch=0,
+    )
+    batches = batches[:num_steps]
+    most = min(config.train.steps_per_dispatch, len(batches))
+    feed = steps.Feed(placed, batches, most=most)
+    all_losses = []
+    while len(all_losses) < len(batches):
+        count = feed.ready()
+        state, metrics = first_phase.train(state, *feed.take(count))
+        dispatch_losses, _ = steps.per_step(metrics, count)
+        all_losses.extend(dispatch_losses)
+    return np.array(all_losses)
 
 
-def rows(name: str, curves: dict[str, np.ndarray]) -> list[str]:
-    """Of the table: the loss without Winograd, and how far the two others are from it."""
-    base = curves["without"]
-    numbers = [number for number in SHOWN if number <= len(base)]
-    differences = [np.abs(curves[variant] - base) for variant in ("Winograd", "perturbed")]
-    cells = [(base[n - 1], *(difference[n - 1] for difference in differences)) for n in numbers]
-    return [
-        f"| {name} | {n} | {a:.6f} | {b:.1e} | {c:.1e} |"
-        for n, (a, b, c) in zip(numbers, cells, strict=True)
-    ]
+def perturb(params, relative: float):
+    """Returns the parameters, each changed by this share of itself, up or down."""
+    rng = np.random.default_rng(0)
+
+    def perturb_leaf(leaf):
+        factor = 1 + relative * rng.choice([-1, 1], leaf.shape)
+        return (np.asarray(leaf) * factor).astype(leaf.dtype)
+
+    return jax.tree.map(perturb_leaf, params)
 
 
-def draw(curves: dict[str, dict[str, np.ndarray]]) -> Figure:
-    """The losses above, their differences from those without Winograd below."""
+def rows(name: str, curves: Curves) -> list[str]:
+    """Returns rows of the table: the loss without Winograd, and how far the others are from it."""
+    base = curves[WITHOUT]
+    winograd = np.abs(curves[WINOGRAD] - base)
+    perturbed = np.abs(curves[PERTURBED] - base)
+    lines = []
+    for step in SHOWN_STEPS:
+        if step <= len(base):
+            i = step - 1
+            cells = f"{base[i]:.6f} | {winograd[i]:.1e} | {perturbed[i]:.1e}"
+            lines.append(f"| {name} | {step} | {cells} |")
+    return lines
+
+
+def draw(curves: dict[str, Curves]) -> Figure:
+    """Draws the losses, and below them their differences from those without Winograd."""
     figure = Figure(figsize=(5.5 * len(curves), 6), layout="constrained")
     axes = figure.subplots(2, len(curves), squeeze=False)
-    for (name, of_config), (above, below) in zip(curves.items(), axes.T, strict=True):
-        for (variant, values), style in zip(of_config.items(), ("-", "--", ":"), strict=True):
-            number = np.arange(1, len(values) + 1)
-            above.plot(number, values, style, label=variant)
-            if variant != "without":
-                below.semilogy(
-                    number,
-                    np.abs(values - of_config["without"]),
-                    style,
-                    label=f"{variant} - without",
-                )
+    for (name, config_curves), (above, below) in zip(curves.items(), axes.T, strict=True):
+        _draw_config(above, below, config_curves)
         above.set(title=name, ylabel="training loss")
         below.set(xlabel="step", ylabel="difference of the loss")
-        above.legend()
-        below.legend()
     return figure
+
+
+def _draw_config(
+    above: Axes,
+    below: Axes,
+    curves: Curves,
+) -> None:
+    for variant, values in curves.items():
+        step = np.arange(1, len(values) + 1)
+        style = STYLES[variant]
+        above.plot(step, values, style, label=variant)
+        if variant != WITHOUT:
+            difference = np.abs(values - curves[WITHOUT])
+            below.semilogy(step, difference, style, label=f"{variant} - without")
+    above.legend()
+    below.legend()
 
 
 if __name__ == "__main__":

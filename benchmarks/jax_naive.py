@@ -1,6 +1,7 @@
-"""JAX as it is usually written: Flax' own layers, one jitted step, batches handed over by the host, no flags."""
+"""JAX as it is usually written: Flax's own layers, one jitted step, batches sliced by the host."""
 
 import itertools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -25,32 +26,39 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x, *, train: bool):
         norm = nn.BatchNorm(
-            not train, momentum=self.momentum, epsilon=self.epsilon, dtype=self.dtype
+            use_running_average=not train,
+            momentum=self.momentum,
+            epsilon=self.epsilon,
+            dtype=self.dtype,
         )
         return norm(x)
 
 
 def LSTM(features: int, *, dtype, forget_bias: float):
     cell = nn.OptimizedLSTMCell(
-        features, dtype=dtype, recurrent_kernel_init=nn.initializers.orthogonal()
+        features,
+        dtype=dtype,
+        recurrent_kernel_init=nn.initializers.orthogonal(),
     )
     return nn.RNN(cell)
+
+
+def max_pool(x, window, strides=None, padding="VALID"):
+    return nn.max_pool(x, window, strides or window, padding)
 
 
 # The modules of the tasks' models.
 REPLACED_IN = (layers, cifar_resnet, cnn, convnext, googlenet, lstm, resnet, vgg)
 FLAX = {
     "Conv": nn.Conv,
-    "max_pool": lambda x, window, strides=None, padding="VALID": nn.max_pool(
-        x, window, strides or window, padding
-    ),
+    "max_pool": max_pool,
     "BatchNorm": BatchNorm,
     "LSTM": LSTM,
 }
 
 
 def use_flax_layers() -> None:
-    """Puts Flax' layers in the place of ours in the models, for the rest of this process."""
+    """Replaces our layers in the models by Flax's, for the rest of this process."""
     for module in REPLACED_IN:
         for name, layer in FLAX.items():
             if hasattr(module, name):
@@ -59,51 +67,57 @@ def use_flax_layers() -> None:
 
 def create(task_name: str) -> Run:
     use_flax_layers()
-    task, config = TASKS[task_name], base.get_config()
+    task = TASKS[task_name]
+    config = base.get_config()
     config.optimizer.update(task.optimizer)
     images, labels = task.data()
     images = images.astype(np.float32) / 255
     model = models.create(ConfigDict({"name": task.model}), num_classes=task.classes)
     optimizer = optax.chain(
-        optimizers.create(config.optimizer), optax.scale(-config.optimizer.learning_rate)
+        optimizers.create(config.optimizer),
+        optax.scale(-config.optimizer.learning_rate),
     )
-    variables = jax.jit(lambda x: model.init(jax.random.key(0), x))(images[:1])
-    params = variables.pop("params")
+    model_state = jax.jit(model.init)(jax.random.key(0), images[:1])
+    params = model_state.pop("params")
 
     @jax.jit
-    def step(params, model_state, opt_state, x, y):
+    def train_step(params, model_state, opt_state, x, y):
         def loss_fn(params):
-            logits, changed = model.apply(
-                {"params": params, **model_state}, x, train=True, mutable=list(model_state)
+            logits, new_state = model.apply(
+                {"params": params, **model_state},
+                x,
+                train=True,
+                mutable=list(model_state),
             )
-            return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), (
-                logits,
-                changed,
-            )
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+            return losses.mean(), (logits, new_state)
 
-        (loss, (logits, model_state)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+        grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+        (loss, (logits, new_state)), grads = grad_fn(params)
         updates, opt_state = optimizer.update(grads, opt_state, params)
+        params = optax.apply_updates(params, updates)
         accuracy = (logits.argmax(-1) == y).mean()
-        return optax.apply_updates(params, updates), model_state, opt_state, loss, accuracy
+        return params, new_state, opt_state, loss, accuracy
 
-    state = (params, variables, optimizer.init(params))
+    state = (params, model_state, optimizer.init(params))
     batches = shuffled_batches(len(labels), task.batch_size)
 
     def run(count: int) -> None:
         nonlocal state
         metrics = []
-        for index in itertools.islice(batches, count):
-            *state, loss, accuracy = step(*state, *jax.device_put((images[index], labels[index])))
+        for indices in itertools.islice(batches, count):
+            x, y = jax.device_put((images[indices], labels[indices]))
+            *state, loss, accuracy = train_step(*state, x, y)
             metrics.append((loss, accuracy))
         jax.device_get(metrics)
 
     return run
 
 
-def shuffled_batches(examples: int, batch_size: int):
-    """Indices of one batch after the other, in a new order each epoch, without end."""
-    random = np.random.default_rng(0)
+def shuffled_batches(num_examples: int, batch_size: int) -> Iterator[np.ndarray]:
+    """Yields the indices of batches without end, in a new order each epoch."""
+    rng = np.random.default_rng(0)
     while True:
-        order = random.permutation(examples)
-        for start in range(0, examples - batch_size + 1, batch_size):
+        order = rng.permutation(num_examples)
+        for start in range(0, num_examples - batch_size + 1, batch_size):
             yield order[start : start + batch_size]

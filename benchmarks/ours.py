@@ -1,6 +1,7 @@
 """This package's own training, as imgcls_jax/training/loop.py runs it."""
 
 import tempfile
+from collections.abc import Callable
 from unittest import mock
 
 import jax
@@ -19,99 +20,159 @@ from imgcls_jax.data.transforms import parse
 from imgcls_jax.training import adapt, optimizers, schedules, steps
 from imgcls_jax.training.state import TrainState
 
-PREDICTED = 8  # batches of a dispatch of predictions
+PREDICTED_BATCHES = 8  # of a dispatch of predictions
 
 
 def create(
-    task_name: str, *, dispatch: str = "scanned", transform: str = "", budget: str = ""
+    task_name: str,
+    *,
+    dispatch: str = "scanned",
+    transform: str = "",
+    budget: str = "",
 ) -> Run:
-    """dispatch: scanned (the product's way) | per_step (one step a dispatch) | jit (scanned, jax.jit for jax.pmap).
+    """Returns the training of a task, or its prediction if nothing trains.
 
-    transform: as config.data.transform has it. budget: bytes of images on a device, which then stream from a file.
+    dispatch: scanned (as the product does it), per_step (one step a dispatch), or jit (scanned, but
+      with jax.jit in place of jax.pmap).
+    transform: as in config.data.transform.
+    budget: bytes of images on a device; the images then stream from a file. "" for no limit.
     """
     backend.configure()
-    task, config = TASKS[task_name], base.get_config()
+    task = TASKS[task_name]
+    config = base.get_config()
     config.optimizer.update(task.optimizer)
     images, labels = task.data()
     transform = parse(transform)
     model = models.create(ConfigDict({"name": task.model}), num_classes=task.classes)
     params, model_state = steps.initialize(model, transform, images, seed=0)
     if task.trains == NOTHING:
-        return _prediction(
-            model, transform, {"params": params, **model_state}, images, task.batch_size
-        )
-    config.adapt.trainable = () if task.trains == EVERYTHING else (task.trains,)
+        variables = {"params": params, **model_state}
+        return _prediction(model, transform, variables, images, batch_size=task.batch_size)
+    if task.trains == EVERYTHING:
+        config.adapt.trainable = ()
+    else:
+        config.adapt.trainable = (task.trains,)
     image = jax.eval_shape(transform, images[:1])
     adaptation, params = adapt.create(config, model, params, image, seed=0)
     optimizer = optimizers.create(config.optimizer)
     schedule = schedules.create(
-        config.schedule, peak=config.optimizer.learning_rate, epochs=1, steps_per_epoch=1
+        config.schedule,
+        peak=config.optimizer.learning_rate,
+        epochs=1,
+        steps_per_epoch=1,
     )
-    with mock.patch.object(jax, "pmap", _jit_as_pmap if dispatch == "jit" else jax.pmap):
+    pmap = jax.pmap
+    if dispatch == "jit":
+        pmap = _jit_as_pmap
+    with mock.patch.object(jax, "pmap", pmap):
         train = steps.make_train(
-            model, transform, optimizer, schedule, steps_per_epoch=1, adaptation=adaptation, seed=0
+            model,
+            transform,
+            optimizer,
+            schedule,
+            steps_per_epoch=1,
+            adaptation=adaptation,
+            seed=0,
         )
-    opt_state = optimizer.init(adaptation.split(params)[0])
+    trainable, _ = adaptation.split(params)
+    opt_state = optimizer.init(trainable)
     state = steps.replicate(TrainState.start(params, model_state, opt_state))
     dataset = Dataset(images, labels, tuple(map(str, range(task.classes))))
-    data = (
-        steps.place(_on_disk(task_name, dataset), budget=float(budget))
-        if budget
-        else steps.place(dataset)
+    if budget:
+        placed = steps.place(_on_disk(task_name, dataset), budget=float(budget))
+    else:
+        placed = steps.place(dataset)
+    steps_per_dispatch = config.train.steps_per_dispatch
+    if dispatch == "per_step":
+        steps_per_dispatch = 1
+    return _training(
+        train,
+        state,
+        placed,
+        num_examples=len(labels),
+        batch_size=task.batch_size,
+        steps_per_dispatch=steps_per_dispatch,
     )
-    most = 1 if dispatch == "per_step" else config.train.steps_per_dispatch
-    epoch, left, feed = 0, 0, None
+
+
+def _training(
+    train: Callable,
+    state: TrainState,
+    placed: tuple,
+    *,
+    num_examples: int,
+    batch_size: int,
+    steps_per_dispatch: int,
+) -> Run:
+    """Returns the training over epochs of shuffled batches, without end."""
+    epoch = 0
+    steps_left = 0  # of the epoch
+    feed = None
 
     def run(count: int) -> None:
-        nonlocal state, epoch, left, feed
+        nonlocal state, epoch, steps_left, feed
         while count:
-            if not left:
-                batches = epoch_batches(len(labels), task.batch_size, seed=0, epoch=epoch)
-                epoch, left, feed = epoch + 1, len(batches), steps.Feed(data, batches, most=most)
+            if not steps_left:
+                batches = epoch_batches(num_examples, batch_size, seed=0, epoch=epoch)
+                feed = steps.Feed(placed, batches, most=steps_per_dispatch)
+                steps_left = len(batches)
+                epoch += 1
             taken = min(count, feed.ready())
             state, metrics = train(state, *feed.take(taken))
             steps.fetch(metrics)
-            count, left = count - taken, left - taken
+            count -= taken
+            steps_left -= taken
 
     return run
 
 
-def _prediction(model, transform, variables, images: np.ndarray, batch_size: int) -> Run:
-    """Logits of so many batches as the product computes those of a test set: many batches a dispatch."""
+def _prediction(model, transform, variables, images: np.ndarray, *, batch_size: int) -> Run:
+    """Returns the prediction of batches as the product does it: many batches a dispatch."""
     predict = steps.make_predict(model, transform, batch_size=batch_size)
-    variables, images = (
-        steps.replicate(variables),
-        steps.place_images(images[: PREDICTED * batch_size]),
-    )
+    variables = steps.replicate(variables)
+    images = steps.place_images(images[: PREDICTED_BATCHES * batch_size])
 
     def run(count: int) -> int:
-        dispatches = -(-count // PREDICTED)
+        dispatches = -(-count // PREDICTED_BATCHES)
         for _ in range(dispatches):
             predict(variables, images)
-        return dispatches * PREDICTED
+        return dispatches * PREDICTED_BATCHES
 
     return run
 
 
 def _on_disk(task_name: str, dataset: Dataset) -> Dataset:
-    """The same as the cache of decoded data gives it, in a file that stays in the folder of temporary files."""
+    """Returns the data set as the cache of decoded data gives it.
+
+    The file stays in the folder of temporary files.
+    """
     folder = f"{tempfile.gettempdir()}/imgcls_jax_benchmarks"
-    return cached(folder, (task_name, dataset.fingerprint), [], lambda: {"train": dataset})["train"]
+    key = (task_name, dataset.fingerprint)
+    splits = cached(folder, key, [], lambda: {"train": dataset})
+    return splits["train"]
 
 
 def _jit_as_pmap(function, *, axis_name, in_axes, out_axes, donate_argnums):
-    """jax.jit of `function` on one device, for what steps.py hands to jax.pmap; the axis' name stays bound."""
-    specs = tuple(PartitionSpec() if axis is None else PartitionSpec(axis_name) for axis in in_axes)
+    """Does what jax.pmap does in steps.py with jax.jit, on one device; binds the axis name."""
 
     def on_device(*arguments):
-        return function(
-            *(a if axis is None else a[0] for a, axis in zip(arguments, in_axes, strict=True))
-        )
+        unstacked = []
+        for argument, axis in zip(arguments, in_axes, strict=True):
+            if axis is not None:
+                argument = argument[0]
+            unstacked.append(argument)
+        return function(*unstacked)
 
+    in_specs = []
+    for axis in in_axes:
+        if axis is None:
+            in_specs.append(PartitionSpec())
+        else:
+            in_specs.append(PartitionSpec(axis_name))
     mapped = jax.shard_map(
         on_device,
         mesh=Mesh(np.array(jax.devices()), (axis_name,)),
-        in_specs=specs,
+        in_specs=tuple(in_specs),
         out_specs=tuple(PartitionSpec() for _ in out_axes),
         check_vma=False,
     )

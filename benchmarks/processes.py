@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.contestants import BEFORE, CHECKOUT, CONTESTANTS
 
 ROOT = Path(__file__).parents[1]
-# What would change how a library computes is not taken over from the caller's environment.
+# Variables that would change how a library computes.
 NOT_INHERITED = (
     "XLA_FLAGS",
     "JAX_NUM_CPU_DEVICES",
@@ -19,23 +19,37 @@ NOT_INHERITED = (
     "TF_NUM_INTRAOP_THREADS",
 )
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
+SHOWN_LINES = 8  # of what a failed process wrote
 
 
 class WorkerError(RuntimeError):
-    """A contestant's process that ended, with the end of what it wrote."""
+    """A contestant's process ended; the message has the end of what it wrote."""
+
+
+def environment_without(*names: str) -> dict[str, str]:
+    """Returns this process's environment without NOT_INHERITED and without these variables."""
+    left_out = {*NOT_INHERITED, *names}
+    return {name: value for name, value in os.environ.items() if name not in left_out}
 
 
 class Worker:
-    """A contestant on a task: started here, warm after `ready`, measured by `measure`, ended with the context."""
+    """The process of a contestant on a task.
+
+    It starts with the object, is warm after `ready`, and ends with the context.
+    """
 
     def __init__(self, task: str, contestant: str):
         self.name = f"{contestant} on {task}"
-        left_out = NOT_INHERITED if contestant == BEFORE else (*NOT_INHERITED, CHECKOUT)
-        environment = {key: value for key, value in os.environ.items() if key not in left_out}
+        if contestant == BEFORE:
+            environment = environment_without()
+        else:
+            environment = environment_without(CHECKOUT)
+        environment |= QUIET
+        environment |= CONTESTANTS[contestant].environment
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", task, contestant],
             cwd=ROOT,
-            env=environment | QUIET | dict(CONTESTANTS[contestant].environment),
+            env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -43,11 +57,14 @@ class Worker:
         )
 
     def ready(self) -> dict[str, str]:
-        """Waits for the end of the warm-up; the versions of the contestant's libraries."""
+        """Waits for the end of the warm-up; returns the versions of the contestant's libraries."""
         return self._answer()["versions"]
 
     def measure(self, seconds: float) -> dict[str, Any]:
-        """Trains for about so many seconds: images, seconds, and peak_mib, the process' highest resident memory."""
+        """Trains for about `seconds`.
+
+        Returns images, seconds, and peak_mib, the process's highest resident memory in MiB.
+        """
         self._process.stdin.write(f"{seconds}\n")
         self._process.stdin.flush()
         return self._answer()
@@ -60,7 +77,9 @@ class Worker:
         self._process.communicate()
 
     def _answer(self) -> dict[str, Any]:
-        if line := self._process.stdout.readline():
+        line = self._process.stdout.readline()
+        if line:
             return json.loads(line)
-        end = self._process.stderr.read().strip().splitlines()[-8:]
-        raise WorkerError(f"{self.name} ended:\n" + "\n".join(end))
+        written = self._process.stderr.read().strip().splitlines()
+        end = "\n".join(written[-SHOWN_LINES:])
+        raise WorkerError(f"{self.name} ended:\n{end}")

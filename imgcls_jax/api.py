@@ -157,7 +157,7 @@ def _train(config: ConfigDict, run: RunFolder, splits: data.Splits) -> None:
     run.write_json(CONFIG, config.to_dict())
     run.write_json(ENVIRONMENT, environment)
     run.write_json(DATA, splits.report)
-    loop.train(config, run, teacher.taught(config, splits, run.path / TEACHER))
+    loop.train(config, run, teacher.add_predictions(config, splits, run.path / TEACHER))
     if not distributed.is_primary():
         return
     is_tested = (run.path / TEST).exists() and (run.path / PREDICTIONS).exists()

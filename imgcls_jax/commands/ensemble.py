@@ -57,7 +57,7 @@ def ensemble(
             raise RunError(f"{run.path} holds a run. Give the ensemble another --workdir.")
         probabilities, validation, summary = voting.vote(members, weights, run.path)
         splits = runs.data_of(next(runs.tested(folders)))
-        predict.write(run, (probabilities, splits.test.labels), validation)
+        predict.write_predictions(run, (probabilities, splits.test.labels), validation)
         if validation is not None:
             calibration.write(run)
         run.write_json(ENSEMBLE, summary)

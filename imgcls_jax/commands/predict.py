@@ -72,7 +72,7 @@ def predict(classifier: str, images: Sequence[str]) -> None:
         disable=None,
     )
     for prediction in progress:
-        line = json.dumps(prediction.line(model.class_names))
+        line = json.dumps(prediction.to_json(model.class_names))
         tqdm.write(line)  # print() would tear the progress bar
         summary.add(prediction)
     if classifier in pretrained.CATALOG:

@@ -42,6 +42,6 @@ def profile(config: "ConfigDict", workdir: Path, changed: Iterable[str] = ()) ->
     backend.configure(cpu_devices=config.train.cpu_devices)
     folder = workdir / PROFILE
     with RunFolder(workdir).locked():
-        splits = teacher.taught(config, data.load(config.data))
+        splits = teacher.add_predictions(config, data.load(config.data))
         figures = profiling.profile(config, splits, folder)
     log.info("%s", "\n".join([profiling.describe(figures, folder), *reads.unread(config)]))

@@ -207,10 +207,10 @@ def _compare(
 
 def ensemble(config: ConfigDict, workdir: Path, changed: Iterable[str] = ()) -> None:
     """Trains the ensemble's members that are missing, as runs/NAME, and lets them vote."""
-    from imgcls_jax.evaluation.ensemble import weights_of
+    from imgcls_jax.evaluation.ensemble import parse_weights
 
     members = plan(config, workdir, changed)
-    weights_of(config.weights, len(members))  # raises ConfigError before anything is trained
+    parse_weights(config.weights, len(members))  # raises ConfigError before anything is trained
     _train_in_turn(members, RunFolder(workdir))
     folders = [str(run.folder) for run in members]
     ensembles.ensemble(folders, weights=config.weights, workdir=workdir)

@@ -1,1 +1,1 @@
-"""What a trained model is worth: scores of its predictions."""
+"""Evaluation: predictions, scores, calibration, explanations, ensembles and export."""

@@ -1,6 +1,7 @@
-"""Whether confidences are what they say: calibration errors, temperature scaling, and what uncertainty is good for.
+"""Calibration of confidences: its errors, temperature scaling, and uncertainty.
 
-Probabilities are [N, K], labels int [N]. A run's temperature is fitted on its validation set, judged on its test set.
+Probabilities are [N, K], labels int [N]. A run's temperature is fitted on its validation set and
+judged on its test set.
 """
 
 from typing import Any
@@ -8,160 +9,222 @@ from typing import Any
 import numpy as np
 
 from imgcls_jax.errors import RunError
-from imgcls_jax.evaluation.scores import softmax
+from imgcls_jax.evaluation.scores import Predictions, softmax
 from imgcls_jax.run.folder import CALIBRATION, RunFolder
 
-BINS = 15  # of equal width between 0 and 1, as in Guo et al. (2017, arXiv:1706.04599)
-COLDEST, HOTTEST = 0.05, 20.0  # temperatures that are tried
-REJECTED = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)  # shares of the images in a rejection curve
-SMALLEST_GAIN = 1e-9  # of the mean log-likelihood, that a temperature other than 1 has to bring
-SMALLEST = (
-    2.0**-25
-)  # what a stored probability of 0 may have been: they are kept to the 24th binary place
+NUM_BINS = 15  # of equal width between 0 and 1, as in Guo et al. (2017, arXiv:1706.04599)
+MIN_TEMPERATURE = 0.05
+MAX_TEMPERATURE = 20.0
+REJECTED_SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)  # of the examples, in a rejection curve
+# A fitted temperature replaces 1 if it improves the mean log-likelihood by at least this.
+MIN_GAIN = 1e-9
+# Stored probabilities are rounded to multiples of 2**-24, so a stored 0 may have been this large.
+MIN_PROBABILITY = 2.0**-25
 
 
 def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
-    """float64 [N, K], finite also where a probability is 0."""
-    return np.log(np.maximum(np.asarray(probabilities, np.float64), SMALLEST))
+    """Returns log probabilities, float64 [N, K], which are finite also for a probability of 0."""
+    probabilities = np.asarray(probabilities, np.float64)
+    return np.log(np.maximum(probabilities, MIN_PROBABILITY))
 
 
 def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean, in nats."""
-    return float(
-        -np.take_along_axis(log_probabilities(probabilities), labels[:, None], axis=-1).mean()
-    )
+    """Returns the mean over the examples, in nats."""
+    log_p = log_probabilities(probabilities)
+    log_likelihoods = np.take_along_axis(log_p, labels[:, None], axis=-1)
+    return float(-log_likelihoods.mean())
 
 
-def brier(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean over the examples of the squared distance to the true class' unit vector: 0 to 2."""
-    distance = np.array(probabilities, np.float64)
-    distance[np.arange(len(labels)), labels] -= 1
-    return float((distance**2).sum(-1).mean())
+def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the mean squared distance to the one-hot label, summed over the classes: 0 to 2."""
+    difference = np.array(probabilities, np.float64)
+    examples = np.arange(len(labels))
+    difference[examples, labels] -= 1
+    scores = (difference**2).sum(-1)
+    return float(scores.mean())
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray) -> list[dict[str, float]]:
-    """Of each of BINS bins of the confidence that is not empty: its examples, mean confidence, and accuracy."""
-    confidence, right = _confidence(probabilities, labels)
-    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    return [
-        {
-            "bin": int(k),
-            "examples": int((place == k).sum()),
-            "confidence": float(confidence[place == k].mean()),
-            "accuracy": float(right[place == k].mean()),
+    """Returns number of examples, mean confidence and accuracy of each confidence bin.
+
+    Empty bins are left out.
+    """
+    confidence = _confidence(probabilities)
+    correct = _correct(probabilities, labels)
+    bin_indices = (confidence * NUM_BINS).astype(int)
+    bin_indices = np.minimum(bin_indices, NUM_BINS - 1)  # a confidence of 1 is in the last bin
+    bins = []
+    for index in np.unique(bin_indices):
+        in_bin = bin_indices == index
+        statistics = {
+            "bin": int(index),
+            "examples": int(in_bin.sum()),
+            "confidence": float(confidence[in_bin].mean()),
+            "accuracy": float(correct[in_bin].mean()),
         }
-        for k in np.unique(place)
-    ]
+        bins.append(statistics)
+    return bins
 
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean over the examples of their bin's distance between confidence and accuracy: 0 to 1."""
-    bins = reliability(probabilities, labels)
-    return sum(
-        each["examples"] * abs(each["confidence"] - each["accuracy"]) for each in bins
-    ) / len(labels)
+    """Returns the mean over the examples of |confidence - accuracy| of their bin: 0 to 1."""
+    total = 0
+    for statistics in reliability(probabilities, labels):
+        error = abs(statistics["confidence"] - statistics["accuracy"])
+        total += statistics["examples"] * error
+    return total / len(labels)
 
 
-def scale(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """The probabilities of logits divided by `temperature`: above 1 less confident, the order of classes unchanged."""
+def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Returns the probabilities float64 [N, K] for logits divided by `temperature`.
+
+    A temperature above 1 lowers the confidence. The order of the classes does not change.
+    """
     return softmax(log_probabilities(probabilities) / temperature)
 
 
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature of the least negative log-likelihood, between COLDEST and HOTTEST."""
+    """Returns the temperature that minimizes the negative log-likelihood.
+
+    It is between MIN_TEMPERATURE and MAX_TEMPERATURE.
+    """
     from scipy.optimize import minimize_scalar
 
     def loss(log_temperature: float) -> float:
-        return negative_log_likelihood(scale(probabilities, np.exp(log_temperature)), labels)
+        scaled = apply_temperature(probabilities, np.exp(log_temperature))
+        return negative_log_likelihood(scaled, labels)
 
-    found = minimize_scalar(loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded")
-    return float(np.exp(found.x))
+    bounds = np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)
+    minimum = minimize_scalar(loss, bounds=bounds, method="bounded")
+    return float(np.exp(minimum.x))
 
 
 def likelihood_ratio_test(gain: float, examples: int) -> float:
-    """The p-value of a fitted temperature that lowers the mean negative log-likelihood of the examples by `gain`.
+    """Returns the p-value of the hypothesis that the temperature is 1.
 
-    That of temperature 1 against any other: twice the sum is distributed as chi-squared of one degree (Wilks, 1938).
+    gain: how much the fitted temperature lowers the mean negative log-likelihood of the examples.
+    Twice the sum over the examples has a chi-squared distribution with one degree of freedom
+    (Wilks, 1938).
     """
     from scipy.stats import chi2
 
-    return float(chi2.sf(max(2 * examples * gain, 0.0), 1))
+    statistic = max(2 * examples * gain, 0.0)
+    return float(chi2.sf(statistic, 1))
 
 
 def entropy(probabilities: np.ndarray) -> np.ndarray:
-    """Predictive entropy of each example, in nats [N]."""
-    return -(np.asarray(probabilities, np.float64) * log_probabilities(probabilities)).sum(-1)
+    """Returns the predictive entropy of each example, in nats, float64 [N]."""
+    probabilities = np.asarray(probabilities, np.float64)
+    return -(probabilities * log_probabilities(probabilities)).sum(-1)
 
 
 def mutual_information(members: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """How far members disagree: between prediction and member, of probabilities [M, N, K], weights [M]; in nats [N]."""
+    """Returns how much the members of an ensemble disagree about each example.
+
+    It is the mutual information between prediction and member, in nats, float64 [N].
+    members: probabilities [M, N, K]. weights: [M].
+    """
     members = np.asarray(members, np.float64)
-    each = np.stack([entropy(probabilities) for probabilities in members])
-    return np.maximum(entropy(np.tensordot(weights, members, axes=1)) - weights @ each, 0.0)
+    entropies = np.stack([entropy(member) for member in members])
+    mean_prediction = np.tensordot(weights, members, axes=1)
+    return np.maximum(entropy(mean_prediction) - weights @ entropies, 0.0)
 
 
-def rejection(uncertainty: np.ndarray, right: np.ndarray) -> list[dict[str, float]]:
-    """The accuracy on what is left where the most uncertain share of the examples is handed to a person."""
-    kept = np.asarray(right, np.float64)[np.argsort(uncertainty, kind="stable")]
-    counts = [max(round((1 - share) * len(kept)), 1) for share in REJECTED]
-    return [
-        {"rejected": share, "accuracy": float(kept[:count].mean())}
-        for share, count in zip(REJECTED, counts, strict=True)
-    ]
+def rejection_curve(uncertainty: np.ndarray, correct: np.ndarray) -> list[dict[str, float]]:
+    """Returns the accuracy on the rest when the most uncertain share of the examples is rejected.
+
+    uncertainty: float [N]. correct: bool [N].
+    """
+    most_certain_first = np.argsort(uncertainty, kind="stable")
+    ranked = np.asarray(correct, np.float64)[most_certain_first]
+    curve = []
+    for share in REJECTED_SHARES:
+        count = round((1 - share) * len(ranked))
+        kept = ranked[: max(count, 1)]
+        curve.append({"rejected": share, "accuracy": float(kept.mean())})
+    return curve
 
 
-def figures(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """All figures of one set of predictions, ready for JSON."""
-    _, right = _confidence(probabilities, labels)
+def metrics(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Returns all calibration metrics of one set of predictions, ready for JSON."""
+    correct = _correct(probabilities, labels)
     return {
-        "accuracy": float(right.mean()),
+        "accuracy": float(correct.mean()),
         "ece": expected_calibration_error(probabilities, labels),
-        "brier": brier(probabilities, labels),
+        "brier": brier_score(probabilities, labels),
         "nll": negative_log_likelihood(probabilities, labels),
         "reliability": reliability(probabilities, labels),
     }
 
 
-def write(run: RunFolder) -> None:
-    """Writes calibration.json of a run whose predictions on its validation set are there."""
-    validation = run.validation_predictions
-    if validation is None:
+def require_validation_predictions(run: RunFolder) -> Predictions:
+    """Returns the run's predictions on its validation set; raises RunError if there are none."""
+    predictions = run.validation_predictions
+    if predictions is None:
         raise RunError(
-            f"{run.path} has no predictions of its validation set: imgcls report {run.path} adds them."
+            f"{run.path} has no predictions of its validation set: imgcls report {run.path} adds "
+            "them."
         )
+    return predictions
+
+
+def write(run: RunFolder) -> None:
+    """Writes calibration.json of a run that has predictions of its validation and test sets.
+
+    Raises RunError if those of the validation set are missing.
+    """
+    validation = require_validation_predictions(run)
     run.write_json(CALIBRATION, calibrate(validation, run.predictions))
 
 
-def calibrate(
-    validation: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]
-) -> dict[str, Any]:
-    """Figures of the test set's predictions as they are and at the temperature that the validation set's ask for.
+def calibrate(validation: Predictions, test: Predictions) -> dict[str, Any]:
+    """Compares the test predictions as trained with those at the temperature fitted on validation.
 
-    Both are (probabilities, labels). Ready for JSON; p is of the hypothesis that the temperature is 1.
+    Returns a dict ready for JSON, in which p is the p-value of the hypothesis that the temperature
+    is 1.
     """
-    temperature = fit_temperature(*validation)
-    known, known_labels = validation
-    gain = negative_log_likelihood(known, known_labels)
-    gain -= negative_log_likelihood(scale(known, temperature), known_labels)
-    if gain < SMALLEST_GAIN:  # as with one class, where any temperature is as good
+    validation_probabilities, validation_labels = validation
+    temperature = fit_temperature(validation_probabilities, validation_labels)
+    scaled = apply_temperature(validation_probabilities, temperature)
+    gain = negative_log_likelihood(validation_probabilities, validation_labels)
+    gain -= negative_log_likelihood(scaled, validation_labels)
+    if gain < MIN_GAIN:  # for example with one class, where all temperatures are equally good
         temperature = 1.0
     probabilities, labels = test
-    _, right = _confidence(probabilities, labels)
-    uncertain = entropy(probabilities)
+    correct = _correct(probabilities, labels)
+    entropies = entropy(probabilities)
     return {
         "temperature": temperature,
-        "p": likelihood_ratio_test(gain, len(known_labels)),
-        "as_trained": figures(probabilities, labels),
-        "scaled": figures(scale(probabilities, temperature), labels),
-        "entropy": {
-            "right": float(uncertain[right].mean()) if right.any() else None,
-            "wrong": float(uncertain[~right].mean()) if not right.all() else None,
-        },
-        "rejection": rejection(uncertain, right),
+        "p": likelihood_ratio_test(gain, len(validation_labels)),
+        "as_trained": metrics(probabilities, labels),
+        "scaled": metrics(apply_temperature(probabilities, temperature), labels),
+        "entropy": mean_where_right_and_wrong(entropies, correct),
+        "rejection": rejection_curve(entropies, correct),
     }
 
 
-def _confidence(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The probability of the class predicted, float64 [N], and whether it is the label, bool [N]."""
+def mean_where_right_and_wrong(
+    uncertainty: np.ndarray, correct: np.ndarray
+) -> dict[str, float | None]:
+    """Returns the mean uncertainty of right and of wrong predictions; None where there is none."""
+    return {
+        "right": _mean_or_none(uncertainty[correct]),
+        "wrong": _mean_or_none(uncertainty[~correct]),
+    }
+
+
+def _mean_or_none(values: np.ndarray) -> float | None:
+    if not len(values):
+        return None
+    return float(values.mean())
+
+
+def _confidence(probabilities: np.ndarray) -> np.ndarray:
+    """Returns the probability of the predicted class, float64 [N]."""
     probabilities = np.asarray(probabilities, np.float64)
-    return probabilities.max(-1), probabilities.argmax(-1) == labels
+    return probabilities.max(-1)
+
+
+def _correct(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns whether the most probable class is the label, bool [N]."""
+    return np.argmax(probabilities, axis=-1) == labels

@@ -1,5 +1,4 @@
-"""Whatever classifies images: a run, an ensemble of runs, or what was exported from one, by its folder; published
-weights by their name."""
+"""Anything that classifies images: a run, an ensemble, an export, or published weights."""
 
 from pathlib import Path
 from typing import Protocol
@@ -16,8 +15,14 @@ from imgcls_jax.run.folder import ENSEMBLE, RunFolder
 
 
 class Classifier(Protocol):
-    """name: of its folder, or of the run it was exported from. shape: (H, W, C) of its images. reader: makes such
-    images of people's files. batch_size: images that it takes best at a time."""
+    """What predicts the classes of images.
+
+    name: of its folder, or of the run it was exported from.
+    class_names: of the K classes.
+    shape: (H, W, C) of the images.
+    reader: reads image files into images of that shape.
+    batch_size: number of images that it takes best at a time.
+    """
 
     name: str
     class_names: tuple[str, ...]
@@ -26,13 +31,13 @@ class Classifier(Protocol):
     batch_size: int
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """images uint8 [N, H, W, C] -> probabilities float64 [N, K]."""
+        """Returns probabilities float64 [N, K] of images uint8 [N, H, W, C]."""
 
 
 def load(path: str | Path) -> Classifier:
-    """The classifier in a folder of `--mode train`, `ensemble` or `export`, or of a name in the catalogue of weights.
+    """Loads the folder of a run, an ensemble or an export, or the weights of a name in the catalog.
 
-    Raises RunError where there is none.
+    Raises RunError if the folder holds none of these.
     """
     if str(path) in CATALOG:
         return PublishedClassifier(str(path))

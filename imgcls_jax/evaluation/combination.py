@@ -1,6 +1,6 @@
-"""How the probabilities of an ensemble's members become its own: weights, the members' confidences, or a learned layer.
+"""How an ensemble combines its members' probabilities: weighted mean, confidence, or stacking.
 
-Probabilities of M members are [M, N, K], the ensemble's [N, K]; labels int [N].
+The members' probabilities are [M, N, K], the ensemble's [N, K]; labels are int [N].
 """
 
 import dataclasses
@@ -9,87 +9,186 @@ from typing import Any
 
 import numpy as np
 
+from imgcls_jax.evaluation.calibration import MIN_PROBABILITY, negative_log_likelihood
 from imgcls_jax.evaluation.scores import log_softmax, softmax
 
-LEAST = 1e-4  # what is less probable counts as much for stacking: predictions are kept to the 24th binary place
-STRENGTH = 1e-3  # of the pull on a stacking layer towards the members' mean
+# Smaller probabilities count as this one in stacking, so that the rounding of stored predictions
+# to multiples of 2**-24 does not matter.
+MIN_STACKED_PROBABILITY = 1e-4
+L2_STRENGTH = 1e-3  # pulls the stacking layer towards the members' mean
+STACKING_ITERATIONS = 500
+MAX_GREEDY_ROUNDS = 50  # each adds one member, possibly one that is already in
+EM_ITERATIONS = 500  # converges much earlier
+
+
+def weighted_mean(members: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Returns probabilities float64 [N, K]; `weights` [M] sum to 1."""
+    members = np.asarray(members, np.float64)
+    return np.tensordot(weights, members, axes=1)
+
+
+def equal_weights(num_members: int) -> np.ndarray:
+    """Returns weights [M] that sum to 1."""
+    return np.full(num_members, 1 / num_members)
+
+
+def confidence_shares(members: np.ndarray) -> np.ndarray:
+    """Returns the weight of each member for each image, [M, N], when they vote by confidence.
+
+    A member's confidence is its largest probability; its weight is its share of their sum.
+    """
+    members = np.asarray(members, np.float64)
+    confidences = members.max(-1)
+    return confidences / confidences.sum(0)
+
+
+def fit_weights(members: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns the weights [M] that maximize the likelihood of the labels.
+
+    The problem is concave; expectation maximization solves it.
+    """
+    examples = np.arange(len(labels))
+    likelihoods = members[:, examples, labels].astype(np.float64)
+    likelihoods = np.maximum(likelihoods, MIN_PROBABILITY)
+    weights = equal_weights(len(members))
+    for _ in range(EM_ITERATIONS):
+        shares = weights[:, None] * likelihoods
+        shares /= shares.sum(0)
+        weights = shares.mean(1)
+    return weights
+
+
+def greedy_weights(members: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns weights [M] by greedy selection with replacement (Caruana et al., 2004).
+
+    Each round adds the member that improves the accuracy most, or, if equal, the likelihood. It
+    starts with no member and ends when no member improves the ensemble.
+    """
+    counts = np.zeros(len(members))
+    one_more = np.eye(len(members))
+    best_quality = (-1.0, -np.inf)
+    for _ in range(MAX_GREEDY_ROUNDS):
+        candidates = [counts + one_hot for one_hot in one_more]
+        qualities = []
+        for candidate in candidates:
+            probabilities = weighted_mean(members, candidate / candidate.sum())
+            qualities.append(_quality(probabilities, labels))
+        quality = max(qualities)
+        if quality <= best_quality:
+            break
+        best_quality = quality
+        counts = candidates[qualities.index(quality)]
+    return counts / counts.sum()
+
+
+def _quality(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    correct = probabilities.argmax(-1) == labels
+    accuracy = float(correct.mean())
+    return accuracy, -negative_log_likelihood(probabilities, labels)
 
 
 @dataclasses.dataclass(frozen=True)
 class Combination:
-    """An ensemble's rule with what was fitted for it.
+    """A rule with its fitted parameters; call it to combine members [M, N, K] into [N, K].
 
-    weights [M] sum to 1: of a weighted mean (soft voting); otherwise how much each member counts, to be shown.
+    weights: float [M], sum 1. The rule is a weighted mean (soft voting), unless `by_confidence` or
+      `kernel` is set: then the weights only say how much each member counts, for reports.
+    by_confidence: weight each member by its confidence on the image.
+    kernel: float [M, K, K], stacking: a dense layer from the members' log probabilities to logits.
+    bias: float [K] of that layer.
     """
 
     weights: np.ndarray
     by_confidence: bool = False
-    kernel: np.ndarray | None = (
-        None  # [M, K, K] of stacking, from a member's log probabilities to logits
-    )
-    bias: np.ndarray | None = None  # [K]
+    kernel: np.ndarray | None = None
+    bias: np.ndarray | None = None
 
     def __call__(self, members: np.ndarray) -> np.ndarray:
-        """float64 [N, K]."""
+        """Returns the ensemble's probabilities, float64 [N, K]."""
         if self.kernel is not None:
-            return softmax(_logits(_inputs(members), self.kernel, self.bias))
+            inputs = _stacked_inputs(members)
+            return softmax(_stacked_logits(inputs, self.kernel, self.bias))
         if self.by_confidence:
-            return (confidence_shares(members)[..., None] * members).sum(0)
-        return np.tensordot(self.weights, np.asarray(members, np.float64), axes=1)
+            shares = confidence_shares(members)[..., None]
+            return (shares * members).sum(0)
+        return weighted_mean(members, self.weights)
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` needs beside the weights."""
-        if self.kernel is None:
-            return {"by_confidence": True} if self.by_confidence else {}
-        return {"stacking": {"kernel": self.kernel.tolist(), "bias": self.bias.tolist()}}
+        """Returns what `from_json` needs besides the weights."""
+        if self.kernel is not None:
+            layer = {"kernel": self.kernel.tolist(), "bias": self.bias.tolist()}
+            return {"stacking": layer}
+        if self.by_confidence:
+            return {"by_confidence": True}
+        return {}
 
     @classmethod
-    def from_json(cls, weights: np.ndarray, found: Mapping[str, Any]) -> "Combination":
-        layer = found.get("stacking")
+    def from_json(cls, weights: np.ndarray, content: Mapping[str, Any]) -> "Combination":
+        """Reads the rule from the content of ensemble.json."""
+        layer = content.get("stacking")
         if layer:
-            return cls(weights, kernel=np.array(layer["kernel"]), bias=np.array(layer["bias"]))
-        return cls(weights, by_confidence=found.get("by_confidence", False))
+            kernel = np.array(layer["kernel"])
+            bias = np.array(layer["bias"])
+            return cls(weights, kernel=kernel, bias=bias)
+        by_confidence = content.get("by_confidence", False)
+        return cls(weights, by_confidence=by_confidence)
 
 
-def confidence_shares(members: np.ndarray) -> np.ndarray:
-    """What each member counts for each image, [M, N]: its share of the confidences, the largest probabilities."""
-    confidences = np.asarray(members, np.float64).max(-1)
-    return confidences / confidences.sum(0)
+def fit_stacking(members: np.ndarray, labels: np.ndarray) -> Combination:
+    """Fits a dense layer and a softmax on the log probabilities of all members (Wolpert, 1992).
 
-
-def stacked(members: np.ndarray, labels: np.ndarray) -> Combination:
-    """Stacking (Wolpert, 1992): a dense layer and a softmax on the log probabilities of all members.
-
-    It is the likeliest one for the labels, but for a pull of STRENGTH towards the mean of the log probabilities, from
-    which it starts: a convex problem. The weights are the members' shares of the kernel's absolute sum.
+    The layer minimizes the negative log-likelihood of the labels plus an L2 penalty on its distance
+    to the mean of the log probabilities, where it starts: a convex problem. The weights of the
+    result are the members' shares of the kernel's absolute sum.
     """
     from scipy.optimize import minimize
 
-    inputs = _inputs(members)
-    count, examples, classes = inputs.shape
-    start = np.broadcast_to(np.eye(classes) / count, (count, classes, classes))
-    targets = np.eye(classes)[labels]
+    inputs = _stacked_inputs(members)
+    num_members, num_examples, num_classes = inputs.shape
+    identity = np.eye(num_classes)
+    mean_kernel = np.stack([identity / num_members] * num_members)
+    targets = identity[labels]
 
-    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        kernel, bias = flat[:-classes].reshape(start.shape), flat[-classes:]
-        log_p = log_softmax(_logits(inputs, kernel, bias))
-        away = kernel - start
-        value = -(targets * log_p).sum() / examples + STRENGTH * (away**2).sum() / 2
-        error = (np.exp(log_p) - targets) / examples
-        gradient = np.einsum("mni,nj->mij", inputs, error) + STRENGTH * away
-        return value, np.concatenate([gradient.ravel(), error.sum(0)])
+    def pack(kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
+        return np.concatenate([kernel.ravel(), bias])
 
-    first = np.concatenate([start.ravel(), np.zeros(classes)])
-    flat = minimize(loss, first, jac=True, method="L-BFGS-B", options={"maxiter": 500}).x
-    kernel, bias = flat[:-classes].reshape(start.shape), flat[-classes:]
+    def unpack(parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        kernel = parameters[:-num_classes].reshape(mean_kernel.shape)
+        return kernel, parameters[-num_classes:]
+
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        kernel, bias = unpack(parameters)
+        log_p = log_softmax(_stacked_logits(inputs, kernel, bias))
+        distance = kernel - mean_kernel
+        penalty = L2_STRENGTH * (distance**2).sum() / 2
+        cross_entropy = -(targets * log_p).sum() / num_examples
+        error = (np.exp(log_p) - targets) / num_examples
+        kernel_gradient = np.einsum("mni,nj->mij", inputs, error)
+        kernel_gradient += L2_STRENGTH * distance
+        return cross_entropy + penalty, pack(kernel_gradient, error.sum(0))
+
+    minimum = minimize(
+        loss,
+        pack(mean_kernel, np.zeros(num_classes)),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": STACKING_ITERATIONS},
+    )
+    kernel, bias = unpack(minimum.x)
     sizes = np.abs(kernel).sum((1, 2))
-    return Combination(sizes / sizes.sum(), kernel=kernel, bias=bias)
+    weights = sizes / sizes.sum()
+    return Combination(weights, kernel=kernel, bias=bias)
 
 
-def _inputs(members: np.ndarray) -> np.ndarray:
-    """Log probabilities, which rounding does not touch."""
-    return np.log(np.maximum(np.asarray(members, np.float64), LEAST))
+def _stacked_inputs(members: np.ndarray) -> np.ndarray:
+    members = np.asarray(members, np.float64)
+    return np.log(np.maximum(members, MIN_STACKED_PROBABILITY))
 
 
-def _logits(inputs: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    return np.einsum("mni,mij->nj", inputs, kernel, optimize=True) + bias
+def _stacked_logits(
+    inputs: np.ndarray,
+    kernel: np.ndarray,
+    bias: np.ndarray,
+) -> np.ndarray:
+    logits = np.einsum("mni,mij->nj", inputs, kernel, optimize=True)
+    return logits + bias

@@ -1,4 +1,7 @@
-"""What a model costs to use: multiply-adds, latency, throughput. Its weights play no part, so a config is enough."""
+"""What a model costs to use: multiply-adds, latency and throughput.
+
+The weights do not matter, so the config of a run is enough.
+"""
 
 import dataclasses
 import json
@@ -8,7 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import Jaxpr, jaxprs_in_params
+from jax.extend.core import Jaxpr, JaxprEqn, jaxprs_in_params
 
 from imgcls_jax import models
 from imgcls_jax.models import cpu_kernels
@@ -17,78 +20,108 @@ from imgcls_jax.training import steps
 from imgcls_jax.training.profiling import seconds_of
 from imgcls_jax.training.setup import build_model, views
 
-BATCH = 128  # images at once, where throughput is measured
-SECONDS = 0.5  # over which each time is taken, about
+BATCH_SIZE = 128  # for throughput
+SECONDS = 0.5  # about how long each timing takes
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Of one model; times are from uint8 images on the device to logits, views of the run included."""
+    """Cost of one model, test-time views included.
 
-    multiply_adds: (
-        int  # of one image, in the model's convolutions and matrix products, over all views
-    )
-    latency: float  # seconds that one image alone takes: the median
-    images_per_second: float  # in batches of BATCH
+    Times are from uint8 images on the device to logits.
+
+    multiply_adds: of one image, in convolutions and matrix products.
+    latency: median seconds for a single image.
+    images_per_second: in batches of BATCH_SIZE.
+    """
+
+    multiply_adds: int
+    latency: float
+    images_per_second: float
 
 
 class Meter:
-    """Measures runs' models on this process' first device, each model once."""
+    """Measures the models of runs on the first device of this process, each model once."""
 
     def __init__(self):
-        self._known: dict[str, Cost] = {}
+        self._costs: dict[str, Cost] = {}
 
     def __call__(self, run: RunFolder) -> Cost:
-        config, data = run.config, run.data
-        what = [config.data.transform, config.train.precision, config.train.get("views")]
-        shape, classes = tuple(data["splits"]["train"]["shape"]), len(data["class_names"])
-        key = json.dumps([models.architecture(config.model), *what, shape, classes], default=str)
-        if key not in self._known:
-            self._known[key] = measure(
-                *build_model(config, num_classes=classes), shape=shape, views=views(config)
-            )
-        return self._known[key]
+        config = run.config
+        data = run.data
+        shape = tuple(data["splits"]["train"]["shape"])
+        num_classes = len(data["class_names"])
+        options = [
+            models.architecture(config.model),
+            config.data.transform,
+            config.train.precision,
+            config.train.get("views"),
+            shape,
+            num_classes,
+        ]
+        key = json.dumps(options, default=str)
+        if key not in self._costs:
+            model, transform = build_model(config, num_classes=num_classes)
+            cost = measure(model, transform, shape=shape, views=views(config))
+            self._costs[key] = cost
+        return self._costs[key]
 
 
 def measure(model, transform, *, shape: tuple[int, int, int], views) -> Cost:
-    """Of the model with random weights, on images uint8 of that shape [H, W, C]."""
-    image = np.random.default_rng(0).integers(0, 256, (BATCH, *shape), np.uint8)
-    params, state = steps.initialize(model, transform, image, seed=0)
-    variables = {"params": params, **state}
+    """Measures the model with random weights on random uint8 images of `shape` [H, W, C]."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (BATCH_SIZE, *shape), np.uint8)
+    params, model_state = steps.initialize(model, transform, images, seed=0)
+    variables = jax.device_put({"params": params, **model_state})
+    images = jax.device_put(images)
 
     def logits(variables, x):
         return steps.mean_over_views(model, variables, x, views=views)
 
-    predict = jax.jit(lambda variables, images: logits(variables, transform(images)))
-    variables, images = jax.device_put((variables, image))
+    @jax.jit
+    def predict(variables, images):
+        return logits(variables, transform(images))
+
+    single = images[:1]
+    x = jax.eval_shape(transform, single)
+    batch_seconds = seconds_of(lambda: predict(variables, images), over=SECONDS)
     return Cost(
-        multiply_adds=multiply_adds(logits, variables, jax.eval_shape(transform, images[:1])),
-        latency=seconds_of(lambda one=images[:1]: predict(variables, one), over=SECONDS),
-        images_per_second=BATCH / seconds_of(lambda: predict(variables, images), over=SECONDS),
+        multiply_adds=multiply_adds(logits, variables, x),
+        latency=seconds_of(lambda: predict(variables, single), over=SECONDS),
+        images_per_second=BATCH_SIZE / batch_seconds,
     )
 
 
 def multiply_adds(function: Callable[..., Any], *arguments: Any) -> int:
-    """Of the convolutions and matrix products that `function` makes of the arguments: arrays, or their shapes.
+    """Counts the multiply-adds of the function's convolutions and matrix products.
 
-    What is padded counts like the rest, as is usual. A loop whose length is not known before it runs counts once.
+    arguments: arrays or their shapes. Padding counts like everything else, as is usual. A loop
+    whose length is not known before it runs counts once.
     """
-    with cpu_kernels.use(enabled=False):  # as the architecture says, not as a CPU computes it
-        return _count(jax.make_jaxpr(lambda *operands: function(*operands))(*arguments).jaxpr)
+    with cpu_kernels.use(enabled=False):  # count the architecture, not how a CPU computes it
+        # A new function each time, since JAX caches traces by function.
+        jaxpr = jax.make_jaxpr(lambda *operands: function(*operands))(*arguments)
+    return _count(jaxpr.jaxpr)
 
 
 def _count(jaxpr: Jaxpr) -> int:
-    total = 0
-    for equation in jaxpr.eqns:
-        name, inner = equation.primitive.name, sum(map(_count, jaxprs_in_params(equation.params)))
-        if name == "conv_general_dilated":
-            kernel = equation.invars[1].aval.shape
-            features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
-            total += equation.outvars[0].aval.size * math.prod(kernel) // features
-        elif name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            left = equation.invars[0].aval.shape
-            total += equation.outvars[0].aval.size * math.prod(left[axis] for axis in contracted)
-        else:
-            total += inner * (equation.params["length"] if name == "scan" else 1)
-    return total
+    return sum(_count_equation(equation) for equation in jaxpr.eqns)
+
+
+def _count_equation(equation: JaxprEqn) -> int:
+    name = equation.primitive.name
+    if name == "conv_general_dilated":
+        kernel = equation.invars[1].aval.shape
+        features_axis = equation.params["dimension_numbers"].rhs_spec[0]
+        taps = math.prod(kernel) // kernel[features_axis]
+        return equation.outvars[0].aval.size * taps
+    if name == "dot_general":
+        (contracted, _), _ = equation.params["dimension_numbers"]
+        left = equation.invars[0].aval.shape
+        terms = math.prod(left[axis] for axis in contracted)
+        return equation.outvars[0].aval.size * terms
+    inner_jaxprs = jaxprs_in_params(equation.params)
+    inner = sum(_count(jaxpr) for jaxpr in inner_jaxprs)
+    if name == "scan":
+        return inner * equation.params["length"]
+    return inner

@@ -1,6 +1,6 @@
-"""Ensembles: soft voting, voting by confidence and stacking of several runs, from the predictions in their folders.
+"""Ensembles of finished runs, from the predictions in their folders.
 
-Probabilities are [N, K], labels int [N]; those of M members [M, N, K].
+Probabilities are [N, K], those of M members [M, N, K]; labels are int [N].
 """
 
 import hashlib
@@ -13,263 +13,344 @@ import numpy as np
 
 from imgcls_jax.errors import ConfigError, RunError
 from imgcls_jax.evaluation import calibration, paired
-from imgcls_jax.evaluation.combination import Combination, confidence_shares, stacked
+from imgcls_jax.evaluation.combination import (
+    Combination,
+    confidence_shares,
+    equal_weights,
+    fit_stacking,
+    fit_weights,
+    greedy_weights,
+    weighted_mean,
+)
 from imgcls_jax.evaluation.predict import Predictor
-from imgcls_jax.evaluation.scores import score
-from imgcls_jax.run.folder import ENSEMBLE, RunFolder
+from imgcls_jax.evaluation.scores import Predictions, score
+from imgcls_jax.run.folder import ENSEMBLE, TEST, RunFolder
 
 RULES = ("equal", "fitted", "greedy", "confidence", "stacked")
-MOST_ROUNDS = 50  # of the greedy selection; members may come in more than once
-ITERATIONS = 500  # of the fit: it is over long before
+MAKE_AGAIN = "make the ensemble again: python -m imgcls_jax ensemble RUN RUN..."
 
 
-def combine(members: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Probabilities float64 [N, K]; weights [M], which sum to 1."""
-    return np.tensordot(weights, np.asarray(members, np.float64), axes=1)
+def fit_combination(rule: str, runs: Sequence[RunFolder]) -> Combination:
+    """Returns how the rule combines the runs, fitted on their validation set if it needs fitting.
 
-
-def fitted(members: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The weights [M] under which the labels are likeliest, by expectation maximisation: a concave problem."""
-    likelihood = np.maximum(
-        members[:, np.arange(len(labels)), labels].astype(np.float64), calibration.SMALLEST
-    )
-    weights = np.full(len(members), 1 / len(members))
-    for _ in range(ITERATIONS):
-        shares = weights[:, None] * likelihood
-        weights = (shares / shares.sum(0)).mean(1)
-    return weights
-
-
-def greedy(members: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Weights [M] by selection with replacement (Caruana et al., 2004): in each round comes in who helps most.
-
-    By accuracy, then by likelihood; it starts from nothing and ends where nobody helps any more.
-    """
-    counts, best = np.zeros(len(members)), (-1.0, -np.inf)
-    for _ in range(MOST_ROUNDS):
-        tried = [counts + one for one in np.eye(len(members))]
-        found = [_quality(combine(members, each / each.sum()), labels) for each in tried]
-        winner = max(range(len(tried)), key=found.__getitem__)
-        if found[winner] <= best:
-            break
-        counts, best = tried[winner], found[winner]
-    return counts / counts.sum()
-
-
-def _quality(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    right = float((probabilities.argmax(-1) == labels).mean())
-    return right, -calibration.negative_log_likelihood(probabilities, labels)
-
-
-def combination(rule: str, runs: Sequence[RunFolder]) -> Combination:
-    """How the rule combines the runs: by weights, as of `weigh`, by confidence, or stacked on their validation set.
-
-    Raises as `weigh` does.
+    Raises as `member_weights` does.
     """
     if rule == "stacked":
-        return stacked(*_validation(runs))
+        members, labels = _validation_predictions(runs)
+        return fit_stacking(members, labels)
     if rule == "confidence":
-        members = np.stack([run.predictions[0] for run in runs])
-        return Combination(confidence_shares(members).mean(1), by_confidence=True)
-    return Combination(weigh(rule, runs))
+        members = _test_probabilities(runs)
+        mean_shares = confidence_shares(members).mean(1)
+        return Combination(mean_shares, by_confidence=True)
+    return Combination(member_weights(rule, runs))
 
 
-def weigh(rule: str, runs: Sequence[RunFolder]) -> np.ndarray:
-    """The weights [M] that the rule gives the runs: equal, fitted or greedy on their validation set, or figures.
+def _test_probabilities(runs: Sequence[RunFolder]) -> np.ndarray:
+    """Returns the runs' probabilities on the test set [M, N, K]."""
+    members = []
+    for run in runs:
+        probabilities, _ = run.predictions
+        members.append(probabilities)
+    return np.stack(members)
 
-    Raises ConfigError for a rule that is none, RunError where there is no common validation set.
+
+def member_weights(rule: str, runs: Sequence[RunFolder]) -> np.ndarray:
+    """Returns the weights [M] of the runs under a rule of soft voting.
+
+    rule: equal; fitted or greedy on the runs' validation set; or numbers, as in "2,1".
+
+    Raises ConfigError for any other rule, RunError if there is no common validation set.
     """
-    weights = weights_of(rule, len(runs))
-    if weights is None:
-        members, labels = _validation(runs)
-        return {"fitted": fitted, "greedy": greedy}[rule](members, labels)
-    return weights
+    weights = parse_weights(rule, len(runs))
+    if weights is not None:
+        return weights
+    members, labels = _validation_predictions(runs)
+    if rule == "fitted":
+        return fit_weights(members, labels)
+    return greedy_weights(members, labels)
 
 
-def weights_of(rule: str, count: int) -> np.ndarray | None:
-    """The weights [M] of so many members where the rule says them without their predictions, otherwise None.
+def parse_weights(rule: str, num_members: int) -> np.ndarray | None:
+    """Returns the weights [M] of a rule that needs no predictions, None for a rule that does.
 
-    Raises ConfigError for a rule that is none.
+    Raises ConfigError if it is not a rule.
     """
     if rule == "equal":
-        return np.full(count, 1 / count)
+        return equal_weights(num_members)
     if rule in RULES:
         return None
-    try:
-        weights = np.array([float(text) for text in rule.split(",")])
-    except ValueError:
-        weights = np.empty(0)
-    if len(weights) != count or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
+    weights = _numbers(rule)
+    if len(weights) != num_members or not _are_weights(weights):
+        example = ",".join(["1"] * num_members)
         raise ConfigError(
-            f"weights are {rule!r}: give {', '.join(RULES)}, or a figure of 0 or more for each of the {count} "
-            f"members, as in {','.join(['1'] * count)}."
+            f"weights are {rule!r}: give {', '.join(RULES)}, or a number of 0 or more for each of "
+            f"the {num_members} members, as in {example}."
         )
     return weights / weights.sum()
 
 
-def _validation(runs: Sequence[RunFolder]) -> tuple[np.ndarray, np.ndarray]:
-    found = []
+def _numbers(text: str) -> np.ndarray:
+    """Returns the comma-separated numbers, or none if it is not only numbers."""
+    try:
+        return np.array([float(number) for number in text.split(",")])
+    except ValueError:
+        return np.empty(0)
+
+
+def _are_weights(numbers: np.ndarray) -> bool:
+    if (numbers < 0).any():
+        return False
+    return bool(0 < numbers.sum() < np.inf)
+
+
+def _validation_predictions(runs: Sequence[RunFolder]) -> Predictions:
+    """Returns the runs' probabilities on their common validation set [M, N, K], and its labels.
+
+    Raises RunError if they have none in common.
+    """
+    predictions = [calibration.require_validation_predictions(run) for run in runs]
+    first = runs[0]
     for run in runs:
-        if (predictions := run.validation_predictions) is None:
+        if _split_fingerprint(run, "validation") != _split_fingerprint(first, "validation"):
             raise RunError(
-                f"{run.path} has no predictions of its validation set: imgcls report {run.path} adds them."
+                f"{first.path} and {run.path} have different validation sets, so weights cannot be "
+                "fitted on them. Train them with the same config.data.validation and "
+                "config.data.split_seed, or take --weights=equal."
             )
-        found.append(predictions)
-    prints = [run.data["splits"]["validation"]["fingerprint"] for run in runs]
-    if len(set(prints)) > 1:
-        other = next(run for run, each in zip(runs, prints, strict=True) if each != prints[0])
-        raise RunError(
-            f"{runs[0].path} and {other.path} have different validation sets, on which weights cannot be fitted. Train "
-            "them with the same config.data.validation and config.data.split_seed, or take --weights=equal."
-        )
-    return np.stack([probabilities for probabilities, _ in found]), found[0][1]
+    members = np.stack([probabilities for probabilities, _ in predictions])
+    _, labels = predictions[0]
+    return members, labels
 
 
-def check_alike(runs: Sequence[RunFolder]) -> None:
-    """Raises RunError where runs cannot vote together: fewer than two, other classes, another test set, one twice."""
+def _split_fingerprint(run: RunFolder, split: str) -> str:
+    return run.data["splits"][split]["fingerprint"]
+
+
+def check_compatible(runs: Sequence[RunFolder]) -> None:
+    """Raises RunError if the runs cannot vote together.
+
+    They need the same classes and the same test set; each must be tested and given only once.
+    """
     if len(runs) < 2:
         raise RunError(
             "An ensemble takes two runs or more: python -m imgcls_jax ensemble runs/ONE runs/OTHER."
         )
+    first = runs[0]
     paths = [run.path.resolve() for run in runs]
     for run, path in zip(runs, paths, strict=True):
-        run.test  # noqa: B018  an error where the run has not got that far
+        _require_tested(run)
         if paths.count(path) > 1:
             raise RunError(
                 f"{run.path} is given twice. Weights say how much a member counts: --weights=2,1."
             )
-        for what, ours, theirs in (
-            ("classes", run.data["class_names"], runs[0].data["class_names"]),
-            (
-                "a test set",
-                *(each.data["splits"]["test"]["fingerprint"] for each in (run, runs[0])),
-            ),
-        ):
-            if ours != theirs:
-                raise RunError(
-                    f"{run.path} has {what} other than {runs[0].path}: they cannot vote together."
-                )
-        shape = run.data["splits"]["test"]["examples"], len(run.data["class_names"])
-        if run.predictions[0].shape != shape:
+        if run.data["class_names"] != first.data["class_names"]:
             raise RunError(
-                f"{run.path}: its predictions are {run.predictions[0].shape}, of its test set {shape}."
+                f"{run.path} has classes other than {first.path}: they cannot vote together."
             )
+        if _split_fingerprint(run, "test") != _split_fingerprint(first, "test"):
+            raise RunError(
+                f"{run.path} has a test set other than {first.path}: they cannot vote together."
+            )
+        _check_shape(run)
+
+
+def _require_tested(run: RunFolder) -> None:
+    """Raises RunError if the run has no test figures yet."""
+    run.read_json(TEST)
+
+
+def _check_shape(run: RunFolder) -> None:
+    """Raises RunError if the run's predictions are not of its whole test set."""
+    data = run.data
+    num_examples = data["splits"]["test"]["examples"]
+    expected = num_examples, len(data["class_names"])
+    shape = run.predictions[0].shape
+    if shape != expected:
+        raise RunError(f"{run.path}: its predictions are {shape}, of its test set {expected}.")
 
 
 def fingerprint(run: RunFolder) -> str:
-    """SHA-256 over a run's predictions on its test set, which are those of its weights alone."""
+    """Returns a SHA-256 of the run's test predictions, which identify its weights."""
     probabilities, labels = run.predictions
-    digest = hashlib.sha256(repr((probabilities.shape, run.data["class_names"])).encode())
+    header = probabilities.shape, run.data["class_names"]
+    digest = hashlib.sha256(repr(header).encode())
     digest.update(np.ascontiguousarray(probabilities, "<f4"))
     digest.update(np.ascontiguousarray(labels, "<i4"))
     return digest.hexdigest()
 
 
 def vote(
-    runs: Sequence[RunFolder], rule: str, home: Path = Path()
-) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None, dict[str, Any]]:
-    """The ensemble's probabilities on the test set; those on the validation set, with its labels, where all have the
-    same one; and its figures.
+    runs: Sequence[RunFolder],
+    rule: str,
+    home: Path = Path(),
+) -> tuple[np.ndarray, Predictions | None, dict[str, Any]]:
+    """Lets the runs vote on the test set.
 
-    home: the ensemble's folder. The figures are ready for JSON: the rule; the members with their paths from there,
-    fingerprint, weight, accuracy and loss, and how the ensemble compares with each (evaluation/paired.py);
-    `soft_voting`, the same of a mean of equal weights, where that is not the rule; `test`, its scores; `disagreement`
-    [M, M], the share of the test images on which two members differ; `oracle`, the share that at least one gets right;
-    mean mutual information between prediction and member where the ensemble is right and wrong, in nats; rejection
-    curves by it and by entropy; and what `Combination.from_json` needs.
+    home: the ensemble's folder.
+
+    Returns the ensemble's probabilities on the test set; its (probabilities, labels) on the
+    validation set, or None if the runs have none in common; and a summary, ready for JSON:
+      rule: as given.
+      members: run (its path relative to `home`), fingerprint, weight, accuracy, loss, parameters,
+        and `against`, the ensemble compared with it (evaluation/paired.py).
+      test: the ensemble's scores.
+      oracle: share of the test images that at least one member gets right.
+      disagreement: [M, M], share of the test images on which two members differ.
+      mutual_information: between prediction and member, in nats: its mean where the ensemble is
+        right and where it is wrong.
+      rejection: rejection curves by that and by entropy.
+      soft_voting: accuracy, loss and `against` of the mean with equal weights, unless that is
+        the rule.
+      and what `Combination.from_json` needs.
+
+    Raises RunError if the runs cannot vote together, ConfigError if there is no such rule.
     """
-    check_alike(runs)
-    rule_of_all = combination(rule, runs)
-    weights = rule_of_all.weights
-    members, labels = np.stack([run.predictions[0] for run in runs]), runs[0].predictions[1]
-    voted = rule_of_all(members)
-    guesses, right = members.argmax(-1), voted.argmax(-1) == labels
-    informed = calibration.mutual_information(members, weights)
+    check_compatible(runs)
+    combination = fit_combination(rule, runs)
+    members = _test_probabilities(runs)
+    _, labels = runs[0].predictions
     class_names = runs[0].data["class_names"]
-    found = {
+    probabilities = combination(members)
+    correct = probabilities.argmax(-1) == labels
+    predicted = members.argmax(-1)
+    members_correct = predicted == labels
+    entropies = calibration.entropy(probabilities)
+    information = calibration.mutual_information(members, combination.weights)
+    member_summaries = []
+    for run, weight, member_correct in zip(runs, combination.weights, members_correct, strict=True):
+        against = paired.compare(correct, member_correct)
+        member_summary = _member_summary(run, float(weight), against, home=home)
+        member_summaries.append(member_summary)
+    summary = {
         "rule": rule,
-        "members": [
-            {
-                "run": os.path.relpath(run.path.resolve(), home.resolve()),
-                "fingerprint": fingerprint(run),
-                "weight": float(weight),
-                **{key: run.test[key] for key in ("accuracy", "loss", "parameters")},
-                "against": paired.compare(right, guess == labels),  # the ensemble first
-            }
-            for run, weight, guess in zip(runs, weights, guesses, strict=True)
-        ],
-        "test": score(calibration.log_probabilities(voted), labels, class_names),
-        "oracle": float((guesses == labels).any(0).mean()),
-        "disagreement": [[float((one != other).mean()) for other in guesses] for one in guesses],
-        "mutual_information": {
-            "right": float(informed[right].mean()) if right.any() else None,
-            "wrong": float(informed[~right].mean()) if not right.all() else None,
-        },
+        "members": member_summaries,
+        "test": _score(probabilities, labels, class_names),
+        "oracle": float(members_correct.any(0).mean()),
+        "disagreement": _disagreement(predicted),
+        "mutual_information": calibration.mean_where_right_and_wrong(information, correct),
         "rejection": {
-            "entropy": calibration.rejection(calibration.entropy(voted), right),
-            "mutual_information": calibration.rejection(informed, right),
+            "entropy": calibration.rejection_curve(entropies, correct),
+            "mutual_information": calibration.rejection_curve(information, correct),
         },
+        **combination.to_json(),
     }
-    found |= rule_of_all.to_json()
     if rule != "equal":
-        plain = combine(members, np.full(len(runs), 1 / len(runs)))
-        scores = score(calibration.log_probabilities(plain), labels, class_names)
-        found["soft_voting"] = {key: scores[key] for key in ("accuracy", "loss")}
-        found["soft_voting"]["against"] = paired.compare(right, plain.argmax(-1) == labels)
-    return voted, _voted_validation(runs, rule_of_all), found
+        summary["soft_voting"] = _soft_voting_summary(members, labels, class_names, correct)
+    return probabilities, _voted_validation(runs, combination), summary
+
+
+def _score(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+) -> dict[str, Any]:
+    return score(calibration.log_probabilities(probabilities), labels, class_names)
+
+
+def _member_summary(
+    run: RunFolder,
+    weight: float,
+    against: dict[str, Any],
+    *,
+    home: Path,
+) -> dict[str, Any]:
+    test = run.test
+    return {
+        "run": os.path.relpath(run.path.resolve(), home.resolve()),
+        "fingerprint": fingerprint(run),
+        "weight": weight,
+        "accuracy": test["accuracy"],
+        "loss": test["loss"],
+        "parameters": test["parameters"],
+        "against": against,
+    }
+
+
+def _disagreement(predicted: np.ndarray) -> list[list[float]]:
+    """Returns how often each two members differ; `predicted`: int [M, N]."""
+    differs = predicted[:, None] != predicted[None, :]
+    return differs.mean(-1).tolist()
+
+
+def _soft_voting_summary(
+    members: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    ensemble_correct: np.ndarray,
+) -> dict[str, Any]:
+    probabilities = weighted_mean(members, equal_weights(len(members)))
+    scores = _score(probabilities, labels, class_names)
+    correct = probabilities.argmax(-1) == labels
+    return {
+        "accuracy": scores["accuracy"],
+        "loss": scores["loss"],
+        "against": paired.compare(ensemble_correct, correct),
+    }
 
 
 def _voted_validation(
-    runs: Sequence[RunFolder], rule: Combination
-) -> tuple[np.ndarray, np.ndarray] | None:
+    runs: Sequence[RunFolder],
+    combination: Combination,
+) -> Predictions | None:
     try:
-        members, labels = _validation(runs)
+        members, labels = _validation_predictions(runs)
     except RunError:
         return None
-    return rule(members), labels
-
-
-def _member(run: RunFolder, member: Mapping[str, Any]) -> RunFolder:
-    """The folder of a member of the ensemble in `run`, once it has been found to be the run that voted."""
-    again = "make the ensemble again: python -m imgcls_jax ensemble RUN RUN..."
-    if "fingerprint" not in member:
-        raise RunError(
-            f"{run.path / ENSEMBLE} is of an older version, which did not keep where its members are: {again}"
-        )
-    folder = RunFolder(os.path.normpath(run.path / member["run"]))
-    if not folder.path.is_dir():
-        raise RunError(
-            f"{folder.path}, a member of {run.path}, is missing. Put it back, or {again}"
-        )
-    if fingerprint(folder) != member["fingerprint"]:
-        raise RunError(
-            f"{folder.path} is another run than the member of {run.path} that voted. Put that back, or {again}"
-        )
-    return folder
+    return combination(members), labels
 
 
 class EnsemblePredictor:
-    """The ensemble in a folder that `imgcls ensemble` wrote; needs its members' folders, where they were from there.
+    """A `classifiers.Classifier` from the folder of an ensemble and the folders of its members.
 
-    Raises RunError where one of them is missing, or is another run than the one that voted.
+    Raises RunError if a member's folder is missing, or holds another run than the one that voted.
     """
 
     def __init__(self, run: RunFolder):
-        found = run.read_json(ENSEMBLE)
-        members = found["members"]
-        if not any(member["weight"] > 0 for member in members):
+        summary = run.read_json(ENSEMBLE)
+        counting = []
+        for member in summary["members"]:
+            if member["weight"] > 0:
+                counting.append(member)
+        if not counting:
             raise RunError(
-                f"{run.path / ENSEMBLE} names no member that counts: make the ensemble anew."
+                f"{run.path / ENSEMBLE} names no member that counts: make the ensemble again."
             )
         self.name = run.name
-        counting = [member for member in members if member["weight"] > 0]
         weights = np.array([member["weight"] for member in counting])
-        self.combination = Combination.from_json(weights, found)
-        self.members = [Predictor(_member(run, member)) for member in counting]
+        self.combination = Combination.from_json(weights, summary)
+        folders = [_member_folder(run, member) for member in counting]
+        self.members = [Predictor(folder) for folder in folders]
         first = self.members[0]
-        self.class_names, self.shape, self.reader = first.class_names, first.shape, first.reader
+        self.class_names = first.class_names
+        self.shape = first.shape
+        self.reader = first.reader
         self.batch_size = min(member.batch_size for member in self.members)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """images uint8 [N, H, W, C] -> probabilities float64 [N, K]."""
-        return self.combination(np.stack([member.probabilities(images) for member in self.members]))
+        """Returns probabilities float64 [N, K] of images uint8 [N, H, W, C]."""
+        members = [member.probabilities(images) for member in self.members]
+        return self.combination(np.stack(members))
+
+
+def _member_folder(run: RunFolder, member: Mapping[str, Any]) -> RunFolder:
+    """Returns the folder of a member of the ensemble `run`, checked to be the run that voted.
+
+    Raises RunError if it is not, or is missing.
+    """
+    if "fingerprint" not in member:
+        raise RunError(
+            f"{run.path / ENSEMBLE} is of an older version, which did not keep where its members "
+            f"are: {MAKE_AGAIN}"
+        )
+    path = os.path.normpath(run.path / member["run"])
+    folder = RunFolder(path)
+    if not folder.path.is_dir():
+        raise RunError(
+            f"{folder.path}, a member of {run.path}, is missing. Put it back, or {MAKE_AGAIN}"
+        )
+    if fingerprint(folder) != member["fingerprint"]:
+        raise RunError(
+            f"{folder.path} is another run than the member of {run.path} that voted. Put that "
+            f"back, or {MAKE_AGAIN}"
+        )
+    return folder

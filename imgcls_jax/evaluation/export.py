@@ -1,8 +1,9 @@
-"""A run's best model as files that need nothing of this package: a program for JAX, and its weights.
+"""A run's best model as files that need nothing of this package: a JAX program and its weights.
 
-The program is a function of uint8 images [b, H, W, C], b any, to logits float32 [b, K]: transform, views, model and
-merged weights. It has no gradient, in which alone the layers of models/layers.py differ from backend to backend, so
-that what is written on one platform is right on all PLATFORMS.
+The program takes uint8 images [b, H, W, C], for any b, and returns logits float32 [b, K]: it is the
+transform, test-time views, model and merged weights. It has no gradients, and only in gradients do
+the layers of models/layers.py differ between backends, so a program is right on all PLATFORMS,
+wherever it was written.
 """
 
 import hashlib
@@ -28,38 +29,57 @@ from imgcls_jax.run.folder import EXPORT, RunFolder
 from imgcls_jax.training.setup import views
 from imgcls_jax.training.steps import mean_over_views
 
-PROGRAM = "model.jaxexport"  # as jax.export.deserialize reads it
-WEIGHTS = "model.safetensors"  # with all that is known of the model in its metadata
+PROGRAM = "model.jaxexport"  # for jax.export.deserialize
+WEIGHTS = "model.safetensors"  # its metadata describe the model
 PLATFORMS = ("cpu", "cuda", "tpu")
-CHECKED = 16  # random images on which the program is compared with the run
-TOLERANCE = {
-    "float32": 1e-5,
-    "bfloat16": 5e-2,
-}  # largest difference, as a share of the largest logit
-BATCH = 128  # images that an exported model takes at a time
+NUM_CHECKED = 16  # random images on which the program is compared with the run
+# The largest difference accepted, as a share of the largest logit.
+TOLERANCE = {"float32": 1e-5, "bfloat16": 5e-2}
+BATCH_SIZE = 128  # images that an exported model gets at a time
 
 log = logging.getLogger(__name__)
 
 
 def write(run: RunFolder) -> Path:
-    """Writes PROGRAM and WEIGHTS of the run's best model into its folder `export`, and returns that.
+    """Writes PROGRAM and WEIGHTS of the run's best model into its folder `export`; returns that.
 
-    Raises RunError where the program gives other logits than the run.
+    Raises RunError if the program's logits differ from the run's.
     """
     config = run.config
-    # By themselves GPUs and TPUs multiply float32 with fewer bits: the program would give other logits there.
+    # By default GPUs and TPUs multiply float32 with fewer bits, which would give other logits.
     with jax.default_matmul_precision("float32"):
         predictor = Predictor(run)
         program = _program(predictor, views(config))
-        off = _difference(predictor, export.deserialize(program).call)
-    if not off <= TOLERANCE[config.train.precision]:  # nor where it is not a number
+        difference = _difference(predictor, export.deserialize(program).call)
+    tolerance = TOLERANCE[config.train.precision]
+    if not difference <= tolerance:  # also if it is not a number
         raise RunError(
-            f"The program exported from {run.path} gives logits that differ from the run's by {off:.1e} of the "
-            f"largest, more than {TOLERANCE[config.train.precision]:.0e}: nothing is written."
+            f"The program exported from {run.path} gives logits that differ from the run's by "
+            f"{difference:.1e} of the largest, more than {tolerance:.0e}: nothing is written."
         )
     folder = run.path / EXPORT
     folder.mkdir(exist_ok=True)
-    words = {
+    metadata = _metadata(run, predictor, program)
+    arrays = trees.flatten(predictor.variables)
+    safetensors_format.write(folder / WEIGHTS, arrays, metadata)
+    write_atomically(folder / PROGRAM, program)
+    log.info(
+        "%s: %s, %s; logits differ from the run's by %.1e of the largest",
+        folder,
+        _name_and_size(folder / PROGRAM),
+        _name_and_size(folder / WEIGHTS),
+        difference,
+    )
+    return folder
+
+
+def _metadata(
+    run: RunFolder,
+    predictor: Predictor,
+    program: bytes,
+) -> dict[str, str]:
+    config = run.config
+    return {
         "format": "imgcls_jax",
         "name": predictor.name,
         "model": config.model.name,
@@ -70,85 +90,101 @@ def write(run: RunFolder) -> Path:
         "data": json.dumps(run.data),
         "program_sha256": hashlib.sha256(program).hexdigest(),
     }
-    safetensors_format.write(folder / WEIGHTS, trees.flatten(predictor.variables), words)
-    write_atomically(folder / PROGRAM, program)
-    sizes = ", ".join(
-        f"{name} {(folder / name).stat().st_size / 1e6:.2f} MB" for name in (PROGRAM, WEIGHTS)
-    )
-    log.info("%s: %s; logits differ from the run's by %.1e of the largest", folder, sizes, off)
-    return folder
+
+
+def _name_and_size(file: Path) -> str:
+    return f"{file.name} {file.stat().st_size / 1e6:.2f} MB"
 
 
 def _program(predictor: Predictor, views: Sequence[tuple[float, View]]) -> bytes:
-    def forward(own: bool):
-        @cpu_kernels.use(enabled=own)
-        def apply(variables, images):
-            return mean_over_views(
-                predictor.model, variables, predictor.transform(images), views=views
-            )
+    """Returns the serialized program; its layers are those that are fast on each platform."""
 
-        return apply
+    def apply(variables, images):
+        x = predictor.transform(images)
+        return mean_over_views(predictor.model, variables, x, views=views)
+
+    def apply_with_cpu_kernels(variables, images):
+        with cpu_kernels.use(enabled=True):
+            return apply(variables, images)
+
+    def apply_with_xla_kernels(variables, images):
+        with cpu_kernels.use(enabled=False):
+            return apply(variables, images)
 
     def logits(images):
-        # Each platform has the layers that are fast there, on the same weights.
         return lax.platform_dependent(
-            predictor.variables, images, cpu=forward(True), default=forward(False)
+            predictor.variables,
+            images,
+            cpu=apply_with_cpu_kernels,
+            default=apply_with_xla_kernels,
         )
 
-    shape = export.symbolic_shape(", ".join(["b", *map(str, predictor.shape)]))
-    exported = export.export(jax.jit(logits), platforms=PLATFORMS)(
-        jax.ShapeDtypeStruct(shape, np.uint8)
-    )
-    return bytes(exported.serialize())
+    dimensions = ["b", *map(str, predictor.shape)]
+    shape = export.symbolic_shape(", ".join(dimensions))
+    images = jax.ShapeDtypeStruct(shape, np.uint8)
+    trace = export.export(jax.jit(logits), platforms=PLATFORMS)
+    return bytes(trace(images).serialize())
 
 
 def _difference(predictor: Predictor, call: Callable) -> float:
-    """The largest between the run's logits and the program's on random images, as a share of the largest logit."""
-    images = np.random.default_rng(0).integers(0, 256, (CHECKED, *predictor.shape), dtype=np.uint8)
+    """Returns the largest difference of the program's logits from the run's on random images.
+
+    It is a share of the largest logit.
+    """
+    rng = np.random.default_rng(0)
+    shape = (NUM_CHECKED, *predictor.shape)
+    images = rng.integers(0, 256, shape, dtype=np.uint8)
     expected = predictor.logits(images)
-    return float(
-        np.abs(np.asarray(jax.jit(call)(images)) - expected).max() / np.abs(expected).max()
-    )
+    logits = np.asarray(jax.jit(call)(images))
+    difference = np.abs(logits - expected).max()
+    return float(difference / np.abs(expected).max())
 
 
 class ExportedClassifier:
-    """The model in a folder that `write` made: a Predictor that needs its two files alone.
+    """A `classifiers.Classifier` from the two files that `write` made.
 
-    name: of the run. class_names: of the K classes. shape: (H, W, C) of its images. reader: makes such of people's
-    files. Raises RunError for a folder that
-    is none, and for files that are damaged or not of one export.
+    Raises RunError if the folder is not an export, or if its files are damaged or of two exports.
     """
 
     def __init__(self, path: str | Path):
         path = Path(path)
-        missing = [name for name in (PROGRAM, WEIGHTS) if not (path / name).is_file()]
-        if missing:
-            raise RunError(
-                f"{path} has no {missing[0]}: python -m imgcls_jax export RUN writes such a folder."
-            )
-        words = safetensors_format.read_metadata(path / WEIGHTS)
+        for name in (PROGRAM, WEIGHTS):
+            if not (path / name).is_file():
+                raise RunError(
+                    f"{path} has no {name}: python -m imgcls_jax export RUN writes such a folder."
+                )
+        metadata = safetensors_format.read_metadata(path / WEIGHTS)
         program = (path / PROGRAM).read_bytes()
-        if hashlib.sha256(program).hexdigest() != words.get("program_sha256"):
+        digest = hashlib.sha256(program).hexdigest()
+        if digest != metadata.get("program_sha256"):
             raise RunError(
-                f"{path / PROGRAM} is damaged, or of another export than {WEIGHTS}: export the run again."
+                f"{path / PROGRAM} is damaged, or of another export than {WEIGHTS}: export the "
+                "run again."
             )
+        self.batch_size = BATCH_SIZE
         try:
-            self.name, self.class_names = words["name"], tuple(json.loads(words["class_names"]))
-            self.shape = tuple(json.loads(words["shape"]))
-            self.reader = Reader.of(json.loads(words["config"])["data"], json.loads(words["data"]))
-            self._call = jax.jit(export.deserialize(bytearray(program)).call)
+            self.name = metadata["name"]
+            self.class_names = tuple(json.loads(metadata["class_names"]))
+            self.shape = tuple(json.loads(metadata["shape"]))
+            config = json.loads(metadata["config"])
+            data = json.loads(metadata["data"])
+            self.reader = Reader.of(config["data"], data)
+            exported = export.deserialize(bytearray(program))
+            self._call = jax.jit(exported.call)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise RunError(
-                f"{path} holds no export, or one of another version ({type(error).__name__}: {error}): export again."
+                f"{path} holds no export, or one of another version "
+                f"({type(error).__name__}: {error}): export again."
             ) from error
-        self.batch_size = BATCH
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """images uint8 [N, H, W, C] -> logits float32 [N, K]."""
-        return np.concatenate(
-            [self._call(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
-        )
+        """Returns logits float32 [N, K] of images uint8 [N, H, W, C]."""
+        batches = []
+        for start in range(0, len(images), BATCH_SIZE):
+            batch = images[start : start + BATCH_SIZE]
+            batches.append(self._call(batch))
+        return np.concatenate(batches)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """images uint8 [N, H, W, C] -> probabilities float64 [N, K]."""
+        """Returns probabilities float64 [N, K] of images uint8 [N, H, W, C]."""
         return softmax(self.logits(images))

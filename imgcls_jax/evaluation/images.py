@@ -1,4 +1,4 @@
-"""Predictions on image files, a batch at a time: of ten thousand files no more than a batch is in memory."""
+"""Predictions for image files, with no more than one batch of images in memory."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -10,15 +10,15 @@ from imgcls_jax.data.image_files import Reader
 from imgcls_jax.errors import DataError
 from imgcls_jax.evaluation.classifiers import Classifier
 
-TOP = 5  # most classes that a line names
+TOP_K = 5  # classes in the JSON of a prediction, at most
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """The prediction of one image.
+    """The prediction for one image.
 
-    path: of its file, or "" for an image from an array. image: uint8 [H, W, C] as the classifier
-    got it. probabilities: float64 [K]. inverted: whether light and dark were exchanged. error: why
+    path: of its file, or "" for an image from an array. image: uint8 [H, W, C], as the classifier
+    got it. probabilities: float64 [K]. inverted: whether the reader inverted the image. error: why
     the file could not be read; then there is neither image nor class.
     """
 
@@ -31,57 +31,68 @@ class Prediction:
 
     @property
     def confidence(self) -> float:
-        """The probability of the class that is predicted, 0 to 1; 0 if there is an error."""
-        return 0.0 if self.probabilities is None else float(self.probabilities.max())
+        """The probability of the predicted class, 0 to 1; 0 if there is an error."""
+        if self.probabilities is None:
+            return 0.0
+        return float(self.probabilities.max())
 
-    def line(self, class_names: Sequence[str]) -> dict[str, Any]:
-        """JSON-ready; the probabilities to six places, the likeliest class first."""
+    def to_json(self, class_names: Sequence[str]) -> dict[str, Any]:
+        """Returns a JSON-ready dict with the most probable classes, most probable first."""
         if self.error:
             return {"image": self.path, "error": self.error}
-        order = np.argsort(-self.probabilities, kind="stable")[:TOP]
-        top = [[str(class_names[k]), round(float(self.probabilities[k]), 6)] for k in order]
+        top = []
+        most_probable_first = np.argsort(-self.probabilities, kind="stable")
+        for k in most_probable_first[:TOP_K]:
+            probability = float(self.probabilities[k])
+            top.append([str(class_names[k]), round(probability, 6)])
+        class_name, confidence = top[0]
         return {
             "image": self.path,
-            "class": top[0][0],
-            "confidence": top[0][1],
+            "class": class_name,
+            "confidence": confidence,
             "top": top,
             "inverted": self.inverted,
         }
 
 
 def classify(classifier: Classifier, files: Sequence[str]) -> Iterator[Prediction]:
-    """The prediction of each file, in their order.
+    """Yields the prediction for each file, in order.
 
-    Every batch that the classifier sees has its `batch_size` images, the last one filled up with black ones, so that
-    its program is compiled once.
+    Every batch has the classifier's `batch_size` images, so that its program is compiled only once:
+    the last one is filled up with black images.
     """
     for start in range(0, len(files), classifier.batch_size):
         paths = files[start : start + classifier.batch_size]
-        yield from _classify_batch(classifier, [_read(path, classifier.reader) for path in paths])
+        batch = [_read(path, classifier.reader) for path in paths]
+        yield from _classify_batch(classifier, batch)
 
 
 def classify_images(classifier: Classifier, images: np.ndarray) -> Iterator[Prediction]:
-    """Yields the prediction of each image of an array, uint8 [N, H, W, C], in the same way."""
+    """Yields the prediction for each image of an array, uint8 [N, H, W, C], like `classify`."""
     for start in range(0, len(images), classifier.batch_size):
-        batch = images[start : start + classifier.batch_size]
-        yield from _classify_batch(classifier, [Prediction("", image=image) for image in batch])
+        batch_images = images[start : start + classifier.batch_size]
+        batch = [Prediction("", image=image) for image in batch_images]
+        yield from _classify_batch(classifier, batch)
 
 
 def _classify_batch(classifier: Classifier, batch: list[Prediction]) -> list[Prediction]:
-    """Adds probabilities and classes to the predictions that have an image."""
-    images = [prediction.image for prediction in batch if not prediction.error]
-    if not images:
+    """Returns the batch with probabilities and class names for all that have an image."""
+    readable = [prediction for prediction in batch if not prediction.error]
+    if not readable:
         return batch
-    filled = np.zeros((classifier.batch_size, *classifier.shape), np.uint8)
-    filled[: len(images)] = images
-    rows = iter(classifier.probabilities(filled))
+    images = np.zeros((classifier.batch_size, *classifier.shape), np.uint8)
+    for row, prediction in enumerate(readable):
+        images[row] = prediction.image
+    rows = iter(classifier.probabilities(images))
     classified = []
     for prediction in batch:
         if not prediction.error:
             probabilities = next(rows)
-            class_name = str(classifier.class_names[probabilities.argmax()])
+            class_name = classifier.class_names[probabilities.argmax()]
             prediction = dataclasses.replace(
-                prediction, probabilities=probabilities, class_name=class_name
+                prediction,
+                probabilities=probabilities,
+                class_name=str(class_name),
             )
         classified.append(prediction)
     return classified

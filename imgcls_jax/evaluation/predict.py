@@ -1,4 +1,4 @@
-"""A run's best model on images."""
+"""Predictions of a run's best model, and the files of the run that hold them."""
 
 import math
 import statistics
@@ -6,13 +6,14 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from imgcls_jax import backend, trees
 from imgcls_jax.data import Splits, device_budget
 from imgcls_jax.data.image_files import Reader
 from imgcls_jax.data.lazy_images import Images
 from imgcls_jax.errors import RunError
-from imgcls_jax.evaluation.scores import score, softmax
+from imgcls_jax.evaluation.scores import Predictions, score, softmax
 from imgcls_jax.files import write_npz
 from imgcls_jax.run.checkpoints import Checkpoints, shapes
 from imgcls_jax.run.folder import CHECKPOINTS, CONFIG, PREDICTIONS, TEST, RunFolder
@@ -20,120 +21,154 @@ from imgcls_jax.training import adapt, phases, steps
 from imgcls_jax.training import checks as options
 from imgcls_jax.training.setup import build_model, build_predict
 
-MOST_BATCH = 2**32  # bytes of a batch of images as the model sees them
-MOST_PIXELS = 2**24  # of such an image
+MAX_BATCH_BYTES = 2**32  # of a batch of images after the transform
+MAX_IMAGE_PIXELS = 2**24  # of an image after the transform
+# Stored probabilities are multiples of this, the resolution of float32 at 1. All digits of the
+# small probabilities would make the file six times as large.
+RESOLUTION = 2.0**-24
 
 
 class Predictor:
-    """The best model of a run; needs nothing but the run's folder.
+    """A `classifiers.Classifier` with the best model of a run; needs only the run's folder.
 
-    shape: (H, W, C) of its images; reader: makes such of people's files. `model` applied to `variables`, host arrays,
-    low-rank pairs merged, gives the logits of what `transform` makes of images; `logits` averages them over the run's
-    views.
+    model, transform, variables: `model` applied to `variables` (host arrays, with low-rank pairs
+      merged) and to what `transform` makes of images gives logits. `logits` averages them over
+      the run's test-time views.
+    step: of the checkpoint.
+    parameters: their number, low-rank pairs included.
+    trainable: the number of parameters that trained in the last phase.
+
+    Raises RunError if the run is incomplete, damaged, or too large for any machine.
     """
 
     def __init__(self, run: RunFolder):
-        config, data = options.of_run(run), run.data
+        config = options.of_run(run)
+        data = run.data
         self.name = run.name
         self.class_names = tuple(data["class_names"])
-        self.shape = tuple(data["splits"]["train"]["shape"])
-        self.reader, self.batch_size = Reader.of(config.data, data), config.train.eval_batch_size
-        self.model, self.transform = build_model(config, num_classes=len(self.class_names))
-        params, model_state = jax.eval_shape(
-            lambda: steps.initialize(
-                self.model, self.transform, np.zeros((1, *self.shape), np.uint8), seed=0
-            )
-        )
-        image = jax.eval_shape(self.transform, jax.ShapeDtypeStruct((1, *self.shape), np.uint8))
+        train = data["splits"]["train"]
+        self.shape = tuple(train["shape"])
+        self.reader = Reader.of(config.data, data)
+        self.batch_size = config.train.eval_batch_size
+        num_classes = len(self.class_names)
+        self.model, self.transform = build_model(config, num_classes=num_classes)
+        self._restore(run, config)
+        self._placed_variables = steps.replicate(self.variables)
+        self._predict = build_predict(config, self.model, self.transform)
+        self._data_config = config.data
+
+    def _restore(self, run: RunFolder, config: ConfigDict) -> None:
+        """Reads the best checkpoint into `variables`, and counts parameters."""
+        params, model_state = jax.eval_shape(self._initialize)
+        images = jax.ShapeDtypeStruct((1, *self.shape), np.uint8)
+        image = jax.eval_shape(self.transform, images)
         _check_batch(run, self.batch_size, image.shape[1:])
-        last = list(phases.of(config).values())[-1]
-        adaptation, params = adapt.create(last, self.model, params, image, seed=0)
-        self.trainable = trees.count(
-            adaptation.split(params)[0]
-        )  # parameters that trained, in the last phase
-        expected = {"params": params, "model_state": model_state}
+        *_, last_phase = phases.of(config).values()
+        adaptation, params = adapt.create(last_phase, self.model, params, image, seed=0)
+        trainable, _ = adaptation.split(params)
+        self.trainable = trees.count(trainable)
         checkpoints = Checkpoints(run.path / CHECKPOINTS, read_only=True)
+        expected = {"params": params, "model_state": model_state}
         self.step, restored = checkpoints.restore_best(shapes(expected))
         checkpoints.close()
-        self.parameters = trees.count(restored["params"])  # pairs included
+        self.parameters = trees.count(restored["params"])
         merged = jax.device_get(adaptation.merge(restored["params"]))
         self.variables = {"params": merged, **restored["model_state"]}
-        self._placed = steps.replicate(self.variables)
-        self._predict, self._data = build_predict(config, self.model, self.transform), config.data
+
+    def _initialize(self) -> tuple[Any, Any]:
+        images = np.zeros((1, *self.shape), np.uint8)
+        return steps.initialize(self.model, self.transform, images, seed=0)
 
     def logits(self, images: Images) -> np.ndarray:
-        """images uint8 [N, H, W, C] -> logits float32 [N, K]. Raises RunError where they are not finite."""
-        placed = steps.place_images(images, budget=device_budget(self._data, images.nbytes))
-        logits = self._predict(self._placed, placed)
-        if bad := int((~np.isfinite(logits)).any(-1).sum()):
+        """Returns logits float32 [N, K] of images uint8 [N, H, W, C].
+
+        Raises RunError if they are not finite.
+        """
+        budget = device_budget(self._data_config, images.nbytes)
+        placed = steps.place_images(images, budget=budget)
+        logits = self._predict(self._placed_variables, placed)
+        not_finite = ~np.isfinite(logits).all(-1)
+        if not_finite.any():
             raise RunError(
-                f"{self.name}: the weights that were kept give figures that are not finite for {bad:,} of "
-                f"{len(logits):,} images, since its training diverged. Train it again with a lower learning rate, "
-                "under another --config.name."
+                f"{self.name}: its weights give figures that are not finite for "
+                f"{not_finite.sum():,} of {len(logits):,} images, since its training diverged. "
+                "Train it again with a lower learning rate, under another --config.name."
             )
         return logits
 
     def probabilities(self, images: Images) -> np.ndarray:
-        """images uint8 [N, H, W, C] -> probabilities float64 [N, K]."""
+        """Returns probabilities float64 [N, K] of images uint8 [N, H, W, C]."""
         return softmax(self.logits(images))
 
 
-def _check_batch(run: RunFolder, batch_size: int, shape: tuple[int, ...]) -> None:
-    """Raises RunError where a batch of what the model sees would take more memory than any run has.
+def _check_batch(
+    run: RunFolder,
+    batch_size: int,
+    shape: tuple[int, ...],
+) -> None:
+    """Raises RunError if a batch of transformed images needs more memory than any run has.
 
     shape: [H, W, C] of an image after the transform.
     """
-    size, pixels = 4 * batch_size * math.prod(shape), math.prod(shape[:2])
-    if size > MOST_BATCH or pixels > MOST_PIXELS:
+    size = 4 * batch_size * math.prod(shape)
+    height, width = shape[:2]
+    if size > MAX_BATCH_BYTES or height * width > MAX_IMAGE_PIXELS:
         raise RunError(
-            f"{run.path / CONFIG}: data.transform and train.eval_batch_size ask for batches of {batch_size:,} images "
-            f"of {shape[0]:,} x {shape[1]:,} pixels, {size / 2**30:,.1f} GiB. At most {MOST_BATCH / 2**30:.0f} GiB, of "
-            f"images of {MOST_PIXELS:,} pixels, are accepted: lower train.eval_batch_size there."
+            f"{run.path / CONFIG}: data.transform and train.eval_batch_size ask for batches of "
+            f"{batch_size:,} images of {height:,} x {width:,} pixels, {size / 2**30:,.1f} GiB. At "
+            f"most {MAX_BATCH_BYTES / 2**30:.0f} GiB, of images of {MAX_IMAGE_PIXELS:,} pixels, "
+            "are accepted: lower train.eval_batch_size there."
         )
 
 
 def test(run: RunFolder, data: Splits) -> None:
-    """Writes the run's predictions on test and validation set, and its test.json: the figures of the test set, and a
-    summary of the training."""
+    """Tests the run: writes predictions.npz and test.json.
+
+    predictions.npz holds the predictions on the test and validation sets; test.json the scores on
+    the test set and a summary of the training.
+    """
     predictor = Predictor(run)
     logits = predictor.logits(data.test.images)
-    validation = predictor.probabilities(data.validation.images), data.validation.labels
-    write(run, (softmax(logits), data.test.labels), validation)
-    run.write_json(
-        TEST, score(logits, data.test.labels, data.test.class_names) | _summary(run, predictor)
-    )
+    labels = data.test.labels
+    validation = _predict_validation(predictor, data)
+    write_predictions(run, (softmax(logits), labels), validation)
+    scores = score(logits, labels, data.test.class_names)
+    run.write_json(TEST, scores | _training_summary(run, predictor))
 
 
 def add_validation(run: RunFolder, data: Splits) -> None:
-    """Adds the predictions on the validation set to those of a run of a version that did not keep them."""
-    write(
-        run,
-        run.predictions,
-        (Predictor(run).probabilities(data.validation.images), data.validation.labels),
-    )
+    """Adds the validation predictions that older versions did not keep to predictions.npz."""
+    validation = _predict_validation(Predictor(run), data)
+    write_predictions(run, run.predictions, validation)
 
 
-def write(
+def _predict_validation(predictor: Predictor, data: Splits) -> Predictions:
+    probabilities = predictor.probabilities(data.validation.images)
+    return probabilities, data.validation.labels
+
+
+def write_predictions(
     run: RunFolder,
-    test: tuple[np.ndarray, np.ndarray],
-    validation: tuple[np.ndarray, np.ndarray] | None,
+    test: Predictions,
+    validation: Predictions | None,
 ) -> None:
-    """Writes predictions.npz: (probabilities [N, K], labels [N]) of the test set, and the validation set's if given."""
-    arrays = {}
-    for prefix, (probabilities, labels) in {
-        "": test,
-        "validation_": validation or (None, None),
-    }.items():
-        if probabilities is not None:
-            # To the resolution of float32 at 1: the many digits of the improbable would make the file six times as big.
-            arrays[f"{prefix}probabilities"] = (np.round(probabilities * 2**24) / 2**24).astype(
-                np.float32
-            )
-            arrays[f"{prefix}labels"] = labels
+    """Writes predictions.npz, which holds the predictions on the test and validation sets."""
+    arrays = _arrays(test, prefix="")
+    if validation is not None:
+        arrays |= _arrays(validation, prefix="validation_")
     write_npz(run.path / PREDICTIONS, **arrays)
 
 
-def _summary(run: RunFolder, predictor: Predictor) -> dict[str, Any]:
+def _arrays(predictions: Predictions, *, prefix: str) -> dict[str, np.ndarray]:
+    probabilities, labels = predictions
+    rounded = np.round(probabilities / RESOLUTION) * RESOLUTION
+    return {
+        f"{prefix}probabilities": rounded.astype(np.float32),
+        f"{prefix}labels": labels,
+    }
+
+
+def _training_summary(run: RunFolder, predictor: Predictor) -> dict[str, Any]:
     history = run.history
     best = next(line for line in history if line["step"] == predictor.step)
     seconds = [line["seconds"] for line in history]
@@ -147,6 +182,6 @@ def _summary(run: RunFolder, predictor: Predictor) -> dict[str, Any]:
         "parameters": predictor.parameters,
         "trainable": predictor.trainable,
         "train_seconds": sum(seconds),
-        "peak_memory": backend.peak_memory(),  # bytes; of the process that tested, which is the one that trained last
-        "seconds_per_epoch": statistics.median(seconds),  # the first epoch's include compilation
+        "peak_memory": backend.peak_memory(),  # bytes; of this process, which trained last
+        "seconds_per_epoch": statistics.median(seconds),  # the first includes compilation
     }

@@ -1,4 +1,4 @@
-"""A published model with its own classifier: ImageNet's 1,000 classes, without training."""
+"""A published model with its original classifier: ImageNet's 1,000 classes, without training."""
 
 from pathlib import Path
 
@@ -9,49 +9,59 @@ from ml_collections import ConfigDict
 from imgcls_jax import models, pretrained
 from imgcls_jax.data.image_files import Reader
 from imgcls_jax.data.image_ops import Resize
-from imgcls_jax.data.transforms import parse
+from imgcls_jax.data.transforms import Transform, parse
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.evaluation.scores import softmax
 from imgcls_jax.pretrained import CATALOG
 from imgcls_jax.training import steps
 
-CLASSES = Path(pretrained.__file__).with_name(
-    "imagenet_classes.txt"
-)  # a name a line, in the order of the outputs
+# A class name a line, in the order of the model's outputs.
+CLASSES = Path(pretrained.__file__).with_name("imagenet_classes.txt")
 
 
 class PublishedClassifier:
-    """The weights of a name in the catalogue, as `evaluation.classifiers.Classifier` has it.
+    """A `classifiers.Classifier` with the weights of a name in the catalog.
 
-    People's images are cut to squares around their middle, of the side to which the weights'
-    preprocessing resizes. Raises ConfigError for weights without a classifier, and DataError where
-    the file cannot be had.
+    Image files are cropped to a centered square and resized to the size that the weights'
+    preprocessing resizes to. Raises ConfigError if the weights have no classifier, and DataError
+    if their file cannot be obtained.
     """
 
-    batch_size = 8  # a photo or two is the usual case, and each batch is filled up
+    batch_size = 8  # one or two photos are usual, and every batch is filled up
 
     def __init__(self, name: str):
         weights = CATALOG[name]
         if not weights.classes:
-            others = ", ".join(other for other, row in CATALOG.items() if row.classes)
+            with_classifier = []
+            for other, row in CATALOG.items():
+                if row.classes:
+                    with_classifier.append(other)
             raise ConfigError(
-                f"The weights {name} have no classifier of their own. Those with one: {others}."
+                f"The weights {name} have no classifier of their own. Those with one: "
+                f"{', '.join(with_classifier)}."
             )
         self.name = name
         self.class_names = tuple(CLASSES.read_text().splitlines())
         transform = parse(weights.transform)
-        side = next(op.size for op in transform.ops if isinstance(op, Resize))
+        side = _resized_side(transform)
         self.shape = (side, side, 3)
         self.reader = Reader(self.shape)
         config = ConfigDict({"name": weights.model, **weights.options})
         model = models.create(config, num_classes=weights.classes)
-        image = jax.eval_shape(transform, jax.ShapeDtypeStruct((1, *self.shape), np.uint8))
+        images = jax.ShapeDtypeStruct((1, *self.shape), np.uint8)
+        image = jax.eval_shape(transform, images)
         expected = jax.eval_shape(model.init, jax.random.key(0), image)
-        self._variables = steps.replicate(
-            pretrained.load(name, model=weights.model, expected=expected)
-        )
+        variables = pretrained.load(name, model=weights.model, expected=expected)
+        self._variables = steps.replicate(variables)
         self._predict = steps.make_predict(model, transform, batch_size=self.batch_size)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """images uint8 [N, H, W, 3] -> probabilities float64 [N, 1000]."""
-        return softmax(self._predict(self._variables, steps.place_images(images, budget=None)))
+        """Returns probabilities float64 [N, 1000] of images uint8 [N, H, W, 3]."""
+        placed = steps.place_images(images, budget=None)
+        return softmax(self._predict(self._variables, placed))
+
+
+def _resized_side(transform: Transform) -> int:
+    """Returns the side of the squares that the transform resizes to, in pixels."""
+    resizing = [op for op in transform.ops if isinstance(op, Resize)]
+    return resizing[0].size

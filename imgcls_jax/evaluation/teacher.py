@@ -1,4 +1,4 @@
-"""What a teacher says of the training images: computed once, before distillation begins."""
+"""The teacher's predictions for the training images, computed once before distillation begins."""
 
 import dataclasses
 import logging
@@ -11,6 +11,7 @@ from tqdm import tqdm
 from imgcls_jax import distributed, foreign
 from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import filled_batches
+from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import ConfigError, printable
 from imgcls_jax.evaluation import classifiers
 from imgcls_jax.evaluation.calibration import log_probabilities
@@ -19,58 +20,104 @@ from imgcls_jax.training import objectives
 
 log = logging.getLogger(__name__)
 
-CHUNK = 2000  # images between two looks at the progress bar
+CHUNK_SIZE = 2000  # images between two updates of the progress bar
 
 
-def taught(config: ConfigDict, data: Splits, file: Path | None = None) -> Splits:
-    """The data with the log probabilities of `config.objective.teacher` on the training images, if it names one.
+def add_predictions(
+    config: ConfigDict,
+    data: Splits,
+    file: Path | None = None,
+) -> Splits:
+    """Returns `data` with the teacher's log probabilities on the training images.
 
-    The images are as they are stored, without augmentation. file: where the probabilities are kept, so that a resumed
-    run learns from the same ones. Raises ConfigError where the teacher knows other classes or images.
+    The teacher is `config.objective.teacher`; without one, `data` is returned as it is. It gets the
+    images without augmentation.
+
+    file: where the predictions are kept, so that a resumed run learns from the same ones.
+
+    Raises ConfigError if the teacher has other classes or images of another shape.
     """
-    objectives.create(config)  # an error before the teacher sets to work
-    teacher = (config.get("objective") or {}).get("teacher")
+    _require_valid_objective(config)
+    objective = config.get("objective") or {}
+    teacher = objective.get("teacher")
     if not teacher:
         return data
-    return _with(data, distributed.from_primary(lambda: _log_probabilities(teacher, data, file)))
+    predictions = distributed.from_primary(lambda: _predictions(teacher, data.train, file))
+    train = dataclasses.replace(data.train, teacher=predictions)
+    return dataclasses.replace(data, train=train)
 
 
-def _log_probabilities(teacher: str, data: Splits, file: Path | None) -> np.ndarray:
-    """float32 [N, K] of the training images."""
-    if file and file.exists():
-        with foreign.open_regular(file) as content, np.load(content, allow_pickle=False) as arrays:
-            if str(arrays["fingerprint"]) == data.train.fingerprint:
-                return arrays["log_probabilities"]
+def _require_valid_objective(config: ConfigDict) -> None:
+    """Raises ConfigError for a bad objective now, rather than after the teacher's long work."""
+    objectives.create(config)
+
+
+def _predictions(
+    teacher: str,
+    train: Dataset,
+    file: Path | None,
+) -> np.ndarray:
+    """Returns the log probabilities, float32 [N, K], from the file if it has them."""
+    saved = _saved_predictions(file, train)
+    if saved is not None:
+        return saved
     classifier = classifiers.load(teacher)
-    for what, theirs, ours in (
-        ("classes", classifier.class_names, data.train.class_names),
-        ("images of the shape", classifier.shape, data.train.images.shape[1:]),
-    ):
-        if tuple(theirs) != tuple(ours):
-            raise ConfigError(
-                f"The teacher {teacher} (config.objective.teacher) knows {what} {', '.join(map(str, theirs))}; these "
-                f"are {', '.join(map(str, ours))}: it cannot teach them."
-            )
-    log.info("%s looks at the %s training images once.", teacher, f"{len(data.train):,}")
-    found = log_probabilities(_probabilities(classifier, data.train.images)).astype(np.float32)
+    _check_teacher(teacher, classifier, train)
+    log.info("%s looks at the %s training images once.", teacher, f"{len(train):,}")
+    probabilities = _probabilities(classifier, train.images)
+    predictions = log_probabilities(probabilities).astype(np.float32)
     if file:
-        write_npz(file, log_probabilities=found, fingerprint=np.array(data.train.fingerprint))
-    return found
+        fingerprint = np.array(train.fingerprint)
+        write_npz(file, log_probabilities=predictions, fingerprint=fingerprint)
+    return predictions
+
+
+def _saved_predictions(file: Path | None, train: Dataset) -> np.ndarray | None:
+    """Returns the log probabilities in the file, or None if it has none for these images."""
+    if file is None or not file.exists():
+        return None
+    with foreign.open_regular(file) as stream:
+        with np.load(stream, allow_pickle=False) as arrays:
+            if str(arrays["fingerprint"]) != train.fingerprint:
+                return None
+            return arrays["log_probabilities"]
+
+
+def _check_teacher(
+    teacher: str,
+    classifier: classifiers.Classifier,
+    train: Dataset,
+) -> None:
+    """Raises ConfigError if the teacher has other classes, or images of another shape."""
+    image_shape = train.images.shape[1:]
+    _check_same("classes", teacher, classifier.class_names, train.class_names)
+    _check_same("images of the shape", teacher, classifier.shape, image_shape)
+
+
+def _check_same(
+    kind: str,
+    teacher: str,
+    of_teacher: tuple,
+    of_data: tuple,
+) -> None:
+    if tuple(of_teacher) == tuple(of_data):
+        return
+    teacher_text = ", ".join(map(str, of_teacher))
+    data_text = ", ".join(map(str, of_data))
+    raise ConfigError(
+        f"The teacher {teacher} (config.objective.teacher) knows {kind} {teacher_text}; these are "
+        f"{data_text}: it cannot teach them."
+    )
 
 
 def _probabilities(classifier: classifiers.Classifier, images: np.ndarray) -> np.ndarray:
-    """As `classifier.probabilities`, with a progress bar."""
-    found = []
-    with tqdm(
-        total=len(images), desc=printable(classifier.name), unit="image", disable=None
-    ) as bar:
-        for index in filled_batches(len(images), min(CHUNK, len(images))):
-            found.append(classifier.probabilities(images[index]))
-            bar.update(min(len(index), len(images) - bar.n))
-    return np.concatenate(found)[: len(images)]
-
-
-def _with(data: Splits, log_probabilities: np.ndarray) -> Splits:
-    return dataclasses.replace(
-        data, train=dataclasses.replace(data.train, teacher=log_probabilities)
-    )
+    """Returns `classifier.probabilities(images)`, with a progress bar."""
+    count = len(images)
+    chunks = []
+    name = printable(classifier.name)
+    with tqdm(total=count, desc=name, unit="image", disable=None) as bar:
+        for indices in filled_batches(count, min(CHUNK_SIZE, count)):
+            chunks.append(classifier.probabilities(images[indices]))
+            remaining = count - bar.n
+            bar.update(min(len(indices), remaining))
+    return np.concatenate(chunks)[:count]

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from imgcls_jax.evaluation import paired
-from imgcls_jax.evaluation.calibration import COLDEST, HOTTEST
+from imgcls_jax.evaluation.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE
 from imgcls_jax.reporting import formats, page, templates
 from imgcls_jax.run.folder import CALIBRATION, RunFolder
 
@@ -63,11 +63,11 @@ def _temperature_sentence(results: Figures) -> str:
             f"(p = {paired.p_value(p)}); the expected calibration error on the test set is "
             f"{before}."
         )
-    if not COLDEST * 1.1 < temperature < HOTTEST * 0.9:
+    if not MIN_TEMPERATURE * 1.1 < temperature < MAX_TEMPERATURE * 0.9:
         side = "below" if temperature < 1 else "above"
         return (
             f"No temperature is best: the validation set asks for one {side} all that are tried, "
-            f"{COLDEST:g} to {HOTTEST:g}. As trained the expected calibration error on the test "
+            f"{MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}. As trained the expected calibration error on the test "
             f"set is {before}."
         )
     kind = "overconfident" if temperature > 1 else "underconfident"

@@ -146,7 +146,7 @@ def _test_fingerprints(runs: Sequence[RunFolder]) -> set[str]:
 def _mean_confusion(runs: Sequence[RunFolder], num_classes: int) -> np.ndarray:
     """Counts [K, K], the mean over the runs."""
     classes = np.arange(num_classes)
-    matrices = [Confusion.read(run.test).matrix(classes) for run in runs]
+    matrices = [Confusion.from_scores(run.test).matrix(classes) for run in runs]
     return np.mean(matrices, axis=0)
 
 
@@ -166,7 +166,7 @@ def _note(rows: Sequence[Row], *, has_pairs: bool) -> str:
         device = escape(backend.describe()["device"])
         note += (
             " Multiply-adds are of one image, in convolutions and matrix products; latency (of one "
-            f"image) and images/s (in batches of {cost.BATCH}) were measured for this table, on "
+            f"image) and images/s (in batches of {cost.BATCH_SIZE}) were measured for this table, on "
             f"{device}."
         )
     if has_pairs:

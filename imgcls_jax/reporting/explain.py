@@ -12,7 +12,7 @@ from markupsafe import Markup
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import choose
 from imgcls_jax.evaluation import paired
-from imgcls_jax.evaluation.gradcam import HELD
+from imgcls_jax.evaluation.gradcam import HELD_SHARE
 from imgcls_jax.reporting import formats, page
 from imgcls_jax.run.folder import EXPLANATION, RunFolder
 
@@ -69,7 +69,7 @@ def sentence(explanation: Mapping[str, Any]) -> str:
         return text
     share = _interval(measured["mean"], measured["low"], measured["high"])
     images = f"over {measured['images']} test images"
-    return f"{text} {HELD:.0%} of a map's sum is in {share} of the image, {images}."
+    return f"{text} {HELD_SHARE:.0%} of a map's sum is in {share} of the image, {images}."
 
 
 def compactness(shares: np.ndarray) -> dict[str, float]:
@@ -82,7 +82,7 @@ def compactness_sentence(name: str, shares: np.ndarray) -> str:
     """In what share of the image a run's maps are, shares being of `gradcam.compactness`."""
     share = _interval(*paired.mean_interval(shares))
     return (
-        f"{HELD:.0%} of a map's sum is in {share} of the image: {name}, mean and 95 % interval "
+        f"{HELD_SHARE:.0%} of a map's sum is in {share} of the image: {name}, mean and 95 % interval "
         f"over {len(shares)} test images."
     )
 

@@ -105,7 +105,7 @@ def _draw(
     history = run.history
     probabilities, _ = run.predictions
     train = dataclasses.replace(train, class_names=drawn.class_names)
-    matrix = Confusion.read(scores)
+    matrix = Confusion.from_scores(scores)
     figures = {
         "samples.png": images.sample_grid(train, samples),
         "curves.png": curves.draw(history, scores["best_epoch"]),

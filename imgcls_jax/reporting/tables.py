@@ -7,7 +7,7 @@ import numpy as np
 from markupsafe import Markup
 
 from imgcls_jax.data.dataset import Dataset
-from imgcls_jax.evaluation.scores import absent
+from imgcls_jax.evaluation.scores import classes_without_examples
 from imgcls_jax.reporting import formats, page, templates
 
 RATIOS = ("precision", "recall", "f1")
@@ -60,7 +60,7 @@ def _ratios(row: Scores) -> list[str]:
 
 def absent_note(scores: Scores) -> str:
     """A sentence on classes without test images; empty if there are none."""
-    names = absent(scores)
+    names = classes_without_examples(scores)
     if not names:
         return ""
     subject = f"{len(names):,} classes have"

@@ -258,7 +258,7 @@ def _of_scores(
 
 
 def _of_validation(run: RunFolder, validation: Predictions) -> Iterator[Check]:
-    figures = calibration.figures(*validation)
+    figures = calibration.metrics(*validation)
     again = {"validation_accuracy": figures["accuracy"], "validation_loss": figures["nll"]}
     yield from _compare(run.test, again, f"{run.path}/{TEST}", tolerance=ROUNDED)
 
@@ -289,7 +289,7 @@ def _bin_shares(reliability: Sequence[Figures]) -> list[dict[str, float]]:
     by_bin = {row["bin"]: row for row in reliability}
     empty = {"examples": 0, "confidence": 0.0, "accuracy": 0.0}
     shares = []
-    for number in range(calibration.BINS):
+    for number in range(calibration.NUM_BINS):
         row = by_bin.get(number, empty)
         share = row["examples"] / total
         shares.append(

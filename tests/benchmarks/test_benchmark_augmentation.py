@@ -1,4 +1,4 @@
-"""That the benchmark of augmentation runs, with tiny settings, and covers every operation."""
+"""The benchmark of augmentation runs, with tiny settings, and covers every operation."""
 
 import re
 
@@ -8,7 +8,7 @@ from benchmarks import augmentation, tasks
 from imgcls_jax.data.transforms import OPS, parse
 
 
-def test_transforms_can_be_had_and_every_operation_is_measured_alone():
+def test_transforms_parse_and_every_operation_is_measured_alone():
     assert all(parse(text) for text in augmentation.TRANSFORMS.values())
     assert {re.match(r"\w+", text).group() for text in augmentation.ALONE} == set(OPS)
 
@@ -26,7 +26,7 @@ def test_both_tables_from_the_command(monkeypatch, capsys):
     )
     monkeypatch.setattr(augmentation, "TRANSFORMS", {"none": "", "mixed": "flip|cutmix"})
     monkeypatch.setattr(augmentation, "ALONE", ("flip", "cutmix"))
-    monkeypatch.setattr(augmentation, "BATCH", 8)
+    monkeypatch.setattr(augmentation, "BATCH_SIZE", 8)
     augmentation.main(["--model", "cnn", "--rounds", "1", "--seconds", ".01"])
     printed = capsys.readouterr().out
     for row in ("none", r"mixed: `flip\\\|cutmix`", "scaling", "`flip`", "`cutmix`"):

@@ -3,10 +3,10 @@
 from benchmarks import layers
 
 
-def test_layers_are_those_of_the_model():
-    listed = layers.layers_of("resnet20")
-    assert len(listed) == 21  # 19 of 3x3, and two shortcuts
-    assert str(listed[0]) == "128 x 32x32x3 to 16, 3x3, stride 1"
+def test_the_layers_are_those_of_the_model():
+    convolutions = layers.layers_of("resnet20")
+    assert len(convolutions) == 21  # 19 of 3x3, and two shortcuts
+    assert str(convolutions[0]) == "128 x 32x32x3 to 16, 3x3, stride 1"
     assert "depthwise, 3x3, stride 1" in str(layers.layers_of("efficientnet_b0")[1])
 
 

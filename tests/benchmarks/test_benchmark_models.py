@@ -1,4 +1,4 @@
-"""The models of the benchmark, in each library: the counts of the reports."""
+"""The models of the benchmark have the reports' number of parameters in each library."""
 
 import jax
 import jax.numpy as jnp
@@ -63,11 +63,13 @@ def test_parameters_of_torch(name):
     from benchmarks.torch_eager import MODELS, model_of
 
     if name not in MODELS:
-        pytest.importorskip(
-            "torchvision", reason="torchvision is a requirement of the benchmark alone"
-        )
+        reason = "torchvision is a requirement of the benchmark alone"
+        pytest.importorskip("torchvision", reason=reason)
     if name == "efficientnetv2_b0":
         pytest.skip("torchvision has another EfficientNetV2")
-    count = sum(p.numel() for p in model_of(TASKS[name], name).parameters())
-    # torch's LSTM has two bias vectors, which are added, where Flax and Keras have one
-    assert count == PARAMETERS[name] + (4 * 128 if name == "lstm" else 0)
+    model = model_of(TASKS[name], name)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    expected = PARAMETERS[name]
+    if name == "lstm":
+        expected += 4 * 128  # torch has a second bias vector, which is added to the first
+    assert count == expected

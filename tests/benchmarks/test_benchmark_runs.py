@@ -1,13 +1,15 @@
-"""That the benchmark runs, with tiny settings, and what it makes of its figures."""
+"""The benchmark of training runs, with tiny settings, and makes tables of its figures."""
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import pytest
 
 from benchmarks import contestants, ours, tasks, train
 from benchmarks.contestants import CONTESTANTS
-from benchmarks.processes import Worker, WorkerError
+from benchmarks.processes import ROOT, Worker, WorkerError, environment_without
 
 
 def test_ratios_are_taken_within_a_round():
@@ -22,7 +24,7 @@ def test_ratios_are_taken_within_a_round():
     ]
 
 
-def test_names_that_there_are_not_are_refused(capsys):
+def test_unknown_names_are_refused(capsys):
     with pytest.raises(SystemExit):
         train.parse(["--peers", "torch,pytorch"])
     assert "there is no 'pytorch'; choose from jax_naive, keras, torch" in capsys.readouterr().err
@@ -46,16 +48,27 @@ def test_contestants_take_part_in_what_they_have():
     assert all(able("ours", task) for task in tasks.TASKS)
 
 
+def test_the_training_of_another_checkout_is_its_own(tmp_path):
+    """Its benchmarks/ours.py is used if there is one."""
+    module = tmp_path / "benchmarks" / "ours.py"
+    module.parent.mkdir()
+    module.write_text("raise ImportError('its own ours.py')")
+    code = "from benchmarks.worker import use_checkout; use_checkout(); import benchmarks.ours"
+    environment = environment_without() | {contestants.CHECKOUT: str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert "its own ours.py" in process.stderr
+
+
 def test_another_checkout_is_measured_in_the_same_run(tmp_path, monkeypatch):
-    """Of a folder without the package nothing can be taken: it is that folder which is looked at first."""
-    monkeypatch.setenv(contestants.CHECKOUT, "")  # train.main sets it
+    """The package of the checkout is the one that is imported, which here fails."""
+    monkeypatch.setenv(contestants.CHECKOUT, "")  # so that what train.main sets is undone
     (tmp_path / "imgcls_jax").mkdir()
     (tmp_path / "imgcls_jax" / "__init__.py").write_text("raise ImportError('another checkout')")
     arguments = ["--models", "cnn", "--ours", "ours", "--peers", "", "--before", str(tmp_path)]
+    arguments += ["--rounds", "1", "--seconds", ".01", "--output", str(tmp_path / "table")]
     with pytest.raises(WorkerError, match="before on cnn ended:(.|\n)*another checkout"):
-        train.main(
-            [*arguments, "--rounds", "1", "--seconds", ".01", "--output", str(tmp_path / "table")]
-        )
+        train.main(arguments)
 
 
 @pytest.mark.parametrize("dispatch", ["scanned", "jit"])
@@ -74,23 +87,19 @@ def test_ours_predicts_and_trains_a_part(monkeypatch):
 
 def test_a_table_from_processes_to_files(tmp_path, capsys):
     arguments = ["--models", "attention", "--ours", "ours", "--peers", "jax_naive"]
-    train.main(
-        [*arguments, "--rounds", "1", "--seconds", ".01", "--output", str(tmp_path / "table")]
-    )
+    arguments += ["--rounds", "1", "--seconds", ".01", "--output", str(tmp_path / "table")]
+    train.main(arguments)
     record = json.loads((tmp_path / "table.json").read_text())
-    assert {
-        name: len(rates) for name, rates in record["images_per_second"]["attention"].items()
-    } == {
-        "ours": 1,
-        "jax_naive": 1,
-    }
+    rates = record["images_per_second"]["attention"]
+    assert {name: len(values) for name, values in rates.items()} == {"ours": 1, "jax_naive": 1}
     assert record["command"].startswith("python -m benchmarks.train --models attention")
     assert (tmp_path / "table.md").read_text() in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["keras", "torch"])
 def test_peers_run(name):
-    if missing := CONTESTANTS[name].missing():
+    missing = CONTESTANTS[name].missing()
+    if missing:
         pytest.skip(f"{', '.join(missing)} not installed")
     with Worker("cnn", name) as worker:
         worker.ready()

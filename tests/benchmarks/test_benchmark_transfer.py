@@ -1,4 +1,4 @@
-"""That the benchmark of frozen layers runs, with tiny settings, and takes its ratios within a round."""
+"""The benchmark of frozen layers runs, with tiny settings, and takes ratios within a round."""
 
 import re
 
@@ -16,9 +16,8 @@ def test_epochs_are_put_together_from_images():
     rows = transfer.epochs_table(seconds).splitlines()
     assert rows[2] == "| an epoch on images | 7,500 (5,000 to 10,000) |  |"
     assert rows[4].endswith("| 50.00 (50.00 to 50.00) | 150.00 (100.00 to 200.00) |")
-    assert rows[6].endswith(
-        "| 4.82 (4.76 to 4.88) |"
-    )  # 25,000 s against 5,250 s, and 50,000 against 10,250
+    # 25,000 s against 5,250 s, and 50,000 s against 10,250 s
+    assert rows[6].endswith("| 4.82 (4.76 to 4.88) |")
 
 
 def test_both_tables_from_the_command(monkeypatch, capsys):
@@ -37,8 +36,7 @@ def test_both_tables_from_the_command(monkeypatch, capsys):
     transfer.main(["--size", "32", "--batches", "1", "--rounds", "1"])
     printed = capsys.readouterr().out
     share = {}
-    for row in transfer.TRAINABLE:
-        share[row] = float(
-            re.search(rf"^\| {row} \| [\d,]+ \| ([\d.]+) \|", printed, re.M).group(1)
-        )
+    for name in transfer.TRAINABLE:
+        row = re.search(rf"^\| {name} \| [\d,]+ \| ([\d.]+) \|", printed, re.M)
+        share[name] = float(row.group(1))
     assert share["classifier"] < share["layer4 and classifier"] < share["everything"] == 1

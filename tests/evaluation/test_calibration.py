@@ -12,96 +12,94 @@ from imgcls_jax.evaluation.scores import softmax
 from imgcls_jax.run.folder import RunFolder
 
 
-def drawn(count: int, sharpness: float, seed: int = 0):
-    """Probabilities that are right as often as they say at a sharpness of 1, and too sure of themselves above."""
-    random = np.random.default_rng(seed)
-    logits = 2 * random.normal(size=(count, 4))
-    labels = np.array([random.choice(4, p=row) for row in softmax(logits)])
+def predictions(count: int, sharpness: float, seed: int = 0):
+    """Probabilities that are calibrated at a sharpness of 1, and overconfident above; labels."""
+    rng = np.random.default_rng(seed)
+    logits = 2 * rng.normal(size=(count, 4))
+    labels = np.array([rng.choice(4, p=row) for row in softmax(logits)])
     return softmax(sharpness * logits), labels
 
 
-def test_errors_by_hand():
+def test_metrics_by_hand():
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.35, 0.65], [0.55, 0.45]])
     labels = np.array([0, 1, 1, 0])
-    # Bins of 1/15: .9 is in the 14th (right), .8 in the 13th (wrong), .65 in the 10th, .55 in the 9th (both right).
-    assert calibration.expected_calibration_error(probabilities, labels) == pytest.approx(
-        (0.1 + 0.8 + 0.35 + 0.45) / 4
-    )
-    assert calibration.brier(probabilities, labels) == pytest.approx(
-        2 * (0.1**2 + 0.8**2 + 0.35**2 + 0.45**2) / 4
-    )
-    assert calibration.negative_log_likelihood(probabilities, labels) == pytest.approx(
-        -np.log([0.9, 0.2, 0.65, 0.55]).mean()
-    )
+    # Bins of width 1/15: 0.9 is in the 14th (right), 0.8 in the 13th (wrong), 0.65 in the 10th,
+    # 0.55 in the 9th (both right).
+    ece = calibration.expected_calibration_error(probabilities, labels)
+    assert ece == pytest.approx((0.1 + 0.8 + 0.35 + 0.45) / 4)
+    brier = calibration.brier_score(probabilities, labels)
+    assert brier == pytest.approx(2 * (0.1**2 + 0.8**2 + 0.35**2 + 0.45**2) / 4)
+    nll = calibration.negative_log_likelihood(probabilities, labels)
+    assert nll == pytest.approx(-np.log([0.9, 0.2, 0.65, 0.55]).mean())
     bins = calibration.reliability(probabilities, labels)
-    assert [each["bin"] for each in bins] == [8, 9, 12, 13] and sum(
-        each["examples"] for each in bins
-    ) == 4
+    assert [statistics["bin"] for statistics in bins] == [8, 9, 12, 13]
+    assert sum(statistics["examples"] for statistics in bins) == 4
 
 
-def test_against_scikit_learn():
-    probabilities, labels = drawn(500, 1.7)
-    assert calibration.negative_log_likelihood(probabilities, labels) == pytest.approx(
-        metrics.log_loss(labels, probabilities)
-    )
-    two = probabilities[:, :2] / probabilities[:, :2].sum(-1, keepdims=True)
-    two, labels = two[labels < 2], labels[labels < 2]
-    assert calibration.brier(two, labels) == pytest.approx(
-        2 * metrics.brier_score_loss(labels, two[:, 1])
-    )
+def test_metrics_equal_scikit_learn():
+    probabilities, labels = predictions(500, 1.7)
+    nll = calibration.negative_log_likelihood(probabilities, labels)
+    assert nll == pytest.approx(metrics.log_loss(labels, probabilities))
+    binary = probabilities[:, :2] / probabilities[:, :2].sum(-1, keepdims=True)
+    binary, labels = binary[labels < 2], labels[labels < 2]
+    brier = calibration.brier_score(binary, labels)
+    assert brier == pytest.approx(2 * metrics.brier_score_loss(labels, binary[:, 1]))
 
 
 @pytest.mark.parametrize("sharpness", [0.4, 1.0, 3.0])
-def test_the_temperature_undoes_what_made_it_too_sure(sharpness):
-    validation, test = drawn(20_000, sharpness), drawn(20_000, sharpness, seed=1)
-    found = calibration.calibrate(validation, test)
-    assert found["temperature"] == pytest.approx(sharpness, rel=0.05)
-    assert (
-        found["scaled"]["ece"] < 0.015
-        and found["scaled"]["accuracy"] == found["as_trained"]["accuracy"]
-    )
+def test_the_temperature_undoes_overconfidence(sharpness):
+    validation = predictions(20_000, sharpness)
+    test = predictions(20_000, sharpness, seed=1)
+    result = calibration.calibrate(validation, test)
+    before, after = result["as_trained"], result["scaled"]
+    assert result["temperature"] == pytest.approx(sharpness, rel=0.05)
+    assert after["ece"] < 0.015
+    assert after["accuracy"] == before["accuracy"]
     if sharpness != 1:
-        assert found["as_trained"]["ece"] > 5 * found["scaled"]["ece"]
-        assert found["scaled"]["nll"] < found["as_trained"]["nll"]
-    json.dumps(found)
+        assert before["ece"] > 5 * after["ece"]
+        assert after["nll"] < before["nll"]
+    json.dumps(result)
 
 
 def test_the_classes_keep_their_order_at_any_temperature():
-    probabilities, _ = drawn(200, 2.0)
+    probabilities, _ = predictions(200, 2.0)
     probabilities[0] = [1, 0, 0, 0]
     for temperature in (0.1, 1.0, 15.0):
-        scaled = calibration.scale(probabilities, temperature)
+        scaled = calibration.apply_temperature(probabilities, temperature)
         np.testing.assert_allclose(scaled.sum(-1), 1)
         assert (scaled.argmax(-1) == probabilities.argmax(-1)).all()
-    np.testing.assert_allclose(calibration.scale(probabilities, 1.0), probabilities, atol=2e-7)
+    unchanged = calibration.apply_temperature(probabilities, 1.0)
+    np.testing.assert_allclose(unchanged, probabilities, atol=2e-7)
 
 
 def test_entropy_and_mutual_information():
-    sure, unsure = np.array([1.0, 0.0]), np.array([0.5, 0.5])
-    np.testing.assert_allclose(
-        calibration.entropy(np.stack([sure, unsure])), [0, np.log(2)], atol=1e-6
-    )
-    agree, differ = np.stack([unsure, unsure]), np.stack([sure, sure[::-1]])
-    members = np.stack([agree, differ], axis=1)  # [member, example, class]
-    np.testing.assert_allclose(
-        calibration.mutual_information(members, np.array([0.5, 0.5])), [0, np.log(2)], atol=1e-6
-    )
+    certain = np.array([1.0, 0.0])
+    uncertain = np.array([0.5, 0.5])
+    entropies = calibration.entropy(np.stack([certain, uncertain]))
+    np.testing.assert_allclose(entropies, [0, np.log(2)], atol=1e-6)
+    members_agree = np.stack([uncertain, uncertain])
+    members_differ = np.stack([certain, certain[::-1]])
+    members = np.stack([members_agree, members_differ], axis=1)  # [member, example, class]
+    information = calibration.mutual_information(members, np.array([0.5, 0.5]))
+    np.testing.assert_allclose(information, [0, np.log(2)], atol=1e-6)
 
 
 def test_rejecting_the_most_uncertain_leaves_the_better():
-    uncertainty, right = np.arange(100.0), np.arange(100) < 80
-    curve = {
-        each["rejected"]: each["accuracy"] for each in calibration.rejection(uncertainty, right)
-    }
-    assert curve[0.0] == 0.8 and curve[0.1] == pytest.approx(80 / 90) and curve[0.3] == 1
+    uncertainty = np.arange(100.0)
+    correct = np.arange(100) < 80
+    curve = calibration.rejection_curve(uncertainty, correct)
+    accuracies = {point["rejected"]: point["accuracy"] for point in curve}
+    assert accuracies[0.0] == 0.8
+    assert accuracies[0.1] == pytest.approx(80 / 90)
+    assert accuracies[0.3] == 1
 
 
-def test_a_perfect_run_has_no_entropy_of_the_wrong():
-    probabilities = np.eye(3)[[0, 1, 2, 0]]
-    found = calibration.calibrate(
-        (probabilities, np.array([0, 1, 2, 0])), (probabilities, np.array([0, 1, 2, 0]))
-    )
-    assert found["entropy"]["wrong"] is None and found["as_trained"]["ece"] == 0
+def test_a_perfect_run_has_no_entropy_of_wrong_predictions():
+    labels = np.array([0, 1, 2, 0])
+    perfect = np.eye(3)[labels], labels
+    result = calibration.calibrate(perfect, perfect)
+    assert result["entropy"]["wrong"] is None
+    assert result["as_trained"]["ece"] == 0
 
 
 def test_a_run_without_validation_predictions_says_what_adds_them(tmp_path):

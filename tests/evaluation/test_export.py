@@ -1,4 +1,4 @@
-"""Exported files: what they give in a process without this package, what they know, and what is refused."""
+"""Exported files: their logits without this package, their metadata, and errors."""
 
 import json
 import logging
@@ -32,7 +32,7 @@ from imgcls_jax.run.checkpoints import Checkpoints
 from imgcls_jax.run.folder import RunFolder
 from imgcls_jax.training import loop, recorder, steps
 
-NAMES = ("left | right", "<b>cat</b>", "dog")
+CLASS_NAMES = ("left | right", "<b>cat</b>", "dog")
 # Without this package: the logits of the images in a file, for batches of 1, 7 and 64.
 ALONE = """
 import sys
@@ -46,7 +46,7 @@ images = np.load(images)
 np.savez(out, *[logits(images[:count]) for count in (1, 7, 64)])
 assert not any(name.split(".")[0] in ("imgcls_jax", "flax", "configs") for name in sys.modules)
 """
-# What makes the models small that have such options.
+# Options that make models small.
 SMALL = {
     "cnn": {"filters": (4, 8)},
     "lstm": {"units": 8},
@@ -65,8 +65,12 @@ def pictures(count: int, shape, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """A run of a few steps, with low-rank pairs and two views, tested and calibrated; and the folder of its export."""
-    config, shape = base.get_config(), (10, 9, 3)
+    """A run of a few steps with low-rank pairs and two views, tested, calibrated and exported.
+
+    Returns the run and the folder of the export.
+    """
+    config = base.get_config()
+    shape = (10, 9, 3)
     config.data.update(
         source="folder",
         name="made & up",
@@ -81,21 +85,17 @@ def exported(tmp_path_factory):
 
     run = RunFolder(tmp_path_factory.mktemp("runs") / "small")
     run.path.mkdir()
-    sets = [
-        Dataset(pictures(24, shape, seed), np.arange(24, dtype=np.int32) % 3, NAMES)
-        for seed in range(3)
+    labels = np.arange(24, dtype=np.int32) % 3
+    train, validation, test = [
+        Dataset(pictures(24, shape, seed), labels, CLASS_NAMES) for seed in range(3)
     ]
-    data = Splits(*sets, report={})
+    data = Splits(train, validation, test, report={})
     split = {"examples": 24, "shape": shape, "fingerprint": "c0ffee" * 10, "pixel_mean": 127.5}
     run.write_json("config.json", config.to_dict())
-    run.write_json(
-        "data.json",
-        {"class_names": NAMES, "splits": dict.fromkeys(("train", "validation", "test"), split)},
-    )
-    run.write_json(
-        "environment.json",
-        {"device": "a <small> CPU", "versions": {"jax": "0.10.2"}, "commit": "abc123"},
-    )
+    splits = dict.fromkeys(("train", "validation", "test"), split)
+    environment = {"device": "a <small> CPU", "versions": {"jax": "0.10.2"}, "commit": "abc123"}
+    run.write_json("data.json", {"class_names": CLASS_NAMES, "splits": splits})
+    run.write_json("environment.json", environment)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recorder.Recorder, "_write", lambda self, line: None)
         loop.train(config, run, data)
@@ -112,24 +112,24 @@ def predictor(exported):
 def logits_alone(folder, images, tmp_path) -> list[np.ndarray]:
     np.save(tmp_path / "images.npy", images)
     arguments = [folder / PROGRAM, tmp_path / "images.npy", tmp_path / "out.npz"]
-    alone = subprocess.run(
-        [sys.executable, "-c", ALONE, *arguments], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert alone.returncode == 0, alone.stderr
+    command = [sys.executable, "-c", ALONE, *arguments]
+    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
     with np.load(tmp_path / "out.npz") as arrays:
         return list(arrays.values())
 
 
-def assert_same(found, expected, share: float = 1e-5):
-    assert found.dtype == np.float32 and found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, atol=share * np.abs(expected).max(), rtol=0)
+def assert_same(logits, expected, share: float = 1e-5):
+    assert logits.dtype == np.float32
+    assert logits.shape == expected.shape
+    np.testing.assert_allclose(logits, expected, atol=share * np.abs(expected).max(), rtol=0)
 
 
 def test_a_process_without_this_package_gets_the_logits_of_the_run(exported, predictor, tmp_path):
     images = pictures(64, (10, 9, 3), seed=5)
     expected = predictor.logits(images)
-    for found in logits_alone(exported[1], images, tmp_path):
-        assert_same(found, expected[: len(found)])
+    for logits in logits_alone(exported[1], images, tmp_path):
+        assert_same(logits, expected[: len(logits)])
 
 
 def test_an_exported_classifier_needs_its_two_files_alone(
@@ -138,14 +138,16 @@ def test_an_exported_classifier_needs_its_two_files_alone(
     for name in (PROGRAM, WEIGHTS):
         (tmp_path / name).write_bytes((exported[1] / name).read_bytes())
     model = classifiers.load(tmp_path)
-    assert isinstance(model, ExportedClassifier) and model.reader == predictor.reader
-    assert (model.name, model.class_names, model.shape) == ("small", NAMES, (10, 9, 3))
-    monkeypatch.setattr(export, "BATCH", 8)
+    assert isinstance(model, ExportedClassifier)
+    assert model.reader == predictor.reader
+    assert model.name == "small"
+    assert model.class_names == CLASS_NAMES
+    assert model.shape == (10, 9, 3)
+    monkeypatch.setattr(export, "BATCH_SIZE", 8)
     images = pictures(21, model.shape)
     assert_same(model.logits(images), predictor.logits(images))
-    np.testing.assert_allclose(
-        model.probabilities(images), predictor.probabilities(images), atol=1e-5
-    )
+    expected = predictor.probabilities(images)
+    np.testing.assert_allclose(model.probabilities(images), expected, atol=1e-5)
     with pytest.raises(ValueError, match="10"):
         model.logits(pictures(2, (12, 9, 3)))
 
@@ -165,20 +167,22 @@ def test_damaged_and_missing_files_are_refused(exported, tmp_path):
 def test_the_views_are_in_the_program(exported, predictor):
     """One view gives other logits."""
     images = pictures(8, (10, 9, 3))
-    once = steps.mean_over_views(predictor.model, predictor.variables, predictor.transform(images))
-    found = ExportedClassifier(exported[1]).logits(images)
-    assert np.abs(found - once).max() > 1e-2 * np.abs(found).max()
+    x = predictor.transform(images)
+    one_view = steps.mean_over_views(predictor.model, predictor.variables, x)
+    logits = ExportedClassifier(exported[1]).logits(images)
+    assert np.abs(logits - one_view).max() > 1e-2 * np.abs(logits).max()
 
 
-def test_the_mode_says_what_it_wrote_and_how_far_it_is_off(exported, caplog, monkeypatch, tmp_path):
+def test_the_command_says_what_it_wrote_and_how_far_it_is_off(
+    exported, caplog, monkeypatch, tmp_path
+):
     run, folder = exported
     monkeypatch.setattr(backend, "configure", lambda: None)
     with caplog.at_level(logging.INFO):
         commands.export.export([str(run.path)])
     sizes = rf"{PROGRAM} \d\.\d\d MB, {WEIGHTS} \d\.\d\d MB"
-    assert re.search(
-        rf"{folder}: {sizes}; logits differ from the run's by \d\.\de-\d\d", caplog.text
-    )
+    message = rf"{folder}: {sizes}; logits differ from the run's by \d\.\de-\d\d"
+    assert re.search(message, caplog.text)
     assert str(folder / "README.md") in caplog.text
     with pytest.raises(RunError, match=r"test\.json is missing"):
         commands.export.export([str(tmp_path)])
@@ -197,53 +201,58 @@ def test_low_rank_pairs_are_merged(exported):
     run, folder = exported
     arrays = safetensors_format.read(folder / WEIGHTS)
     checkpoints = Checkpoints(run.path / "checkpoints", read_only=True)
-    kept = checkpoints.restore_best()[1]
+    _, saved = checkpoints.restore_best()
     checkpoints.close()
-    own, pairs = lora.split(kept["params"])
-    own = trees.flatten({"params": own, **kept["model_state"]})
-    assert set(arrays) == set(own) and pairs
-    changed = {path for path, leaf in own.items() if np.abs(arrays[path] - leaf).max() > 1e-3}
-    assert changed == {path for path in own if re.search("_conv./kernel", path)}
+    params, pairs = lora.split(saved["params"])
+    leaves = trees.flatten({"params": params, **saved["model_state"]})
+    assert pairs
+    assert set(arrays) == set(leaves)
+    for path, leaf in leaves.items():
+        is_changed = np.abs(arrays[path] - leaf).max() > 1e-3
+        has_pair = re.search("_conv./kernel", path) is not None
+        assert is_changed == has_pair, path
 
 
-def test_the_weights_know_their_model_and_can_be_started_from(exported, predictor):
+def test_training_can_start_from_the_weights_which_know_their_model(exported, predictor):
     run, folder = exported
-    words = safetensors_format.read_metadata(folder / WEIGHTS)
-    assert (
-        json.loads(words["config"]) == run.config.to_dict()
-        and words["transform"] == run.config.data.transform
-    )
-    assert pretrained.preprocessing(folder / WEIGHTS) == run.config.data.transform
-    state = dict(predictor.variables)
-    given = {"params": state.pop("params"), "model_state": state}
-    empty = jax.tree.map(np.zeros_like, given)
     config = run.config
+    metadata = safetensors_format.read_metadata(folder / WEIGHTS)
+    assert json.loads(metadata["config"]) == config.to_dict()
+    assert metadata["transform"] == config.data.transform
+    assert pretrained.preprocessing(folder / WEIGHTS) == config.data.transform
+    model_state = dict(predictor.variables)
+    params = model_state.pop("params")
+    expected = {"params": params, "model_state": model_state}
+    expected_leaves = trees.flatten(expected)
+    empty = jax.tree.map(np.zeros_like, expected)
     config.model.pretrained = str(folder / WEIGHTS)
-    params, model_state = pretrained.initialize(config, class_names=NAMES, **empty)
+    params, model_state = pretrained.initialize(config, class_names=CLASS_NAMES, **empty)
     for path, leaf in trees.flatten({"params": params, "model_state": model_state}).items():
-        np.testing.assert_array_equal(leaf, trees.flatten(given)[path])
+        np.testing.assert_array_equal(leaf, expected_leaves[path])
     params, _ = pretrained.initialize(config, class_names=("another", "three", "classes"), **empty)
-    assert not np.any(params["classifier"]["kernel"]) and np.any(params["block1_conv1"]["kernel"])
+    assert not np.any(params["classifier"]["kernel"])
+    assert np.any(params["block1_conv1"]["kernel"])
 
 
 def test_the_card_holds_the_figures_and_its_snippet_runs(exported):
     run, folder = exported
-    card, test = model_card.write(run, folder).read_text(), run.test
+    card = model_card.write(run, folder).read_text()
+    test = run.test
     front = yaml.safe_load(card.split("---\n")[1])
     (result,) = front["model-index"][0]["results"]
-    assert front["datasets"] == ["made & up"] and result["dataset"]["split"] == "test"
-    assert result["metrics"][0] == {
-        "type": "accuracy",
-        "value": pytest.approx(test["accuracy"], abs=1e-6),
-    }
-    assert result["metrics"][1]["value"] == pytest.approx(test["macro"]["f1"], abs=1e-6)
+    assert front["datasets"] == ["made & up"]
+    assert result["dataset"]["split"] == "test"
+    accuracy, f1, *_ = result["metrics"]
+    assert accuracy == {"type": "accuracy", "value": pytest.approx(test["accuracy"], abs=1e-6)}
+    assert f1["value"] == pytest.approx(test["macro"]["f1"], abs=1e-6)
     for row in test["per_class"]:
         assert f"| {100 * row['precision']:.2f} | {100 * row['recall']:.2f} |" in card
     temperature = run.read_json("calibration.json")["temperature"]
     for text in (
         f"{100 * test['accuracy']:.2f} % of 24 test images",
         f"a loss of {test['loss']:.4f}",
-        f"{test['parameters']:,}, low-rank pairs included, which are merged in the files; {test['trainable']:,} were",
+        f"{test['parameters']:,}, low-rank pairs included, which are merged in the files; "
+        f"{test['trainable']:,} were",
         f"mean of the logits over {len(VIEWS['flip'])} views",
         f"At temperature {temperature:.3g}",
         "`random_crop(1)\\|flip\\|resize(8)\\|normalize(.5, .25)`",
@@ -255,21 +264,18 @@ def test_the_card_holds_the_figures_and_its_snippet_runs(exported):
     ):
         assert text in card, text
     snippet = card.split("```python\n")[1].split("```")[0]
-    alone = subprocess.run(
-        [sys.executable, "-c", snippet], cwd=folder, capture_output=True, text=True
-    )
-    assert (
-        alone.returncode == 0
-        and sum(line.startswith(NAMES) for line in alone.stdout.splitlines()) == 2
-    ), alone
+    command = [sys.executable, "-c", snippet]
+    process = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    predictions = [line for line in process.stdout.splitlines() if line.startswith(CLASS_NAMES)]
+    assert len(predictions) == 2, process.stdout
 
 
 def test_the_card_has_robustness_where_it_was_measured(exported):
     run, folder = exported
-    run.write_json(
-        "robustness.json",
-        {"examples": 24, "clean": 0.5, "corruptions": {"fog": [0.4] * 5}, "mean": 0.4},
-    )
+    accuracies = {"fog": [0.4] * 5}
+    figures = {"examples": 24, "clean": 0.5, "corruptions": accuracies, "mean": 0.4}
+    run.write_json("robustness.json", figures)
     assert "| Fog | 40.00 |" in model_card.write(run, folder).read_text()
 
 
@@ -281,20 +287,27 @@ def create(name: str, dtype=np.float32):
 
 @pytest.mark.parametrize("name", models.MODELS)
 def test_every_model_takes_a_symbolic_batch(name):
-    """Nothing is lowered: that costs the large ones seconds."""
-    model, transform = create(name), parse("resize(32)|normalize(imagenet)")
+    """Nothing is lowered, which would take seconds for the large models."""
+    model = create(name)
+    transform = parse("resize(32)|normalize(imagenet)")
     shape = jax_export.symbolic_shape("b, 24, 20, 3")
-    logits = lambda images: model.init_with_output(jax.random.key(0), transform(images))[0]  # noqa: E731
-    found = jax.eval_shape(logits, jax.ShapeDtypeStruct(shape, np.uint8))
-    assert found.shape == (shape[0], 5)
+
+    def init_and_apply(images):
+        logits, _ = model.init_with_output(jax.random.key(0), transform(images))
+        return logits
+
+    logits = jax.eval_shape(init_and_apply, jax.ShapeDtypeStruct(shape, np.uint8))
+    assert logits.shape == (shape[0], 5)
 
 
 def with_weights(model):
-    """As much of a Predictor as an export takes."""
-    transform, shape, random = parse("normalize(.5, .25)"), (24, 20, 3), np.random.default_rng(0)
+    """What an export needs of a Predictor, with random weights."""
+    transform = parse("normalize(.5, .25)")
+    shape = (24, 20, 3)
+    rng = np.random.default_rng(0)
     x = jax.eval_shape(transform, jax.ShapeDtypeStruct((1, *shape), np.uint8))
     shapes = jax.eval_shape(model.init, jax.random.key(0), x)
-    variables = jax.tree.map(lambda leaf: random.random(leaf.shape, np.float32) / 10, shapes)
+    variables = jax.tree.map(lambda leaf: rng.random(leaf.shape, np.float32) / 10, shapes)
     return SimpleNamespace(model=model, transform=transform, variables=variables, shape=shape)
 
 
@@ -304,20 +317,28 @@ def loaded(predictor) -> jax_export.Exported:
 
 @pytest.mark.parametrize("name", [name for name in SMALL if name != "hybrid"])  # it is made of them
 def test_a_program_is_the_same_wherever_it_was_written(name, monkeypatch):
-    """The layers that have gradients of their own on CPUs are those of XLA in the logits; every platform has them."""
-    model, images = with_weights(create(name)), pictures(5, (24, 20, 3))
-    program = loaded(model)
+    """Layers with gradients of their own on CPUs give the logits of XLA's layers."""
+    predictor = with_weights(create(name))
+    images = pictures(5, (24, 20, 3))
+    program = loaded(predictor)
     assert program.platforms == ("cpu", "cuda", "tpu")
     monkeypatch.setattr(cpu_kernels, "enabled", lambda: False)
-    plain = jax.jit(lambda images: model.model.apply(model.variables, model.transform(images)))
-    assert_same(np.asarray(program.call(images)), np.asarray(plain(images)))
+
+    @jax.jit
+    def logits_of_xla(images):
+        return predictor.model.apply(predictor.variables, predictor.transform(images))
+
+    assert_same(np.asarray(program.call(images)), np.asarray(logits_of_xla(images)))
 
 
 def test_a_bfloat16_model_gives_float32_logits():
     images = pictures(5, (24, 20, 3))
-    dtypes = (np.float32, jnp.bfloat16)
-    whole, half = (
-        np.asarray(loaded(with_weights(create("cnn", each))).call(images)) for each in dtypes
-    )
-    assert_same(half, whole, share=2e-2)
-    assert (half != whole).any()
+
+    def logits(dtype):
+        program = loaded(with_weights(create("cnn", dtype)))
+        return np.asarray(program.call(images))
+
+    float32_logits = logits(np.float32)
+    bfloat16_logits = logits(jnp.bfloat16)
+    assert_same(bfloat16_logits, float32_logits, share=2e-2)
+    assert (bfloat16_logits != float32_logits).any()

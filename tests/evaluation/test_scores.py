@@ -1,55 +1,60 @@
+"""Scores against scikit-learn's and by hand."""
+
 import json
 import math
 
 import numpy as np
 import pytest
+from sklearn import metrics
 
-from imgcls_jax.evaluation.scores import Confusion, absent, score, softmax, train_test_gap
+from imgcls_jax.evaluation.scores import (
+    Confusion,
+    classes_without_examples,
+    score,
+    softmax,
+    train_test_gap,
+)
 
 
 @pytest.fixture
 def case():
-    """200 noisy predictions of 12 classes; class 10 never predicted, class 11 never true."""
+    """200 noisy predictions of 12 classes; class 10 is never predicted, class 11 never true."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 11, 200)
-    logits = (
-        rng.normal(size=(200, 12)).astype(np.float32) + 2 * np.eye(12, dtype=np.float32)[labels]
-    )
+    noise = rng.normal(size=(200, 12)).astype(np.float32)
+    logits = noise + 2 * np.eye(12, dtype=np.float32)[labels]
     logits[:, 10] = -9
     return logits, labels, [f"class {k}" for k in range(12)]
 
 
 def test_scores_equal_scikit_learn(case):
-    metrics = pytest.importorskip("sklearn.metrics")
     logits, labels, names = case
     scores = score(*case)
-    predicted, classes = logits.argmax(-1), range(12)
+    rows = scores["per_class"]
+    predicted = logits.argmax(-1)
+    classes = range(12)
 
     assert scores["accuracy"] == metrics.accuracy_score(labels, predicted)
-    assert scores["loss"] == pytest.approx(
-        metrics.log_loss(labels, softmax(logits), labels=classes), rel=1e-9
-    )
-    assert (
-        scores["confusion"] == metrics.confusion_matrix(labels, predicted, labels=classes).tolist()
-    )
-    expected = metrics.precision_recall_fscore_support(
+    loss = metrics.log_loss(labels, softmax(logits), labels=classes)
+    assert scores["loss"] == pytest.approx(loss, rel=1e-9)
+    matrix = metrics.confusion_matrix(labels, predicted, labels=classes)
+    assert scores["confusion"] == matrix.tolist()
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(
         labels, predicted, labels=classes, zero_division=0
     )
-    for key, values in zip(("precision", "recall", "f1", "support"), expected, strict=True):
-        np.testing.assert_allclose([row[key] for row in scores["per_class"]], values, rtol=1e-12)
-        if key != "support":
-            present = np.unique(
-                labels
-            )  # as scikit-learn's own mean, asked for the classes that are there
-            means = metrics.precision_recall_fscore_support(
-                labels, predicted, labels=present, average="macro", zero_division=0
-            )
-            mean = means[("precision", "recall", "f1").index(key)]
-            assert (
-                scores["macro"][key] == pytest.approx(mean) == pytest.approx(values[present].mean())
-            )
-    assert [row["name"] for row in scores["per_class"]] == names
-    assert scores["per_class"][10]["precision"] == 0 and scores["per_class"][11]["recall"] == 0
+    assert [row["support"] for row in rows] == support.tolist()
+    present = np.unique(labels)  # scikit-learn's mean over these leaves the same class out
+    means = metrics.precision_recall_fscore_support(
+        labels, predicted, labels=present, average="macro", zero_division=0
+    )
+    expected = {"precision": precision, "recall": recall, "f1": f1}
+    for (name, values), mean in zip(expected.items(), means[:3], strict=True):
+        np.testing.assert_allclose([row[name] for row in rows], values, rtol=1e-12)
+        assert scores["macro"][name] == pytest.approx(mean)
+        assert scores["macro"][name] == pytest.approx(values[present].mean())
+    assert [row["name"] for row in rows] == names
+    assert rows[10]["precision"] == 0
+    assert rows[11]["recall"] == 0
     assert scores["examples"] == 200
 
 
@@ -57,58 +62,49 @@ def test_a_class_without_examples_is_left_out_of_the_means():
     logits = 9 * np.eye(4)[[0, 0, 1, 1, 0]]
     scores = score(logits, np.array([0, 0, 1, 1, 1]), ["a", "b", "c", "d"])
     assert scores["macro"]["recall"] == pytest.approx((1 + 2 / 3) / 2)
-    assert absent(scores) == ["c", "d"]
+    assert classes_without_examples(scores) == ["c", "d"]
 
 
-def test_many_classes_are_kept_as_the_counts_that_are_not_0():
+def test_of_many_classes_only_nonzero_counts_are_kept():
     labels = np.random.default_rng(0).integers(60, size=500)
     logits = 3 * np.eye(60)[labels] + np.random.default_rng(1).normal(size=(500, 60))
-    names = [str(k) for k in range(60)]
-    many = score(logits, labels, names)
-    assert "confusion" not in many and set(many["confusion_entries"]) == {
-        "true",
-        "predicted",
-        "count",
-    }
-    confusion = Confusion.read(json.loads(json.dumps(many)))
+    scores = score(logits, labels, [str(k) for k in range(60)])
+    assert "confusion" not in scores
+    assert set(scores["confusion_entries"]) == {"true", "predicted", "count"}
+    confusion = Confusion.from_scores(json.loads(json.dumps(scores)))
     expected = np.zeros((60, 60), int)
     np.add.at(expected, (labels, logits.argmax(-1)), 1)
     np.testing.assert_array_equal(confusion.matrix(np.arange(60)), expected)
-    np.testing.assert_array_equal(confusion.rows, expected.sum(1))
+    np.testing.assert_array_equal(confusion.support, expected.sum(1))
     some = np.array([3, 20, 41])
     np.testing.assert_array_equal(confusion.matrix(some), expected[np.ix_(some, some)])
-    few = Confusion.dense(expected[:9, :9].tolist())
+    few = Confusion.from_matrix(expected[:9, :9].tolist())
     np.testing.assert_array_equal(few.matrix(np.arange(9)), expected[:9, :9])
 
 
 def test_the_most_confused_classes_are_those_of_the_most_frequent_errors():
     matrix = np.diag([50] * 8)
-    matrix[6, 2], matrix[1, 6], matrix[3, 4] = 9, 5, 1
-    confusion = Confusion.dense(matrix)
+    matrix[6, 2] = 9
+    matrix[1, 6] = 5
+    matrix[3, 4] = 1
+    confusion = Confusion.from_matrix(matrix)
     assert confusion.most_confused(3).tolist() == [1, 2, 6]
     assert confusion.most_confused(5).tolist() == [1, 2, 3, 4, 6]
-    assert confusion.most_confused(7).tolist() == [
-        0,
-        1,
-        2,
-        3,
-        4,
-        5,
-        6,
-    ]  # where there are no more errors, others
+    # The errors name five classes; the first of the others fill up.
+    assert confusion.most_confused(7).tolist() == [0, 1, 2, 3, 4, 5, 6]
 
 
-def test_confused_pairs_are_the_largest_counts_outside_the_diagonal(case):
+def test_confused_pairs_are_the_largest_counts_off_the_diagonal(case):
     scores = score(*case)
     names = case[2]
     confusion = np.array(scores["confusion"])
     np.fill_diagonal(confusion, 0)
     pairs = scores["confused_pairs"]
-    assert [pair["count"] for pair in pairs] == sorted(confusion.ravel().tolist(), reverse=True)[
-        :10
-    ]
+    largest = sorted(confusion.ravel().tolist(), reverse=True)[:10]
+    assert [pair["count"] for pair in pairs] == largest
     for pair in pairs:
-        assert pair["count"] == confusion[names.index(pair["true"]), names.index(pair["predicted"])]
+        true, predicted = names.index(pair["true"]), names.index(pair["predicted"])
+        assert pair["count"] == confusion[true, predicted]
 
 
 def test_a_perfect_classifier_has_no_confused_pairs():
@@ -129,18 +125,18 @@ def test_large_logits_stay_finite():
 
 
 def test_the_loss_of_equal_logits_is_the_logarithm_of_the_number_of_classes():
-    assert score(np.zeros((4, 7)), np.arange(4), list("abcdefg"))["loss"] == pytest.approx(
-        math.log(7)
-    )
+    scores = score(np.zeros((4, 7)), np.arange(4), list("abcdefg"))
+    assert scores["loss"] == pytest.approx(math.log(7))
 
 
 @pytest.mark.parametrize(("examples", "classes"), [(3, 2), (2, 3), (0, 2)])
 def test_shapes_that_do_not_fit_are_refused(examples, classes):
+    labels = np.zeros(min(examples, 2), int)
     with pytest.raises(ValueError, match="do not fit"):
-        score(np.zeros((examples, classes)), np.zeros(2 if examples else 0, int), ["a", "b"])
+        score(np.zeros((examples, classes)), labels, ["a", "b"])
 
 
-def test_the_gap_is_of_the_kept_epoch_in_points_and_has_a_sign():
+def test_the_gap_is_of_the_best_epoch_in_points_and_has_a_sign():
     history = [{"epoch": 1, "train_accuracy": 0.5}, {"epoch": 2, "train_accuracy": 0.9}]
     assert train_test_gap(history, {"best_epoch": 2, "accuracy": 0.8}) == pytest.approx(10)
     assert train_test_gap(history, {"best_epoch": 1, "accuracy": 0.8}) == pytest.approx(-30)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from imgcls_jax import commands
-from imgcls_jax.evaluation.gradcam import METHODS, pick
+from imgcls_jax.evaluation.gradcam import METHODS, select_examples
 from imgcls_jax.reporting import explain, run_report
 from imgcls_jax.reporting.plots import explanation
 
@@ -15,7 +15,7 @@ ARROW = "\N{RIGHTWARDS ARROW}"
 
 def explained(run, test, method="gradcam"):
     """What `gradcam.explain` would return of a run, with maps that are bright at the upper left."""
-    examples = pick(*run.predictions, seed=0)
+    examples = select_examples(*run.predictions, seed=0)
     height, width = test.images.shape[1:3]
     ramp = np.linspace(1, 0, height)[:, None] * np.linspace(1, 0, width)
     maps = np.broadcast_to(ramp.astype(np.float32), (len(examples), 2, height, width))

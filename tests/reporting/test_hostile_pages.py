@@ -17,7 +17,7 @@ from imgcls_jax import console
 from imgcls_jax.errors import RunError, UserError
 from imgcls_jax.evaluation import calibration
 from imgcls_jax.evaluation import ensemble as voting
-from imgcls_jax.evaluation.predict import write as write_predictions
+from imgcls_jax.evaluation.predict import write_predictions
 from imgcls_jax.reporting import calibration as calibration_page
 from imgcls_jax.reporting import ensemble as ensemble_page
 from imgcls_jax.reporting import explain, index, page, robustness, run_report, tables

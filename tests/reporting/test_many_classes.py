@@ -37,7 +37,7 @@ def test_a_thousand_classes_have_a_small_report_with_notes(make_dataset, make_ru
     assert (run.path / "report.html").stat().st_size < 3e6
     assert (run.path / TEST).stat().st_size < 0.5e6
     assert "confusion" not in run.test
-    assert Confusion.read(run.test).count.sum() == len(test)
+    assert Confusion.from_scores(run.test).count.sum() == len(test)
 
     text = (run.path / "report.html").read_text()
     assert len(re.findall("<th>species", tables.per_class(run.test))) == 100
@@ -62,7 +62,7 @@ def test_pictures_of_the_confusions_have_one_size():
         predicted = labels.copy()
         predicted[14] = 9  # class 7, twice taken for others
         predicted[15] = 3
-        matrix = Confusion.of(labels, predicted, classes)
+        matrix = Confusion.from_predictions(labels, predicted, classes)
         names = [f"n{k:04}" for k in range(classes)]
         figure = confusion.draw(matrix, names)
         sizes.add(tuple(figure.get_size_inches().round(2)))
@@ -110,7 +110,7 @@ def test_scores_of_many_classes_take_little_memory():
     score(logits, labels, names)
     tracemalloc.start()
     scores = json.dumps(score(logits, labels, names))
-    calibration.brier(logits, labels)
+    calibration.brier_score(logits, labels)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 300e6

@@ -33,8 +33,8 @@ def published(tmp_path, make_run, make_dataset):
         name = f"study/a-seed{seed}"
         run = make_run(test, name=name, seed=seed, changes={"data": away})
         runs.append(run)
-        predict.write(run, run.predictions, run.predictions)
-        figures = calibration.figures(*run.predictions)
+        predict.write_predictions(run, run.predictions, run.predictions)
+        figures = calibration.metrics(*run.predictions)
         change(
             run.path / "test.json",
             best_step=300,
@@ -113,7 +113,7 @@ def test_an_ensemble_is_computed_from_its_members(published):
         member["run"] = f"runs/study/{run.name}"
     folder = RunFolder(published / "together")
     folder.path.mkdir()
-    predict.write(folder, (voted, members[0].predictions[1]), validation)
+    predict.write_predictions(folder, (voted, members[0].predictions[1]), validation)
     folder.write_json("ensemble.json", summary)
     for run in (*members, folder):
         round_predictions(run)

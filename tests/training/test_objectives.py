@@ -117,7 +117,7 @@ def test_a_student_learns_what_the_teacher_says(teaching, tmp_path):
         "weight": 1.0,
     }
     config = small_config(ATTENTION, objective, **{"train.epochs": 8})
-    taught = teacher.taught(config, dataclasses.replace(DATA, train=wrong))
+    taught = teacher.add_predictions(config, dataclasses.replace(DATA, train=wrong))
     assert taught.train.teacher.shape == (210, 4)
     np.testing.assert_allclose(np.exp(taught.train.teacher).sum(-1), 1, atol=1e-5)
     student = train(config, tmp_path / "student", taught)
@@ -127,12 +127,12 @@ def test_a_student_learns_what_the_teacher_says(teaching, tmp_path):
 
 def test_the_teacher_looks_once(teaching, tmp_path, monkeypatch):
     config = small_config(ATTENTION, {"name": "distill", "teacher": str(teaching.path)})
-    monkeypatch.setattr(teacher, "CHUNK", 64)
-    first = teacher.taught(config, DATA, tmp_path / "teacher.npz")
+    monkeypatch.setattr(teacher, "CHUNK_SIZE", 64)
+    first = teacher.add_predictions(config, DATA, tmp_path / "teacher.npz")
     expected = Predictor(teaching).probabilities(DATA.train.images)
     np.testing.assert_allclose(np.exp(first.train.teacher), expected, atol=1e-6)
     monkeypatch.setattr(teacher, "_probabilities", None)
-    again = teacher.taught(config, DATA, tmp_path / "teacher.npz")
+    again = teacher.add_predictions(config, DATA, tmp_path / "teacher.npz")
     assert np.array_equal(again.train.teacher, first.train.teacher)
     assert np.array_equal(first.train.take(np.array([3, 1])).teacher, first.train.teacher[[3, 1]])
 
@@ -143,10 +143,10 @@ def test_a_teacher_of_other_classes_is_refused(teaching):
     with pytest.raises(
         ConfigError, match="knows classes a, b, c, d; these are a, b, c, x: it cannot teach"
     ):
-        teacher.taught(config, dataclasses.replace(DATA, train=other))
+        teacher.add_predictions(config, dataclasses.replace(DATA, train=other))
     other = dataclasses.replace(DATA.train, images=DATA.train.images[:, 1:])
     with pytest.raises(ConfigError, match="knows images of the shape 8, 8, 1; these are 7, 8, 1"):
-        teacher.taught(config, dataclasses.replace(DATA, train=other))
+        teacher.add_predictions(config, dataclasses.replace(DATA, train=other))
 
 
 def test_no_label_reaches_the_backbone_of_simclr(tmp_path):

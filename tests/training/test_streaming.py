@@ -170,7 +170,7 @@ def test_the_teacher_and_features_read_as_they_need(tmp_path):
     run = train(small_config(**{"train.epochs": 1}), tmp_path / "run")
     config = small_config()
     config.objective = ConfigDict({"name": "distill", "teacher": str(run.path)})
-    found = [teacher.taught(config, data).train.teacher for data in (DATA, LAZY)]
+    found = [teacher.add_predictions(config, data).train.teacher for data in (DATA, LAZY)]
     np.testing.assert_array_equal(*found)
     frozen = {"adapt.trainable": ("^classifier/",), "data.transform": "", "train.epochs": 2}
     resident, streamed = resident_and_streamed(tmp_path / "frozen", **frozen)

@@ -6,11 +6,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from imgcls_jax.evaluation.calibration import BINS
+from imgcls_jax.evaluation.calibration import NUM_BINS
 from imgcls_jax.reporting import formats
 from imgcls_jax.reporting.plots import style
 
-BIN_WIDTH = 100 / BINS  # percent of confidence
+BIN_WIDTH = 100 / NUM_BINS  # percent of confidence
 BAR_WIDTH = 0.92 * BIN_WIDTH
 
 Figures = Mapping[str, Any]  # of calibration.json, or a part of it

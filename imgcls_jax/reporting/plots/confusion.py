@@ -23,12 +23,12 @@ def draw(matrix: Confusion | Sequence[Sequence[int]], class_names: Sequence[str]
     """
     confusion = matrix
     if not isinstance(matrix, Confusion):
-        confusion = Confusion.dense(matrix)
+        confusion = Confusion.from_matrix(matrix)
     shown = shown_classes(confusion, most=DENSE_CLASSES, cut_to=MOST_CONFUSED)
     counts = confusion.matrix(shown)
-    colours, strength = cell_colours(counts, confusion.rows[shown])
+    colours, strength = cell_colours(counts, confusion.support[shown])
     names = [fonts.shorten(class_names[k]) for k in shown]
-    layout = _Layout.of(names, is_cut=len(shown) < confusion.classes)
+    layout = _Layout.of(names, is_cut=len(shown) < confusion.num_classes)
 
     figure = Figure(figsize=(layout.width, layout.height), facecolor="white")
     axes = figure.add_axes(layout.box)
@@ -39,7 +39,7 @@ def draw(matrix: Confusion | Sequence[Sequence[int]], class_names: Sequence[str]
     _titles(figure, layout)
     if layout.is_cut:
         note = (
-            f"The {len(shown)} of {confusion.classes:,} classes that are confused most; "
+            f"The {len(shown)} of {confusion.num_classes:,} classes that are confused most; "
             "shares are of all images of a class"
         )
         edge = 0.12
@@ -59,8 +59,8 @@ def draw(matrix: Confusion | Sequence[Sequence[int]], class_names: Sequence[str]
 def shown_classes(confusion: Confusion, *, most: int, cut_to: int) -> np.ndarray:
     """The classes that a figure has room for: all, or if they are more than `most`, the `cut_to`
     most confused ones."""
-    if confusion.classes <= most:
-        return np.arange(confusion.classes)
+    if confusion.num_classes <= most:
+        return np.arange(confusion.num_classes)
     return confusion.most_confused(cut_to)
 
 

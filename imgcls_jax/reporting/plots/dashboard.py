@@ -77,7 +77,7 @@ def draw(
     for row, drawn_name in zip(scores["per_class"], test.class_names, strict=False):
         drawn_names[row["name"]] = drawn_name
     _classes(figure.add_subplot(right[0]), scores["per_class"], drawn_names)
-    _confusion(figure.add_subplot(lower[0]), Confusion.read(scores), test.class_names)
+    _confusion(figure.add_subplot(lower[0]), Confusion.from_scores(scores), test.class_names)
     _pairs(figure.add_subplot(lower[1]), scores["confused_pairs"], drawn_names)
     _mistakes(lower[2], test, probabilities)
     return figure
@@ -158,7 +158,7 @@ def _classes(axes: Axes, per_class: Sequence[Scores], drawn_names: Mapping[str, 
 def _confusion(axes: Axes, matrix: Confusion, class_names: Sequence[str]) -> None:
     shown = confusion.shown_classes(matrix, most=MOST_CLASSES, cut_to=MOST_CLASSES)
     counts = matrix.matrix(shown)
-    colours, strength = confusion.cell_colours(counts, matrix.rows[shown])
+    colours, strength = confusion.cell_colours(counts, matrix.support[shown])
     axes.imshow(colours, interpolation="nearest")
     text = {"fontsize": min(8, 120 / len(counts)), "ha": "center", "va": "center"}
     for row, column in zip(*np.nonzero(counts), strict=True):
@@ -179,7 +179,7 @@ def _confusion(axes: Axes, matrix: Confusion, class_names: Sequence[str]) -> Non
     axes.tick_params(length=0, labelcolor=style.INK)
     axes.spines[:].set_color(style.RULE)
     title = "Confusion: true rows, predicted columns"
-    if len(shown) < matrix.classes:
+    if len(shown) < matrix.num_classes:
         title = f"{len(shown)} most confused classes, true by rows"
     axes.set_title(title, **TITLE)
 

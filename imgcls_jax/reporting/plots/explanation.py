@@ -9,7 +9,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from imgcls_jax.data.dataset import Dataset
-from imgcls_jax.evaluation.gradcam import GROUPS, RIGHT, WRONG
+from imgcls_jax.evaluation.gradcam import GROUPS, NUM_RIGHT, NUM_WRONG
 from imgcls_jax.reporting import formats
 from imgcls_jax.reporting.plots import fonts, style
 from imgcls_jax.reporting.plots.canvas import CAPTION_LINE, CAPTION_SIZE, Canvas, tile, tile_shape
@@ -49,8 +49,8 @@ def draw(test: Dataset, examples: Sequence[Example], *, maps: np.ndarray) -> Fig
     side = int(np.clip(longest, SMALL, LARGE))
     height, width = tile_shape(test, side)
     step = width + GAP
-    right_width = RIGHT * (2 * step + SPACE)
-    wrong_width = WRONG * (3 * step + SPACE)
+    right_width = NUM_RIGHT * (2 * step + SPACE)
+    wrong_width = NUM_WRONG * (3 * step + SPACE)
     inner = max(right_width, wrong_width) - SPACE - GAP
     pairs = list(zip(examples, maps, strict=True))
     rows = list(_rows(pairs))
@@ -111,8 +111,8 @@ def _is_right(example: Example) -> bool:
 def _rows(examples: Sequence[tuple[Example, np.ndarray]]) -> Iterator[_Row]:
     """The rows that have examples: the groups of the right ones, then those of the wrong ones."""
     for title, is_right, columns, caption in (
-        ("Right", True, RIGHT, 34),
-        ("Wrong", False, WRONG, 50),
+        ("Right", True, NUM_RIGHT, 34),
+        ("Wrong", False, NUM_WRONG, 50),
     ):
         for group in GROUPS:
             chosen = []
