@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from benchmarks.common import command_line, machine, progress
 from imgcls_jax import backend, data
 from imgcls_jax.data.batches import epoch_batches
-from imgcls_jax.training import setup, steps
+from imgcls_jax.training import inputs, metrics, parallel, setup
 
 WITHOUT = "without"
 WINOGRAD = "Winograd"
@@ -79,7 +79,7 @@ def losses(
     first_phase, *_ = setup.build(config, splits)
     params = perturb(first_phase.state.params, perturbation)
     state = first_phase.state.replace(params=params)
-    state = steps.replicate(state, to_donate=True)
+    state = parallel.replicate(state, to_donate=True)
     placed, _ = first_phase.place(state, splits.train)
     batches = epoch_batches(
         len(splits.train),
@@ -89,12 +89,12 @@ def losses(
     )
     batches = batches[:num_steps]
     most = min(config.train.steps_per_dispatch, len(batches))
-    feed = steps.Feed(placed, batches, most=most)
+    feed = inputs.Feed(placed, batches, most=most)
     all_losses = []
     while len(all_losses) < len(batches):
         count = feed.ready()
-        state, metrics = first_phase.train(state, *feed.take(count))
-        dispatch_losses, _ = steps.per_step(metrics, count)
+        state, stacked = first_phase.train(state, *feed.take(count))
+        dispatch_losses = metrics.totals(stacked, count)["loss"] / config.train.batch_size
         all_losses.extend(dispatch_losses)
     return np.array(all_losses)
 

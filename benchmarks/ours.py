@@ -2,11 +2,9 @@
 
 import tempfile
 from collections.abc import Callable
-from unittest import mock
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
 from benchmarks.contestants import Run
@@ -17,8 +15,10 @@ from imgcls_jax.data.batches import epoch_batches
 from imgcls_jax.data.cache import cached
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.transforms import parse
-from imgcls_jax.training import adapt, optimizers, schedules, steps
+from imgcls_jax.training import adapt, inputs, optimizers, parallel, schedules, setup
+from imgcls_jax.training.dispatch import make_predict, make_train
 from imgcls_jax.training.state import TrainState
+from imgcls_jax.training.train_step import Recipe
 
 PREDICTED_BATCHES = 8  # of a dispatch of predictions
 
@@ -33,7 +33,7 @@ def create(
     """Returns the training of a task, or its prediction if nothing trains.
 
     dispatch: scanned (as the product does it), per_step (one step a dispatch), or jit (scanned, but
-      with jax.jit in place of jax.pmap).
+      with shard_map in place of pmap).
     transform: as in config.data.transform.
     budget: bytes of images on a device; the images then stream from a file. "" for no limit.
     """
@@ -44,7 +44,7 @@ def create(
     images, labels = task.data()
     transform = parse(transform)
     model = models.create(ConfigDict({"name": task.model}), num_classes=task.classes)
-    params, model_state = steps.initialize(model, transform, images, seed=0)
+    params, model_state = setup.initialize(model, transform, images, seed=0)
     if task.trains == NOTHING:
         variables = {"params": params, **model_state}
         return _prediction(model, transform, variables, images, batch_size=task.batch_size)
@@ -54,34 +54,28 @@ def create(
         config.adapt.trainable = (task.trains,)
     image = jax.eval_shape(transform, images[:1])
     adaptation, params = adapt.create(config, model, params, image, seed=0)
-    optimizer = optimizers.create(config.optimizer)
     schedule = schedules.create(
         config.schedule,
         peak=config.optimizer.learning_rate,
         epochs=1,
         steps_per_epoch=1,
     )
-    pmap = jax.pmap
-    if dispatch == "jit":
-        pmap = _jit_as_pmap
-    with mock.patch.object(jax, "pmap", pmap):
-        train = steps.make_train(
-            model,
-            transform,
-            optimizer,
-            schedule,
-            steps_per_epoch=1,
-            adaptation=adaptation,
-            seed=0,
-        )
+    optimizer = optimizers.create(config.optimizer, schedule)
+    train = make_train(
+        Recipe(model=model, optimizer=optimizer, adaptation=adaptation),
+        transform,
+        steps_per_epoch=1,
+        seed=0,
+        backend="shard_map" if dispatch == "jit" else "pmap",
+    )
     trainable, _ = adaptation.split(params)
     opt_state = optimizer.init(trainable)
-    state = steps.replicate(TrainState.start(params, model_state, opt_state))
+    state = parallel.replicate(TrainState.create(params, model_state, opt_state))
     dataset = Dataset(images, labels, tuple(map(str, range(task.classes))))
     if budget:
-        placed = steps.place(_on_disk(task_name, dataset), budget=float(budget))
+        placed = inputs.place(_on_disk(task_name, dataset), budget=float(budget))
     else:
-        placed = steps.place(dataset)
+        placed = inputs.place(dataset)
     steps_per_dispatch = config.train.steps_per_dispatch
     if dispatch == "per_step":
         steps_per_dispatch = 1
@@ -114,12 +108,12 @@ def _training(
         while count:
             if not steps_left:
                 batches = epoch_batches(num_examples, batch_size, seed=0, epoch=epoch)
-                feed = steps.Feed(placed, batches, most=steps_per_dispatch)
+                feed = inputs.Feed(placed, batches, most=steps_per_dispatch)
                 steps_left = len(batches)
                 epoch += 1
             taken = min(count, feed.ready())
             state, metrics = train(state, *feed.take(taken))
-            steps.fetch(metrics)
+            parallel.fetch(metrics)
             count -= taken
             steps_left -= taken
 
@@ -128,9 +122,9 @@ def _training(
 
 def _prediction(model, transform, variables, images: np.ndarray, *, batch_size: int) -> Run:
     """Returns the prediction of batches as the product does it: many batches a dispatch."""
-    predict = steps.make_predict(model, transform, batch_size=batch_size)
-    variables = steps.replicate(variables)
-    images = steps.place_images(images[: PREDICTED_BATCHES * batch_size])
+    predict = make_predict(model, transform, batch_size=batch_size)
+    variables = parallel.replicate(variables)
+    images = inputs.place_images(images[: PREDICTED_BATCHES * batch_size])
 
     def run(count: int) -> int:
         dispatches = -(-count // PREDICTED_BATCHES)
@@ -150,30 +144,3 @@ def _on_disk(task_name: str, dataset: Dataset) -> Dataset:
     key = (task_name, dataset.fingerprint)
     splits = cached(folder, key, [], lambda: {"train": dataset})
     return splits["train"]
-
-
-def _jit_as_pmap(function, *, axis_name, in_axes, out_axes, donate_argnums):
-    """Does what jax.pmap does in steps.py with jax.jit, on one device; binds the axis name."""
-
-    def on_device(*arguments):
-        unstacked = []
-        for argument, axis in zip(arguments, in_axes, strict=True):
-            if axis is not None:
-                argument = argument[0]
-            unstacked.append(argument)
-        return function(*unstacked)
-
-    in_specs = []
-    for axis in in_axes:
-        if axis is None:
-            in_specs.append(PartitionSpec())
-        else:
-            in_specs.append(PartitionSpec(axis_name))
-    mapped = jax.shard_map(
-        on_device,
-        mesh=Mesh(np.array(jax.devices()), (axis_name,)),
-        in_specs=tuple(in_specs),
-        out_specs=tuple(PartitionSpec() for _ in out_axes),
-        check_vma=False,
-    )
-    return jax.jit(mapped, donate_argnums=donate_argnums)

@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> None:
         "--budget",
         type=int,
         default=100_000_000,
-        help="config.data.device_budget, in bytes",
+        help="config.data.device_bytes, in bytes",
     )
     parser.add_argument(
         "--folder",
@@ -112,7 +112,7 @@ def train(
         *OPTIONS,
         f"--config.data.path={folder / 'images'}",
         f"--config.data.cache={folder / 'cache'}",
-        f"--config.data.device_budget={budget}",
+        f"--config.data.device_bytes={budget}",
         f"--workdir={folder / 'run'}",
     ]
     started = time.perf_counter()

@@ -9,7 +9,7 @@ import numpy as np
 ADAM = {"name": "adam", "learning_rate": 1e-3, "eps": 1e-7}
 # Report C's optimizer. Its learning rate would follow a schedule, which the comparison leaves out.
 SE_RESNET = {
-    "name": "momentum",
+    "name": "sgd",
     "learning_rate": 0.01,
     "momentum": 0.9,
     "weight_decay": 5e-4,

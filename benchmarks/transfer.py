@@ -18,7 +18,7 @@ from benchmarks.tasks import CIFAR
 from configs import cifar_resnet50_frozen
 from imgcls_jax.data import Splits
 from imgcls_jax.data.dataset import Dataset
-from imgcls_jax.training import setup, steps
+from imgcls_jax.training import inputs, parallel, setup
 
 # Images of report D's split.
 TRAIN = 40_000
@@ -86,18 +86,18 @@ def caching(
     rounds: int,
 ) -> Rates:
     """Returns the seconds for an image in each part of report D's epochs, round by round."""
-    without_cache = config_of(size, **{"adapt.feature_cache": 0})
+    without_cache = config_of(size, **{"adapt.feature_bytes": 0})
     batch_size = without_cache.train.batch_size
     data = examples(num_batches * batch_size)
     on_images = build(without_cache, data)
     on_features = build(config_of(size), data)
-    images = steps.replicate(data.images)
+    images = parallel.replicate(data.images)
     vectors = np.zeros((TRAIN, WIDTH), np.float32)
-    features = steps.replicate((vectors, examples(TRAIN).targets))
+    features = parallel.replicate((vectors, examples(TRAIN).targets))
     validation_features = features[0][:VALIDATION]
-    variables = steps.replicate(setup.variables(on_images.state))
+    variables = parallel.replicate(on_images.state.variables)
     runs = {
-        "training on images": training(on_images, steps.place(data), num_batches, batch_size),
+        "training on images": training(on_images, inputs.place(data), num_batches, batch_size),
         "validation on images": lambda: on_images.predict(variables, images),
         "features": lambda: on_features.embed(variables, images),
         "training on features": training(on_features, features, TRAIN // batch_size, batch_size),
@@ -118,13 +118,13 @@ def freezing(size: int, *, rounds: int) -> tuple[Rates, dict[str, float]]:
     runs = {}
     flops = {}
     for name, patterns in TRAINABLE.items():
-        config = config_of(size, **{"adapt.feature_cache": 0, "adapt.trainable": patterns})
+        config = config_of(size, **{"adapt.feature_bytes": 0, "adapt.trainable": patterns})
         batch_size = config.train.batch_size
         data = examples(batch_size)
         phase = build(config, data)
-        placed = steps.place(data)
-        indices = steps.split(np.zeros((1, batch_size)), 1)
-        flops[name] = phase.train.flops(steps.replicate(phase.state), placed, indices)
+        placed = inputs.place(data)
+        indices = parallel.split_batches(np.zeros((1, batch_size)), 1)
+        flops[name] = phase.train.flops(parallel.replicate(phase.state), placed, indices)
         runs[name] = training(phase, placed, 1, batch_size)
     counts = dict.fromkeys(runs, 1)
     return in_turn(runs, counts, rounds=rounds), flops
@@ -137,10 +137,10 @@ def training(
     batch_size: int,
 ) -> Callable[[], None]:
     """Returns run(), which trains `num_batches` steps on the examples in order."""
-    state = steps.replicate(phase.state, to_donate=True)
+    state = parallel.replicate(phase.state, to_donate=True)
     order = np.arange(num_batches * batch_size, dtype=np.int32)
     batches = order.reshape(num_batches, batch_size)
-    indices = steps.split(batches, num_batches)
+    indices = parallel.split_batches(batches, num_batches)
 
     def run() -> None:
         nonlocal state

@@ -16,7 +16,7 @@ from configs import base
 def get_config() -> ConfigDict:
     config = base.get_config()
     config.data.name = "cifar10"
-    config.data.validation = 1000  # it picks the epoch, which is the last or near it
+    config.data.validation_size = 1000  # it picks the epoch, which is the last or near it
     config.data.transform = "random_crop(2, reflect)|alternating_flip|normalize(cifar10)"
 
     config.model.name = "fast_cnn"
@@ -26,10 +26,11 @@ def get_config() -> ConfigDict:
     config.train.batch_size = 1024
     config.train.eval_batch_size = 500
     config.train.label_smoothing = 0.2
-    config.train.average = 0.98
-    config.train.views = "flip_shift"
+    config.train.ema_decay = 0.98
+    config.train.tta = "flip_shift"
 
-    config.optimizer.name = "momentum"
+    config.optimizer.name = "sgd"
+    config.optimizer.momentum = 0.9
     config.optimizer.learning_rate = 1.5
     config.optimizer.momentum = 0.85
     config.optimizer.nesterov = True
@@ -39,5 +40,5 @@ def get_config() -> ConfigDict:
 
     config.schedule.name = "linear"
     config.schedule.warmup_epochs = 3.5
-    config.schedule.final = 0.05
+    config.schedule.end_factor = 0.05
     return config

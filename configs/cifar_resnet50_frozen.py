@@ -15,7 +15,7 @@ from configs import base
 def get_config() -> ConfigDict:
     config = base.get_config()
     config.data.name = "cifar10"
-    config.data.validation = 10_000
+    config.data.validation_size = 10_000
     config.data.transform = "resize(224)|normalize(imagenet)"
 
     config.model.name = "resnet50"

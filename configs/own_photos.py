@@ -47,7 +47,7 @@ def get_config(folder: str = "") -> ConfigDict:
     if folder:
         config.data.path = folder
     config.data.image_size = size
-    config.data.validation = 0.15 if photos < 1_000 else 0.1
+    config.data.validation_size = 0.15 if photos < 1_000 else 0.1
     config.data.transform = "rgb|normalize(lite)"
 
     config.model.name = "efficientnet_lite0"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from imgcls_jax.api import evaluate, load_config, load_run, predict, train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["evaluate", "load_config", "load_run", "predict", "train"]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from configs.studies import cifar_levels_lite0, lora_ablation_imagenet
 from imgcls_jax import trees
-from imgcls_jax.training import adapt, setup, steps
+from imgcls_jax.training import adapt, setup
 
 LEVELS, LORA = cifar_levels_lite0.get_config().rows, lora_ablation_imagenet.get_config().rows
 SE = 80 * 1280 * 2 + 80 + 1280
@@ -26,7 +26,7 @@ def shapes(config):
     """The model, its parameters without content, and its images."""
     model, transform = setup.build_model(config, num_classes=10)
     images = np.zeros((1, 32, 32, 1 if config.data.name == "mnist" else 3), np.uint8)
-    params, _ = jax.eval_shape(lambda: steps.initialize(model, transform, images, seed=0))
+    params, _ = jax.eval_shape(lambda: setup.initialize(model, transform, images, seed=0))
     return model, params, jax.eval_shape(transform, images)
 
 
@@ -69,4 +69,4 @@ def test_one_option_names_the_file_for_all_rows():
     config.weights, config.images = "b0.h5", 100
     rows = [row.config for row in config.copy_and_resolve_references().rows.values()]
     assert {row.model.pretrained for row in rows} == {"b0.h5,efficientnet_lite0"}
-    assert {row.data.train for row in rows} == {100} and len(rows) == 5
+    assert {row.data.train_size for row in rows} == {100} and len(rows) == 5

@@ -383,7 +383,7 @@ def test_publish_and_compare(config, finished, tmp_path):
         (["--config.optimizer.learning_rat=.1"], ["learning_rat", 'Did you mean "learning_rate"']),
         (["--config.data.path=nowhere", "--config.data.source=csv"], ["nowhere"]),
         (["--config.data.source=tfd"], ["Did you mean 'tfds'"]),
-        (["--config.data.validation=5000"], ["data.validation", "5000"]),
+        (["--config.data.validation_size=5000"], ["data.validation_size", "5000"]),
         (["--config.data.transform=flop"], ["'flop'", "flip"]),
         (["--config.model.name=atention"], ["Did you mean 'attention'"]),
         (["more"], ["'more' is not understood"]),

@@ -20,14 +20,14 @@ ALWAYS = [
     "seed",
     "data.source",
     "data.name",
-    "data.validation",
-    "data.train",
-    "data.test",
+    "data.validation_size",
+    "data.train_size",
+    "data.test_size",
     "data.split_seed",
 ]
 ALWAYS += [
     "data.transform",
-    "data.device_budget",
+    "data.device_bytes",
     "model.name",
     "model.filters",
     "model.hidden",
@@ -70,7 +70,7 @@ CASES = {
             "optimizer.momentum",
             "optimizer.nesterov",
             "optimizer.decay_vectors",
-            "schedule.final",
+            "schedule.end_factor",
             "data.path",
         ]
         + [
@@ -78,27 +78,40 @@ CASES = {
             "pretrained.cache",
             "adapt.lora.rank",
             "adapt.frozen_statistics",
-            "adapt.feature_cache",
+            "adapt.feature_bytes",
         ],
     ),
     "sgd, plateau": (
         {"optimizer.name": "sgd", "schedule.name": "plateau", "optimizer.weight_decay": 0.1},
-        ["schedule.factor", "schedule.patience", "schedule.min_rate", "optimizer.decay_vectors"],
         [
             "optimizer.momentum",
+            "schedule.factor",
+            "schedule.patience",
+            "schedule.min_rate",
+            "optimizer.decay_vectors",
+        ],
+        [
+            "optimizer.nesterov",  # there is no momentum
+            "optimizer.rho",
             "optimizer.beta1",
             "optimizer.eps",
-            "schedule.peak_at",
+            "schedule.pct_start",
             "schedule.step_epochs",
         ],
     ),
     "momentum, cosine, a frozen part": (
         {
-            "optimizer.name": "momentum",
+            "optimizer.name": "sgd",
+            "optimizer.momentum": 0.9,
             "schedule.name": "cosine",
             "adapt.trainable": ("^classifier/",),
         },
-        ["optimizer.momentum", "optimizer.nesterov", "schedule.final", "adapt.frozen_statistics"],
+        [
+            "optimizer.momentum",
+            "optimizer.nesterov",
+            "schedule.end_factor",
+            "adapt.frozen_statistics",
+        ],
         ["schedule.factor", "optimizer.beta2", "adapt.lora.alpha"],
     ),
     "step, low-rank pairs": (
@@ -126,7 +139,7 @@ def test_what_every_phase_says_for_itself_is_of_no_effect_in_the_config(
 ):
     one = ("train.epochs", "optimizer.learning_rate", "optimizer.momentum")
     optimizer = {"learning_rate": 0.1, "momentum": 0.5}
-    phases = {"a": {"optimizer": optimizer}, "b": {"optimizer": optimizer | {"name": "momentum"}}}
+    phases = {"a": {"optimizer": optimizer}, "b": {"optimizer": optimizer | {"name": "sgd"}}}
     phases = ConfigDict({name: phase | {"train": {"epochs": 1}} for name, phase in phases.items()})
     given = [
         *one,
@@ -204,7 +217,7 @@ def test_runs_whose_steps_take_as_long_are_of_one_kind():
         return dry_run._kind(config)
 
     assert kind() == kind(seed=3, name="other", optimizer_in_learning_rate=0.5, train_in_epochs=9)
-    assert kind() == kind(schedule_in_name="cosine", schedule_in_final=0.1)
+    assert kind() == kind(schedule_in_name="cosine", schedule_in_end_factor=0.1)
     others = [
         kind(model_in_hidden=3),
         kind(train_in_batch_size=8),

@@ -94,8 +94,10 @@ def test_every_config_names_things_that_there_are(path):
     for one in config.get("members", {}).values() or [row.config for row in rows.values()]:
         assert one.data.source in SOURCES
         models.create(one.model, num_classes=10)
-        optimizers.create(one.optimizer)
-        schedules.create(one.schedule, peak=1.0, epochs=one.train.epochs, steps_per_epoch=10)
+        schedule = schedules.create(
+            one.schedule, peak=1.0, epochs=one.train.epochs, steps_per_epoch=10
+        )
+        optimizers.create(one.optimizer, schedule)
         parse(one.data.transform)
     assert f"--config {path}" in (ROOT / path).read_text() or path.name == "base.py", (
         "its docstring gives its command"

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from imgcls_jax.config.options import flat_options
 from imgcls_jax.run.folder import CONFIG, RunFolder
 from imgcls_jax.training import recorder
 
@@ -33,7 +34,7 @@ def record(recorder, epoch: int, *, steps: int = 10) -> None:
     for count in (4, steps - 4):
         numbers = np.arange(last + 1, last + count + 1)
         last += count
-        recorder.steps(last, 1 / numbers, numbers / 100)
+        recorder.steps(last, {"loss": 1 / numbers, "accuracy": numbers / 100})
     if steps == 10:
         recorder.epoch(line(epoch))
 
@@ -54,11 +55,11 @@ def run(tmp_path_factory) -> RunFolder:
     run.path.mkdir()
     run.write_json(CONFIG, CONFIGURED)
     run.write_json("test.json", TESTED)
-    first = recorder.Recorder(run, history=[], step=0, total_steps=40)
+    first = recorder.Recorder(run, [], step=0, total_steps=40)
     for epoch in (1, 2):
         record(first, epoch)
     record(first, 3, steps=7)
-    resumed = recorder.Recorder(run, history=run.history[:2], step=20, total_steps=40)
+    resumed = recorder.Recorder(run, run.history[:2], step=20, total_steps=40)
     for epoch in (3, 4):
         record(resumed, epoch)
     resumed.close()
@@ -85,7 +86,7 @@ def hparams_tab(run):
     )
 
 
-def test_the_hparams_tab_shows_hyperparameters_with_the_final_figures(hparams_tab):
+def test_the_hparams_tab_shows_hyperparameters_with_the_final_figures(hparams_tab, run):
     experiment = hparams_tab("/experiment", {"experimentName": "", "includeMetrics": True})
     assert {metric["name"]["tag"] for metric in experiment["metricInfos"]} >= {
         "test_accuracy",
@@ -100,7 +101,8 @@ def test_the_hparams_tab_shows_hyperparameters_with_the_final_figures(hparams_ta
         "allowedStatuses": ["STATUS_UNKNOWN"],
     }
     [row] = hparams_tab("/session_groups", request)["sessionGroups"]
-    assert row["hparams"] == {
+    shown = row["hparams"]
+    for path, value in {
         "seed": 3.0,
         "data.source": "digits",
         "data.name": "digits",
@@ -109,7 +111,9 @@ def test_the_hparams_tab_shows_hyperparameters_with_the_final_figures(hparams_ta
         "model.filters": "[32, 64]",
         "optimizer.learning_rate": 0.25,
         "optimizer.nesterov": True,
-    }
+    }.items():
+        assert shown[path] == value, path
+    assert set(shown) == set(flat_options(run.config))
     figures = {
         metric["name"]["tag"]: (metric["trainingStep"], metric["value"])
         for metric in row["metricValues"]
@@ -144,10 +148,10 @@ def test_a_resumed_run_shows_no_step_twice(run):
 def test_a_long_run_has_a_point_every_so_many_steps(tmp_path):
     run = RunFolder(tmp_path)
     run.write_json(CONFIG, CONFIGURED)
-    total = 3 * recorder.MOST_POINTS - 5
-    long = recorder.Recorder(run, history=[], step=0, total_steps=total)
+    total = 3 * recorder.MAX_POINTS - 5
+    long = recorder.Recorder(run, [], step=0, total_steps=total)
     for last in range(100, total + 1, 100):
-        long.steps(last, np.full(100, 0.5), np.full(100, 0.25))
+        long.steps(last, {"loss": np.full(100, 0.5), "accuracy": np.full(100, 0.25)})
     assert [point["step"] for point in run.steps] == list(range(3, total - total % 100 + 1, 3))
     assert run.steps[0] == {"step": 3, "loss": 0.5, "accuracy": 0.25}
 
@@ -156,7 +160,7 @@ def test_damaged_points_do_not_stop_a_run(tmp_path, caplog):
     run = RunFolder(tmp_path)
     run.write_json(CONFIG, CONFIGURED)
     (tmp_path / "steps.jsonl").write_text('{"step": "two"}\n')
-    recorder.Recorder(run, history=[], step=7, total_steps=40)
+    recorder.Recorder(run, [], step=7, total_steps=40)
     assert (
         "steps.jsonl is damaged" in caplog.text
         and "begin at step 7" in caplog.text

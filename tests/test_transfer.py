@@ -105,7 +105,7 @@ def test_counts_of_what_trains(row):
     config, data = small(row)
     model, transform = setup.build_model(config, num_classes=10)
     params, _ = jax.eval_shape(
-        lambda: setup.steps.initialize(model, transform, data.train.images, seed=0)
+        lambda: setup.initialize(model, transform, data.train.images, seed=0)
     )
     image = jax.eval_shape(transform, data.train.images[:1])
     counts = []
@@ -120,9 +120,7 @@ def test_counts_of_what_trains(row):
 def test_a_hybrid_takes_each_backbone_from_its_own_file(tmp_path):
     config, data = small("A1")
     model, transform = setup.build_model(config, num_classes=10)
-    shapes = jax.eval_shape(
-        lambda: setup.steps.initialize(model, transform, data.train.images, seed=0)
-    )
+    shapes = jax.eval_shape(lambda: setup.initialize(model, transform, data.train.images, seed=0))
     params, model_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     given, paths = {}, []
     for seed, name in enumerate(config.model.backbones):

@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     config.name = "cifar_unfreezing_small"
     config.title = "How many layers of EfficientNetV2-B0 to unfreeze: 5,000 images, 4 + 4 epochs"
     row = cifar_efficientnetv2_96.get_config()
-    row.data.train = 5_000
+    row.data.train_size = 5_000
     row.data.transform = "resize(96)|normalize(imagenet)"
     for phase in row.adapt.phases.values():
         phase.train.epochs = 4

@@ -17,7 +17,7 @@ from configs.studies import base
 
 def row(objective: dict) -> ConfigDict:
     config = cifar_cnn.get_config()
-    config.data.validation = cifar_fast.get_config().data.validation
+    config.data.validation_size = cifar_fast.get_config().data.validation_size
     config.objective = ConfigDict(objective)
     return ConfigDict({"config": config})
 

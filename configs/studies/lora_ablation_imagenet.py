@@ -48,7 +48,7 @@ def get_config() -> ConfigDict:
             "rgb|rotation(10)|affine(0, .1, .9, 1.1)|resize(96)|color_jitter(.2, .2)"
             "|normalize(imagenet)"
         )
-        row.data.train = config.get_ref("images")
+        row.data.train_size = config.get_ref("images")
         row.model.backbones = BACKBONES
         row.model.pretrained = config.get_ref("weights") + ",efficientnet_lite0"
         row.model.options = ConfigDict({"efficientnet_lite0": {"transform_input": True}})

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from configs import cifar_se_resnet
 from configs.studies import base
 
-MOMENTUM = {"name": "momentum", "learning_rate": 0.1}
+MOMENTUM = {"name": "sgd", "momentum": 0.9, "learning_rate": 0.1}
 OPTIMIZERS = {
     "sgd": MOMENTUM,
     "nesterov": MOMENTUM | {"nesterov": True},

@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
         "Optimizers and schedules for report C's SE-ResNet: 4,000 images of CIFAR-10, 6 epochs"
     )
     for row in config.rows.values():
-        row.config.data.train = 4_000
-        row.config.data.validation = 1_000
+        row.config.data.train_size = 4_000
+        row.config.data.validation_size = 1_000
         row.config.train.epochs = 6
     return config

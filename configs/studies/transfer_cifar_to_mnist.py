@@ -36,8 +36,8 @@ METHODS = {
 
 def row(images: int, options: dict) -> ConfigDict:
     config = base.get_config()
-    config.data.validation = 1_000
-    config.data.train = images if images < ALL else 0
+    config.data.validation_size = 1_000
+    config.data.train_size = images if images < ALL else 0
     config.data.transform = "rgb|normalize(cifar10)"
 
     config.model.name = "fast_cnn"

@@ -11,6 +11,7 @@ from imgcls_jax.commands import (
     explain,
     export,
     index,
+    options,
     predict,
     profile,
     publish,
@@ -38,4 +39,5 @@ COMMANDS = (
     show_data,
     profile,
     weights,
+    options,
 )

@@ -1,7 +1,7 @@
-"""Which options of a config are read: a given one that nothing reads is without effect, and is named.
+"""Which options of a config are read: one that was given and that nothing reads has no effect.
 
-A `Recorded` config notes the paths of the options that are asked for, one by one; what goes over all of them, as for
-config.json, notes nothing.
+A `Recorded` config notes the paths of the options that are asked for one by one; reading all of them at
+once, as for config.json, notes nothing.
 """
 
 import contextlib
@@ -31,23 +31,28 @@ class _Reads:
 
 
 class Recorded(ConfigDict):
-    """A config that notes what is read of it and of its copies; `given` has the paths that the command line set."""
+    """A config that notes what is read of it and of its copies.
+
+    `_given` has the paths that the command line set. `_origins` has, for options that a phase changes,
+    the paths that they were given under.
+    """
 
     _reads = _Reads(paused=1)
-    _at = ""  # before the paths of its own options
+    _prefix = ""  # of the paths of this section's options
     _origins: Mapping[str, str] = {}
     _given: tuple[str, ...] = ()
 
-    def _join(self, reads: _Reads, at: str, origins: Mapping[str, str]) -> None:
-        for name, value in {"_reads": reads, "_at": at, "_origins": origins}.items():
-            object.__setattr__(self, name, value)
+    def _join(self, reads: _Reads, prefix: str, origins: Mapping[str, str]) -> None:
+        object.__setattr__(self, "_reads", reads)
+        object.__setattr__(self, "_prefix", prefix)
+        object.__setattr__(self, "_origins", origins)
         for key, value in self._fields.items():
             if isinstance(value, Recorded):
-                value._join(reads, f"{at}{key}.", origins)
+                value._join(reads, f"{prefix}{key}.", origins)
 
     def __getitem__(self, key):
         if not self._reads.paused:
-            path = f"{self._at}{key}"
+            path = f"{self._prefix}{key}"
             self._reads.paths.add(self._origins.get(path, path))
         return super().__getitem__(key)
 
@@ -73,14 +78,17 @@ class Recorded(ConfigDict):
 
     def copy_and_resolve_references(self, visit_map=None):
         copy = super().copy_and_resolve_references(visit_map)
-        copy._join(self._reads, self._at, self._origins)
+        copy._join(self._reads, self._prefix, self._origins)
         object.__setattr__(copy, "_given", self._given)
         return copy
 
 
 def recorded(config: ConfigDict, given: Iterable[str]) -> Recorded:
-    """A copy of the config that notes what is read of it."""
-    copy = _copied(config.copy_and_resolve_references())
+    """Returns a copy of the config that notes what is read of it.
+
+    given: the paths of the options that the command line set.
+    """
+    copy = _copy(config.copy_and_resolve_references())
     copy._join(_Reads(), "", {})
     object.__setattr__(copy, "_given", tuple(given))
     if config.is_locked:
@@ -88,26 +96,27 @@ def recorded(config: ConfigDict, given: Iterable[str]) -> Recorded:
     return copy
 
 
-def _copied(config: ConfigDict) -> Recorded:
+def _copy(config: ConfigDict) -> Recorded:
     copy = Recorded(type_safe=config.is_type_safe)
     for key, value in config.items():
-        copy[key] = _copied(value) if isinstance(value, ConfigDict) else value
+        copy[key] = _copy(value) if isinstance(value, ConfigDict) else value
     return copy
 
 
 def changed(config: ConfigDict, options: Mapping[str, Any], *, at: str) -> None:
-    """Changes options of a copy, whose values are from now on those of the paths below `at`, as in a phase."""
+    """Changes options of a phase's copy; reading them is reading the paths below `at`."""
     config.update_from_flattened_dict(options)
     if isinstance(config, Recorded):
-        config._join(
-            config._reads, "", {**config._origins, **{path: f"{at}{path}" for path in options}}
-        )
+        origins = {path: f"{at}{path}" for path in options}
+        config._join(config._reads, "", {**config._origins, **origins})
 
 
 def given(config: ConfigDict, section: str) -> list[str]:
-    """The options of a section that the command line set, without the section's name."""
-    paths = config._given if isinstance(config, Recorded) else ()
-    return [path.removeprefix(f"{section}.") for path in paths if path.startswith(f"{section}.")]
+    """Returns the options of a section that the command line set, without the section's name."""
+    if not isinstance(config, Recorded):
+        return []
+    prefix = f"{section}."
+    return [path.removeprefix(prefix) for path in config._given if path.startswith(prefix)]
 
 
 def note(config: Recorded, paths: Iterable[str]) -> None:
@@ -116,21 +125,24 @@ def note(config: Recorded, paths: Iterable[str]) -> None:
 
 
 def unread(config: ConfigDict) -> list[str]:
-    """A sentence on each option that the command line set and that nothing has read so far."""
+    """Returns a sentence on each option that the command line set and that nothing has read so far."""
     if not isinstance(config, Recorded):
         return []
     read = {*config._reads.paths, *SHOWN}
-    return [_sentence(config, path) for path in config._given if not read & {path, *_whole(path)}]
-
-
-def _whole(path: str) -> list[str]:
-    """The options that hold this one and that are read as a whole, if at all: those of models inside a model."""
-    return ["model.options"] if path.startswith("model.options.") else []
+    sentences = []
+    for path in config._given:
+        # Options of models inside a model are read as a whole.
+        is_inner = path.startswith("model.options.") and "model.options" in read
+        if path not in read and not is_inner:
+            sentences.append(_sentence(config, path))
+    return sentences
 
 
 def _sentence(config: Recorded, path: str) -> str:
     section = path.rpartition(".")[0]
+    name = None
     with config._reads.pause():
-        name = config[section].get("name") if section in config else None
+        if section in config:
+            name = config[section].get("name")
     chosen = f" ({section}.name is {name!r})" if isinstance(name, str) else ""
     return f"config.{path} was given and has no effect: nothing here reads it{chosen}."

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import math
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -45,24 +44,23 @@ class Splits:
 
 
 def device_budget(config: ConfigDict, nbytes: int) -> float | None:
-    """Returns `config.device_budget` if images of `nbytes` are larger, else None.
+    """Returns `config.device_bytes` if images of `nbytes` are larger, else None.
 
-    config: `config.data` of a run. Runs of older versions do not have the option, and no limit.
+    config: `config.data` of a run.
     """
-    budget = config.get("device_budget", math.inf)
-    if nbytes > budget:
-        return budget
+    if nbytes > config.device_bytes:
+        return config.device_bytes
     return None
 
 
 def load(config: ConfigDict, *, keep: bool = True) -> Splits:
     """Reads the data that `config.data` names, checks it and splits it.
 
-    The test set is the source's own, or `config.test` of its training set if it has none. The
-    validation set is the source's own, or `config.validation` of the rest. The training set is
-    `config.train` of what is left then, with `config.drawn` drawn images of each digit. The
+    The test set is the source's own, or `config.test_size` of its training set if it has none. The
+    validation set is the source's own, or `config.validation_size` of the rest. The training set is
+    `config.train_size` of what is left then, with `config.drawn` drawn images of each digit. The
     report's `origin` says where validation and test set come from. Images of more bytes than
-    `config.device_budget` stay in their files as LazyImages.
+    `config.device_bytes` stay in their files as LazyImages.
 
     keep: whether decoded data is kept in `config.cache` and missing TFDS data is prepared. A config
     that comes from somebody else names folders of their choice: without `keep` nothing is written.
@@ -88,7 +86,9 @@ def load(config: ConfigDict, *, keep: bool = True) -> Splits:
             origin[split] = OWN
         else:
             origin[split] = HELD_OUT
-            datasets["train"], datasets[split] = _hold_out(datasets["train"], split, config)
+            datasets["train"], datasets[split] = _hold_out(
+                datasets["train"], f"{split}_size", config
+            )
     datasets["train"] = _training_set(datasets["train"], config)
     datasets = {split: datasets[split] for split in SPLIT_NAMES}
     report = checks.check(datasets)
@@ -111,14 +111,13 @@ def _hold_out(train: Dataset, option: str, config: ConfigDict) -> tuple[Dataset,
 
 
 def _training_set(train: Dataset, config: ConfigDict) -> Dataset:
-    """Returns `config.train` of the training set, and `config.drawn` drawn images of each digit."""
-    size = config.get("train", 0)
+    """Returns `config.train_size` of the training set, and `config.drawn` drawn images of each digit."""
+    size = config.train_size
     if size and size != len(train):
-        _, train = _hold_out(train, "train", config)
-    drawn = config.get("drawn", 0)
-    if drawn:
+        _, train = _hold_out(train, "train_size", config)
+    if config.drawn:
         # Imported here, so that `python -m imgcls_jax.data.drawn` does not import it twice.
         from imgcls_jax.data.drawn import with_drawn
 
-        train = with_drawn(train, drawn, seed=config.split_seed)
+        train = with_drawn(train, config.drawn, seed=config.split_seed)
     return train

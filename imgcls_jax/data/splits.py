@@ -6,7 +6,7 @@ from imgcls_jax.errors import ConfigError
 
 
 def stratified_split(
-    labels: np.ndarray, size: float, seed: int, *, option: str = "data.validation"
+    labels: np.ndarray, size: float, seed: int, *, option: str = "data.validation_size"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Splits examples in two parts that both keep the shares of the classes.
 

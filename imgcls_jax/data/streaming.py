@@ -83,7 +83,7 @@ def steps_in_window(image_shape: tuple[int, ...], batch_size: int, budget: float
     batch_bytes = batch_size * int(np.prod(image_shape))
     if 2 * batch_bytes > budget:
         raise ConfigError(
-            f"config.data.device_budget is {budget:,.0f} bytes, and the data is larger: a batch, "
+            f"config.data.device_bytes is {budget:,.0f} bytes, and the data is larger: a batch, "
             f"{batch_size} images of {shape_text(image_shape)}, and the next one need "
             f"{2 * batch_bytes:,}. Give that much, or smaller batches (train.batch_size, "
             "train.eval_batch_size)."

@@ -16,9 +16,9 @@ from jax.extend.core import Jaxpr, JaxprEqn, jaxprs_in_params
 from imgcls_jax import models
 from imgcls_jax.models import cpu_kernels
 from imgcls_jax.run.folder import RunFolder
-from imgcls_jax.training import steps
 from imgcls_jax.training.profiling import seconds_of
-from imgcls_jax.training.setup import build_model, views
+from imgcls_jax.training.setup import build_model, initialize, tta_views
+from imgcls_jax.training.train_step import eval_step
 
 BATCH_SIZE = 128  # for throughput
 SECONDS = 0.5  # about how long each timing takes
@@ -55,28 +55,28 @@ class Meter:
             models.architecture(config.model),
             config.data.transform,
             config.train.precision,
-            config.train.get("views"),
+            config.train.tta,
             shape,
             num_classes,
         ]
         key = json.dumps(options, default=str)
         if key not in self._costs:
             model, transform = build_model(config, num_classes=num_classes)
-            cost = measure(model, transform, shape=shape, views=views(config))
+            cost = measure(model, transform, shape=shape, tta=tta_views(config))
             self._costs[key] = cost
         return self._costs[key]
 
 
-def measure(model, transform, *, shape: tuple[int, int, int], views) -> Cost:
+def measure(model, transform, *, shape: tuple[int, int, int], tta) -> Cost:
     """Measures the model with random weights on random uint8 images of `shape` [H, W, C]."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (BATCH_SIZE, *shape), np.uint8)
-    params, model_state = steps.initialize(model, transform, images, seed=0)
+    params, model_state = initialize(model, transform, images, seed=0)
     variables = jax.device_put({"params": params, **model_state})
     images = jax.device_put(images)
 
     def logits(variables, x):
-        return steps.mean_over_views(model, variables, x, views=views)
+        return eval_step(model, variables, x, tta=tta)
 
     @jax.jit
     def predict(variables, images):

@@ -114,7 +114,7 @@ def _validation_predictions(runs: Sequence[RunFolder]) -> Predictions:
         if _split_fingerprint(run, "validation") != _split_fingerprint(first, "validation"):
             raise RunError(
                 f"{first.path} and {run.path} have different validation sets, so weights cannot be "
-                "fitted on them. Train them with the same config.data.validation and "
+                "fitted on them. Train them with the same config.data.validation_size and "
                 "config.data.split_seed, or take --weights=equal."
             )
     members = np.stack([probabilities for probabilities, _ in predictions])

@@ -26,8 +26,8 @@ from imgcls_jax.files import write_atomically
 from imgcls_jax.models import cpu_kernels
 from imgcls_jax.pretrained import safetensors_format
 from imgcls_jax.run.folder import EXPORT, RunFolder
-from imgcls_jax.training.setup import views
-from imgcls_jax.training.steps import mean_over_views
+from imgcls_jax.training.setup import tta_views
+from imgcls_jax.training.train_step import eval_step
 
 PROGRAM = "model.jaxexport"  # for jax.export.deserialize
 WEIGHTS = "model.safetensors"  # its metadata describe the model
@@ -49,7 +49,7 @@ def write(run: RunFolder) -> Path:
     # By default GPUs and TPUs multiply float32 with fewer bits, which would give other logits.
     with jax.default_matmul_precision("float32"):
         predictor = Predictor(run)
-        program = _program(predictor, views(config))
+        program = _program(predictor, tta_views(config))
         difference = _difference(predictor, export.deserialize(program).call)
     tolerance = TOLERANCE[config.train.precision]
     if not difference <= tolerance:  # also if it is not a number
@@ -96,12 +96,12 @@ def _name_and_size(file: Path) -> str:
     return f"{file.name} {file.stat().st_size / 1e6:.2f} MB"
 
 
-def _program(predictor: Predictor, views: Sequence[tuple[float, View]]) -> bytes:
+def _program(predictor: Predictor, tta: Sequence[tuple[float, View]]) -> bytes:
     """Returns the serialized program; its layers are those that are fast on each platform."""
 
     def apply(variables, images):
         x = predictor.transform(images)
-        return mean_over_views(predictor.model, variables, x, views=views)
+        return eval_step(predictor.model, variables, x, tta=tta)
 
     def apply_with_cpu_kernels(variables, images):
         with cpu_kernels.use(enabled=True):

@@ -17,9 +17,11 @@ from imgcls_jax.evaluation.scores import Predictions, score, softmax
 from imgcls_jax.files import write_npz
 from imgcls_jax.run.checkpoints import Checkpoints, shapes
 from imgcls_jax.run.folder import CHECKPOINTS, CONFIG, PREDICTIONS, TEST, RunFolder
-from imgcls_jax.training import adapt, phases, steps
+from imgcls_jax.training import adapt, phases
 from imgcls_jax.training import checks as options
-from imgcls_jax.training.setup import build_model, build_predict
+from imgcls_jax.training.inputs import place_images
+from imgcls_jax.training.parallel import replicate
+from imgcls_jax.training.setup import build_model, build_predict, initialize
 
 MAX_BATCH_BYTES = 2**32  # of a batch of images after the transform
 MAX_IMAGE_PIXELS = 2**24  # of an image after the transform
@@ -53,7 +55,7 @@ class Predictor:
         num_classes = len(self.class_names)
         self.model, self.transform = build_model(config, num_classes=num_classes)
         self._restore(run, config)
-        self._placed_variables = steps.replicate(self.variables)
+        self._placed_variables = replicate(self.variables)
         self._predict = build_predict(config, self.model, self.transform)
         self._data_config = config.data
 
@@ -77,7 +79,7 @@ class Predictor:
 
     def _initialize(self) -> tuple[Any, Any]:
         images = np.zeros((1, *self.shape), np.uint8)
-        return steps.initialize(self.model, self.transform, images, seed=0)
+        return initialize(self.model, self.transform, images, seed=0)
 
     def logits(self, images: Images) -> np.ndarray:
         """Returns logits float32 [N, K] of images uint8 [N, H, W, C].
@@ -85,7 +87,7 @@ class Predictor:
         Raises RunError if they are not finite.
         """
         budget = device_budget(self._data_config, images.nbytes)
-        placed = steps.place_images(images, budget=budget)
+        placed = place_images(images, budget=budget)
         logits = self._predict(self._placed_variables, placed)
         not_finite = ~np.isfinite(logits).all(-1)
         if not_finite.any():

@@ -13,7 +13,9 @@ from imgcls_jax.data.transforms import Transform, parse
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.evaluation.scores import softmax
 from imgcls_jax.pretrained import CATALOG
-from imgcls_jax.training import steps
+from imgcls_jax.training.dispatch import make_predict
+from imgcls_jax.training.inputs import place_images
+from imgcls_jax.training.parallel import replicate
 
 # A class name a line, in the order of the model's outputs.
 CLASSES = Path(pretrained.__file__).with_name("imagenet_classes.txt")
@@ -52,12 +54,12 @@ class PublishedClassifier:
         image = jax.eval_shape(transform, images)
         expected = jax.eval_shape(model.init, jax.random.key(0), image)
         variables = pretrained.load(name, model=weights.model, expected=expected)
-        self._variables = steps.replicate(variables)
-        self._predict = steps.make_predict(model, transform, batch_size=self.batch_size)
+        self._variables = replicate(variables)
+        self._predict = make_predict(model, transform, batch_size=self.batch_size)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Returns probabilities float64 [N, 1000] of images uint8 [N, H, W, 3]."""
-        placed = steps.place_images(images, budget=None)
+        placed = place_images(images, budget=None)
         return softmax(self._predict(self._variables, placed))
 
 

@@ -5,14 +5,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from imgcls_jax.config.options import WHERE, differing, flat_options
+from imgcls_jax.config.options import NOT_IDENTITY, differing, flat_options
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation.cost import Cost
 from imgcls_jax.evaluation.scores import train_test_gap
 from imgcls_jax.run.folder import RunFolder
 
 REPORTED = ("accuracy", "loss", "gap", "epochs", "seconds_per_epoch")
-FREE = ("name", "seed", *WHERE)  # options that may differ between the runs of one row
+FREE = ("name", "seed", *NOT_IDENTITY)  # options that may differ between the runs of one row
 CONFIDENCE = 0.95  # of the intervals
 
 Meter = Callable[[RunFolder], Cost]
@@ -154,7 +154,7 @@ def _check_alike(label: str, first: RunFolder, other: RunFolder) -> None:
     first_options = flat_options(first.config)
     options = flat_options(other.config)
     differences = []
-    for key in differing(first_options, options, free=FREE):
+    for key in differing(first_options, options, ignored=FREE):
         differences.append(f"{key} ({first_options.get(key)!r} and {options.get(key)!r})")
     if differences:
         raise RunError(

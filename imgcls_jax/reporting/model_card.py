@@ -34,7 +34,7 @@ RECIPE = {
     "schedule.name": "Schedule",
     "schedule.warmup_epochs": "Epochs of warm-up",
     "train.label_smoothing": "Label smoothing",
-    "train.average": "Decay per step of the running average kept",
+    "train.ema_decay": "Decay per step of the running average kept",
     "adapt.trainable": "What trains, by path",
     "adapt.last_layers": "Last layers that train",
     "adapt.lora.targets": "Kernels with low-rank pairs (LoRA)",
@@ -164,7 +164,7 @@ def _parameters_text(run: RunFolder) -> str:
 
 
 def _prediction_text(run: RunFolder) -> str:
-    views = run.config.train.get("views", "none")
+    views = run.config.train.tta
     if views == "none":
         return "one pass"
     return f"mean of the logits over {len(VIEWS[views])} views ({views})"

@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from imgcls_jax import distributed, files, foreign
+from imgcls_jax.config.options import upgrade
 from imgcls_jax.errors import RunError, is_utf8, printable
 from imgcls_jax.run import schema
 from imgcls_jax.run.lock import FolderLock
@@ -83,7 +84,7 @@ class RunFolder:
     @property
     def config(self) -> ConfigDict:
         try:
-            return ConfigDict(self.read_json(CONFIG))
+            return ConfigDict(upgrade(self.read_json(CONFIG)))
         except ValueError as error:  # of ml_collections
             raise RunError(f"{self.path / CONFIG} is no config ({error}).") from error
 

@@ -6,7 +6,7 @@ import os
 
 from ml_collections import ConfigDict
 
-from imgcls_jax.config.options import WHERE, differing, flat_options
+from imgcls_jax.config.options import NOT_IDENTITY, differing, flat_options
 from imgcls_jax.data import Splits
 from imgcls_jax.errors import RunError
 from imgcls_jax.run.folder import CONFIG, DATA, PROFILE, REPORT, SHOWN, RunFolder
@@ -84,10 +84,10 @@ def _check_config(run: RunFolder, config: ConfigDict) -> None:
     saved = flat_options(run.config)
     text = json.dumps(config.to_dict())
     current = flat_options(ConfigDict(json.loads(text)))  # as read from config.json
-    free: tuple[str, ...] = WHERE
+    ignored = NOT_IDENTITY
     if saved.get("name") is None or current.get("name") is None:
-        free = (*WHERE, "name")  # a run without a name is called after its config's file
-    keys = differing(saved, current, free=free)
+        ignored = (*NOT_IDENTITY, "name")  # a run without a name is called after its config's file
+    keys = differing(saved, current, ignored=ignored)
     if not keys:
         return
     lines = [f"{run.path} holds the run of another config:"]

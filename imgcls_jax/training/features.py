@@ -1,7 +1,7 @@
-"""Features computed once: where nothing before the head is trained or random, training runs on its vectors.
+"""Features computed once, if nothing before the head is trained or random.
 
-They are kept on disk, by a hash of all that they depend on: weights, model, transform, images. Other seeds, rates and
-heads on the same backbone find them there.
+They are kept on disk under a hash of all that they depend on: weights, model, transform, images. Runs
+with other seeds, learning rates and heads on the same backbone find them there.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from imgcls_jax import distributed, files, foreign, models, trees
 from imgcls_jax.data.batches import filled_batches
 from imgcls_jax.data.dataset import Dataset
-from imgcls_jax.training import steps
+from imgcls_jax.training import parallel
 
 log = logging.getLogger(__name__)
 
@@ -32,14 +32,14 @@ def compute(
     config: ConfigDict,
     embed: Callable[..., np.ndarray],
     variables: dict[str, Any],
-    read: frozenset[str],
+    feature_paths: frozenset[str],
     data: Dataset,
 ) -> tuple[np.ndarray, float]:
-    """Vectors float32 [N, F] of the data's images, and the seconds that they take to compute.
+    """Returns vectors float32 [N, F] of the data's images, and the seconds that they take to compute.
 
-    embed: as of `steps.make_predict`. read: the paths of the parameters that the features depend on.
+    embed: as of `dispatch.make_predict`. feature_paths: of the parameters that the features depend on.
     """
-    path = _path(config, variables, read, data)
+    path = _path(config, variables, feature_paths, data)
     if path:
         files.sweep(path.parent)
     if path and path.exists():
@@ -47,92 +47,95 @@ def compute(
             return _read(path)
         except Exception as error:  # a damaged file can raise nearly anything
             log.warning(
-                "The kept features %s are damaged (%s); they are computed anew.", path, error
+                "The features in %s are damaged (%s): they are computed again.", path, error
             )
-    vectors, seconds = _compute(
-        embed, variables, data.images, batch_size=config.train.eval_batch_size
-    )
+    batch_size = config.train.eval_batch_size
+    vectors, seconds = _compute(embed, variables, data.images, batch_size=batch_size)
     if path:
         try:
-            _write(path, vectors, seconds, most=config.adapt.feature_disk)
+            _write(path, vectors, seconds, max_bytes=config.adapt.feature_disk_bytes)
         except OSError as error:
             log.warning(
-                "The features cannot be kept in %s (%s). --config.adapt.feature_folder=FOLDER keeps them elsewhere, an "
-                "empty value nowhere.",
+                "The features cannot be kept in %s (%s). --config.adapt.feature_folder=FOLDER keeps "
+                "them elsewhere, an empty value nowhere.",
                 path.parent,
                 error,
             )
     return vectors, seconds
 
 
-def spared(epochs: list[float], features: float) -> str:
-    """What epochs of these seconds on features, which took `features` seconds, were spared, in words."""
-    once, always = (sum(epochs) + times * features for times in (1, len(epochs)))
+def spared(epoch_seconds: list[float], feature_seconds: float) -> str:
+    """Returns a sentence on the time that epochs on features saved."""
+    with_cache = sum(epoch_seconds) + feature_seconds
+    without = sum(epoch_seconds) + len(epoch_seconds) * feature_seconds
     return (
-        f"{len(epochs)} epochs with the training images' features took {once:.1f} s; with the features computed in "
-        f"every epoch it would have been {always:.1f} s, {always / once:.1f} times as long."
+        f"{len(epoch_seconds)} epochs with the training images' features took {with_cache:.1f} s; "
+        f"with the features computed in every epoch it would have been {without:.1f} s, "
+        f"{without / with_cache:.1f} times as long."
     )
 
 
 def _compute(embed, variables, images: np.ndarray, *, batch_size: int) -> tuple[np.ndarray, float]:
-    parts, times = [], []
+    vectors = []
+    times = []
     batches = filled_batches(len(images), batch_size)
-    for index in tqdm(
-        batches,
-        "features",
-        unit="batch",
-        leave=False,
-        disable=None if distributed.is_primary() else True,
-    ):
+    is_hidden = None if distributed.is_primary() else True  # None: where there is no terminal
+    for batch in tqdm(batches, "features", unit="batch", leave=False, disable=is_hidden):
         started = time.perf_counter()
-        parts.append(embed(variables, steps.replicate(images[index])))
+        vectors.append(embed(variables, parallel.replicate(images[batch])))
         times.append(time.perf_counter() - started)
-    rest = times[1:] or times  # the first one compiles
-    return np.concatenate(parts)[: len(images)], sum(rest) / len(rest) * len(images) / batch_size
+    times = times[1:] or times  # the first one compiles
+    seconds_per_image = sum(times) / len(times) / batch_size
+    return np.concatenate(vectors)[: len(images)], seconds_per_image * len(images)
 
 
 def _path(
-    config: ConfigDict, variables: dict[str, Any], read: frozenset[str], data: Dataset
+    config: ConfigDict, variables: dict[str, Any], feature_paths: frozenset[str], data: Dataset
 ) -> Path | None:
-    """Where the features are kept, or would be; None where none are."""
+    """Returns where the features are kept, or would be; None if none are."""
     settings = config.adapt
-    if not settings.feature_folder or not settings.feature_disk:
+    if not settings.feature_folder or not settings.feature_disk_bytes:
         return None
-    params, state = (
-        trees.flatten(variables["params"]),
-        {key: variables[key] for key in variables if key != "params"},
-    )
-    used = steps.fetch({"params": {path: params[path] for path in sorted(read)}, **state})
-    model = models.architecture(config.model)
-    words = [
+    params = trees.flatten(variables["params"])
+    weights = {name: tree for name, tree in variables.items() if name != "params"}
+    weights["params"] = {path: params[path] for path in sorted(feature_paths)}
+    weights = parallel.fetch({"params": weights.pop("params"), **weights})
+    parts = [
         VERSION,
         jax.__version__,
         jax.default_backend(),
         config.train.precision,
         config.data.transform,
-        model,
+        models.architecture(config.model),
+        trees.digest(weights),
+        data.fingerprint,
     ]
-    key = hashlib.sha256(
-        json.dumps([*words, trees.digest(used), data.fingerprint], default=str).encode()
-    ).hexdigest()
-    return Path(os.path.expanduser(settings.feature_folder)) / f"{config.model.name}-{key[:32]}.npz"
+    key = hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
+    folder = Path(os.path.expanduser(settings.feature_folder))
+    return folder / f"{config.model.name}-{key[:32]}.npz"
 
 
 def _read(path: Path) -> tuple[np.ndarray, float]:
     with foreign.open_regular(path) as file, np.load(file, allow_pickle=False) as arrays:
-        vectors, seconds = arrays["vectors"], float(arrays["seconds"])
+        vectors = arrays["vectors"]
+        seconds = float(arrays["seconds"])
         if trees.digest(vectors) != str(arrays["digest"]):
             raise ValueError("the checksum does not match")
-    os.utime(path)  # what is used is kept longest
+    os.utime(path)  # the least recently used are deleted first
     return vectors, seconds
 
 
-def _write(path: Path, vectors: np.ndarray, seconds: float, *, most: int) -> None:
-    if vectors.nbytes > most:
+def _write(path: Path, vectors: np.ndarray, seconds: float, *, max_bytes: int) -> None:
+    """Keeps the features, and deletes the least recently used beyond `max_bytes` of all."""
+    if vectors.nbytes > max_bytes:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(path) as file:
         np.savez(file, vectors=vectors, seconds=seconds, digest=trees.digest(vectors))
     kept = sorted(path.parent.glob("*.npz"), key=lambda file: file.stat().st_mtime)
-    while sum(file.stat().st_size for file in kept) > most and len(kept) > 1:
-        kept.pop(0).unlink(missing_ok=True)
+    total = sum(file.stat().st_size for file in kept)
+    for file in kept[:-1]:
+        if total <= max_bytes:
+            return
+        total -= file.stat().st_size
+        file.unlink(missing_ok=True)

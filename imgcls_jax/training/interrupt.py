@@ -11,38 +11,37 @@ class Interrupted(Exception):
 
     def __init__(self, signal_number: int):
         super().__init__(signal.Signals(signal_number).name)
-        self.exit_status = (
-            128 + signal_number
-        )  # what shells report of a process that a signal ended
+        self.exit_status = 128 + signal_number  # as shells report a process that a signal ended
 
 
 class Interrupt:
-    """The signal that came, or 0."""
+    """The number of the signal that came, or 0."""
 
     received: int = 0
 
 
 @contextlib.contextmanager
 def catch_signals() -> Iterator[Interrupt]:
-    """Within, the first SIGTERM or SIGINT is only noted; a second one acts as if none had been caught."""
+    """Notes the first SIGTERM or SIGINT inside; a second one acts as if none had been caught."""
     interrupt = Interrupt()
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def restore_handlers():
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
     def note(number, frame):
         interrupt.received = number
-        # Not by print: where the signal came in the middle of another one it would raise an error there.
+        name = signal.Signals(number).name
+        message = f"\n{name}: saving, then stopping. Once more stops at once.\n"
+        # print would raise an error if the signal came in the middle of another print.
         with contextlib.suppress(OSError):
-            os.write(
-                1,
-                f"\n{signal.Signals(number).name}: saving, then stopping. Once more stops at once.\n".encode(),
-            )
-        for each, handler in before.items():
-            signal.signal(each, handler)
+            os.write(1, message.encode())
+        restore_handlers()
 
-    for number in before:
+    for number in handlers:
         signal.signal(number, note)
     try:
         yield interrupt
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        restore_handlers()

@@ -8,7 +8,7 @@
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -19,71 +19,71 @@ from ml_collections import ConfigDict
 
 from imgcls_jax.data.transforms import Transform
 from imgcls_jax.errors import ConfigError, choose
+from imgcls_jax.training.inputs import Batch, Target
 from imgcls_jax.training.losses import cross_entropy, divergence, nt_xent
 
-Apply = Callable[
-    ..., tuple[Any, Any]
-]  # (inputs, method=...) -> what the model's method gives, and its new state
-Target = Mapping[str, jax.Array]  # as of Dataset.targets
+# apply(inputs, method=...) -> outputs of the model's method, and its new state
+Apply = Callable[..., tuple[Any, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """Cross entropy; called with the transformed batch, and its targets with the share of the loss that each has.
+    """Cross entropy with the labels.
 
-    Gives the losses [B], the logits [B, K], and the model's new state.
+    `objective(apply, batch, method)` returns the losses [B], the logits [B, K], and the model's new
+    state. num_views: how many draws of each image a step takes.
     """
 
     label_smoothing: float = 0.0
-    views = 1  # draws of each image that a step takes
+    num_views = 1
 
-    def __call__(
-        self,
-        apply: Apply,
-        views: Sequence[jax.Array],
-        targets: Sequence[tuple[Target, Any]],
-        method: str,
-    ) -> tuple[jax.Array, jax.Array, Any]:
-        logits, model_state = apply(views[0], method=method)
-        return (
-            sum(share * self.losses(logits, target) for target, share in targets),
-            logits,
-            model_state,
-        )
+    def __call__(self, apply: Apply, batch: Batch, method: str) -> tuple[jax.Array, jax.Array, Any]:
+        logits, model_state = apply(batch.views[0], method=method)
+        losses = 0.0
+        for target, share in batch.targets:
+            losses = losses + share * self.losses(logits, target)
+        return losses, logits, model_state
 
     def losses(self, logits: jax.Array, target: Target) -> jax.Array:
+        """Returns the loss [B] of each example, without mixing."""
         return cross_entropy(logits, target["labels"], smoothing=self.label_smoothing)
 
 
 @dataclasses.dataclass(frozen=True)
 class Distill(Labels):
-    """Distillation (Hinton et al., 2015, arXiv:1503.02531): `weight` of the loss is the teacher's, both softened."""
+    """Distillation (Hinton et al., 2015, arXiv:1503.02531).
+
+    weight: the teacher's share of the loss. temperature: by which both sides' logits are divided.
+    """
 
     temperature: float = 4.0
     weight: float = 0.9
 
     def losses(self, logits, target):
-        taught = divergence(target["teacher"], logits, temperature=self.temperature)
-        return self.weight * taught + (1 - self.weight) * super().losses(logits, target)
+        soft = divergence(target["teacher"], logits, temperature=self.temperature)
+        hard = super().losses(logits, target)
+        return self.weight * soft + (1 - self.weight) * hard
 
 
 @dataclasses.dataclass(frozen=True)
 class SimCLR(Labels):
-    """SimCLR (Chen et al., 2020, arXiv:2002.05709): the projections of an image's two views shall be alike.
+    """SimCLR (Chen et al., 2020, arXiv:2002.05709): two views of an image get similar projections.
 
-    The labels train the classifier alone, on features through which no gradient passes: a linear probe on the way.
+    The labels train the classifier alone, on features through which no gradient passes: a linear
+    probe while training.
     """
 
     temperature: float = 0.5
-    views = 2
+    num_views = 2
 
-    def __call__(self, apply, views, targets, method):
-        ((target, _),) = targets
-        encoded, model_state = apply(jnp.concatenate(views), method="encode")
-        projected, _ = apply(encoded, method="project")
-        logits, _ = apply(lax.stop_gradient(encoded[: len(views[0])]), method="head")
-        alike = nt_xent(*jnp.split(projected, 2), temperature=self.temperature)
-        return alike + self.losses(logits, target), logits, model_state
+    def __call__(self, apply, batch, method):
+        ((target, _),) = batch.targets
+        features, model_state = apply(jnp.concatenate(batch.views), method="encode")
+        projections, _ = apply(features, method="project")
+        first_view = lax.stop_gradient(features[: len(batch.views[0])])
+        logits, _ = apply(first_view, method="head")
+        contrastive = nt_xent(*jnp.split(projections, 2), temperature=self.temperature)
+        return contrastive + self.losses(logits, target), logits, model_state
 
 
 LABELS = Labels()
@@ -91,38 +91,52 @@ OBJECTIVES = {"labels": Labels, "distill": Distill, "simclr": SimCLR}
 
 
 def defaults(name: str) -> dict[str, Any]:
-    """The options of the objective of that name, with their defaults."""
-    fields = {field.name: field.default for field in dataclasses.fields(OBJECTIVES[name])}
-    return {"teacher": "", **{key: fields[key] for key in fields if key != "label_smoothing"}}
+    """Returns the options of the objective of that name, with their defaults."""
+    options = {"teacher": ""}
+    for field in dataclasses.fields(OBJECTIVES[name]):
+        if field.name != "label_smoothing":
+            options[field.name] = field.default
+    return options
 
 
 def create(
     config: ConfigDict, model: nn.Module | None = None, transform: Transform | None = None
 ) -> Labels:
-    """The objective of a run's config. Raises ConfigError for options that cannot be, or not with these."""
+    """Returns the objective of a run's config.
+
+    Raises ConfigError for options that it does not have, or that do not go with model or transform.
+    """
     options = dict(config.get("objective") or {})
-    objective = choose(
-        "objective (config.objective.name)", options.pop("name", "labels"), OBJECTIVES
-    )
+    name = options.pop("name", "labels")
+    objective = choose("objective (config.objective.name)", name, OBJECTIVES)
     teacher = options.pop("teacher", "")
-    known = {field.name for field in dataclasses.fields(objective)} - {"label_smoothing"}
-    if unknown := set(options) - known:
-        accepted = (
-            ", ".join(sorted(known | ({"teacher"} if objective is Distill else set()))) or "none"
-        )
-        raise ConfigError(
-            f"config.objective has no option {min(unknown)!r} for {objective.__name__}: it has {accepted}."
-        )
+    _check_names(objective, options)
     if (objective is Distill) != bool(teacher):
         raise ConfigError(
-            'config.objective.teacher and the objective "distill" belong together: give the folder of a run or of an '
-            "ensemble, as in --config.objective.teacher=runs/NAME."
+            'config.objective.teacher and the objective "distill" belong together: give the folder of '
+            "a run or of an ensemble, as in --config.objective.teacher=runs/NAME."
         )
-    if objective is SimCLR and (
-        (transform and transform.mix) or (model and not hasattr(model, "project"))
-    ):
-        raise ConfigError(
-            'The objective "simclr" needs a projection and no mixing of images: --config.model.name=simclr with '
-            "--config.model.backbone=NAME, and a data.transform without mixup and cutmix."
-        )
+    if objective is SimCLR:
+        is_mixed = transform is not None and transform.mix is not None
+        has_projection = model is None or hasattr(model, "project")
+        if is_mixed or not has_projection:
+            raise ConfigError(
+                'The objective "simclr" needs a projection and no mixing of images: '
+                "--config.model.name=simclr with --config.model.backbone=NAME, and a data.transform "
+                "without mixup and cutmix."
+            )
     return objective(label_smoothing=config.train.label_smoothing, **options)
+
+
+def _check_names(objective: type[Labels], options: dict[str, Any]) -> None:
+    """Raises ConfigError for an option that the objective does not have."""
+    names = {field.name for field in dataclasses.fields(objective)} - {"label_smoothing"}
+    unknown = sorted(set(options) - names)
+    if not unknown:
+        return
+    if objective is Distill:
+        names.add("teacher")
+    accepted = ", ".join(sorted(names)) or "none"
+    raise ConfigError(
+        f"config.objective has no option {unknown[0]!r} for {objective.__name__}: it has {accepted}."
+    )

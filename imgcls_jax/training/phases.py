@@ -1,10 +1,11 @@
 """Phases: parts of a training that follow each other, each with options of its own.
 
-`config.adapt.phases` has them by name, and they run in the order of their names. Each says what differs from the run's
-config, as in {"phase1": {"adapt": {"trainable": ("^fc/",)}, "train": {"epochs": 5}}, "phase2": {...}}. A phase starts
-from the weights with which the one before ended, with a new optimizer state, schedule and patience; the best checkpoint
-is that of the whole training. The images of validation and test go through the run's own transform in every phase, so
-that one with smaller images (progressive resizing) is judged at the size that counts.
+`config.adapt.phases` has them by name, and they run in the order of their names. Each gives what
+differs from the run's config, as in {"phase1": {"adapt": {"trainable": ("^fc/",)}, "train": {"epochs":
+5}}, "phase2": {...}}. A phase starts from the weights at the end of the one before, with a new optimizer
+state, schedule and patience; the best checkpoint is that of the whole training. The images of
+validation and test go through the run's own transform in every phase, so that a phase with smaller
+images (progressive resizing) is judged at the size that counts.
 """
 
 import difflib
@@ -12,7 +13,7 @@ import difflib
 from ml_collections import ConfigDict
 
 from imgcls_jax.config import reads
-from imgcls_jax.config.options import flat_options
+from imgcls_jax.config.options import flat_options, renamed
 from imgcls_jax.errors import ConfigError
 
 OPTIONS = (  # what a phase may change, or the start of it
@@ -29,22 +30,25 @@ OPTIONS = (  # what a phase may change, or the start of it
 
 
 def of(config: ConfigDict) -> dict[str, ConfigDict]:
-    """The whole config of each phase by its name, in order; of a config without phases, itself under "".
+    """Returns the whole config of each phase by name, in order; without phases the config under "".
 
-    Raises ConfigError for an option that no phase can change, or that there is not.
+    Raises ConfigError for an option that a phase cannot change, or that there is not.
     """
-    phases = config.get("adapt", {}).get("phases", {})
-    return {name: _phase(config, name, phases[name]) for name in sorted(phases)} or {"": config}
+    phases = config.adapt.phases
+    if not phases:
+        return {"": config}
+    return {name: _phase(config, name, phases[name]) for name in sorted(phases)}
 
 
 def _phase(config: ConfigDict, name: str, changes: ConfigDict) -> ConfigDict:
-    known = [option for option in flat_options(config) if option.startswith(OPTIONS)]
+    changeable = [path for path in flat_options(config) if path.startswith(OPTIONS)]
     changed = flat_options(changes)
-    for option in changed:
-        if option not in known:
-            near = ", ".join(difflib.get_close_matches(option, known, n=3, cutoff=0.0))
+    for path in changed:
+        if path not in changeable:
+            nearest = difflib.get_close_matches(path, changeable, n=3, cutoff=0.0)
+            hint = renamed(path) or f"The nearest that it can: {', '.join(nearest)}."
             raise ConfigError(
-                f"config.adapt.phases.{name} changes {option}, which a phase cannot. The nearest that it can: {near}."
+                f"config.adapt.phases.{name} changes {path}, which a phase cannot. {hint}"
             )
     phase = config.copy_and_resolve_references()
     reads.changed(phase, changed, at=f"adapt.phases.{name}.")

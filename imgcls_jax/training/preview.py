@@ -12,45 +12,52 @@ from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.image_ops import Bgr, Normalize
 from imgcls_jax.data.transforms import Transform, parse
 
-IMAGES, DRAWS = 8, 7
+NUM_IMAGES = 8
+NUM_DRAWS = 7
 
 
 @dataclasses.dataclass(frozen=True)
-class Shown:
-    """indices int [N]: the examples; images uint8 [N, D, H, W, C]: D draws of each, in old colours; words on them."""
+class Preview:
+    """Some training images after the transform.
+
+    indices: int [N], the examples. images: uint8 [N, D, H, W, C], D draws of each in their colours
+    before normalisation. words: on the batch.
+    """
 
     indices: np.ndarray
     images: np.ndarray
     words: str
 
 
-def draw(config: ConfigDict, train: Dataset) -> Shown:
-    """Some examples of the first batch through `config.data.transform`, with mixing if it mixes."""
+def draw(config: ConfigDict, train: Dataset) -> Preview:
+    """Returns examples of the first batch after `config.data.transform`, mixed if it mixes."""
     transform = parse(config.data.transform)
     size = min(config.train.batch_size, len(train))
     batch = epoch_batches(len(train), size, seed=config.seed, epoch=0)[0]
 
     @jax.jit
-    def see(key, epoch):
+    def augment(key, epoch):
         keys = jax.random.split(key, size)
         x = transform(train.images[batch], keys, examples=jnp.asarray(batch), epoch=epoch)
-        return transform.mix(x, x[::-1], keys)[0] if transform.mix else x
+        if transform.mix:
+            x, _ = transform.mix(x, x[::-1], keys)
+        return x
 
-    draws = [
-        np.asarray(see(key, epoch))
-        for epoch, key in enumerate(jax.random.split(jax.random.key(config.seed), DRAWS))
-    ]
-    x = draws[0]
+    draws = []
+    for epoch, key in enumerate(jax.random.split(jax.random.key(config.seed), NUM_DRAWS)):
+        draws.append(np.asarray(augment(key, epoch)))
+    first = draws[0]
+    shape = "x".join(map(str, first.shape))
     words = (
-        f"A batch as the model sees it: {'x'.join(map(str, x.shape))}, values from {x.min():.3f} to {x.max():.3f}, "
-        f"mean {x.mean():.3f}, standard deviation {x.std():.3f}."
+        f"A batch as the model sees it: {shape}, values from {first.min():.3f} to {first.max():.3f}, "
+        f"mean {first.mean():.3f}, standard deviation {first.std():.3f}."
     )
-    images = np.stack([_as_pixels(transform, x[:IMAGES]) for x in draws], axis=1)
-    return Shown(batch[:IMAGES], images, words)
+    images = [_as_pixels(transform, x[:NUM_IMAGES]) for x in draws]
+    return Preview(batch[:NUM_IMAGES], np.stack(images, axis=1), words)
 
 
 def _as_pixels(transform: Transform, x: np.ndarray) -> np.ndarray:
-    """uint8 of float32 [N, H, W, C], with what the transform did to the values as a whole undone."""
+    """Returns uint8 pixels of float32 [N, H, W, C], with normalisation and channel order undone."""
     for op in reversed(transform.ops):
         if isinstance(op, Normalize):
             x = x * np.asarray(op.std, np.float32) + np.asarray(op.mean, np.float32)

@@ -1,4 +1,4 @@
-"""What a config becomes before the first step: model, transform, optimizer, schedule, compiled steps, first state."""
+"""From a config to what training runs on: model, transform, optimizer, compiled steps, first state."""
 
 import dataclasses
 import logging
@@ -21,11 +21,23 @@ from imgcls_jax.data.transforms import Transform, parse
 from imgcls_jax.data.views import VIEWS, View
 from imgcls_jax.errors import ConfigError, choose
 from imgcls_jax.models import lora
-from imgcls_jax.training import adapt, features, objectives, optimizers, phases, schedules, steps
+from imgcls_jax.training import (
+    adapt,
+    dispatch,
+    features,
+    inputs,
+    metrics,
+    objectives,
+    optimizers,
+    parallel,
+    phases,
+    schedules,
+)
 from imgcls_jax.training.adapt import EVERYTHING, Adaptation
 from imgcls_jax.training.checks import check as check_options
 from imgcls_jax.training.schedules import Plateau, Schedule
 from imgcls_jax.training.state import TrainState, start_average
+from imgcls_jax.training.train_step import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -34,56 +46,84 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """All that training runs on, or a phase of it; `state` is the initial one, not yet on the devices."""
+    """What a training, or a phase of it, runs on."""
 
-    name: str  # of the phase, "" where there is but one
+    name: str  # of the phase; "" if there is only one
     config: ConfigDict  # of the phase
     steps_per_epoch: int
-    schedule: Schedule  # by the steps of the phase
-    train: steps.TrainSteps
+    schedule: Schedule  # learning rate by the steps of the phase
+    train: dispatch.TrainSteps
     predict: Callable[..., np.ndarray]
-    state: TrainState
+    state: TrainState  # the initial one, not yet on the devices
     adaptation: Adaptation
     plateau: Plateau | None
-    early_stopping: int  # epochs without improvement after which the phase ends; 0 never
-    embed: (
-        Callable[..., np.ndarray] | None
-    )  # where the features are computed once: variables, images -> vectors
-    budget: float | None  # bytes of a device for images, where not all fit there
+    early_stopping: int  # epochs without improvement that end the phase; 0 for none
+    embed: Callable[..., np.ndarray] | None  # variables, images -> features, if computed only once
+    budget: float | None  # bytes of images that a device may hold, if not all of them fit
 
     def begin(self, state: TrainState) -> TrainState:
-        """The state with which the phase begins, from that with which the one before ended."""
-        own = self.state
+        """Returns the state with which the phase begins, from that at the end of the one before."""
+        return state.replace(opt_state=self.state.opt_state)
+
+    def learning_rate(self, state: TrainState, step: int) -> float:
+        """Returns the learning rate of a step, counted from the start of the phase."""
+        return float(self.schedule(step)) * self._plateau_factor(state)
+
+    def lower_rate(self, state: TrainState) -> TrainState:
+        """Returns the state with a learning rate that has fallen, as the plateau schedule says."""
+        factor = self._plateau_factor(state) * self.plateau.factor
+        factor = np.float32(max(factor, self.plateau.min_factor))
         return state.replace(
-            opt_state=own.opt_state, rate_scale=own.rate_scale, phase_start=jnp.copy(state.step)
+            opt_state=optimizers.set_plateau_factor(state.opt_state, parallel.replicate(factor))
         )
 
-    def place(
-        self, state: TrainState, dataset: Dataset
-    ) -> tuple[tuple[Any, dict[str, jax.Array]], float]:
-        """What `train` and `predict` read of a data set, as of `steps.place`: images or their features, and targets.
+    def _plateau_factor(self, state: TrainState) -> float:
+        if self.plateau is None:
+            return 1.0
+        return float(parallel.fetch(optimizers.plateau_factor(state.opt_state)))
 
-        Second, the seconds that the features take to compute, 0 without.
+    def place(self, state: TrainState, dataset: Dataset) -> tuple[tuple[Any, dict], float]:
+        """Puts on the devices what `train` and `predict` read of a data set.
+
+        Returns images (or their features) with targets, and the seconds that the features take to
+        compute, 0 without.
         """
         if self.embed is None:
-            return steps.place(dataset, budget=self.budget), 0.0
+            return inputs.place(dataset, budget=self.budget), 0.0
+        paths = self.adaptation.feature_paths
         vectors, seconds = features.compute(
-            self.config, self.embed, variables(state), self.adaptation.feature_paths, dataset
+            self.config, self.embed, state.variables, paths, dataset
         )
-        return steps.replicate((vectors, dataset.targets)), seconds
-
-
-def variables(state: TrainState) -> dict[str, Any]:
-    """What `predict` takes of a state: the model that is kept."""
-    return {"params": state.model["params"], **state.model["model_state"]}
+        return parallel.replicate((vectors, dataset.targets)), seconds
 
 
 def build_model(config: ConfigDict, *, num_classes: int) -> tuple[nn.Module, Transform]:
-    """The model of a run's config and the transform of its images."""
+    """Returns the model of a run's config, and the transform of its images."""
     dtype = choose("train.precision", config.train.precision, DTYPES)
-    return models.create(config.model, num_classes=num_classes, dtype=dtype), parse(
-        config.data.transform
-    )
+    model = models.create(config.model, num_classes=num_classes, dtype=dtype)
+    return model, parse(config.data.transform)
+
+
+def initialize(
+    model: nn.Module, transform: Transform, images: np.ndarray, *, seed: int
+) -> tuple[Any, Any]:
+    """Returns initial parameters and model state for images like `images`, uint8 [B, H, W, C].
+
+    Raises ConfigError if the model cannot take images of that size.
+    """
+    x = transform(images[:1])
+    try:
+        variables = jax.jit(model.init)(jax.random.key(seed), x)
+        if not all(leaf.size for leaf in jax.tree.leaves(variables)):
+            raise ValueError("nothing of the image is left for its last layers")
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        size = "x".join(map(str, x.shape[1:]))
+        raise ConfigError(
+            f"The model {type(model).__name__} cannot be built for images of {size}: {error}. Resize "
+            'them in the transform, for example --config.data.transform="resize(28)".'
+        ) from error
+    params = variables.pop("params")
+    return params, variables
 
 
 def build_predict(
@@ -92,42 +132,48 @@ def build_predict(
     transform: Transform,
     *,
     adaptation: Adaptation = EVERYTHING,
-    together: bool = False,
+    across_processes: bool = False,
 ) -> Callable[..., np.ndarray]:
-    """As `steps.make_predict`, with the views of the config."""
-    options = {
-        "batch_size": config.train.eval_batch_size,
-        "views": views(config),
-        "adaptation": adaptation,
-    }
-    winograd = config.train.get("winograd", True)
-    return steps.make_predict(model, transform, **options, winograd=winograd, together=together)
+    """Returns `dispatch.make_predict` with batch size and test-time augmentation of the config."""
+    return dispatch.make_predict(
+        model,
+        transform,
+        batch_size=config.train.eval_batch_size,
+        tta=tta_views(config),
+        adaptation=adaptation,
+        winograd=config.train.winograd,
+        across_processes=across_processes,
+        backend=config.train.parallel,
+    )
 
 
-def views(config: ConfigDict) -> Sequence[tuple[float, View]]:
-    """The views of an image over which evaluation averages, with their weights."""
-    return choose("set of views (train.views)", config.train.get("views", "none"), VIEWS)
+def tta_views(config: ConfigDict) -> Sequence[tuple[float, View]]:
+    """Returns the views of an image over which evaluation averages, with their weights."""
+    return choose("set of views (train.tta)", config.train.tta, VIEWS)
 
 
 def build(config: ConfigDict, data: Splits) -> list[Setup]:
-    """The setup of each phase, at least one; they start from the same parameters. Raises ConfigError for what cannot be
-    trained."""
+    """Returns the setup of each phase, at least one; they start from the same parameters.
+
+    Raises ConfigError for what cannot be trained.
+    """
     check_options(config)
-    model, transform = build_model(config, num_classes=len(data.train.class_names))
+    num_classes = len(data.train.class_names)
+    model, transform = build_model(config, num_classes=num_classes)
     if reads.given(config, "model"):
         image = jax.eval_shape(transform, data.train.images[:1])
-        read = models.read_options(config.model, image, num_classes=len(data.train.class_names))
-        reads.note(config, [f"model.{option}" for option in read])
+        options = models.read_options(config.model, image, num_classes=num_classes)
+        reads.note(config, [f"model.{option}" for option in options])
     configs = phases.of(config)
     for phase in configs.values():
         _check(phase, data)
-    params, model_state = steps.initialize(model, transform, data.train.images, seed=config.seed)
+    params, model_state = initialize(model, transform, data.train.images, seed=config.seed)
     _check_parameters(config.model, trees.count(params))
     model_state = model.prepare(model_state, data.train.images, transform)
-    return [
-        _build(name, phase, data, model, transform, params, model_state)
-        for name, phase in configs.items()
-    ]
+    setups = []
+    for name, phase in configs.items():
+        setups.append(_build(name, phase, data, model, transform, params, model_state))
+    return setups
 
 
 def _build(
@@ -139,130 +185,161 @@ def _build(
     params: Any,
     model_state: Any,
 ) -> Setup:
-    """The setup of a phase, whose evaluation is by `transform`."""
-    settings, seed = config.train, config.seed
-    winograd = settings.get("winograd", True)
+    """Returns the setup of a phase. transform: of its evaluation."""
+    settings = config.train
     steps_per_epoch = steps_in_epoch(len(data.train), settings.batch_size)
-    optimizer = optimizers.create(config.optimizer)
     schedule = schedules.create(
         config.schedule,
         peak=config.optimizer.learning_rate,
         epochs=settings.epochs,
         steps_per_epoch=steps_per_epoch,
     )
+    plateau = schedules.plateau(config.schedule, peak=config.optimizer.learning_rate)
+    optimizer = optimizers.create(config.optimizer, schedule, has_plateau=plateau is not None)
     train_transform = parse(config.data.transform)
     image = jax.eval_shape(transform, data.train.images[:1])
-    adaptation, params = adapt.create(config, model, params, image, seed=seed)
+    adaptation, params = adapt.create(config, model, params, image, seed=config.seed)
+    recipe = Recipe(
+        model=model,
+        optimizer=optimizer,
+        objective=objectives.create(config, model, train_transform),
+        adaptation=adaptation,
+        ema_decay=settings.ema_decay,
+    )
     embed = None
-    same_images = train_transform.ops == tuple(
-        op for op in transform.ops if not op.random
-    )  # in evaluation as here
-    if same_images and _caches_features(config, model, adaptation, train_transform, image, data):
+    if _can_cache_features(config, model, adaptation, transform, train_transform, image, data):
         options = {
             "batch_size": settings.eval_batch_size,
             "adaptation": adaptation,
-            "winograd": winograd,
+            "winograd": settings.winograd,
+            "backend": settings.parallel,
         }
-        embed = steps.make_predict(model, transform, method="encode", **options)
-        predict = steps.make_predict(model, _AsTheyAre(), method="head", together=True, **options)
+        embed = dispatch.make_predict(model, transform, method="encode", **options)
+        train_transform = _Identity()
+        recipe = dataclasses.replace(recipe, method="head")
+        predict = dispatch.make_predict(
+            model, _Identity(), method="head", across_processes=True, **options
+        )
     else:
-        predict = build_predict(config, model, transform, adaptation=adaptation, together=True)
-    train = steps.make_train(
-        model,
-        _AsTheyAre() if embed else train_transform,
-        optimizer,
-        schedule,
+        predict = build_predict(
+            config, model, transform, adaptation=adaptation, across_processes=True
+        )
+    train = dispatch.make_train(
+        recipe,
+        train_transform,
         steps_per_epoch=steps_per_epoch,
-        objective=objectives.create(config, model, train_transform),
-        average=settings.average,
-        adaptation=adaptation,
-        method="head" if embed else "__call__",
-        winograd=winograd,
-        seed=seed,
+        seed=config.seed,
+        winograd=settings.winograd,
+        backend=settings.parallel,
     )
-    opt_state = optimizer.init(adaptation.split(params)[0])
-    state = TrainState.start(params, model_state, opt_state, average=bool(settings.average))
-    budget = device_budget(config.data, data.nbytes)
-    plateau = Plateau.of(config.schedule, peak=config.optimizer.learning_rate)
+    trainable, _ = adaptation.split(params)
+    has_average = settings.ema_decay > 0 or optimizers.averages(config.optimizer)
     return Setup(
-        *(name, config, steps_per_epoch, schedule, train, predict, state, adaptation),
+        name=name,
+        config=config,
+        steps_per_epoch=steps_per_epoch,
+        schedule=schedule,
+        train=train,
+        predict=predict,
+        state=TrainState.create(
+            params, model_state, optimizer.init(trainable), has_average=has_average
+        ),
+        adaptation=adaptation,
         plateau=plateau,
         early_stopping=settings.early_stopping,
         embed=embed,
-        budget=budget,
+        budget=device_budget(config.data, data.nbytes),
     )
 
 
 def with_pretrained(
-    state: TrainState, config: ConfigDict, *, class_names: Sequence[str]
+    state: TrainState, config: ConfigDict, class_names: Sequence[str]
 ) -> TrainState:
-    """The initial state with the weights of `config.model.pretrained`; low-rank pairs stay as they are."""
-    own, pairs = lora.split(state.params)
-    own, model_state = pretrained.initialize(
-        config, params=own, model_state=state.model_state, class_names=class_names
+    """Returns the initial state with the weights of `config.model.pretrained`.
+
+    Low-rank pairs stay as they are.
+    """
+    model_params, pairs = lora.split(state.params)
+    model_params, model_state = pretrained.initialize(
+        config, params=model_params, model_state=state.model_state, class_names=class_names
     )
-    params = {**own, **pairs}
+    params = {**model_params, **pairs}
     average = start_average(params, model_state) if state.average else None
     return state.replace(params=params, model_state=model_state, average=average)
 
 
-class _AsTheyAre(Transform):
-    """The transform of features, which stands in the place of the images' one."""
+class _Identity(Transform):
+    """The transform of features, which are taken as they are."""
 
     def __call__(self, images, keys=None, **_):
         return images
 
 
-def _caches_features(
+def _can_cache_features(
     config: ConfigDict,
     model: nn.Module,
     adaptation: Adaptation,
     transform: Transform,
+    train_transform: Transform,
     image: jax.ShapeDtypeStruct,
     data: Splits,
 ) -> bool:
-    """Whether the features of an image are the same all through training, and all of them fit the budget."""
-    if transform.random or config.train.views != "none" or not adaptation.features_frozen:
+    """Returns whether an image's features never change while training, and all fit the budget."""
+    if train_transform.random or config.train.tta != "none" or not adaptation.features_frozen:
         return False
-    vector = jax.eval_shape(
-        lambda x: model.init_with_output(jax.random.key(0), x, method="encode")[0], image
-    )
-    needed = vector.size * 4 * (len(data.train) + len(data.validation))
-    if needed > config.adapt.feature_cache:
+    if train_transform.ops != tuple(op for op in transform.ops if not op.random):
+        return False  # evaluation sees other images
+
+    def encode(x):
+        vectors, _ = model.init_with_output(jax.random.key(0), x, method="encode")
+        return vectors
+
+    vector = jax.eval_shape(encode, image)
+    num_bytes = vector.size * 4 * (len(data.train) + len(data.validation))
+    if num_bytes > config.adapt.feature_bytes:
         log.info(
-            "The features could be computed once, but need %.1f GB, more than config.adapt.feature_cache (%.1f GB).",
-            needed / 1e9,
-            config.adapt.feature_cache / 1e9,
+            "The features could be computed once, but need %.1f GB, more than "
+            "config.adapt.feature_bytes (%.1f GB).",
+            num_bytes / 1e9,
+            config.adapt.feature_bytes / 1e9,
         )
         return False
     return True
 
 
 def _check(config: ConfigDict, data: Splits) -> None:
+    """Raises ConfigError for what cannot be trained on these data and devices."""
     settings = config.train
-    steps.check_batch_size("train.batch_size", settings.batch_size)
-    steps.check_batch_size("train.eval_batch_size", settings.eval_batch_size)
+    parallel.check_backend(settings.parallel)
+    parallel.check_batch_size("train.batch_size", settings.batch_size)
+    parallel.check_batch_size("train.eval_batch_size", settings.eval_batch_size)
     if settings.batch_size > len(data.train):
         raise ConfigError(
-            f"train.batch_size is {settings.batch_size}, but only {len(data.train)} images are left for training: give "
-            "at most that."
+            f"train.batch_size is {settings.batch_size}, but only {len(data.train)} images are left "
+            "for training: give at most that."
         )
-    count = settings.epochs * steps_in_epoch(len(data.train), settings.batch_size)
-    if count >= 2**31:
+    num_steps = settings.epochs * steps_in_epoch(len(data.train), settings.batch_size)
+    if num_steps >= 2**31:
         raise ConfigError(
-            f"train.epochs is {settings.epochs}, {count:,} steps: give fewer, below 2**31 steps."
+            f"train.epochs is {settings.epochs}, {num_steps:,} steps: give fewer, below 2**31 steps."
         )
-    if (budget := device_budget(config.data, data.nbytes)) is not None:
+    num_classes = len(data.train.class_names)
+    if settings.monitor not in metrics.names(num_classes):
+        raise ConfigError(
+            f"train.monitor is {settings.monitor!r}, which says nothing about {num_classes} classes: "
+            f"give one of {', '.join(metrics.names(num_classes))}."
+        )
+    budget = device_budget(config.data, data.nbytes)
+    if budget is not None:
         for size in (settings.batch_size, settings.eval_batch_size):
-            steps_in_window(
-                data.train.images.shape[1:], size, budget
-            )  # an error where not even one fits
+            steps_in_window(data.train.images.shape[1:], size, budget)  # raises if none fits
 
 
 def _check_parameters(config: ConfigDict, count: int) -> None:
     most = config.get("max_parameters", 0)
     if 0 < most < count:
         raise ConfigError(
-            f"The model {config.name!r} has {count:,} trainable parameters, more than the {most:,} that "
-            "config.model.max_parameters allows: make it smaller, or the limit larger (0 for none)."
+            f"The model {config.name!r} has {count:,} trainable parameters, more than the {most:,} "
+            "that config.model.max_parameters allows: make it smaller, or the limit larger (0 for "
+            "none)."
         )

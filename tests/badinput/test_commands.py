@@ -33,7 +33,7 @@ def finished(tmp_path_factory):
         "data.source": "digits",
         "data.cache": "",
         "model.name": "attention",
-        "data.train": 100,
+        "data.train_size": 100,
         "train.epochs": 1,
     }
     small |= {"train.batch_size": 20, "train.eval_batch_size": 100}

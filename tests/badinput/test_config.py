@@ -16,38 +16,44 @@ from configs import base, cifar_ensemble
 from configs.studies import mnist_models
 from imgcls_jax import commands, console, data, models
 from imgcls_jax.commands import study as studies
+from imgcls_jax.config import kinds
+from imgcls_jax.config.options import OPTIONS as ALL_OPTIONS
 from imgcls_jax.config.options import flat_options
 from imgcls_jax.reporting import compare
 from imgcls_jax.training import checks as options
-from imgcls_jax.training import steps
-from imgcls_jax.training.checks import OPTIONS
+from imgcls_jax.training import setup
 from tests.test_structure import CONFIGS, load
 
 ROOT = Path(__file__).parents[2]
+OPTIONS = {
+    path: option.kind
+    for path, option in ALL_OPTIONS.items()
+    if not isinstance(option.kind, kinds.Section)
+}
 NO_NUMBERS = ("abc", None, True, [], {"a": 1}, math.nan, math.inf, -math.inf, 10**400, b"1", object)
 NO_TEXTS = (3, True, ["a"], b"a", "zero \0 byte")
 NO_TUPLES = (3, "abc", None, [[]])
 KINDS = {  # what no option of the kind can be; the paths of OPTIONS that may be None are left out by `wrong`
-    options.Number: (*NO_NUMBERS, -1, -0.5, -1e30, 1e39),
-    options.Whole: (*NO_NUMBERS, -1, 0.5, 1.0, 2**31, -(2**40)),
-    options.Bytes: (*NO_NUMBERS, -1, 0.5, 2**63),
-    options.Portion: (*NO_NUMBERS, -1, -0.5, 1.5, 2.5),
-    options.Flag: (0, 1, "yes", None, []),
-    options.Text: NO_TEXTS,
-    options.FileName: (*NO_TEXTS, "a/b", "..", ".", "a" * 300),
-    options.OneOf: (3, None, True, ["adam"], "", "nonesuch", "Adam\n"),
-    options.Several: NO_TUPLES,
+    kinds.Number: (*NO_NUMBERS, -1, -0.5, -1e30, 1e39),
+    kinds.Whole: (*NO_NUMBERS, -1, 0.5, 1.0, 2**31, -(2**40)),
+    kinds.Bytes: (*NO_NUMBERS, -1, 0.5, 2**63),
+    kinds.Portion: (*NO_NUMBERS, -1, -0.5, 1.5, 2.5),
+    kinds.Flag: (0, 1, "yes", None, []),
+    kinds.Text: NO_TEXTS,
+    kinds.FileName: (*NO_TEXTS, "a/b", "..", ".", "a" * 300),
+    kinds.Choice: (3, None, True, ["adam"], "", "nonesuch", "Adam\n"),
+    kinds.Tuple: NO_TUPLES,
 }
 BEYOND = {  # further values out of the range of an option
     "seed": [2**32],
-    "data.validation": [0, 0.0],
+    "data.validation_size": [0, 0.0],
     "data.image_size": [10_001],
     "train.epochs": [0],
     "train.batch_size": [0],
     "train.eval_batch_size": [0],
     "train.label_smoothing": [1.0, 2],
     "train.steps_per_dispatch": [0],
-    "train.average": [1.0],
+    "train.ema_decay": [1.0],
     "train.cpu_devices": [0, 257],
     "adapt.trainable": [("(",), (3,), ("a" * 10 + "{99999999999}",), ("(?P<a",)],
     "adapt.lora.targets": [("*",), (None,)],
@@ -65,11 +71,11 @@ BEYOND = {  # further values out of the range of an option
     "optimizer.momentum": [1.0],
     "optimizer.beta1": [1.0],
     "optimizer.beta2": [1.0],
-    "schedule.final": [1.5],
+    "schedule.end_factor": [1.5],
     "schedule.step_epochs": [(0,), (-1,), ("a",), (math.nan,)],
     "schedule.factor": [0.0, 1.5],
     "schedule.patience": [0],
-    "schedule.peak_at": [0.0, 1.0],
+    "schedule.pct_start": [0.0, 1.0],
 }
 SAID = ("give", "Choose from", "is missing", "holds no options")  # what would do
 # What the flags' parser refuses before it comes to that, as in --config.train.epochs=abc.
@@ -96,7 +102,9 @@ def replace(config: ConfigDict, path: str, value) -> None:
 def wrong(option: str) -> list:
     kind = OPTIONS[option]
     values = [*KINDS[type(kind)], *BEYOND.get(option, ())]
-    return [value for value in values if not (value is None and getattr(kind, "optional", False))]
+    return [
+        value for value in values if not (value is None and getattr(kind, "is_optional", False))
+    ]
 
 
 def test_every_option_of_the_base_config_has_its_line():
@@ -118,7 +126,7 @@ def test_nothing_is_refused_that_there_is():
         else:
             options.check(config)
     for name in models.MODELS:
-        assert {*models.options(name).values()} <= {*options.MODEL_TYPES, options.Any}, name
+        assert {*models.options(name).values()} <= {*options.MODEL_KINDS, options.Any}, name
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -132,7 +140,7 @@ def test_an_option_that_cannot_be_is_named(option, tried):
     for name in sections[:-1]:
         section = section[name]
     del section[sections[-1]]
-    if option not in options.DISPENSABLE:
+    if option not in options.OPTIONAL:
         assert tried.refuses(options.check, config).startswith(
             f"{option} is missing: start from configs/base.py"
         )
@@ -289,7 +297,7 @@ TOGETHER = [
 def test_what_cannot_be_together_is_refused_before_training(
     values, message, tried, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(steps, "initialize", lambda *_, **__: pytest.fail("a model was built"))
+    monkeypatch.setattr(setup, "initialize", lambda *_, **__: pytest.fail("a model was built"))
     values = {
         key: ConfigDict(value) if isinstance(value, dict) else value
         for key, value in values.items()
@@ -400,7 +408,7 @@ def test_anything_as_the_options_of_a_model(tried, name, data):
         ("--config.model={}", "model.name is missing"),
         ("--config.train.epochs=-1", "train.epochs is -1: give 1 or more."),
         ("--config.nothing=1", "there is no option 'nothing'"),
-        ("--config.data.validation=nan", "data.validation is nan"),
+        ("--config.data.validation_size=nan", "data.validation_size is nan"),
         ("--config=nowhere.py", "There is no config in nowhere.py"),
         ("--mode=nothing", "should be one of"),
         ("--nothing", "Unknown command line flag"),

@@ -172,7 +172,7 @@ OPTIONS = {
     "no model": {"model": {"name": "nothing"}},
     "a wide model": {"model": {"name": "mlp", "hidden": [10**9]}},
     "another source": {"data": {"source": "nowhere"}},
-    "views that there are not": {"train": {"views": "many"}},
+    "views that there are not": {"train": {"tta": "many"}},
     "precision that there is not": {"train": {"precision": "float3"}},
     "a list of a section": {"train": []},
 }

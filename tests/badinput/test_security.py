@@ -66,7 +66,7 @@ def test_no_data_set_is_unpickled(form, watching, tmp_path):
         "data.path": str(write(tmp_path)),
     }
     config = changed(
-        **options, **{"data.validation": 3, "data.cache": str(tmp_path / "cache")}
+        **options, **{"data.validation_size": 3, "data.cache": str(tmp_path / "cache")}
     ).data
     for _ in range(2):  # the second time from the cache
         assert len(data.load(config).train)

@@ -147,7 +147,7 @@ def config(source: str, path, **options):
         "data.name": "tiny",
         "data.path": str(path),
         "data.cache": "",
-        "data.validation": 3,
+        "data.validation_size": 3,
     }
     return changed(**(defaults | options)).data
 

@@ -102,7 +102,7 @@ def test_without_keep_no_cache_is_made(form, tmp_path):
         "data.source": source,
         "data.name": "tiny",
         "data.path": str(write(tmp_path)),
-        "data.validation": 3,
+        "data.validation_size": 3,
     }
     config = changed(**options, **{"data.cache": str(tmp_path / "cache")}).data
     before = sorted(tmp_path.rglob("*"))

@@ -100,7 +100,7 @@ def test_two_windows_fit_the_budget(monkeypatch):
     monkeypatch.setattr(streaming, "MAX_WINDOW", 50 * BYTES)
     assert steps_in_window((4, 5, 3), 10, 10**9) == 5 and steps_in_window((4, 5, 3), 60, 10**9) == 1
     with pytest.raises(
-        ConfigError, match="device_budget is 1,199 bytes.* 10 images of 4x5x3.* need 1,200. Give"
+        ConfigError, match="device_bytes is 1,199 bytes.* 10 images of 4x5x3.* need 1,200. Give"
     ):
         steps_in_window((4, 5, 3), 10, 1199)
 
@@ -122,7 +122,7 @@ def folder(tmp_path_factory):
 
 def load(folder, cache, budget):
     config = get_config().data
-    config.update(source="folder", path=str(folder), cache=str(cache), device_budget=budget)
+    config.update(source="folder", path=str(folder), cache=str(cache), device_bytes=budget)
     return data.load(config)
 
 

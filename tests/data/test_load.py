@@ -125,26 +125,26 @@ def test_the_split_seed_alone_decides_the_splits(tmp_path):
 
 def test_a_validation_split_larger_than_the_data_is_refused(tmp_path):
     with pytest.raises(
-        ConfigError, match="config.data.validation is 5000.*of 1438 examples; at most 1428"
+        ConfigError, match="config.data.validation_size is 5000.*of 1438 examples; at most 1428"
     ):
-        data.load(config_of(tmp_path, "digits", validation=5000.0))
-    with pytest.raises(ConfigError, match="config.data.test is 0"):
-        data.load(config_of(tmp_path, "digits", test=0.0))
+        data.load(config_of(tmp_path, "digits", validation_size=5000.0))
+    with pytest.raises(ConfigError, match="config.data.test_size is 0"):
+        data.load(config_of(tmp_path, "digits", test_size=0.0))
 
 
 def test_the_training_set_alone_is_limited(tmp_path):
     whole = data.load(config_of(tmp_path, "digits"))
-    few = data.load(config_of(tmp_path, "digits", train=50))
+    few = data.load(config_of(tmp_path, "digits", train_size=50))
     assert len(few.train) == 50
     assert set(np.bincount(few.train.labels)) <= {4, 5, 6}
     assert few.validation.fingerprint == whole.validation.fingerprint
     assert few.test.fingerprint == whole.test.fingerprint
     pixels = {image.tobytes() for image in whole.train.images}
     assert all(image.tobytes() in pixels for image in few.train.images)
-    same = data.load(config_of(tmp_path, "digits", train=len(whole.train)))
+    same = data.load(config_of(tmp_path, "digits", train_size=len(whole.train)))
     assert same.train.fingerprint == whole.train.fingerprint
-    with pytest.raises(ConfigError, match="config.data.train is 1e"):
-        data.load(config_of(tmp_path, "digits", train=10**6))
+    with pytest.raises(ConfigError, match="config.data.train_size is 1e"):
+        data.load(config_of(tmp_path, "digits", train_size=10**6))
 
 
 def test_unknown_sources_are_refused(tmp_path):

@@ -59,12 +59,12 @@ def test_every_example_can_be_held_out():
     ],
 )
 def test_sizes_that_cannot_be_had_are_refused(size, message):
-    with pytest.raises(ConfigError, match=f"config.data.validation is {size:g}.*{message}"):
+    with pytest.raises(ConfigError, match=f"config.data.validation_size is {size:g}.*{message}"):
         stratified_split(LABELS, size, 0)
 
 
 def test_the_option_is_named():
-    with pytest.raises(ConfigError, match="config.data.test is 0"):
-        stratified_split(LABELS, 0, 0, option="data.test")
+    with pytest.raises(ConfigError, match="config.data.test_size is 0"):
+        stratified_split(LABELS, 0, 0, option="data.test_size")
     with pytest.raises(ConfigError, match="split_seed is -1"):
         stratified_split(LABELS, 5, -1)

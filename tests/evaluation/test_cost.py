@@ -75,7 +75,7 @@ def make_run(folder, filters) -> RunFolder:
             "hidden": 4,
             "pretrained": f"the weights of {folder.name}",
         },
-        "train": {"precision": "float32", "views": "flip"},
+        "train": {"precision": "float32", "tta": "flip"},
     }
     report = {"class_names": ["a", "b", "c"], "splits": {"train": {"shape": [12, 12, 1]}}}
     run.write_json(CONFIG, config)

@@ -30,7 +30,8 @@ from imgcls_jax.pretrained import safetensors_format
 from imgcls_jax.reporting import model_card
 from imgcls_jax.run.checkpoints import Checkpoints
 from imgcls_jax.run.folder import RunFolder
-from imgcls_jax.training import loop, recorder, steps
+from imgcls_jax.training import loop, recorder
+from imgcls_jax.training.train_step import eval_step
 
 CLASS_NAMES = ("left | right", "<b>cat</b>", "dog")
 # Without this package: the logits of the images in a file, for batches of 1, 7 and 64.
@@ -78,7 +79,7 @@ def exported(tmp_path_factory):
     )
     with config.model.unlocked():
         config.model.update(name="fast_cnn", filters=(4,))
-    config.train.update(epochs=1, batch_size=8, eval_batch_size=8, views="flip")
+    config.train.update(epochs=1, batch_size=8, eval_batch_size=8, tta="flip")
     config.adapt.update(trainable=("^classifier/",))
     config.adapt.lora.update(targets=("_conv./kernel",), rank=2, alpha=8.0)
     config.optimizer.learning_rate = 0.05
@@ -168,7 +169,7 @@ def test_the_views_are_in_the_program(exported, predictor):
     """One view gives other logits."""
     images = pictures(8, (10, 9, 3))
     x = predictor.transform(images)
-    one_view = steps.mean_over_views(predictor.model, predictor.variables, x)
+    one_view = eval_step(predictor.model, predictor.variables, x)
     logits = ExportedClassifier(exported[1]).logits(images)
     assert np.abs(logits - one_view).max() > 1e-2 * np.abs(logits).max()
 
@@ -190,7 +191,7 @@ def test_the_command_says_what_it_wrote_and_how_far_it_is_off(
 
 def test_a_program_that_differs_is_not_written(exported, monkeypatch):
     run, _ = exported
-    monkeypatch.setattr(export, "views", lambda config: VIEWS["none"])
+    monkeypatch.setattr(export, "tta_views", lambda config: VIEWS["none"])
     monkeypatch.setattr(export, "EXPORT", "other")
     with pytest.raises(RunError, match="differ from the run's by .* nothing is written"):
         export.write(run)

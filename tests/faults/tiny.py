@@ -12,7 +12,7 @@ def get_config():
     config.train.update(
         epochs=10, batch_size=8, eval_batch_size=64, steps_per_dispatch=4, early_stopping=9
     )
-    config.train.update(average=0.9, monitor="accuracy")
+    config.train.update(ema_decay=0.9, monitor="accuracy")
     config.optimizer.learning_rate = 2e-3
     config.schedule.update(name="plateau", patience=1, factor=0.7)
     return config

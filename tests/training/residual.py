@@ -24,8 +24,8 @@ def small_config(**changes):
         name="resnet20", blocks=(1, 1), width=8, kernels=(3, 3), shortcut_kernels=(1, 1)
     )
     config.train.update(epochs=2, batch_size=16, eval_batch_size=12)
-    config.optimizer.update(name="momentum", learning_rate=0.05)
-    config.adapt.feature_cache = 0
+    config.optimizer.update(name="sgd", momentum=0.9, learning_rate=0.05)
+    config.adapt.feature_bytes = 0
     config.adapt.feature_folder = ""
     config.update_from_flattened_dict(changes)
     return config

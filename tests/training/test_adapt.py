@@ -11,7 +11,7 @@ from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.models.lora import KEY
 from imgcls_jax.run.checkpoints import Checkpoints
 from imgcls_jax.run.folder import CHECKPOINTS, RunFolder
-from imgcls_jax.training import setup, steps
+from imgcls_jax.training import inputs, parallel, setup
 
 
 def before_and_after(config, path):
@@ -74,7 +74,7 @@ def test_low_rank_pairs_train_and_come_back_unmerged(tmp_path):
     assert not any(KEY in path for path in merged)
     plain = small_config()
     model, transform = setup.build_model(plain, num_classes=3)
-    variables = steps.initialize(model, transform, images, seed=0)
+    variables = setup.initialize(model, transform, images, seed=0)
     variables = pretrained.fit(
         merged, model="resnet20", expected={"params": variables[0], **variables[1]}
     )
@@ -85,7 +85,7 @@ def test_what_is_partly_frozen_resumes_to_the_same_bits(tmp_path):
     options = {
         "adapt.trainable": ("^classifier/",),
         "adapt.lora.targets": ("layer2_0/conv1",),
-        "train.average": 0.9,
+        "train.ema_decay": 0.9,
     }
     whole = train(small_config(**options), tmp_path / "whole")
     train(small_config(**options, **{"train.epochs": 1}), tmp_path / "resumed")
@@ -108,7 +108,7 @@ def test_patterns_that_are_found_nowhere_are_refused_with_near_paths(option):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"adapt.trainable": ("(",)}, "give a regular expression; that is none"),
+        ({"adapt.trainable": ("(",)}, "give a regular expression; this is not one"),
         ({"adapt.frozen_statistics": "keep", "adapt.trainable": ("classifier",)}, "stored, update"),
         ({"adapt.lora.targets": ("conv",), "adapt.lora.rank": 0}, "rank is 0"),
     ],
@@ -136,9 +136,9 @@ def test_a_run_hands_on_its_classifier_for_the_same_classes_alone(tmp_path, name
 
 @pytest.mark.parametrize("average", [0.0, 0.9])
 def test_cached_features_give_the_same_losses(tmp_path, average):
-    options = {"adapt.trainable": ("^classifier/",), "train.average": average}
+    options = {"adapt.trainable": ("^classifier/",), "train.ema_decay": average}
     plain = train(small_config(**options), tmp_path / "plain")
-    cached = train(small_config(**options, **{"adapt.feature_cache": 10**6}), tmp_path / "cached")
+    cached = train(small_config(**options, **{"adapt.feature_bytes": 10**6}), tmp_path / "cached")
     for one, other in zip(without_times(plain.history), without_times(cached.history), strict=True):
         assert one == pytest.approx(other, rel=1e-5)
     images = DATA.test.images
@@ -153,17 +153,17 @@ def test_cached_features_give_the_same_losses(tmp_path, average):
         ({}, True),
         ({"data.transform": "normalize(cifar10)"}, True),
         ({"data.transform": "flip"}, False),  # what is random differs in every epoch
-        ({"train.views": "flip"}, False),
+        ({"train.tta": "flip"}, False),
         ({"adapt.trainable": ("classifier", "layer2_0/bn2")}, False),
         ({"adapt.frozen_statistics": "update"}, False),
         ({"adapt.lora.targets": ("layer1_0/conv1",)}, False),
-        ({"adapt.feature_cache": 60 * 16 * 4 - 1}, False),  # bytes of 60 vectors of 16
-        ({"adapt.feature_cache": 60 * 16 * 4}, True),
+        ({"adapt.feature_bytes": 60 * 16 * 4 - 1}, False),  # bytes of 60 vectors of 16
+        ({"adapt.feature_bytes": 60 * 16 * 4}, True),
     ],
 )
 def test_features_are_cached_exactly_where_they_stay_the_same(options, cached):
     config = small_config(
-        **{"adapt.trainable": ("^classifier/",), "adapt.feature_cache": 10**6, **options}
+        **{"adapt.trainable": ("^classifier/",), "adapt.feature_bytes": 10**6, **options}
     )
     assert (setup.build(config, DATA)[0].embed is not None) == cached
 
@@ -174,8 +174,8 @@ def test_nothing_is_computed_backwards_below_what_trains():
     def flops(*patterns):
         config = small_config(**{"adapt.trainable": patterns})
         built = setup.build(config, DATA)[0]
-        indices = steps.split(np.zeros((1, 16), np.int32), 1)
-        return built.train.flops(steps.replicate(built.state), steps.place(DATA.train), indices)
+        indices = parallel.split_batches(np.zeros((1, 16), np.int32), 1)
+        return built.train.flops(parallel.replicate(built.state), inputs.place(DATA.train), indices)
 
     everything, last_stage, head = flops(), flops("^layer2_0", "^classifier"), flops("^classifier")
     assert head < 0.4 * everything and head < last_stage < 0.8 * everything

@@ -68,7 +68,11 @@ def test_a_loss_that_is_not_finite_afterwards_names_no_good_checkpoint(tmp_path)
 @pytest.mark.parametrize("monitor", ["accuracy", "loss"])
 def test_the_last_finite_epoch_is_kept_and_the_end_says_so(monitor, tmp_path, monkeypatch, caplog):
     figures = iter([(1.0, 0.5), (0.9, 0.6), (math.nan, 0.9), (math.inf, 0.95)])
-    monkeypatch.setattr(loop._Training, "_validate", lambda self: next(figures))
+    monkeypatch.setattr(
+        loop._Training,
+        "_validate",
+        lambda self: dict(zip(("loss", "accuracy"), next(figures), strict=True)),
+    )
     config = config_of(
         **{"train.epochs": 4, "optimizer.learning_rate": 0.01, "train.monitor": monitor}
     )

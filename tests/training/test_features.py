@@ -27,7 +27,7 @@ def cached_config(folder, **options):
     return small_config(
         **{
             "adapt.trainable": ("^classifier/",),
-            "adapt.feature_cache": 10**6,
+            "adapt.feature_bytes": 10**6,
             "adapt.feature_folder": str(folder),
             "train.epochs": 2,
             **options,
@@ -76,12 +76,12 @@ def test_what_was_used_longest_ago_goes_first(tmp_path):
     folder.mkdir()
     for number in range(5):
         path = folder / f"{number}.npz"
-        features._write(path, vectors, 1.0, most=25_000)
+        features._write(path, vectors, 1.0, max_bytes=25_000)
         os.utime(path, (number, number))
         if number == 1:
             os.utime(folder / "0.npz")  # used again
     assert sorted(file.stem for file in folder.iterdir()) == ["0", "4"]
-    features._write(folder / "large.npz", vectors, 1.0, most=9_999)
+    features._write(folder / "large.npz", vectors, 1.0, max_bytes=9_999)
     assert not (folder / "large.npz").exists() and len(list(folder.iterdir())) == 2
 
 

@@ -19,10 +19,11 @@ from imgcls_jax.data.transforms import parse
 from imgcls_jax.errors import ConfigError, DataError, TrainingError
 from imgcls_jax.run.checkpoints import Checkpoints, shapes
 from imgcls_jax.run.folder import CHECKPOINTS, RunFolder
-from imgcls_jax.training import loop, optimizers, profiling, setup, steps
+from imgcls_jax.training import dispatch, inputs, loop, optimizers, parallel, profiling, setup
 from imgcls_jax.training.interrupt import Interrupted
 from imgcls_jax.training.objectives import Labels
 from imgcls_jax.training.state import TrainState
+from imgcls_jax.training.train_step import Recipe
 
 DATA = Splits(
     train=quadrants(210, 0), validation=quadrants(60, 1), test=quadrants(60, 2), report={}
@@ -99,7 +100,7 @@ def test_interrupted_and_resumed_it_equals_the_uninterrupted_run(tmp_path, dispa
     )
     whole = train(config, tmp_path / "whole")
     left = iter(range(dispatches))
-    split = steps.split
+    split = parallel.split_batches
 
     def interrupting(*args, **options):
         if next(left, None) == dispatches - 1:
@@ -107,7 +108,7 @@ def test_interrupted_and_resumed_it_equals_the_uninterrupted_run(tmp_path, dispa
         return split(*args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.steps, "split", interrupting)
+        patch.setattr(inputs, "split_batches", interrupting)
         with pytest.raises(Interrupted) as stop:
             train(config, tmp_path / "resumed")
     assert stop.value.exit_status == 143
@@ -127,7 +128,7 @@ def test_interrupted_and_resumed_it_equals_the_uninterrupted_run(tmp_path, dispa
 def averaged_config(**changes):
     return small_config(
         **{
-            "train.average": 0.9,
+            "train.ema_decay": 0.9,
             "optimizer.name": "sgd",
             "optimizer.learning_rate": 0.05,
             "train.epochs": 2,
@@ -140,11 +141,11 @@ def test_the_running_average_is_what_is_kept(tmp_path):
     """Against an average taken by hand of the weights after every step."""
     config, seen = averaged_config(**{"train.epochs": 1, "train.steps_per_dispatch": 1}), []
     training = loop._Training(config, begin(config, tmp_path / "run"), DATA)
-    average, train = steps.fetch(training.state.params), training.phase.train
+    average, train = parallel.fetch(training.state.params), training.phase.train
 
     def watched(*args):
         state, metrics = train(*args)
-        seen.append(steps.fetch(state.params))
+        seen.append(parallel.fetch(state.params))
         return state, metrics
 
     training.phases = [dataclasses.replace(training.phase, train=watched)]
@@ -169,21 +170,23 @@ def test_weights_and_average_both_go_on_after_a_resumption(tmp_path):
 
 def test_views_are_averaged(tmp_path):
     model, transform = setup.build_model(small_config(), num_classes=4)
-    params, _ = steps.initialize(model, transform, DATA.train.images, seed=0)
-    config = small_config(**{"train.views": "flip"})
+    params, _ = setup.initialize(model, transform, DATA.train.images, seed=0)
+    config = small_config(**{"train.tta": "flip"})
     predict = setup.build_predict(config, model, transform)
     images = DATA.test.images[:20]
     one, other = (
         model.apply({"params": params}, parse("")(each)) for each in (images, images[:, :, ::-1])
     )
-    logits = predict(steps.replicate({"params": params}), steps.replicate(images))
+    logits = predict(parallel.replicate({"params": params}), parallel.replicate(images))
     np.testing.assert_allclose(logits, (one + other) / 2, atol=1e-5)
 
 
 def scripted(monkeypatch, accuracies):
     """Makes validation report these accuracies, in turn."""
     values = iter(accuracies)
-    monkeypatch.setattr(loop._Training, "_validate", lambda self: (1.0, next(values)))
+    monkeypatch.setattr(
+        loop._Training, "_validate", lambda self: {"loss": 1.0, "accuracy": next(values)}
+    )
 
 
 def test_early_stopping_and_the_best_epoch(tmp_path, monkeypatch):
@@ -198,7 +201,7 @@ def test_early_stopping_and_the_best_epoch(tmp_path, monkeypatch):
 
 def loop_shapes():
     model, transform = setup.build_model(small_config(), num_classes=4)
-    return shapes(steps.initialize(model, transform, DATA.train.images, seed=0))
+    return shapes(setup.initialize(model, transform, DATA.train.images, seed=0))
 
 
 def test_plateau_lowers_the_rate_and_not_below_the_minimum(tmp_path, monkeypatch):
@@ -240,8 +243,8 @@ def test_bfloat16_trains_with_float32_parameters(tmp_path):
         ({"train.batch_size": 212}, "only 210 images"),
         ({"train.epochs": 0}, "train.epochs is 0: give 1 or more"),
         ({"train.label_smoothing": 1.0}, "train.label_smoothing is 1.0"),
-        ({"train.average": 1.0}, "train.average is 1.0"),
-        ({"train.views": "flips"}, "Did you mean 'flip'"),
+        ({"train.ema_decay": 1.0}, "train.ema_decay is 1.0"),
+        ({"train.tta": "flips"}, "Did you mean 'flip'"),
         ({"model.max_parameters": 1000}, "has [0-9,]+ trainable parameters, more than the 1,000"),
         ({"train.monitor": "accurac"}, "Did you mean 'accuracy'"),
         ({"train.precision": "float16"}, "Did you mean '[b]?float"),
@@ -277,23 +280,19 @@ def test_devices_hold_the_same_state():
     """What is not averaged over the devices would drift apart without an error."""
     config = small_config()
     model, transform = setup.build_model(config, num_classes=4)
-    params, model_state = steps.initialize(model, transform, DATA.train.images, seed=0)
-    optimizer = optimizers.create(config.optimizer)
-    step = steps.make_train(
-        model,
-        transform,
-        optimizer,
-        lambda _: 1e-2,
-        steps_per_epoch=10,
-        objective=Labels(0.1),
-        seed=0,
-    )
-    state = TrainState.start(params, model_state, optimizer.init(params))
+    params, model_state = setup.initialize(model, transform, DATA.train.images, seed=0)
+    optimizer = optimizers.create(config.optimizer, lambda _: 1e-2)
+    recipe = Recipe(model=model, optimizer=optimizer, objective=Labels(0.1))
+    step = dispatch.make_train(recipe, transform, steps_per_epoch=10, seed=0)
+    state = TrainState.create(params, model_state, optimizer.init(params))
     batches = epoch_batches(210, 20, seed=0, epoch=0)
     state, metrics = step(
-        steps.replicate(state), steps.place(DATA.train), steps.split(batches[:3], 4), 3
+        parallel.replicate(state),
+        inputs.place(DATA.train),
+        parallel.split_batches(batches[:3], 4),
+        3,
     )
-    assert int(steps.fetch(state.step)) == 3
+    assert int(parallel.fetch(state.step)) == 3
     for path, leaf in trees.flatten((state, metrics)).items():
         one, other = (np.asarray(shard.data) for shard in leaf.addressable_shards)
         assert np.array_equal(one, other), path
@@ -308,7 +307,10 @@ def test_mixing_trains_the_same_on_any_number_of_devices(text, tmp_path):
     index = epoch_batches(210, 20, seed=0, epoch=0)[0]
     params = jax.tree.map(np.array, built.state.params)  # the step takes the memory of those given
     _, metrics = built.train(
-        steps.replicate(built.state), steps.place(DATA.train), steps.split(index[None], 1), 1
+        parallel.replicate(built.state),
+        inputs.place(DATA.train),
+        parallel.split_batches(index[None], 1),
+        1,
     )
 
     augment_key, _ = jax.random.split(jax.random.fold_in(jax.random.key(0), 0))
@@ -320,18 +322,18 @@ def test_mixing_trains_the_same_on_any_number_of_devices(text, tmp_path):
     log_p = jax.nn.log_softmax(model.apply({"params": params}, x))
     places = np.arange(20)
     expected = -(share * log_p[places, labels] + (1 - share) * log_p[places, labels[::-1]]).mean()
-    loss = steps.fetch(metrics).loss
+    loss = parallel.fetch(metrics).loss
     np.testing.assert_allclose(loss.total[0] / loss.count[0], expected, rtol=1e-5)
 
 
 def test_prediction_does_not_depend_on_the_batch():
     model, transform = setup.build_model(small_config(), num_classes=4)
-    params, _ = steps.initialize(model, transform, DATA.train.images, seed=0)
+    params, _ = setup.initialize(model, transform, DATA.train.images, seed=0)
     images = DATA.test.images[:13]
     expected = model.apply({"params": params}, parse("")(images))
     for batch_size in (2, 8, 26):
-        predict = steps.make_predict(model, transform, batch_size=batch_size)
-        logits = predict(steps.replicate({"params": params}), steps.replicate(images))
+        predict = dispatch.make_predict(model, transform, batch_size=batch_size)
+        logits = predict(parallel.replicate({"params": params}), parallel.replicate(images))
         np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 

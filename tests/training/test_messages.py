@@ -57,7 +57,7 @@ def test_a_state_and_its_progress_arrive(two):
         "dense": {"kernel": jnp.arange(6.0).reshape(2, 3), "bias": jnp.zeros(3, jnp.bfloat16)}
     }
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3))
-    state = TrainState.start(params, {"batch_stats": {}}, optimizer.init(params), average=True)
+    state = TrainState.create(params, {"batch_stats": {}}, optimizer.init(params), has_average=True)
     history = [{"epoch": 1, "train_loss": math.nan, "seconds": 0.1}]
     progress = Progress(epoch=1, best=None, stopped=True, history=history)
     UNPICKLED.clear()

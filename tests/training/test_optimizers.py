@@ -1,7 +1,9 @@
 """Each optimizer against the textbook update, written out in NumPy, and each schedule against its formula."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from configs import base
@@ -19,11 +21,12 @@ def options(**changes):
 
 
 def run(config):
-    optimizer, params = optimizers.create(config), jnp.asarray(START, jnp.float32)
+    optimizer = optimizers.create(config, optax.constant_schedule(RATE))
+    params = jnp.asarray(START, jnp.float32)
     state = optimizer.init(params)
     for grad in GRADS:
-        update, state = optimizer.update(jnp.asarray(grad, jnp.float32), state, params)
-        params = params - RATE * update
+        updates, state = optimizer.update(jnp.asarray(grad, jnp.float32), state, params)
+        params = optax.apply_updates(params, updates)
     return params
 
 
@@ -76,8 +79,8 @@ def to_norm(grad):
         ({"name": "sgd"}, momentum(0.0)),
         ({"name": "rmsprop", "beta2": 0.9}, rmsprop(0.9)),
         ({"name": "adagrad"}, adagrad()),
-        ({"name": "momentum"}, momentum(0.9)),
-        ({"name": "momentum", "nesterov": True}, momentum(0.9, nesterov=True)),
+        ({"name": "sgd", "momentum": 0.9}, momentum(0.9)),
+        ({"name": "sgd", "momentum": 0.9, "nesterov": True}, momentum(0.9, nesterov=True)),
         ({"name": "sgd", "clip_value": 0.1}, momentum(0.0, clip=lambda grad: grad.clip(-0.1, 0.1))),
         ({"name": "sgd", "clip_norm": 0.5}, momentum(0.0, clip=to_norm)),
     ],
@@ -86,9 +89,88 @@ def test_optimizer_equals_its_formula(changes, expected):
     np.testing.assert_allclose(run(options(weight_decay=DECAY, **changes)), expected, rtol=1e-4)
 
 
+def quadratic(config, steps=200):
+    """What an optimizer makes of a dense layer whose kernel should be the identity; the loss after."""
+    params = {"kernel": jnp.full((4, 4), 0.5), "bias": jnp.ones(4)}
+
+    def loss(params):
+        return ((params["kernel"] - jnp.eye(4)) ** 2).sum() + (params["bias"] ** 2).sum()
+
+    optimizer = optimizers.create(config, optax.cosine_decay_schedule(0.05, steps))
+    state = optimizer.init(params)
+
+    @jax.jit
+    def step(params, state):
+        updates, state = optimizer.update(
+            jax.grad(loss)(params), state, params, grad_fn=lambda params, _: jax.grad(loss)(params)
+        )
+        return optax.apply_updates(params, updates), state
+
+    for _ in range(steps):
+        params, state = step(params, state)
+    return float(loss(optimizers.evaluation_params(state, params)))
+
+
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+def test_every_optimizer_of_the_table_minimizes(name):
+    assert quadratic(options(name=name)) < 0.5  # at first it is 7
+
+
+def test_muon_turns_the_gradient_of_a_kernel_into_an_orthogonal_matrix():
+    params = {"kernel": jnp.zeros((3, 3, 4, 8)), "bias": jnp.zeros(8)}
+    grads = jax.tree.map(
+        lambda leaf: jax.random.normal(jax.random.key(leaf.ndim), leaf.shape), params
+    )
+    optimizer = optimizers.create(options(name="muon"), optax.constant_schedule(1.0))
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    singular = np.linalg.svd(np.asarray(updates["kernel"]).reshape(36, 8), compute_uv=False)
+    assert singular.min() > 0.5 * singular.max()
+    steps = np.abs(updates["bias"])  # Adam's first step is the same for every entry
+    np.testing.assert_allclose(steps, steps[0], rtol=1e-3)
+
+
+def test_sam_takes_the_gradient_at_the_worst_point_nearby():
+    params = jnp.asarray([3.0, -4.0])
+    scales = jnp.asarray([1.0, 10.0])
+
+    def gradient(params):
+        return scales * params
+
+    config = options(name="sam", rho=0.1)
+    optimizer = optimizers.create(config, optax.constant_schedule(0.01))
+    updates, _ = optimizer.update(
+        gradient(params), optimizer.init(params), params, grad_fn=lambda p, _: gradient(p)
+    )
+    grads = gradient(params)
+    nearby = params + 0.1 * grads / jnp.linalg.norm(grads)
+    np.testing.assert_allclose(updates, -0.01 * gradient(nearby), rtol=1e-5)
+
+
+def test_schedule_free_validates_an_average():
+    optimizer = optimizers.create(options(name="schedule_free_adamw"), lambda _: 0.1)
+    params = {"kernel": jnp.ones((2, 2))}
+    state = optimizer.init(params)
+    for _ in range(3):
+        updates, state = optimizer.update(params, state, params)
+        params = optax.apply_updates(params, updates)
+    average = optimizers.evaluation_params(state, params)
+    assert np.abs(average["kernel"] - params["kernel"]).max() > 1e-4
+    adam = optimizers.create(options(name="adam"), lambda _: 0.1)
+    assert optimizers.evaluation_params(adam.init(params), params) is params
+
+
+def test_the_factor_of_a_plateau_multiplies_the_update():
+    optimizer = optimizers.create(options(name="sgd"), lambda _: 0.5, has_plateau=True)
+    params = jnp.ones(3)
+    state = optimizers.set_plateau_factor(optimizer.init(params), jnp.float32(0.1))
+    updates, state = optimizer.update(jnp.ones(3), state, params)
+    np.testing.assert_allclose(updates, -0.05)
+    assert float(optimizers.plateau_factor(state)) == pytest.approx(0.1)
+
+
 def test_there_is_no_optimizer_of_that_name():
     with pytest.raises(ConfigError, match="Did you mean 'adam'"):
-        optimizers.create(options(name="adm"))
+        optimizers.create(options(name="adm"), RATE)
 
 
 def test_factors_on_the_rate_and_decay_of_kernels_alone():
@@ -102,7 +184,8 @@ def test_factors_on_the_rate_and_decay_of_kernels_alone():
             weight_decay=DECAY,
             decay_vectors=False,
             multipliers=(("^bn/", 64.0), ("bias", 2.0)),
-        )
+        ),
+        optax.constant_schedule(-1.0),
     )
     update, _ = optimizer.update(params, optimizer.init(params), params)
     np.testing.assert_allclose(update["dense"]["kernel"], 1 + DECAY)
@@ -111,7 +194,9 @@ def test_factors_on_the_rate_and_decay_of_kernels_alone():
 
 
 def test_a_pattern_that_is_found_nowhere():
-    optimizer = optimizers.create(options(multipliers=(("desne", 2.0),)))
+    optimizer = optimizers.create(
+        options(multipliers=(("desne", 2.0),)), optax.constant_schedule(RATE)
+    )
     with pytest.raises(ConfigError, match="'desne' is found in no parameter's path.*dense/kernel"):
         optimizer.init({"dense": {"kernel": jnp.ones((2, 2))}})
 
@@ -131,12 +216,12 @@ def test_constant_and_plateau_keep_the_peak():
 def test_cosine():
     step = np.arange(100)
     expected = 0.5 * (0.1 + 0.9 * 0.5 * (1 + np.cos(np.pi * step / 100)))
-    np.testing.assert_allclose(rates(name="cosine", final=0.1), expected, rtol=1e-5)
+    np.testing.assert_allclose(rates(name="cosine", end_factor=0.1), expected, rtol=1e-5)
 
 
 def test_linear():
     np.testing.assert_allclose(
-        rates(name="linear", final=0.1), 0.5 - 0.45 * np.arange(100) / 100, rtol=1e-5
+        rates(name="linear", end_factor=0.1), 0.5 - 0.45 * np.arange(100) / 100, rtol=1e-5
     )
 
 
@@ -148,7 +233,7 @@ def test_step():
 
 
 def test_onecycle_rises_to_the_peak_and_falls():
-    values = rates(name="onecycle", peak_at=0.3)
+    values = rates(name="onecycle", pct_start=0.3)
     assert values.argmax() == 30 and np.isclose(values[30], 0.5)
     assert (
         (np.diff(values[:31]) > 0).all() and (np.diff(values[30:]) < 0).all() and values[-1] < 0.01

@@ -12,7 +12,7 @@ from imgcls_jax.errors import ConfigError
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.run.checkpoints import Checkpoints
 from imgcls_jax.run.folder import CHECKPOINTS, RunFolder
-from imgcls_jax.training import loop, phases, setup, steps
+from imgcls_jax.training import inputs, loop, parallel, phases, setup
 
 TWO = {
     "phase1": {"adapt": {"trainable": ("^classifier/",)}, "train": {"epochs": 2}},
@@ -92,7 +92,9 @@ class _Quiet:
 
 def test_early_stopping_ends_a_phase_and_not_the_training(tmp_path, monkeypatch):
     figures = iter([1.0, 2.0, 3.0, 0.5, 0.4, 0.3])
-    monkeypatch.setattr(loop._Training, "_validate", lambda self: (next(figures), 0.5))
+    monkeypatch.setattr(
+        loop._Training, "_validate", lambda self: {"loss": next(figures), "accuracy": 0.5}
+    )
     stopping = {
         "phase1": {"train": {"epochs": 9, "early_stopping": 2}},
         "phase2": {"train": {"epochs": 3}},
@@ -103,13 +105,13 @@ def test_early_stopping_ends_a_phase_and_not_the_training(tmp_path, monkeypatch)
 
 
 def test_features_are_cached_in_the_phase_where_they_stay_the_same():
-    first, second = setup.build(in_phases(**{"adapt.feature_cache": 10**6}), DATA)
+    first, second = setup.build(in_phases(**{"adapt.feature_bytes": 10**6}), DATA)
     assert first.embed is not None and second.embed is None
     plain = {
         "phase1": TWO["phase1"] | {"data": {"transform": "normalize(cifar10)"}},
         "phase2": TWO["phase2"],
     }
-    options = {"data.transform": "random_crop(1)|normalize(cifar10)", "adapt.feature_cache": 10**6}
+    options = {"data.transform": "random_crop(1)|normalize(cifar10)", "adapt.feature_bytes": 10**6}
     first, _ = setup.build(in_phases(changes=plain, **options), DATA)
     assert first.embed is not None  # its images are those of evaluation
     smaller = {"phase1": TWO["phase1"] | {"data": {"transform": "resize(4)|normalize(cifar10)"}}}
@@ -126,7 +128,7 @@ def test_images_grow_from_phase_to_phase_and_are_judged_at_their_last_size(tmp_p
     small, large = setup.build(config, DATA)
     indices = np.zeros((2, 1, 8), np.int32)
     flops = [
-        each.train.flops(steps.replicate(each.state), steps.place(DATA.train), indices)
+        each.train.flops(parallel.replicate(each.state), inputs.place(DATA.train), indices)
         for each in (small, large)
     ]
     assert flops[0] < 0.4 * flops[1]
@@ -154,7 +156,7 @@ def test_images_grow_from_phase_to_phase_and_are_judged_at_their_last_size(tmp_p
         ({"phase1": {"train": {"epochs": 0}}}, "train.epochs is 0"),
         (
             {"phase1": {"adapt": {"last_layers": 3}}},
-            "known of efficientnetv2_b0; this model is resnet20",
+            "possible for efficientnetv2_b0; this model is resnet20",
         ),
     ],
 )

@@ -15,7 +15,7 @@ PLAN = "2 epochs of phase1 on features that are computed once, then 3 epochs of 
 def test_the_plan_is_said_where_the_features_are_computed_once(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         train(
-            in_phases(**{"adapt.feature_cache": 10**6, "adapt.feature_folder": ""}),
+            in_phases(**{"adapt.feature_bytes": 10**6, "adapt.feature_folder": ""}),
             tmp_path / "run",
         )
     assert f"{len(DATA.train)} training images in batches of" in caplog.text and PLAN in caplog.text
@@ -25,12 +25,12 @@ def test_the_plan_is_said_where_the_features_are_computed_once(tmp_path, caplog)
 def test_no_plan_without_phases_or_without_features(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         train(small_config(**{"train.epochs": 1}), tmp_path / "one")
-        train(in_phases(changes=TWO, **{"adapt.feature_cache": 0}), tmp_path / "two")
+        train(in_phases(changes=TWO, **{"adapt.feature_bytes": 0}), tmp_path / "two")
     assert "training images in batches" not in caplog.text
 
 
 def test_the_time_follows_from_that_of_an_image():
-    config = in_phases(**{"adapt.feature_cache": 10**6, "adapt.feature_folder": ""})
+    config = in_phases(**{"adapt.feature_bytes": 10**6, "adapt.feature_folder": ""})
     phases = setup.build(config, DATA)
     assert phases[0].embed and not phases[1].embed
     train_images, validation_images = len(DATA.train), len(DATA.validation)

@@ -27,7 +27,7 @@ def get_config():
     config.data.source = config.data.name = "digits"
     config.data.transform = "random_crop(1)"
     config.model.name = "attention"
-    config.optimizer.update(name="momentum", learning_rate=0.05)
+    config.optimizer.update(name="sgd", momentum=0.9, learning_rate=0.05)
     config.train.update(epochs=8, batch_size=160, eval_batch_size=160, steps_per_dispatch=4, cpu_devices=2)
     return config
 """

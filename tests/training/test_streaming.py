@@ -18,7 +18,7 @@ from imgcls_jax.data.lazy_images import LazyImages
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.evaluation import predict, teacher
 from imgcls_jax.run.folder import CHECKPOINTS, RunFolder
-from imgcls_jax.training import features, loop, profiling, steps
+from imgcls_jax.training import features, inputs, loop, parallel, profiling
 from imgcls_jax.training.interrupt import Interrupted
 
 DATA = Splits(
@@ -71,7 +71,7 @@ def outcome(run: RunFolder):
 
 
 def resident_and_streamed(folder: Path, **changes) -> list[RunFolder]:
-    streaming = {"data.device_budget": BUDGET}
+    streaming = {"data.device_bytes": BUDGET}
     runs = {"resident": (changes, DATA), "streamed": (changes | streaming, LAZY)}
     return [
         train(small_config(**options), folder / name, data)
@@ -115,7 +115,7 @@ def test_two_views_of_an_image_are_of_the_same_one(tmp_path):
     runs = []
     for name, budget, data in (("resident", 10**9, DATA), ("streamed", BUDGET, LAZY)):
         config = small_config(
-            **{"data.transform": "flip", "train.epochs": 1, "data.device_budget": budget}
+            **{"data.transform": "flip", "train.epochs": 1, "data.device_bytes": budget}
         )
         config.model = ConfigDict(
             {"name": "simclr", "backbone": "attention", "projection": 16, "pretrained": ""}
@@ -130,34 +130,35 @@ def test_interrupted_in_mid_epoch_it_goes_on_to_the_same_bits(tmp_path, later, m
     """With whatever budget it goes on."""
     whole = train(small_config(), tmp_path / "whole")
     dispatches = iter(range(9))
-    take = steps.Feed.take
+    take = inputs.Feed.take
 
     def interrupting(self, count):
         if next(dispatches) == 4:
             signal.raise_signal(signal.SIGTERM)
         return take(self, count)
 
-    config = small_config(**{"data.device_budget": BUDGET})
+    config = small_config(**{"data.device_bytes": BUDGET})
     with monkeypatch.context() as patch:
-        patch.setattr(steps.Feed, "take", interrupting)
+        patch.setattr(inputs.Feed, "take", interrupting)
         with pytest.raises(Interrupted):
             train(config, tmp_path / "resumed", LAZY)
-    config.data.device_budget = later
+    config.data.device_bytes = later
     assert outcome(train(config, tmp_path / "resumed", LAZY)) == outcome(whole)
 
 
 def test_no_more_than_the_budget_lies_on_a_device(tmp_path, monkeypatch):
     placed = []
-    replicate = steps.replicate
+    replicate = parallel.replicate
 
     def watched(tree, **options):
         if isinstance(tree, np.ndarray) and tree.ndim == 4:
             placed.append(tree.nbytes)
         return replicate(tree, **options)
 
-    monkeypatch.setattr(steps, "replicate", watched)
+    monkeypatch.setattr(inputs, "replicate", watched)
+    monkeypatch.setattr(parallel, "replicate", watched)
     run = train(
-        small_config(**{"data.device_budget": BUDGET, "train.epochs": 1}), tmp_path / "run", LAZY
+        small_config(**{"data.device_bytes": BUDGET, "train.epochs": 1}), tmp_path / "run", LAZY
     )
     # 3 batches a window: the epoch has 10, validation 3.
     assert placed == [3 * BATCH] * (4 + 1) and 2 * max(placed) <= BUDGET
@@ -178,13 +179,11 @@ def test_the_teacher_and_features_read_as_they_need(tmp_path):
     with pytest.MonkeyPatch.context() as patch:  # features they were, in both
         patch.setattr(features, "compute", None)
         with pytest.raises(TypeError, match="not callable"):
-            train(
-                small_config(**frozen, **{"data.device_budget": BUDGET}), tmp_path / "other", LAZY
-            )
+            train(small_config(**frozen, **{"data.device_bytes": BUDGET}), tmp_path / "other", LAZY)
 
 
 def test_profile_takes_a_window(tmp_path):
-    config = small_config(**{"data.device_budget": BUDGET, "data.transform": ""})
+    config = small_config(**{"data.device_bytes": BUDGET, "data.transform": ""})
     figures = profiling.profile(config, LAZY, tmp_path)
     assert figures["images_per_second"] > 0 and figures["flops_per_step"] > 0
 
@@ -192,6 +191,6 @@ def test_profile_takes_a_window(tmp_path):
 @pytest.mark.parametrize("option", ["train.batch_size", "train.eval_batch_size"])
 @pytest.mark.parametrize("budget", [0, 5000])
 def test_a_budget_of_less_than_two_batches_is_refused(tmp_path, option, budget):
-    config = small_config(**{option: 40, "data.device_budget": budget})
-    with pytest.raises(ConfigError, match=f"device_budget is {budget:,} bytes.*smaller batches"):
+    config = small_config(**{option: 40, "data.device_bytes": budget})
+    with pytest.raises(ConfigError, match=f"device_bytes is {budget:,} bytes.*smaller batches"):
         train(config, tmp_path / "run")

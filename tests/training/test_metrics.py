@@ -1,0 +1,43 @@
+"""The table of metrics, against the same figures by hand."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from imgcls_jax.training import metrics
+
+LOGITS = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
+LABELS = np.random.default_rng(1).integers(0, 8, 40)
+
+
+def test_means_over_examples():
+    means = metrics.evaluate(LOGITS, LABELS)
+    order = np.argsort(-LOGITS, axis=-1)
+    log_p = LOGITS - np.log(np.exp(LOGITS).sum(-1, keepdims=True))
+    assert means["accuracy"] == (order[:, 0] == LABELS).mean()
+    assert means["top5"] == (order[:, :5] == LABELS[:, None]).any(-1).mean()
+    assert means["loss"] == pytest.approx(-log_p[range(40), LABELS].mean(), rel=1e-5)
+
+
+def test_few_classes_have_no_top_5():
+    assert metrics.names(5) == ("loss", "accuracy")
+    assert set(metrics.evaluate(LOGITS[:, :5], LABELS % 5)) == {"loss", "accuracy"}
+
+
+def test_what_is_monitored_is_the_lower_the_better():
+    means = {"loss": 0.5, "accuracy": 0.9}
+    assert metrics.to_minimize("loss", means) == 0.5
+    assert metrics.to_minimize("accuracy", means) == -0.9
+    assert np.isnan(metrics.to_minimize("accuracy", {"loss": np.inf, "accuracy": 1.0}))
+
+
+def test_a_new_metric_is_one_line(monkeypatch):
+    def confidence(logits, labels):
+        return jnp.exp(logits - jnp.log(jnp.exp(logits).sum(-1, keepdims=True))).max(-1)
+
+    monkeypatch.setitem(metrics.METRICS, "confidence", metrics.Metric(confidence))
+    means = metrics.evaluate(LOGITS, LABELS)
+    p = np.exp(LOGITS) / np.exp(LOGITS).sum(-1, keepdims=True)
+    assert means["confidence"] == pytest.approx(p.max(-1).mean(), rel=1e-5)
+    line = metrics.with_prefix("train_", means)
+    assert metrics.without_prefix("train_", line) == means
