@@ -2,7 +2,7 @@
 # make test         installs everything and runs ruff, mypy and pytest
 # make faults       kills training and breaks its files, again and again: a quarter of an hour or more
 # make parity       compares the ported architectures with torchvision and Keras, in its own environment
-# make docs         writes docs/commands.md from the parsers of the commands
+# make docs         writes docs/commands.md, docs/options.md and configs/base.py from their sources
 PYTHON ?= python3
 VENV ?= .venv
 # Files of tests run beside each other: that saves a third of the time on two cores.
@@ -28,6 +28,8 @@ parity: $(VENV)-parity/.installed
 
 docs: $(VENV)/.cpu
 	$(VENV)/bin/python docs/write_commands.py
+	$(VENV)/bin/python -m imgcls_jax options --format markdown > docs/options.md
+	$(VENV)/bin/python -m imgcls_jax options --format base > configs/base.py
 
 format: $(VENV)/.dev
 	$(VENV)/bin/ruff check --fix .

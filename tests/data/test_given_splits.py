@@ -34,8 +34,8 @@ def load(source, path, tmp_path):
         name="tiny",
         path=str(path),
         cache=str(tmp_path / "cache"),
-        validation=2.0,
-        test=2.0,
+        validation_size=2.0,
+        test_size=2.0,
     )
     return data.load(config)
 

@@ -94,7 +94,7 @@ def test_every_form_gives_the_same_images_cached_or_not(tmp_path, source):
 
 
 def test_digits_need_no_files_and_are_split_twice(tmp_path):
-    splits = data.load(config_of(tmp_path, "digits", test=0.2, validation=100))
+    splits = data.load(config_of(tmp_path, "digits", test_size=0.2, validation_size=100))
     assert len(splits.train) == 1338
     assert len(splits.validation) == 100
     assert len(splits.test) == 359

@@ -136,7 +136,7 @@ def test_two_processes_give_the_numbers_of_one_and_so_does_going_on_with_more_de
     before = len(alone.history)
     assert alone.environment["device_count"] == 1 and 1 <= before < 8
     printed = end(start(config, alone.path, "--config.train.cpu_devices=4"))
-    assert "The run was on 1 device so far and goes on on 4: its numbers" in printed
+    assert "The run was on 1 device so far and continues on 4: its numbers" in printed
     assert "to rounding" in printed
     assert (alone.environment["device_count"], alone.environment["processes"]) == (4, 1)
     assert len(alone.history) == 8 and alone.test["accuracy"] > 0.5
