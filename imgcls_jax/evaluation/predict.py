@@ -134,7 +134,7 @@ def test(run: RunFolder, data: Splits) -> None:
     labels = data.test.labels
     validation = _predict_validation(predictor, data)
     write_predictions(run, (softmax(logits), labels), validation)
-    scores = score(logits, labels, data.test.class_names)
+    scores = metrics.evaluate(logits, labels) | score(logits, labels, data.test.class_names)
     run.write_json(TEST, scores | _training_summary(run, predictor))
 
 
@@ -178,8 +178,7 @@ def _training_summary(run: RunFolder, predictor: Predictor) -> dict[str, Any]:
         "best_epoch": best["epoch"],
         "best_step": best["step"],
         "train_accuracy": best["train_accuracy"],  # while training: augmented, with dropout
-        "validation_accuracy": best["validation_accuracy"],
-        "validation_loss": best["validation_loss"],
+        **metrics.with_prefix("validation_", metrics.without_prefix("validation_", best)),
         "epochs": len(history),
         "parameters": predictor.parameters,
         "trainable": predictor.trainable,

@@ -15,6 +15,7 @@ from imgcls_jax.evaluation.scores import Confusion, train_test_gap
 from imgcls_jax.files import write_atomically
 from imgcls_jax.reporting import calibration, explain, formats, page, robustness, tables, templates
 from imgcls_jax.run.folder import REPORT, RunFolder
+from imgcls_jax.training.metrics import METRICS
 
 MOST_SAMPLES = 120  # sample images in all
 MOST_SAMPLES_OF_CLASS = 8
@@ -149,13 +150,23 @@ def _header(run: RunFolder) -> Markup:
     return _parts().header(values)
 
 
+def _test_metrics(scores: Mapping[str, Any]) -> dict[str, str]:
+    """The metrics of the test set, accuracy first, by their captions."""
+    captions = {}
+    for name in ("accuracy", *METRICS):
+        if name in scores:
+            metric = METRICS[name]
+            value = formats.percent(scores[name]) if metric.is_share else f"{scores[name]:.4f}"
+            captions[f"Test {metric.title}"] = value
+    return captions
+
+
 def _facts(run: RunFolder) -> dict[str, str]:
     """The figures in large type, by their captions."""
     scores = run.test
     gap = train_test_gap(run.history, scores)
     return {
-        "Test accuracy": formats.percent(scores["accuracy"]),
-        "Test loss": f"{scores['loss']:.4f}",
+        **_test_metrics(scores),
         "Validation accuracy": formats.percent(scores["validation_accuracy"]),
         "Train-test gap": "unknown" if gap is None else f"{gap:+.1f} points",
         "Best epoch": f"{scores['best_epoch']} of {scores['epochs']}",

@@ -21,11 +21,17 @@ from imgcls_jax.training.losses import cross_entropy
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """A figure that is the mean of a value per example: `values(logits [B, K], labels [B]) -> [B]`."""
+    """A figure that is the mean of a value per example: `values(logits [B, K], labels [B]) -> [B]`.
+
+    title: its name for readers. is_share: whether it is from 0 to 1 and shown in percent.
+    min_classes: with fewer the metric says nothing.
+    """
 
     values: Callable[[jax.Array, jax.Array], jax.Array]
+    title: str
     higher_is_better: bool = True
-    min_classes: int = 2  # with fewer the metric says nothing
+    is_share: bool = True
+    min_classes: int = 2
 
 
 def correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -41,9 +47,9 @@ def among_top_5(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 METRICS = {
     # While training it is the loss of the objective, with label smoothing, mixing and distillation.
-    "loss": Metric(cross_entropy, higher_is_better=False),
-    "accuracy": Metric(correct),
-    "top5": Metric(among_top_5, min_classes=6),
+    "loss": Metric(cross_entropy, "loss", higher_is_better=False, is_share=False),
+    "accuracy": Metric(correct, "accuracy"),
+    "top5": Metric(among_top_5, "top-5 accuracy", min_classes=6),
 }
 
 

@@ -35,7 +35,7 @@ def test_a_new_metric_is_one_line(monkeypatch):
     def confidence(logits, labels):
         return jnp.exp(logits - jnp.log(jnp.exp(logits).sum(-1, keepdims=True))).max(-1)
 
-    monkeypatch.setitem(metrics.METRICS, "confidence", metrics.Metric(confidence))
+    monkeypatch.setitem(metrics.METRICS, "confidence", metrics.Metric(confidence, "confidence"))
     means = metrics.evaluate(LOGITS, LABELS)
     p = np.exp(LOGITS) / np.exp(LOGITS).sum(-1, keepdims=True)
     assert means["confidence"] == pytest.approx(p.max(-1).mean(), rel=1e-5)
