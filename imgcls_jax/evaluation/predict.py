@@ -17,7 +17,7 @@ from imgcls_jax.evaluation.scores import Predictions, score, softmax
 from imgcls_jax.files import write_npz
 from imgcls_jax.run.checkpoints import Checkpoints, shapes
 from imgcls_jax.run.folder import CHECKPOINTS, CONFIG, PREDICTIONS, TEST, RunFolder
-from imgcls_jax.training import adapt, phases
+from imgcls_jax.training import adapt, metrics, phases
 from imgcls_jax.training import checks as options
 from imgcls_jax.training.inputs import place_images
 from imgcls_jax.training.parallel import replicate
