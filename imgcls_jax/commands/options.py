@@ -108,7 +108,7 @@ def base_config() -> str:
     """Returns configs/base.py."""
     from imgcls_jax.config.options import OPTIONS, groups
 
-    lines = []
+    lines: list[str] = []
     for group in groups(OPTIONS):
         if lines:
             lines.append("")
