@@ -25,7 +25,7 @@ OPTIMIZERS = {
 
 def row(optimizer: dict, schedule: str) -> ConfigDict:
     config = cifar_se_resnet.get_config()
-    config.optimizer.update(optimizer)
+    config.optimizer.update({"momentum": 0.0} | optimizer)
     config.schedule.name = schedule
     return ConfigDict({"config": config})
 
