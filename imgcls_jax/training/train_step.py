@@ -61,17 +61,17 @@ def train_step(
         losses, logits, model_state = recipe.objective(apply, batch, recipe.method)
         return losses.mean(), (losses, logits, model_state)
 
-    def gradients(trainable):
-        grads, auxiliary = jax.grad(loss_fn, has_aux=True)(trainable)
-        return grads, auxiliary
+    gradient = jax.grad(loss_fn, has_aux=True)
 
-    grads, (losses, logits, model_state) = gradients(trainable)
+    def gradient_at(nearby, _):
+        """Returns the gradient at other parameters, for which SAM asks."""
+        grads, _ = gradient(nearby)
+        return parallel.mean_gradients(grads)
+
+    grads, (losses, logits, model_state) = gradient(trainable)
     grads, model_state = parallel.mean_gradients((grads, model_state))
     updates, opt_state = recipe.optimizer.update(
-        grads,
-        state.opt_state,
-        trainable,
-        grad_fn=lambda trainable, _: parallel.mean_gradients(gradients(trainable)[0]),  # for SAM
+        grads, state.opt_state, trainable, grad_fn=gradient_at
     )
     trainable = optax.apply_updates(trainable, updates)
     state = state.replace(
