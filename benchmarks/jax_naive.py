@@ -73,10 +73,8 @@ def create(task_name: str) -> Run:
     images, labels = task.data()
     images = images.astype(np.float32) / 255
     model = models.create(ConfigDict({"name": task.model}), num_classes=task.classes)
-    optimizer = optax.chain(
-        optimizers.create(config.optimizer),
-        optax.scale(-config.optimizer.learning_rate),
-    )
+    rate = optax.constant_schedule(config.optimizer.learning_rate)
+    optimizer = optimizers.create(config.optimizer, rate)
     model_state = jax.jit(model.init)(jax.random.key(0), images[:1])
     params = model_state.pop("params")
 

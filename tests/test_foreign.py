@@ -207,7 +207,7 @@ def test_the_formats_of_photographs_are_read(suffix, folder):
 
 
 # These open what this program itself has just written.
-OWN_IMAGES = {"foreign.py", "plots.py", "robustness.py"}
+OWN_IMAGES = {"foreign.py", "style.py", "robustness.py"}
 
 
 def test_images_are_opened_in_one_place():

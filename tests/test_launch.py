@@ -327,7 +327,8 @@ def test_one_two_and_eight_devices_give_the_same_losses(config, tmp_path):
     """Up to float32 rounding. With momentum: Adam divides by the gradient, and magnifies rounding."""
     options = [
         "--config.train.epochs=3",
-        "--config.optimizer.name=momentum",
+        "--config.optimizer.name=sgd",
+        "--config.optimizer.momentum=.9",
         "--config.optimizer.learning_rate=.02",
     ]
     losses = []

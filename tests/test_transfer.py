@@ -173,7 +173,7 @@ def write_weights(path, name: str) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("row", CONFIGS)
 def test_it_trains_from_files_what_it_should_and_nothing_else(row, tmp_path, monkeypatch):
-    monkeypatch.setattr(recorder.Recorder, "_write", lambda self, line: None)
+    monkeypatch.setattr(recorder.Recorder, "_write_epoch", lambda self, line: None)
     config, data = small(row)
     hybrid = config.model.name == "hybrid"
     paths, given = [], {}

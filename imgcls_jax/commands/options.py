@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    from imgcls_jax import console
     from imgcls_jax.config.options import OPTIONS
     from imgcls_jax.errors import ConfigError
 
@@ -27,14 +28,14 @@ def run(options: argparse.Namespace) -> None:
             f"--format {options.format} lists all options: leave out {options.word!r}."
         )
     if options.format == "markdown":
-        print(markdown(), end="")
+        console.say(markdown().rstrip("\n"))
     elif options.format == "base":
-        print(base_config(), end="")
+        console.say(base_config().rstrip("\n"))
     else:
         paths = [path for path in OPTIONS if options.word in path]
         if not paths:
             raise ConfigError(f"No option has {options.word!r} in its path.")
-        print(text(paths))
+        console.say(text(paths))
 
 
 def help_of(path: str) -> str:

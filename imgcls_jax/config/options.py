@@ -293,10 +293,13 @@ def upgrade(config: Mapping[str, Any]) -> dict[str, Any]:
     has are not filled in.
     """
     config = copy.deepcopy(dict(config))
-    phases = _section(config, "adapt.phases") or {}
+    phases = _section(config, "adapt.phases")
+    parts = [config]
+    if isinstance(phases, dict):
+        parts += phases.values()
     is_old = any(_section(config, old_name, is_leaf=True) for old_name in OLD_NAMES)
     is_old = is_old or _section(config, "train.parallel", is_leaf=True) is None
-    for part in [config, *phases.values()]:
+    for part in parts:
         if isinstance(part, dict) and is_old:
             _rename(part)
     for path, option in OPTIONS.items():

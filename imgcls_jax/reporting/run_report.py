@@ -154,7 +154,7 @@ def _test_metrics(scores: Mapping[str, Any]) -> dict[str, str]:
     """The metrics of the test set, accuracy first, by their captions."""
     captions = {}
     for name in ("accuracy", *METRICS):
-        if name in scores:
+        if isinstance(scores.get(name), int | float):
             metric = METRICS[name]
             value = formats.percent(scores[name]) if metric.is_share else f"{scores[name]:.4f}"
             captions[f"Test {metric.title}"] = value

@@ -259,7 +259,7 @@ TOGETHER = [
     ({"data.transform": "mixup|flip"}, "nothing may follow mixup"),
     ({"model": ConfigDict({"name": "hybrid", "backbones": ("cnn", "cnn")})}, "each once"),
     ({"model": ConfigDict({"name": "hybrid", "backbones": ("hybrid",)})}, "each once"),
-    ({"model": ConfigDict({"name": "simclr", "backbone": "simclr"})}, "a model with features"),
+    ({"model": ConfigDict({"name": "simclr", "backbone": "simclr"})}, "cannot be a backbone"),
     ({"model": ConfigDict({"name": "simclr", "backbone": "nope"})}, "nope"),
     ({"model": ConfigDict({"name": "simclr", "options": {"nope": 1}})}, "no option 'nope'"),
     (
@@ -361,7 +361,7 @@ ENSEMBLES = [
 def test_a_study_that_cannot_be_trains_nothing(
     train, config, values, message, tried, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(studies, "_train_apart", lambda *_: pytest.fail("a run was trained"))
+    monkeypatch.setattr(studies, "_train_run", lambda *_: pytest.fail("a run was trained"))
     config = config.get_config()
     for path, value in values.items():
         replace(config, path, value)

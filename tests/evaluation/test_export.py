@@ -98,7 +98,7 @@ def exported(tmp_path_factory):
     run.write_json("data.json", {"class_names": CLASS_NAMES, "splits": splits})
     run.write_json("environment.json", environment)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recorder.Recorder, "_write", lambda self, line: None)
+        patch.setattr(recorder.Recorder, "_write_epoch", lambda self, line: None)
         loop.train(config, run, data)
     predict.test(run, data)
     calibration.write(run)
