@@ -389,7 +389,9 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
 def test_another_transform_than_the_weights_is_warned_of(caplog, monkeypatch):
     config = small_config(**{"model.name": "googlenet", "model.pretrained": "googlenet_v1"})
     resolved = pretrained.resolve(config)
-    monkeypatch.setattr(pretrained.sources, "by_model", lambda config: {})
+    monkeypatch.setattr(pretrained, "read", lambda *_, **__: {})
+    monkeypatch.setattr(pretrained, "_classifier_to_skip", lambda *_: ())
+    monkeypatch.setattr(pretrained, "fit", lambda arrays, *, expected, **_: expected)
     with caplog.at_level(logging.WARNING):
         pretrained.initialize(resolved, params={}, model_state={})
     assert "random_crop(1)" in caplog.text and resolved.data.transform == "random_crop(1)"
