@@ -47,3 +47,46 @@ def test_the_batch_size_of_the_evaluation_is_free_to_change(begun):
     config = small.get_config()
     config.train.eval_batch_size = 32
     assert not resuming.finished(config, begun)
+
+
+WRITERS = {"show_data": commands.show_data.show_data, "profile": commands.profile.profile}
+
+
+def files_of(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock"}
+
+
+@pytest.mark.parametrize("use", WRITERS)
+def test_nothing_is_written_into_the_folder_of_another_run(begun, use, caplog):
+    caplog.set_level("INFO", "imgcls_jax")
+    config = small.get_config()
+    config.train.batch_size = 16
+    before = files_of(begun.path)
+    WRITERS[use](config, begun.path)
+    beside = begun.path.with_name(f"run-{use}")
+    assert files_of(begun.path) == before and any(beside.iterdir())
+    assert f"{begun.path} holds the run of another config: {beside} is used" in caplog.text
+
+
+def test_a_command_writes_into_the_folder_of_its_own_run(begun):
+    commands.show_data.show_data(small.get_config(), begun.path)
+    assert (begun.path / "show_data.png").exists()
+    assert not begun.path.with_name("run-show_data").exists()
+
+
+def test_the_folder_beside_may_hold_another_run_too(begun):
+    begun.path.with_name("run-show_data").symlink_to(begun.path)
+    config = small.get_config()
+    config.train.batch_size = 16
+    with pytest.raises(RunError, match="run-show_data holds the run of another config"):
+        commands.show_data.show_data(config, begun.path)
+
+
+def test_a_dry_run_refuses_the_folder_of_another_run(begun, capsys):
+    config = small.get_config()
+    config.train.batch_size = 16
+    before = files_of(begun.path)
+    commands.dry_run.show(config, begun.path)
+    printed = capsys.readouterr().out
+    assert "| cannot start |" in printed and "holds the run of another config" in printed
+    assert files_of(begun.path) == before

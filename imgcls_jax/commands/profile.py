@@ -1,6 +1,7 @@
 """Traces a few training steps of a config, and says how long they take and what they compute.
 
-Nothing is trained. The trace, for TensorBoard or Perfetto, is in the run's folder.
+Nothing is trained. The trace, for TensorBoard or Perfetto, is in the run's folder or, if it has the
+run of another config, in NAME-profile beside it.
 
   imgcls profile configs/cifar_fast.py
   imgcls profile configs/cifar_fast.py --config.train.batch_size=256
@@ -30,18 +31,22 @@ def run(options: argparse.Namespace) -> None:
 def profile(config: "ConfigDict", workdir: Path, changed: Iterable[str] = ()) -> None:
     """Writes the trace into `workdir`/profile, and logs what the steps cost.
 
+    If the folder has the run of another config, the trace is in one beside it.
+
     changed: paths of options changed by hand; those that nothing reads are named.
     """
     from imgcls_jax import api, backend, data
     from imgcls_jax.config import reads
     from imgcls_jax.evaluation import teacher
+    from imgcls_jax.run import resuming
     from imgcls_jax.run.folder import PROFILE, RunFolder
     from imgcls_jax.training import profiling
 
     config = api.check_config(reads.recorded(config, changed))
     backend.configure(cpu_devices=config.train.cpu_devices)
-    folder = workdir / PROFILE
-    with RunFolder(workdir).locked():
+    folder = resuming.folder_for(config, RunFolder(workdir), use="profile")
+    trace = folder.path / PROFILE
+    with folder.locked():
         splits = teacher.add_predictions(config, data.load(config.data))
-        figures = profiling.profile(config, splits, folder)
-    log.info("%s", "\n".join([profiling.describe(figures, folder), *reads.unread(config)]))
+        figures = profiling.profile(config, splits, trace)
+    log.info("%s", "\n".join([profiling.describe(figures, trace), *reads.unread(config)]))

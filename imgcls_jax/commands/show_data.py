@@ -1,6 +1,7 @@
 """Draws training images of a config as the model sees them, several draws of each.
 
-The picture show_data.png is in the run's folder.
+The picture show_data.png is in the run's folder or, if it has the run of another config, in
+NAME-show_data beside it.
 
   imgcls show-data configs/cifar_fast.py
   imgcls show-data configs/quickstart.py "--config.data.transform=resize(28)|rotation(10)"
@@ -30,12 +31,15 @@ def run(options: argparse.Namespace) -> None:
 def show_data(config: "ConfigDict", workdir: Path, changed: Iterable[str] = ()) -> None:
     """Draws several augmented versions of some training images into `workdir`/show_data.png.
 
+    If the folder has the run of another config, the picture is in one beside it.
+
     changed: paths of options changed by hand; those that nothing reads are named.
     """
     from imgcls_jax import api, backend, data
     from imgcls_jax.config import reads
     from imgcls_jax.data import checks
     from imgcls_jax.reporting.plots import fonts, images, style
+    from imgcls_jax.run import resuming
     from imgcls_jax.run.folder import SHOWN, RunFolder
     from imgcls_jax.training import preview
 
@@ -48,6 +52,8 @@ def show_data(config: "ConfigDict", workdir: Path, changed: Iterable[str] = ()) 
     names = [class_names[label] for label in splits.train.labels[shown.indices]]
     stored = splits.train.images[shown.indices]
     figure = images.batch(stored, shown.images, names=names)
-    with RunFolder(workdir).locked():
-        style.save(figure, workdir / SHOWN)
-    log.info("%s", "\n".join([shown.words, str(workdir / SHOWN), *reads.unread(config)]))
+    folder = resuming.folder_for(config, RunFolder(workdir), use="show_data")
+    picture = folder.path / SHOWN
+    with folder.locked():
+        style.save(figure, picture)
+    log.info("%s", "\n".join([shown.words, str(picture), *reads.unread(config)]))

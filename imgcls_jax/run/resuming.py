@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -27,6 +28,21 @@ def finished(config: ConfigDict, run: RunFolder) -> bool:
     if run.finished:
         log.info("%s is finished.\n%s", run.path, figures(run))
     return run.finished
+
+
+def folder_for(config: ConfigDict, run: RunFolder, *, use: str) -> RunFolder:
+    """Returns the run's folder or, if it holds the run of another config, NAME-USE beside it.
+
+    use: what a command writes there, as "profile". config: as of `finished`. Raises RunError if the
+    folder beside it holds a run of another config, too.
+    """
+    if not _other_options(run, config):
+        return run
+    beside = RunFolder(f"{run.path}-{use}")
+    if _other_options(beside, config):
+        _check_config(beside, config)
+    log.info("%s holds the run of another config: %s is used instead.", run.path, beside.path)
+    return beside
 
 
 def check_data(run: RunFolder, splits: Splits) -> None:
@@ -81,25 +97,36 @@ def _check_no_other_files(run: RunFolder) -> None:
 
 def _check_config(run: RunFolder, config: ConfigDict) -> None:
     """Raises RunError that lists the options in which the folder's run differs from the config."""
+    differences = _other_options(run, config)
+    if not differences:
+        return
+    lines = [f"{run.path} holds the run of another config:"]
+    for path, (there, now) in differences.items():
+        lines.append(f"  {path}: {there!r} there, {now!r} now")
+    advice = (
+        "Give another --workdir or --config.name to train this one, or delete the folder."
+        + _advice_on_continuing(run, list(differences))
+    )
+    raise RunError("\n".join([*lines, advice]))
+
+
+def _other_options(run: RunFolder, config: ConfigDict) -> dict[str, tuple[Any, Any]]:
+    """Returns the options in which the folder's run differs: its values and those of the config.
+
+    There are none if the folder has no config.json.
+    """
+    if not (run.path / CONFIG).exists():
+        return {}
     saved = flat_options(run.config)
     text = json.dumps(config.to_dict())
     current = flat_options(ConfigDict(json.loads(text)))  # as read from config.json
     ignored = NOT_IDENTITY
     if saved.get("name") is None or current.get("name") is None:
         ignored = (*NOT_IDENTITY, "name")  # a run without a name is called after its config's file
-    keys = differing(saved, current, ignored=ignored)
-    if not keys:
-        return
-    lines = [f"{run.path} holds the run of another config:"]
-    for key in keys:
-        there = saved.get(key, "not set")
-        now = current.get(key, "not set")
-        lines.append(f"  {key}: {there!r} there, {now!r} now")
-    advice = (
-        "Give another --workdir or --config.name to train this one, or delete the folder."
-        + _advice_on_continuing(run, keys)
-    )
-    raise RunError("\n".join([*lines, advice]))
+    differences = {}
+    for path in differing(saved, current, ignored=ignored):
+        differences[path] = (saved.get(path, "not set"), current.get(path, "not set"))
+    return differences
 
 
 def _advice_on_continuing(run: RunFolder, keys: list[str]) -> str:
