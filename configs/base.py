@@ -30,6 +30,8 @@ def get_config() -> ConfigDict:
     data.test_size = 0.2
     data.split_seed = 0  # seed of these splits, which runs of several seeds share
     data.image_size = 0  # folder: side to which images are resized when read; 0 keeps theirs
+    # folder: what image_size does with images that are not square: stretch | crop | pad
+    data.fit = "stretch"
     data.transform = ""  # image operations, as in "random_crop(4)|flip"
     # most bytes of images on a device; if there are more, they stream from disk
     data.device_bytes = 2_000_000_000

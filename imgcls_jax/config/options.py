@@ -100,6 +100,12 @@ OPTIONS: dict[str, Option] = {
     "data.image_size": Option(
         0, Whole(0, 10_000), "folder: side to which images are resized when read; 0 keeps theirs"
     ),
+    "data.fit": later(
+        "stretch",
+        Choice(),
+        "folder: what image_size does with images that are not square: {choices}",
+        since="0.2",
+    ),
     "data.transform": Option("", Text(), 'image operations, as in "random_crop(4)|flip"'),
     "data.device_bytes": where(
         2_000_000_000,

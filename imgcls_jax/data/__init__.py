@@ -1,7 +1,6 @@
 """From `config.data` to checked training, validation and test sets."""
 
 import dataclasses
-import logging
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -11,8 +10,6 @@ from imgcls_jax.data.dataset import SPLIT_NAMES, Dataset, Datasets
 from imgcls_jax.data.sources import SOURCES
 from imgcls_jax.data.splits import stratified_split
 from imgcls_jax.errors import choose
-
-log = logging.getLogger(__name__)
 
 # Where a split comes from, in the data report.
 OWN = "the source's own"
@@ -76,9 +73,7 @@ def load(config: ConfigDict, *, keep: bool = True) -> Splits:
     if device_budget(config, nbytes) is None:
         datasets = {name: dataset.in_memory() for name, dataset in datasets.items()}
     datasets = {name: _with_int32_labels(dataset) for name, dataset in datasets.items()}
-    warning = checks.rare_class_warning(datasets["train"])
-    if warning:
-        log.warning("%s", warning)
+    rare_class_warnings = checks.rare_class_warnings(datasets["train"])
 
     origin = {}
     for split in ("test", "validation"):
@@ -92,6 +87,7 @@ def load(config: ConfigDict, *, keep: bool = True) -> Splits:
     datasets["train"] = _training_set(datasets["train"], config)
     datasets = {split: datasets[split] for split in SPLIT_NAMES}
     report = checks.check(datasets)
+    report["warnings"] = [*rare_class_warnings, *report["warnings"]]
     report["origin"] = origin
     return Splits(**datasets, report=report)
 

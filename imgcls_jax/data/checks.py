@@ -19,6 +19,8 @@ CONSEQUENCES = {
     "test": ": such classes are not tested, and means over the classes leave them out",
 }
 MAX_CLASS_ROWS = 20  # classes up to which the summary has a row for each
+# A class with so many times fewer images than the median class may be a wrong label.
+OUTLIER_FACTOR = 20
 
 
 def check(datasets: Mapping[str, Dataset]) -> dict:
@@ -33,14 +35,20 @@ def check(datasets: Mapping[str, Dataset]) -> dict:
     class_names = next(iter(datasets.values())).class_names
     splits = {}
     digests = {}
+    source_warnings: list[str] = []
     for name, dataset in datasets.items():
         splits[name], digests[name] = _describe(dataset)
+        source_warnings += dataset.warnings
     counts = {name: np.array(split["class_counts"]) for name, split in splits.items()}
     return {
         "class_names": list(class_names),
         "fingerprint": fingerprint(datasets),
         "splits": splits,
-        "warnings": [*_class_warnings(class_names, counts), *_copy_warnings(digests)],
+        "warnings": [
+            *dict.fromkeys(source_warnings),  # splits of one file have the same
+            *_class_warnings(class_names, counts),
+            *_copy_warnings(digests),
+        ],
     }
 
 
@@ -141,20 +149,31 @@ def _copy_warnings(digests: Mapping[str, np.ndarray]) -> list[str]:
     return warnings
 
 
-def rare_class_warning(dataset: Dataset, least: int = 2) -> str:
-    """Returns a warning of classes with so few images that none can be held out, or ""."""
-    counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
-    rare = [
-        f"{name} ({count})"
-        for name, count in zip(dataset.class_names, counts, strict=True)
-        if count < least
-    ]
-    if not rare:
-        return ""
-    return (
-        f"Classes with fewer than {least} images to train on and hold out of: {listed(rare)}. "
-        "None of them is in the validation set: add images, or leave the classes out."
-    )
+def rare_class_warnings(train: Dataset) -> list[str]:
+    """Returns warnings of labels that may be wrong, and of classes too small to hold out of.
+
+    train: the training set as its source has it, before anything is held out of it.
+    """
+    counts = np.bincount(train.labels, minlength=len(train.class_names))
+    median = np.median(counts[counts > 0])
+    is_outlier = (counts > 0) & (counts * OUTLIER_FACTOR < median)
+    warnings = []
+    for label in np.flatnonzero(is_outlier):
+        examples = np.flatnonzero(train.labels == label)
+        images = "images" if len(examples) > 1 else "image"
+        warnings.append(
+            f"The class {train.class_names[label]} has only {len(examples):,} {images}, the median "
+            f"class {median:,.0f}: a wrong label? It is that of the training examples "
+            f"{listed(examples)} (counted from 0)."
+        )
+    names = np.array(train.class_names)
+    rare = [f"{names[label]} ({counts[label]})" for label in np.flatnonzero(counts < 2)]
+    if rare:
+        warnings.append(
+            f"Classes with fewer than 2 images to train on and hold out of: {listed(rare)}. "
+            "None of them is in the validation set: add images, or leave the classes out."
+        )
+    return warnings
 
 
 def validate(datasets: Mapping[str, Dataset]) -> None:

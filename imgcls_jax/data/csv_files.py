@@ -7,18 +7,20 @@ import math
 import re
 import warnings
 import zlib
+from collections import defaultdict
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
 
 from imgcls_jax.data.dataset import SPLIT_NAMES, Arrays, log_unused, split_of
-from imgcls_jax.errors import DataError
+from imgcls_jax.errors import DataError, listed
 
 CSV_NAME = re.compile(r"\.csv(\.gz)?$", re.IGNORECASE)
 PACKED_SUFFIXES = (".zip", ".bz2", ".xz", ".7z", ".rar")
 MAX_LINE = 2**26  # characters: a small gzip file can hold a line that fills the memory
 CHUNK_ROWS = 1000  # rows that are searched for a wrong value at a time
+HEADER_MARGIN = "\ufeff \t\r\n"  # around the header: the mark of UTF, and white space
 MISSING_VALUES = ("", "nan", "na", "n/a", "null", "none", "?")
 
 
@@ -148,15 +150,40 @@ def _read_columns(path: Path) -> list[str]:
     pandas would name neither a line that is too short nor an empty one.
     """
     with _open(path) as file:
-        columns = []
-        for name in file.readline(MAX_LINE).split(","):
-            name = name.strip().strip("\"'")
-            if name.lower() == "label":
-                name = "label"
-            columns.append(name)
+        header = file.readline(MAX_LINE)
+        columns = _names_in(header)
         _check_header(path, columns)
-        _check_lines(path, file, len(columns))
+        _check_lines(path, file, header, num_columns=len(columns))
     return columns
+
+
+def _names_in(header: str) -> list[str]:
+    columns = []
+    for name in header.split(","):
+        name = name.strip().strip("\"'")
+        if name.lower() == "label":
+            name = "label"
+        columns.append(name)
+    return columns
+
+
+def header_warnings(path: Path) -> tuple[str, ...]:
+    """Returns a warning of column names that are in the header several times, () if none is."""
+    with _open(path) as file:
+        names = _names_in(file.readline(MAX_LINE))
+    columns_by_name = defaultdict(list)
+    for column, name in enumerate(names, 1):
+        columns_by_name[name].append(column)
+    repeated = []
+    for name, columns in columns_by_name.items():
+        if name and len(columns) > 1:
+            repeated.append(f"{name!r:.40} (columns {listed(columns)})")
+    if not repeated:
+        return ()
+    return (
+        f"{path.name}, line 1: names of several columns: {listed(repeated)}. Pixels are read in "
+        "the order of the columns: is one of them there twice, and another missing?",
+    )
 
 
 def _check_header(path: Path, columns: list[str]) -> None:
@@ -190,8 +217,8 @@ def _has_only_pixels(columns: list[str]) -> bool:
     return "label" not in columns and is_square and not columns[0].isdigit()
 
 
-def _check_lines(path: Path, file: TextIO, num_columns: int) -> None:
-    """Raises DataError for a line after the header that is empty or has other columns.
+def _check_lines(path: Path, file: TextIO, header: str, *, num_columns: int) -> None:
+    """Raises DataError for a later line that is empty, has other columns or repeats the header.
 
     Empty lines at the end of the file are accepted.
     """
@@ -208,6 +235,11 @@ def _check_lines(path: Path, file: TextIO, num_columns: int) -> None:
             problem = f"line {empty_line} is empty"
         elif count != num_columns:
             problem = f"line {number} has {count} columns"
+        elif line.strip(HEADER_MARGIN) == header.strip(HEADER_MARGIN):
+            raise DataError(
+                f"{path}, line {number}: the header of line 1 is repeated here, as it is where "
+                "CSV files were joined. Remove that line."
+            )
         if problem:
             raise DataError(
                 f"{path}: {problem}, where line 1 names {num_columns}. Correct or remove that line."

@@ -31,13 +31,14 @@ class Dataset:
 
     images: uint8 [N, H, W, C] with 1 or 3 channels, in memory or LazyImages. labels: int32 [N],
     each in [0, len(class_names)). teacher: log probabilities float32 [N, K] that another model
-    gives the images, for distillation.
+    gives the images, for distillation. warnings: sentences on what is doubtful in the source.
     """
 
     images: Images
     labels: np.ndarray
     class_names: tuple[str, ...]
     teacher: np.ndarray | None = None
+    warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)

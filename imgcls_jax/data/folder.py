@@ -1,9 +1,10 @@
 """Folders of image files, with a folder for each class."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from imgcls_jax.data.dataset import SPLIT_NAMES, Dataset, Datasets, log_unused, 
 from imgcls_jax.data.lazy_images import LazyImages
 from imgcls_jax.errors import DataError, listed, shape_text
 from imgcls_jax.foreign import is_image, open_image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 # Pillow's modes of integers and floats, which it would clip to 8 bits.
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
@@ -134,20 +138,23 @@ def image_paths(splits: Iterable[Classes]) -> list[Path]:
     return paths
 
 
-def read_folder(splits: dict[str, Classes], *, image_size: int = 0) -> Datasets:
+def read_folder(
+    splits: dict[str, Classes], *, image_size: int = 0, fit: str = "stretch"
+) -> Datasets:
     """Returns the data sets of the image files that `find_images` returned.
 
     The images have one channel if all of them are grayscale, else they are RGB. They are decoded
     when they are asked for, by as many threads as there are cores. image_size: side to which every
     image is resized; with 0 all of them must have the same size, else decoding raises DataError.
+    fit: the name in FITS of how an image that is not square becomes one.
     """
     paths = image_paths(splits.values())
     channels = 1 if all(_is_grayscale(path) for path in paths) else 3
     first = paths[0]
-    shape = read_image(first, channels=channels, image_size=image_size).shape
+    shape = read_image(first, channels=channels, image_size=image_size, fit=fit).shape
 
     def decode(path: Path) -> np.ndarray:
-        image = read_image(path, channels=channels, image_size=image_size)
+        image = read_image(path, channels=channels, image_size=image_size, fit=fit)
         if image.shape != shape:
             raise DataError(
                 f"{path} is {shape_text(image.shape)}, {first} is {shape_text(shape)} (height x "
@@ -177,7 +184,9 @@ def read_folder(splits: dict[str, Classes], *, image_size: int = 0) -> Datasets:
     return {split: dataset(classes) for split, classes in splits.items()}
 
 
-def read_image(path: str | os.PathLike, *, channels: int, image_size: int = 0) -> np.ndarray:
+def read_image(
+    path: str | os.PathLike, *, channels: int, image_size: int = 0, fit: str = "stretch"
+) -> np.ndarray:
     """Reads an image file as uint8 [H, W, channels].
 
     It is turned upright by its EXIF orientation, and what is transparent becomes white. Grayscale
@@ -186,7 +195,8 @@ def read_image(path: str | os.PathLike, *, channels: int, image_size: int = 0) -
     to 1 shares of white.
 
     channels: 1 for grayscale or 3 for RGB. image_size: side to which the image is resized
-    (bilinear), 0 for its own size. Raises DataError that names the file.
+    (bilinear), 0 for its own size. fit: the name in FITS of how an image that is not square becomes
+    one. Raises DataError that names the file.
     """
     from PIL import Image, ImageOps
 
@@ -205,11 +215,49 @@ def read_image(path: str | os.PathLike, *, channels: int, image_size: int = 0) -
             f"{path} cannot be read as an image ({error}). Repair or remove it."
         ) from error
     if image_size:
-        image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
+        image = FITS[fit](image, image_size)
     pixels = np.asarray(image)
     if channels == 1:
         pixels = pixels[..., None]
     return pixels
+
+
+def _stretch(image: "Image", size: int) -> "Image":
+    from PIL.Image import Resampling
+
+    return image.resize((size, size), Resampling.BILINEAR)
+
+
+def _crop(image: "Image", size: int) -> "Image":
+    """Cuts the longer side to the length of the shorter one, around the middle, and resizes."""
+    from PIL import ImageOps
+    from PIL.Image import Resampling
+
+    return ImageOps.fit(image, (size, size), Resampling.BILINEAR)
+
+
+def _pad(image: "Image", size: int) -> "Image":
+    """Resizes the longer side, and fills up the shorter one with the border's median colour."""
+    from PIL import Image
+
+    longest = max(image.size)
+    width = max(round(image.width * size / longest), 1)
+    height = max(round(image.height * size / longest), 1)
+    pixels = np.asarray(image)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    colour = np.atleast_1d(np.median(border, axis=0)).round().astype(int)
+    padded = Image.new(image.mode, (size, size), tuple(colour.tolist()))
+    resized = image.resize((width, height), Image.Resampling.BILINEAR)
+    padded.paste(resized, ((size - width) // 2, (size - height) // 2))
+    return padded
+
+
+# How an image that is not square becomes one: functions of a Pillow image and the side in pixels.
+FITS: Mapping[str, "Callable[[Image, int], Image]"] = {
+    "stretch": _stretch,
+    "crop": _crop,
+    "pad": _pad,
+}
 
 
 def _eight_bits(values: np.ndarray, mode: str) -> np.ndarray:

@@ -78,14 +78,14 @@ class Reader:
 
     shape: (H, W, C). ground: "dark" or "light" if the run's one-channel images are clearly so, else
     "". digits: whether the run's are MNIST-like, so that others are made as MNIST's were
-    (`as_mnist`). stretched: whether the run's were resized without keeping their proportions, as
-    `data.image_size` does; then others are as well.
+    (`as_mnist`). fit: how the run's were made square when they were read, `data.fit` of a run with
+    `data.image_size`, else ""; others are made square alike.
     """
 
     shape: tuple[int, int, int]
     ground: str = ""
     digits: bool = False
-    stretched: bool = False
+    fit: str = ""
 
     @classmethod
     def of(cls, config: ConfigDict, report: Mapping[str, Any]) -> "Reader":
@@ -99,11 +99,14 @@ class Reader:
             ground = "dark"
         if shape[2] == 1 and mean > LIGHT:
             ground = "light"
+        fit = ""
+        if config.get("image_size"):
+            fit = config.get("fit", "stretch")  # exports of version 0.1 do not have it
         return cls(
             shape,
             ground=ground,
             digits=shape == (MNIST_SIDE, MNIST_SIDE, 1) and has_digits,
-            stretched=bool(config.get("image_size")),
+            fit=fit,
         )
 
     def __str__(self) -> str:
@@ -113,10 +116,15 @@ class Reader:
                 f"Digits that are not of {size} are fitted into {MNIST_BOX}x{MNIST_BOX} and "
                 "centred, like MNIST's."
             )
-        if self.stretched:
+        if self.fit == "stretch":
             return (
                 f"Images are resized to {size} without keeping their proportions, as the run's "
                 "were."
+            )
+        if self.fit == "pad":
+            return (
+                f"Images are padded to squares with the colour of their border and resized to "
+                f"{size}, as the run's were."
             )
         return (
             f"Images that are not of {size} are cut to these proportions around their middle, and "
@@ -132,8 +140,10 @@ class Reader:
                 "content."
             )
         height, width, channels = self.shape
-        image_size = height if self.stretched else 0
-        image = read_image(path, channels=channels, image_size=image_size)
+        if self.fit:
+            image = read_image(path, channels=channels, image_size=height, fit=self.fit)
+        else:
+            image = read_image(path, channels=channels)
         inverted = self._has_other_ground(image)
         if inverted:
             image = 255 - image

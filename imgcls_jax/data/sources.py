@@ -4,6 +4,7 @@ Each returns {"train": Dataset}, with "validation" and "test" if the source has 
 says whether decoded data is kept in the cache, and a TFDS data set prepared if it is missing.
 """
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -107,7 +108,11 @@ def csv(config: ConfigDict, *, keep: bool = True) -> Datasets:
         splits = {split: csv_files.read_csv(file) for split, file in files.items()}
         return _with_numbers_as_names(splits, path)
 
-    return _cached(config, path, files.values(), read, keep=keep)
+    datasets = _cached(config, path, files.values(), read, keep=keep)
+    for split, file in files.items():
+        warnings = csv_files.header_warnings(file)
+        datasets[split] = dataclasses.replace(datasets[split], warnings=warnings)
+    return datasets
 
 
 def folder(config: ConfigDict, *, keep: bool = True) -> Datasets:
@@ -124,7 +129,7 @@ def folder(config: ConfigDict, *, keep: bool = True) -> Datasets:
     files = image_folder.image_paths(splits.values())
 
     def read() -> Datasets:
-        return image_folder.read_folder(splits, image_size=config.image_size)
+        return image_folder.read_folder(splits, image_size=config.image_size, fit=config.fit)
 
     return _cached(config, path, files, read, keep=keep)
 
@@ -177,7 +182,9 @@ def _cached(
     *,
     keep: bool,
 ) -> Datasets:
-    key = (config.source, config.name, str(path), config.image_size)
+    key = [config.source, config.name, str(path), config.image_size]
+    if config.image_size:
+        key.append(config.fit)
     return cached(config.cache, key, files, read, keep=keep)
 
 

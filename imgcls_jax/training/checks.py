@@ -27,6 +27,7 @@ from imgcls_jax.config.kinds import (
     Whole,
 )
 from imgcls_jax.config.options import OPTIONS, SECTIONS, flat_options, renamed
+from imgcls_jax.data.folder import FITS
 from imgcls_jax.data.sources import SOURCES
 from imgcls_jax.data.transforms import parse
 from imgcls_jax.data.views import VIEWS
@@ -44,6 +45,7 @@ PRECISIONS = ("float32", "bfloat16")
 # What the options of kind Choice may be: what it is called, and the table that has the names.
 CHOICES: dict[str, tuple[str, Iterable[str]]] = {
     "data.source": ("data source (data.source)", SOURCES),
+    "data.fit": ("data.fit", FITS),
     "model.name": ("model (model.name)", MODELS),
     "train.precision": ("train.precision", PRECISIONS),
     "train.monitor": ("train.monitor", METRICS),

@@ -239,6 +239,7 @@ WRONG = {
     "CSV ragged": (csv(ROW, ROW + ",3"), "line 3 has 18 columns"),
     "CSV short": (csv(ROW, "1,2"), "line 3 has 2 columns"),
     "CSV with a gap": (csv(ROW, "", ROW), "line 3 is empty"),
+    "CSV with its header twice": (csv(ROW, csv_lines()[0], ROW), "header of line 1 is repeated"),
     "CSV of text": (csv(ROW, ROW[:-1] + "a"), "line 3"),
     "CSV of floats": (csv(ROW[:-1] + "0.5"), "line 2"),
     "CSV NaN": (csv(ROW[:-1] + "nan"), "line 2"),

@@ -1,10 +1,11 @@
+import dataclasses
 import json
 import logging
 
 import numpy as np
 import pytest
 
-from imgcls_jax.data.checks import check, log_report, rare_class_warning, sample_indices, summary
+from imgcls_jax.data.checks import check, log_report, rare_class_warnings, sample_indices, summary
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import DataError
 
@@ -13,7 +14,7 @@ NAMES = ("cat", "dog", "owl")
 
 def dataset(count=6, *, images=None, labels=None, names=NAMES):
     if images is None:
-        images = np.arange(count * 12, dtype=np.uint8).reshape(count, 2, 2, 3)
+        images = np.arange(count * 12).astype(np.uint8).reshape(count, 2, 2, 3)
     return Dataset(
         images,
         np.arange(count, dtype=np.int32) % 3 if labels is None else np.asarray(labels),
@@ -124,11 +125,22 @@ def test_sample_indices_are_seeded_and_of_their_class():
 
 
 def test_classes_of_fewer_than_two_images_are_named():
-    assert rare_class_warning(dataset(6)) == ""
-    warning = rare_class_warning(dataset(4, labels=[0, 0, 1, 0]))
+    assert rare_class_warnings(dataset(6)) == []
+    (warning,) = rare_class_warnings(dataset(4, labels=[0, 0, 1, 0]))
     assert "fewer than 2 images" in warning
     assert "dog (1), owl (0)." in warning
     assert "cat" not in warning
+
+
+def test_a_wrong_label_is_not_taken_for_a_class_in_silence():
+    labels = [0, 1] * 21
+    assert rare_class_warnings(dataset(21 * 2, labels=labels, names=NAMES[:2])) == []
+    doubtful, rare = rare_class_warnings(dataset(43, labels=[*labels[:7], 2, *labels[7:]]))
+    assert doubtful == (
+        "The class owl has only 1 image, the median class 21: a wrong label? It is that of the "
+        "training examples 7 (counted from 0)."
+    )
+    assert "owl (1)" in rare
 
 
 def warnings_of(*, names=NAMES, **splits):
@@ -179,6 +191,12 @@ def test_absent_classes_are_warned_of_split_by_split():
     assert tested.startswith(
         "7 of 8 classes (n1, n2, n3, n4, n5 and 2 more) have no test image: such classes are not "
     )
+
+
+def test_warnings_of_a_source_are_reported_once():
+    whole = dataclasses.replace(dataset(6), warnings=("Two columns are one.",))
+    report = check({"train": whole.take(np.arange(3)), "test": whole.take(np.arange(3, 6))})
+    assert report["warnings"] == ["Two columns are one."]
 
 
 def test_copies_across_splits_are_warned_of():

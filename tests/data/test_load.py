@@ -269,9 +269,26 @@ def test_the_data_layer_is_quick_to_import():
     assert run.stdout.strip() == "[]"
 
 
-def test_a_class_of_one_image_is_named(tmp_path, caplog):
+def test_a_class_of_one_image_is_named(tmp_path):
     write_folder(tmp_path / "images")
     for path in sorted((tmp_path / "images" / "train" / "2").iterdir())[1:]:
         path.unlink()
-    data.load(config_of(tmp_path, "folder", tmp_path / "images"))
-    assert "fewer than 2 images to train on and hold out of: 2 (1)." in caplog.text
+    warnings = data.load(config_of(tmp_path, "folder", tmp_path / "images")).report["warnings"]
+    assert "fewer than 2 images to train on and hold out of: 2 (1)." in "".join(warnings)
+
+
+def test_one_wrong_label_of_a_csv_is_named_as_doubtful(tmp_path):
+    lines = ["label,p0,p1,p1,p2"]
+    lines += [f"{row % 2},{row},0,0,{row}" for row in range(100)]
+    lines[42] = "2,41,0,0,41"
+    (tmp_path / "train.csv").write_text("\n".join(lines))
+    (tmp_path / "test.csv").write_text("\n".join([lines[0].replace("p1", "q", 1), *lines[1:9]]))
+    config = config_of(tmp_path, "csv", tmp_path)
+    for _ in ("decoded", "cached"):
+        report = data.load(config).report
+        warnings = "\n".join(report["warnings"])
+        assert "The class 2 has only 1 image, the median class 49" in warnings
+        assert "training examples 41 " in warnings
+        assert "The class 2 has no test image: such classes are not tested" in warnings
+        assert warnings.count("line 1: names of several columns: 'p1' (columns 3, 4)") == 1
+        assert "train.csv, line 1" in warnings

@@ -10,7 +10,7 @@ from imgcls_jax.errors import choose
 
 PADDINGS = {"zero": "constant", "reflect": "reflect"}  # their names in jnp.pad
 INTERPOLATIONS = ("bilinear", "nearest")
-FILLS = ("zero", "nearest")
+FILLS = ("zero", "nearest", "reflect")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,12 +132,13 @@ class Affine(Op):
 
     All are uniform: the angle within +-degrees, the shear along rows within +-shear degrees, the
     scale between the two given, and the shift within +-translate of the side, in whole pixels. What
-    comes in from outside is zero, or the nearest pixel as in Keras' ImageDataGenerator.
+    comes in from outside is zero, the nearest pixel as in Keras' ImageDataGenerator, or the image
+    reflected at its edges.
     """
 
     signature = (
         "affine(degrees, translate=0, scale_low=1, scale_high=1, shear=0, "
-        "interpolation=bilinear|nearest, fill=zero|nearest)"
+        "interpolation=bilinear|nearest, fill=zero|nearest|reflect)"
     )
     random = True
     degrees: float
@@ -184,18 +185,23 @@ class Affine(Op):
             scales,
             shifts,
             smooth=self.interpolation == "bilinear",
-            extend=self.fill == "nearest",
+            fill=self.fill,
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class Rotation(Op):
-    """Rotates about the centre by a uniform angle within +-degrees. Zeros come in from outside."""
+    """Rotates about the centre by a uniform angle within +-degrees.
 
-    signature = "rotation(degrees, interpolation=bilinear|nearest)"
+    fill: what comes into the corners from outside, as of `Affine`. Zero is right for strokes on
+    black; photos and scans look as they should with reflect or nearest.
+    """
+
+    signature = "rotation(degrees, interpolation=bilinear|nearest, fill=zero|nearest|reflect)"
     random = True
     degrees: float
     interpolation: str = "bilinear"
+    fill: str = "zero"
 
     def __post_init__(self):
         self._affine()  # checks the arguments
@@ -204,15 +210,15 @@ class Rotation(Op):
         return self._affine()(images, keys)
 
     def _affine(self) -> Affine:
-        return Affine(self.degrees, interpolation=self.interpolation)
+        return Affine(self.degrees, interpolation=self.interpolation, fill=self.fill)
 
 
-def warp(images, angles, shears, scales, shifts, *, smooth: bool, extend: bool = False):
+def warp(images, angles, shears, scales, shifts, *, smooth: bool, fill: str = "zero"):
     """Rotates each image clockwise, shears and scales it about its centre, then shifts it.
 
     images: float32 [B, H, W, C]; angles and shears in radians [B]; scales [B]; shifts [B, 2] in
-    pixels down and right. smooth: interpolates bilinearly, else takes the nearest pixel. extend:
-    the nearest pixels of the image come in from outside, else zeros.
+    pixels down and right. smooth: interpolates bilinearly, else takes the nearest pixel. fill: one
+    of FILLS, what comes in from outside.
     """
     height, width, channels = images.shape[1:]
     row_indices, column_indices = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
@@ -232,7 +238,10 @@ def warp(images, angles, shears, scales, shifts, *, smooth: bool, extend: bool =
         flat = image.reshape(height * width, channels)
 
         def pixels_at(row, column):
-            if extend:
+            if fill == "reflect":
+                row = _reflected(row, height)
+                column = _reflected(column, width)
+            if fill == "nearest":
                 row = jnp.clip(row, 0, height - 1)
                 column = jnp.clip(column, 0, width - 1)
             inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
@@ -244,6 +253,15 @@ def warp(images, angles, shears, scales, shifts, *, smooth: bool, extend: bool =
         return pixels_at(jnp.round(row), jnp.round(column))
 
     return jax.vmap(warp_image)(images, angles, shears, scales, shifts)
+
+
+def _reflected(index, length: int):
+    """Returns where indices beyond the ends of a line are on it, reflected at the end pixels."""
+    if length == 1:
+        return jnp.zeros_like(index)
+    period = 2 * (length - 1)
+    index = jnp.abs(index) % period
+    return jnp.minimum(index, period - index)
 
 
 def _bilinear(pixels_at, row, column):
