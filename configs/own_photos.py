@@ -5,8 +5,9 @@
 
 FOLDER holds a folder of photos for each class, or train/CLASS and test/CLASS. First a new
 classifier trains on features that are computed once, then the last blocks train too, on lightly
-augmented images. Sizes and epochs fit the number of photos in FOLDER, of 50 to 50,000, and can be
-changed like all other options; without a folder after the colon they are those for 1,000 photos,
+augmented images. Sizes and epochs fit the number of photos in FOLDER, of 50 to 50,000; the first
+line says what they are, and they can be changed like all other options. Photos are cropped to
+squares. Without a folder after the colon the numbers are those for 1,000 photos,
 whatever --config.data.path names. The batch statistics stay ImageNet's: few photos make poor ones.
 Photos are mirrored: where left and right differ in meaning, take "flip|" out of the second phase's
 transform.
@@ -18,16 +19,23 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from configs import base
+from imgcls_jax import console
 
 LIGHT = "flip|random_crop({}, reflect)|color_jitter(.1, .1, .1)"  # with the padding in pixels
 
 
-def count(folder: str) -> int:
-    """Returns the number of training photos: the files in FOLDER/train/CLASS or FOLDER/CLASS."""
+def training_folder(folder: str) -> Path:
+    """Returns the folder of the class folders: FOLDER/train or FOLDER."""
     path = Path(folder).expanduser()
     if any((path / "train").glob("*/*")):
-        path = path / "train"
-    return sum(file.is_file() and file.name[0] != "." for file in path.glob("*/*"))
+        return path / "train"
+    return path
+
+
+def count(folder: str) -> int:
+    """Returns the number of training photos: the files in FOLDER/train/CLASS or FOLDER/CLASS."""
+    files = training_folder(folder).glob("*/*")
+    return sum(file.is_file() and file.name[0] != "." for file in files)
 
 
 def up_to(photos: int, *steps: tuple[float, int]) -> int:
@@ -47,6 +55,7 @@ def get_config(folder: str = "") -> ConfigDict:
     if folder:
         config.data.path = folder
     config.data.image_size = size
+    config.data.fit = "crop"
     config.data.validation_size = 0.15 if photos < 1_000 else 0.1
     config.data.transform = "rgb|normalize(lite)"
 
@@ -80,4 +89,12 @@ def get_config(folder: str = "") -> ConfigDict:
             },
         }
     )
+    if folder:
+        epochs = [phase.train.epochs for phase in config.adapt.phases.values()]
+        console.say(
+            f"own_photos: {config.model.name} on {size}x{size} pixels, batches of "
+            f"{config.train.batch_size}, {epochs[0]} epochs of a new classifier and {epochs[1]} of "
+            f"the last blocks, for {photos:,} photos in {folder}.",
+            error=True,
+        )
     return config

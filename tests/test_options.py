@@ -62,7 +62,7 @@ def old_config(**changes) -> dict:
     flat = flat_options(base.get_config())
     for old_name, new_name in OLD_NAMES.items():
         flat[old_name] = flat.pop(new_name)
-    for path in ("train.parallel", "optimizer.rho"):
+    for path in ("train.parallel", "optimizer.rho", "data.fit"):
         del flat[path]
     flat |= {"optimizer.momentum": 0.9} | changes
     config = ConfigDict()
@@ -97,6 +97,7 @@ def test_a_run_folder_of_an_older_version_has_todays_config(changes, expected):
     today = {path: list(v) if isinstance(v, tuple) else v for path, v in today.items()}
     config = {path: list(v) if isinstance(v, tuple) else v for path, v in config.items()}
     assert differing(config, today, ignored=()) == []
+    assert config["data.fit"] == "stretch"  # as all runs were until 0.1
     assert upgrade(upgrade(old_config(**changes))) == upgrade(old_config(**changes))
 
 

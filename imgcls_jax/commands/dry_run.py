@@ -95,6 +95,8 @@ def show(config: ConfigDict, workdir: Path) -> None:
 def _total(rows: Sequence[Row], *, fetches: bool) -> str:
     seconds = sum(row.seconds for row in rows)
     blocked = sum(row.parameters is None for row in rows)
+    if blocked == len(rows):
+        return "No run can start, so their time is not known; nothing was trained."
     left_out = []
     if blocked:
         left_out.append(f"{blocked} of {len(rows)} runs")

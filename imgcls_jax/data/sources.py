@@ -129,6 +129,8 @@ def folder(config: ConfigDict, *, keep: bool = True) -> Datasets:
     files = image_folder.image_paths(splits.values())
 
     def read() -> Datasets:
+        if not config.image_size:
+            return image_folder.read_folder(splits)
         return image_folder.read_folder(splits, image_size=config.image_size, fit=config.fit)
 
     return _cached(config, path, files, read, keep=keep)

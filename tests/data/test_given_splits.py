@@ -227,7 +227,9 @@ def test_compressed_csv_files_are_found(tmp_path):
 
 
 def test_a_damaged_compressed_csv_file_is_refused(tmp_path):
-    (tmp_path / "train.csv.gz").write_bytes(gzip.compress(WITH_LABELS.encode() * 99)[:-20])
+    header, rows = WITH_LABELS.split("\n", 1)
+    content = f"{header}\n{rows * 99}".encode()
+    (tmp_path / "train.csv.gz").write_bytes(gzip.compress(content)[:-20])
     with pytest.raises(DataError, match="train.csv.gz cannot be read"):
         read_csv(tmp_path / "train.csv.gz")
 

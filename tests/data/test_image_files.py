@@ -112,7 +112,19 @@ def test_what_is_cut_is_the_longer_side_and_shrinking_smooths(tmp_path):
     assert np.abs(turned[1:-1].astype(int) - 127).max() <= 4
 
 
-def test_runs_on_stretched_images_get_stretched_images(tmp_path):
+@pytest.mark.parametrize(
+    "fit, words", [("stretch", "without keeping"), ("crop", "are cut"), ("pad", "are padded")]
+)
+def test_images_are_made_square_as_the_runs_were(tmp_path, fit, words):
+    path = save(tmp_path / "a.png", np.random.default_rng(0).integers(0, 256, (20, 60, 3)))
+    config = ConfigDict({"image_size": 16, "fit": fit})
+    reader = Reader.of(config, report((16, 16, 3), 120.0, "ab"))
+    image, _ = reader(path)
+    np.testing.assert_array_equal(image, read_image(path, channels=3, image_size=16, fit=fit))
+    assert words in str(reader)
+
+
+def test_runs_without_the_option_fit_get_stretched_images(tmp_path):
     path = save(tmp_path / "a.png", np.random.default_rng(0).integers(0, 256, (20, 60, 3)))
     stretching = Reader.of(ConfigDict({"image_size": 16}), report((16, 16, 3), 120.0, "ab"))
     stretched, _ = stretching(path)
@@ -138,7 +150,7 @@ def test_runs_on_stretched_images_get_stretched_images(tmp_path):
 )
 def test_the_data_report_says_how_images_should_look(data_report, ground, digits):
     reader = Reader.of(ConfigDict(), data_report)
-    assert (reader.ground, reader.digits, reader.stretched) == (ground, digits, False)
+    assert (reader.ground, reader.digits, reader.fit) == (ground, digits, "")
 
 
 @pytest.mark.parametrize(

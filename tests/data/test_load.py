@@ -53,6 +53,10 @@ def write_folder(folder):
             Image.fromarray(image).save(path)
 
 
+def save_wide(path):
+    Image.fromarray(RNG.integers(0, 256, (4, 9), dtype=np.uint8)).save(path)
+
+
 def write_npz(folder):
     np.savez(
         folder / "mine.npz",
@@ -206,6 +210,11 @@ def test_image_size_is_for_folders_only(tmp_path):
     assert data.load(config).train.images.shape == (36, 6, 6, 1)
     config.image_size = 0
     assert data.load(config).train.images.shape == (36, 4, 4, 1)
+    config.image_size, config.fit = 6, "crop"  # the cache does not take it for the same
+    save_wide(tmp_path / "data" / "train" / "0" / "00.png")
+    cropped = data.load(config)
+    config.fit = "pad"
+    assert data.load(config).fingerprint != cropped.fingerprint
     config.image_size = -1
     with pytest.raises(ConfigError, match="image_size is -1"):
         data.load(config)
