@@ -12,6 +12,7 @@ operations of data.transform. configs/studies/own_images.py compares other model
 """
 
 import statistics
+import sys
 from math import inf
 from pathlib import Path
 
@@ -19,9 +20,6 @@ from ml_collections import ConfigDict
 
 from configs import base, cifar_fast
 from configs.own_photos import count, training_folder, up_to
-from imgcls_jax import console
-from imgcls_jax.errors import UserError
-from imgcls_jax.foreign import open_image
 
 MEASURED = 50  # images whose size is looked at
 LARGE = 128  # pixels of a side from which images keep 64 pixels, not 32
@@ -45,11 +43,16 @@ def typical_side(folder: str) -> float:
 
 
 def _side(file: Path) -> int:
+    """Returns an image's shorter side, 0 if it cannot be read: training says what is wrong."""
+    from PIL import Image
+
+    if not file.is_file():
+        return 0
     try:
-        with open_image(file) as image:
+        with Image.open(file) as image:
             return min(image.size)
-    except (OSError, UserError):
-        return 0  # training says what is wrong with it
+    except (OSError, Image.DecompressionBombError):
+        return 0
 
 
 def few_images(config: ConfigDict, images: int) -> None:
@@ -101,11 +104,12 @@ def get_config(folder: str = "") -> ConfigDict:
     if folder:
         config.name = "own_images"
         config.data.path = folder
+    if side:
         size = config.data.image_size
-        console.say(
+        print(
             f"own_images: {config.model.name} on {size}x{size} pixels, batches of "
             f"{config.train.batch_size:,}, {config.train.epochs} epochs, for {images:,} images of "
             f"about {side:g} pixels in {folder}.",
-            error=True,
+            file=sys.stderr,
         )
     return config

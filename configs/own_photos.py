@@ -7,19 +7,19 @@ FOLDER holds a folder of photos for each class, or train/CLASS and test/CLASS. F
 classifier trains on features that are computed once, then the last blocks train too, on lightly
 augmented images. Sizes and epochs fit the number of photos in FOLDER, of 50 to 50,000; the first
 line says what they are, and they can be changed like all other options. Photos are cropped to
-squares. Without a folder after the colon the numbers are those for 1,000 photos,
-whatever --config.data.path names. The batch statistics stay ImageNet's: few photos make poor ones.
-Photos are mirrored: where left and right differ in meaning, take "flip|" out of the second phase's
+squares. Without a folder after the colon the numbers are those for 1,000 photos, whatever
+--config.data.path names. The batch statistics stay ImageNet's: few photos make poor ones. Photos
+are mirrored: where left and right differ in meaning, take "flip|" out of the second phase's
 transform.
 """
 
+import sys
 from math import inf
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from configs import base
-from imgcls_jax import console
 
 LIGHT = "flip|random_crop({}, reflect)|color_jitter(.1, .1, .1)"  # with the padding in pixels
 
@@ -89,12 +89,12 @@ def get_config(folder: str = "") -> ConfigDict:
             },
         }
     )
-    if folder:
+    if folder and count(folder) > 0:
         epochs = [phase.train.epochs for phase in config.adapt.phases.values()]
-        console.say(
+        print(
             f"own_photos: {config.model.name} on {size}x{size} pixels, batches of "
             f"{config.train.batch_size}, {epochs[0]} epochs of a new classifier and {epochs[1]} of "
             f"the last blocks, for {photos:,} photos in {folder}.",
-            error=True,
+            file=sys.stderr,
         )
     return config

