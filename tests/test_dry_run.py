@@ -1,5 +1,6 @@
 """What --dry_run says of runs that cannot start yet; tests/test_studies.py has those that can."""
 
+import logging
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from imgcls_jax import api
 from imgcls_jax.commands import dry_run
 from imgcls_jax.errors import ConfigError, RunError
 from imgcls_jax.evaluation import classifiers
-from imgcls_jax.training.profiling import Estimate
+from imgcls_jax.training.estimates import Estimate
 
 
 class Pool:
@@ -116,3 +117,14 @@ def test_a_missing_run_is_named_with_the_command_that_trains_it(shown):
     with pytest.raises(ConfigError) as caught:
         api.check_config(small(**{"model.pretrained": "runs/nonesuch"}))
     assert "Train it" not in str(caught.value)
+
+
+def test_a_dry_run_is_quiet_and_leaves_the_log_as_it_was(shown):
+    log = logging.getLogger("imgcls_jax")
+    level = log.level
+    log.setLevel("INFO")
+    try:
+        shown(small())
+        assert log.level == logging.INFO
+    finally:
+        log.setLevel(level)

@@ -2,12 +2,13 @@
 
 from concurrent.futures import Future
 
+import jax
 import pytest
 from ml_collections import ConfigDict
 
 from imgcls_jax import data
 from imgcls_jax.commands import dry_run
-from imgcls_jax.training import profiling
+from imgcls_jax.training import estimates
 from tests.old_runs import small
 
 
@@ -21,10 +22,32 @@ def test_phases_with_frozen_parts_are_estimated():
         }
     )
     config.data.transform = "random_crop(1)"
-    found = profiling.estimate(config, data.load(config.data))
+    found = estimates.estimate(config, data.load(config.data))
     first, second = found.per_epoch
     assert first > 0 and second > 0 and found.trainable < found.parameters
-    assert found.seconds(config) == pytest.approx(2 * first + second + found.features)
+    training = 2 * first + second + found.features
+    assert found.seconds(config) == pytest.approx(found.start + training + found.end)
+    assert found.seconds(config, done=3) == pytest.approx(found.start + found.end)
+
+
+def test_start_test_and_report_are_counted():
+    config = small.get_config()
+    splits = data.load(config.data)
+    result = estimates.estimate(config, splits, importing=100.0, loading=50.0)
+    assert result.start > 150 and result.end > 100
+    assert result.seconds(config, done=6) == pytest.approx(result.start + result.end)
+
+
+def test_compiling_counts_where_it_is_cached_too(monkeypatch):
+    config = small.get_config()
+    splits = data.load(config.data)
+
+    def measure(phase, data):
+        jax.monitoring.record_event_duration_secs(estimates.CACHE_EVENT, 30.0)
+        return estimates._Times(compiling=1.0, features=0.0, epoch=1.0, test=1.0)
+
+    monkeypatch.setattr(estimates, "_measure", measure)
+    assert estimates.estimate(config, splits).start > 31
 
 
 class Here:
@@ -57,7 +80,7 @@ def test_a_line_is_printed_as_soon_as_it_is_known_and_kinds_are_estimated_once(
         nonlocal printed
         printed += capsys.readouterr().out
         estimated.append((config.model.hidden, printed))
-        return profiling.Estimate(parameters=10, trainable=10, features=0.0, per_epoch=(60.0,))
+        return estimates.Estimate(parameters=10, trainable=10, features=0.0, per_epoch=(60.0,))
 
     monkeypatch.setattr(dry_run, "ProcessPoolExecutor", Here)
     monkeypatch.setattr(dry_run, "_estimate", estimate)

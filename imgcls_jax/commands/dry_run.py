@@ -1,5 +1,6 @@
 """Shows what a command would train: the runs, how far they are, their parameters and their time."""
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -7,10 +8,12 @@ import multiprocessing
 import os
 import re
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 
+import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -22,17 +25,18 @@ from imgcls_jax.reporting import formats
 from imgcls_jax.reporting.plain_tables import markdown_row, markdown_table
 from imgcls_jax.run import resuming
 from imgcls_jax.run.folder import METRICS, RunFolder, training_command
-from imgcls_jax.training import checks, profiling
-from imgcls_jax.training.profiling import Estimate
+from imgcls_jax.training import checks, estimates
+from imgcls_jax.training.estimates import Estimate
 
 # Options, of a run or of one of its phases, that do not change how long an epoch takes.
 TIMELESS = re.compile(
     r"^(seed|name)$"
     r"|(^|\.)data\.(split_seed|cache)$"
     r"|(^|\.)train\.(epochs|monitor|early_stopping|label_smoothing)$"
-    r"|(^|\.)optimizer\.(learning_rate|momentum|beta1|beta2|eps)$"
+    r"|(^|\.)optimizer\.(?!name$)\w+$"
     r"|(^|\.)schedule\.\w+$"
 )
+_importing = 0.0  # seconds that a measuring process took to start, with its imports
 HEAD = ("Run", "State", "Parameters", "Trainable", "Epochs", "Time left")
 
 
@@ -58,34 +62,47 @@ class Row:
 def show(config: ConfigDict, workdir: Path) -> None:
     """Prints the runs of a config, a study or an ensemble, and about how long the rest would take.
 
-    Times are upper bounds. They are extrapolated from a few steps, taken in a process of its own
-    for each kind of run; runs that do not differ in what a step's time depends on are measured
-    once. A run's line is printed as soon as it is known. Weights and runs that are missing are
-    named: without published weights a run's time is known all the same, without another run it is
-    not. Nothing is written into the runs' folders.
+    Times are extrapolated from a few steps, taken in another process; they include start, validation,
+    test and report, and end earlier if a run stops early. Runs that do not differ in what a step's
+    time depends on are measured once. A run's line is printed as soon as it is known. Weights and
+    runs that are missing are named: without published weights a run's time is known all the same,
+    without another run it is not. Nothing is written into the runs' folders.
     """
-    logging.getLogger("imgcls_jax").setLevel(logging.WARNING)  # the table says it all
     if "rows" in config or "members" in config:
         runs = study.plan(config, workdir)
     else:
         runs = [study.Planned("", config, workdir, {})]
+    with _quiet(), contextlib.ExitStack() as pools:
+        _show(runs, _Inspector(runs, pools))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the package from logging anything but warnings meanwhile: the table says it all."""
+    log = logging.getLogger("imgcls_jax")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def _show(runs: Sequence[study.Planned], inspector: "_Inspector") -> None:
     rows: list[Row] = []
     problems: list[str] = []
     missing_weights: set[str] = set()
     console.say(markdown_table(HEAD, (), figures=range(2, len(HEAD))).rstrip("\n"))
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, max_tasks_per_child=1) as pool:
-        inspector = _Inspector(runs, pool)
-        for run in tqdm(runs, desc="a few steps of each", unit="run", leave=False, disable=None):
-            try:
-                row, weights = inspector.inspect(run)
-                missing_weights.update(weights)
-            except UserError as error:
-                row = Row(run.name)
-                problems.append(f"{run.name}: {error}")
-            rows.append(row)
-            tqdm.write(markdown_row(row.cells()), end="")
-            sys.stdout.flush()
+    for run in tqdm(runs, desc="a few steps of each", unit="run", leave=False, disable=None):
+        try:
+            row, weights = inspector.inspect(run)
+            missing_weights.update(weights)
+        except UserError as error:
+            row = Row(run.name)
+            problems.append(f"{run.name}: {error}")
+        rows.append(row)
+        tqdm.write(markdown_row(row.cells()), end="")
+        sys.stdout.flush()
     if missing_weights:
         problems.append(f"To be fetched first: {', '.join(sorted(missing_weights))}.")
     console.say("", *problems)
@@ -112,9 +129,10 @@ def _total(rows: Sequence[Row], *, fetches: bool) -> str:
 class _Inspector:
     """Looks at planned runs, and measures each kind of them once."""
 
-    def __init__(self, runs: Sequence[study.Planned], pool: Executor):
+    def __init__(self, runs: Sequence[study.Planned], pools: contextlib.ExitStack):
         self._planned_folders = {str(run.folder) for run in runs}
-        self._pool = pool
+        self._open_pools = pools
+        self._pools: dict[int, Executor] = {}
         self._estimates: dict[str, Estimate] = {}
 
     def inspect(self, run: study.Planned) -> tuple[Row, list[str]]:
@@ -130,7 +148,7 @@ class _Inspector:
         if resuming.finished(api.check_config(run.config), folder):
             return _finished_row(run), []
         estimate = self._estimate(run.config)
-        epochs = sum(profiling.epochs_of(run.config))
+        epochs = sum(estimates.epochs_of(run.config))
         done = len(folder.history) if (folder.path / METRICS).exists() else 0
         row = Row(
             run.name,
@@ -138,7 +156,7 @@ class _Inspector:
             parameters=estimate.parameters,
             trainable=estimate.trainable,
             epochs=epochs,
-            seconds=estimate.seconds(run.config) * (1 - done / epochs),
+            seconds=estimate.seconds(run.config, done=done),
         )
         return row, missing
 
@@ -157,8 +175,17 @@ class _Inspector:
     def _estimate(self, config: ConfigDict) -> Estimate:
         kind = _kind(config)
         if kind not in self._estimates:
-            self._estimates[kind] = self._pool.submit(_estimate, config).result()
+            pool = self._pool(config.train.cpu_devices)
+            self._estimates[kind] = pool.submit(_estimate, config).result()
         return self._estimates[kind]
+
+    def _pool(self, cpu_devices: int) -> Executor:
+        """Returns a process: there is one for each number of devices, which cannot be changed."""
+        if cpu_devices not in self._pools:
+            context = multiprocessing.get_context("spawn")
+            pool = ProcessPoolExecutor(1, context, initializer=_note_start, initargs=(time.time(),))
+            self._pools[cpu_devices] = self._open_pools.enter_context(pool)
+        return self._pools[cpu_devices]
 
 
 def _missing(config: ConfigDict) -> list[str]:
@@ -192,12 +219,22 @@ def _kind(config: ConfigDict) -> str:
     return json.dumps(timed, sort_keys=True, default=str)
 
 
-def _estimate(config: ConfigDict) -> Estimate:
-    """Measures a few steps; runs in a process of its own."""
-    from imgcls_jax import data, pretrained
-
+def _note_start(launched: float) -> None:
+    """Begins a measuring process. launched: the time at which it was asked for."""
+    global _importing
+    _importing = time.time() - launched
     console.set_up()
     logging.getLogger("imgcls_jax").setLevel(logging.WARNING)
+
+
+def _estimate(config: ConfigDict) -> Estimate:
+    """Measures a few steps; runs in a measuring process."""
+    from imgcls_jax import data, pretrained
+
     config = pretrained.resolve(config)
     backend.configure(cpu_devices=config.train.cpu_devices)
-    return profiling.estimate(config, data.load(config.data))
+    jax.clear_caches()  # of the runs that were measured before
+    started = time.perf_counter()
+    splits = data.load(config.data)
+    loading = time.perf_counter() - started
+    return estimates.estimate(config, splits, importing=_importing, loading=loading)

@@ -1,25 +1,19 @@
-"""A few training steps: a trace for TensorBoard or Perfetto, how much of the device they use, and
-how long the whole training would take."""
+"""A few training steps: a trace for TensorBoard or Perfetto, and how much of the device they use."""
 
-import dataclasses
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
-from imgcls_jax import trees
 from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import epoch_batches
 from imgcls_jax.training import inputs, parallel, setup
-from imgcls_jax.training import phases as phases_of
 
 STEPS = 5  # in the trace
 TIMED_STEPS = 20
-PROBED_BATCHES = 4  # for an estimate
 MAX_CALLS = 50  # that are timed
 # Dense matrix products, FLOP/s, as NVIDIA publishes them: in bfloat16, and in TF32, which float32
 # convolutions use.
@@ -29,84 +23,6 @@ PEAKS = {
     "A100": {"bfloat16": 312e12, "float32": 156e12},
     "V100": {"float32": 15.7e12},
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """What a training would be, for any number of epochs."""
-
-    parameters: int
-    trainable: int  # in the last phase
-    features: float  # seconds of the features that are computed once
-    per_epoch: tuple[float, ...]  # seconds of an epoch of each phase, with validation
-
-    def seconds(self, config: ConfigDict) -> float:
-        """Returns the time of all the epochs of a config, at most: it may stop early."""
-        total = self.features
-        for epochs, seconds in zip(epochs_of(config), self.per_epoch, strict=True):
-            total += epochs * seconds
-        return total
-
-
-def epochs_of(config: ConfigDict) -> list[int]:
-    """Returns the epochs of each phase of a config, at most."""
-    return [phase.train.epochs for phase in phases_of.of(config).values()]
-
-
-def estimate(config: ConfigDict, data: Splits) -> Estimate:
-    """Measures a few steps of each phase, and a validation of some images.
-
-    data: the whole data set, of which a few images are used. Distillation is measured as training
-    on labels alone.
-    """
-    config = config.copy_and_resolve_references()
-    if "teacher" in config.objective:
-        config.objective = ConfigDict()
-    setups = setup.build(config, data)
-    features = 0.0
-    per_epoch = []
-    for phase in setups:
-        feature_seconds, epoch_seconds = _measure(phase, data)
-        features += feature_seconds
-        per_epoch.append(epoch_seconds)
-    last = setups[-1]
-    trainable, _ = last.adaptation.split(last.state.params)
-    return Estimate(
-        parameters=trees.count(last.state.params),
-        trainable=trees.count(trainable),
-        features=features,
-        per_epoch=tuple(per_epoch),
-    )
-
-
-def _measure(phase: setup.Setup, data: Splits) -> tuple[float, float]:
-    """Returns the seconds of a phase's features, 0 without, and those of one of its epochs."""
-    settings = phase.config.train
-    num_train = min(len(data.train), PROBED_BATCHES * settings.batch_size)
-    num_validation = min(len(data.validation), settings.eval_batch_size)
-    train = data.train.take(np.arange(num_train))
-    validation = data.validation.take(np.arange(num_validation))
-    state = parallel.replicate(phase.state, to_donate=True)
-    images, targets = inputs.place(train)
-    validation_images, _ = inputs.place(validation)
-    feature_seconds = 0.0
-    if phase.embed:
-        variables = state.variables
-        per_image = seconds_of(lambda: phase.embed(variables, images)) / num_train
-        feature_seconds = per_image * (len(data.train) + len(data.validation))
-        images = parallel.replicate(phase.embed(variables, images))
-        validation_images = parallel.replicate(phase.embed(variables, validation_images))
-    batches = epoch_batches(num_train, settings.batch_size, seed=phase.config.seed, epoch=0)
-    indices = parallel.split_batches(batches, len(batches))
-
-    def dispatch():
-        nonlocal state
-        state, metrics = phase.train(state, (images, targets), indices, len(batches))
-        return metrics
-
-    training = seconds_of(dispatch) / len(batches) * phase.steps_per_epoch
-    validating = seconds_of(lambda: phase.predict(state.variables, validation_images))
-    return feature_seconds, training + validating / num_validation * len(data.validation)
 
 
 def seconds_of(call: Callable[[], object], *, over: float = 0.0) -> float:
