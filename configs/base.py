@@ -13,6 +13,8 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.name = placeholder(str)  # name of the run and of its folder; else the config file's
     config.seed = 0  # initial weights, order of the examples, augmentation, dropout
+    # for a trial: share of all images, at least one of each class, in at most 2 epochs; 0 for none
+    config.quick = 0.0
     # what is learned from: labels | distill | simclr, with options; {} is labels
     config.objective = ConfigDict()
 

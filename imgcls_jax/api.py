@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 
 from imgcls_jax import backend, data, distributed, pretrained
 from imgcls_jax.commands import overrides, runs
-from imgcls_jax.config import reads
+from imgcls_jax.config import reads, trial
 from imgcls_jax.config.options import flat_options
 from imgcls_jax.data import checks as data_checks
 from imgcls_jax.data import image_files
@@ -108,7 +108,9 @@ def train(
         raise ConfigError("This config is a study or an ensemble: train it with launch.py.")
     if workdir is None and not config.get("name"):
         raise ConfigError("The run has no name: give config.name or workdir.")
-    run = RunFolder(workdir if workdir is not None else Path("runs", config.name))
+    run = RunFolder(
+        workdir if workdir is not None else Path("runs", trial.folder_name(config.name, config))
+    )
     config = check_config(reads.recorded(config, changed))
     backend.configure(cpu_devices=config.train.cpu_devices)
     settings = config.to_json_best_effort()
@@ -130,19 +132,19 @@ def train(
 
 
 def check_config(config: ConfigDict) -> ConfigDict:
-    """Returns the config completed with the options of its pretrained weights.
+    """Returns the config completed with the options of its weights, and shortened for a trial.
 
     Raises ConfigError if an option has a value that cannot be used.
     """
     options.check(config)
-    return pretrained.resolve(config)
+    return trial.shortened(pretrained.resolve(config))
 
 
 def _load_data(config: ConfigDict, run: RunFolder, *, begun: bool) -> data.Splits:
     """Loads the data, and refuses data that is not the run's or not every process's."""
     if not begun:
         pretrained.fetch(config)  # first, since the download is what may fail
-    splits = data.load(config.data)
+    splits = data.load(config.data, quick=config.quick)
     primary_fingerprint = distributed.from_primary(lambda: splits.fingerprint)
     distributed.check_same("data", splits.fingerprint, primary_fingerprint)
     if begun and distributed.is_primary() and (run.path / DATA).exists():

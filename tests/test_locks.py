@@ -77,12 +77,12 @@ def test_a_command_that_loads_data_holds_the_lock(tmp_path, monkeypatch):
     load = data.load
     refusals = []
 
-    def load_while_another_starts(config):
+    def load_while_another_starts(config, **options):
         if not refusals:
             with pytest.raises(RunError, match="Another process is training into") as refusal:
                 commands.train.train(changed(), folder)
             refusals.append(refusal)
-        return load(config)
+        return load(config, **options)
 
     monkeypatch.setattr(data, "load", load_while_another_starts)
     commands.train.train(changed(seed=7), folder)

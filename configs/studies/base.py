@@ -13,6 +13,7 @@ def get_config() -> ConfigDict:
     config.name = ""  # of the study; its runs are in runs/NAME
     config.title = ""  # of its table
     config.seeds = (0,)  # each row is trained with each of them
+    config.quick = 0.0  # share of the images for a trial of every row; 0 for whole runs
     # Pairs of an option and its values: each row is trained with every combination of them.
     config.grid = ()
     # Hours after which the current run is saved and stopped, and no other begins; 0 for no limit.

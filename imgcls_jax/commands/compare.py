@@ -41,10 +41,10 @@ def compare(folders: Sequence[str], *, workdir: str | Path = FOLDER) -> None:
     from imgcls_jax.errors import RunError
     from imgcls_jax.evaluation import cost
     from imgcls_jax.reporting import compare as tables
-    from imgcls_jax.run.folder import CONFIG, RunFolder, runs_in
+    from imgcls_jax.run.folder import CONFIG, RunFolder, runs_in, without_trials
 
     runs.require_folders(folders, "compare runs/NAME runs/OTHER")
-    groups = _groups(runs_in(folders))
+    groups = _groups(without_trials(runs_in(folders)))
     folder = RunFolder(workdir)
     backend.configure()
     with folder.locked():

@@ -36,8 +36,8 @@ TIMELESS = re.compile(
     r"|(^|\.)optimizer\.(?!name$)\w+$"
     r"|(^|\.)schedule\.\w+$"
 )
-_importing = 0.0  # seconds that a measuring process took to start, with its imports
 HEAD = ("Run", "State", "Parameters", "Trainable", "Epochs", "Time left")
+_importing = 0.0  # seconds that a measuring process took to start, with its imports
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,21 +52,23 @@ class Row:
     seconds: float = 0.0
 
     def cells(self) -> tuple[str, ...]:
-        counts = []
-        for count in (self.parameters, self.trainable, self.epochs):
-            counts.append("" if count is None else f"{count:,}")
-        time_left = formats.duration(self.seconds) if self.seconds else ""
+        counts = ["", "", ""]
+        if self.parameters is not None:
+            counts = [f"{count:,}" for count in (self.parameters, self.trainable, self.epochs)]
+        time_left = ""
+        if self.seconds:
+            time_left = formats.duration(self.seconds)
         return (self.name, self.state, *counts, time_left)
 
 
 def show(config: ConfigDict, workdir: Path) -> None:
     """Prints the runs of a config, a study or an ensemble, and about how long the rest would take.
 
-    Times are extrapolated from a few steps, taken in another process; they include start, validation,
-    test and report, and end earlier if a run stops early. Runs that do not differ in what a step's
-    time depends on are measured once. A run's line is printed as soon as it is known. Weights and
-    runs that are missing are named: without published weights a run's time is known all the same,
-    without another run it is not. Nothing is written into the runs' folders.
+    Times are extrapolated from a few steps, taken in another process. They include start, validation,
+    test and report; a run that stops early takes less. Runs that do not differ in what a step's time
+    depends on are measured once. A run's line is printed as soon as it is known. Weights and runs
+    that are missing are named: without published weights a run's time is known all the same, without
+    another run it is not. Nothing is written into the runs' folders.
     """
     if "rows" in config or "members" in config:
         runs = study.plan(config, workdir)
@@ -119,7 +121,9 @@ def _total(rows: Sequence[Row], *, fetches: bool) -> str:
         left_out.append(f"{blocked} of {len(rows)} runs")
     if fetches:
         left_out.append("fetching the weights")
-    without = f", without {' and '.join(left_out)}" if left_out else ""
+    without = ""
+    if left_out:
+        without = f", without {' and '.join(left_out)}"
     return (
         f"{formats.duration(seconds)} in all at this machine's present speed{without}; "
         "nothing was trained."
@@ -145,18 +149,24 @@ class _Inspector:
         for path in missing:
             self._require_published(path)
         folder = RunFolder(run.folder)
-        if resuming.finished(api.check_config(run.config), folder):
+        config = api.check_config(run.config)
+        if resuming.finished(config, folder):
             return _finished_row(run), []
-        estimate = self._estimate(run.config)
-        epochs = sum(estimates.epochs_of(run.config))
-        done = len(folder.history) if (folder.path / METRICS).exists() else 0
+        estimate = self._estimate(config)
+        epochs = sum(estimates.epochs_of(config))
+        done = 0
+        state = "new"
+        if (folder.path / METRICS).exists():
+            done = len(folder.history)
+        if done:
+            state = f"{done} epochs done"
         row = Row(
             run.name,
-            state=f"{done} epochs done" if done else "new",
+            state=state,
             parameters=estimate.parameters,
             trainable=estimate.trainable,
             epochs=epochs,
-            seconds=estimate.seconds(run.config, done=done),
+            seconds=estimate.seconds(config, done=done),
         )
         return row, missing
 
@@ -235,6 +245,6 @@ def _estimate(config: ConfigDict) -> Estimate:
     backend.configure(cpu_devices=config.train.cpu_devices)
     jax.clear_caches()  # of the runs that were measured before
     started = time.perf_counter()
-    splits = data.load(config.data)
+    splits = data.load(config.data, quick=config.quick)
     loading = time.perf_counter() - started
     return estimates.estimate(config, splits, importing=_importing, loading=loading)

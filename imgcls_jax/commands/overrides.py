@@ -17,6 +17,7 @@ from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags import tuple_parser
 
 from imgcls_jax import console
+from imgcls_jax.config import trial
 from imgcls_jax.config.options import flat_options
 from imgcls_jax.errors import ConfigError, did_you_mean
 
@@ -274,8 +275,8 @@ def no_config(problem: str) -> str:
 def choose_workdir(workdir: str | None, config: ConfigDict) -> tuple[Path, tuple[str, ...]]:
     """Returns the folder to work in, and the paths of the options that the command line changes.
 
-    workdir: the argument --workdir. Without it the folder is runs/NAME, where NAME is the config's
-    name or that of its file.
+    workdir: the argument --workdir. Without it the folder is runs/NAME, or runs/NAME-trial for a
+    trial, where NAME is the config's name or that of its file.
     """
     flag = flags.FLAGS["config"]
     changed = list(flat_options(config_flags.get_override_values(flag)))
@@ -284,4 +285,4 @@ def choose_workdir(workdir: str | None, config: ConfigDict) -> tuple[Path, tuple
     if "name" in changed:
         changed.remove("name")  # It is read here and nowhere else.
     name = config.get("name") or stem(config_file())
-    return Path("runs", str(name)), tuple(changed)
+    return Path("runs", trial.folder_name(str(name), config)), tuple(changed)

@@ -47,6 +47,7 @@ def profile(config: "ConfigDict", workdir: Path, changed: Iterable[str] = ()) ->
     folder = resuming.folder_for(config, RunFolder(workdir), use="profile")
     trace = folder.path / PROFILE
     with folder.locked():
-        splits = teacher.add_predictions(config, data.load(config.data))
+        splits = data.load(config.data, quick=config.quick)
+        splits = teacher.add_predictions(config, splits)
         figures = profiling.profile(config, splits, trace)
     log.info("%s", "\n".join([profiling.describe(figures, trace), *reads.unread(config)]))

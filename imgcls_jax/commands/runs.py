@@ -62,7 +62,7 @@ def data_of(run: "RunFolder") -> "Splits":
     from imgcls_jax import data
     from imgcls_jax.run import resuming
 
-    splits = data.load(run.config.data, keep=False)
+    splits = data.load(run.config.data, quick=run.config.quick, keep=False)
     resuming.check_data(run, splits)
     return splits
 

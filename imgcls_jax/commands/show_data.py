@@ -45,7 +45,7 @@ def show_data(config: "ConfigDict", workdir: Path, changed: Iterable[str] = ()) 
 
     config = api.check_config(reads.recorded(config, changed))
     backend.configure()
-    splits = data.load(config.data)
+    splits = data.load(config.data, quick=config.quick)
     checks.log_report(splits.report)
     shown = preview.draw(config, splits.train)
     class_names = fonts.legible(splits.train.class_names)

@@ -24,6 +24,8 @@ from ml_collections import ConfigDict
 from imgcls_jax import api, backend, console
 from imgcls_jax.commands import ensemble as ensembles
 from imgcls_jax.commands import overrides
+from imgcls_jax.config import trial
+from imgcls_jax.config.options import flat_options
 from imgcls_jax.errors import ConfigError, RunError, UserError
 from imgcls_jax.run import resuming
 from imgcls_jax.run.folder import RunFolder
@@ -63,7 +65,8 @@ def plan(config: ConfigDict, workdir: Path, changed: Iterable[str] = ()) -> list
 
     First those that are needed or members, as runs/NAME; then each row with each seed, its own or
     the study's, as `workdir`/ROW-seedN. With a `grid`, pairs of an option's path and its values,
-    there is a row for each combination of them. Raises ConfigError for what cannot be trained.
+    there is a row for each combination of them. With `quick` all of them are trials, and the runs
+    needed are runs/NAME-trial. Raises ConfigError for what cannot be trained.
     """
     from imgcls_jax.reporting import compare
     from imgcls_jax.training import checks
@@ -77,7 +80,8 @@ def plan(config: ConfigDict, workdir: Path, changed: Iterable[str] = ()) -> list
     for section in ("needs", "members"):
         for name, run_config in (config.get(section) or {}).items():
             run_changes = _below(f"{section}.{name}.", changed)
-            runs.append(Planned("", run_config, Path("runs", name), {}, run_changes))
+            folder = Path("runs", trial.folder_name(name, config))
+            runs.append(Planned("", run_config, folder, {}, run_changes))
     for label, row in (config.get("rows") or {}).items():
         row_changes = _below(f"rows.{label}.config.", changed)
         for suffix, options in _combinations(config.get("grid", ())):
@@ -92,7 +96,20 @@ def plan(config: ConfigDict, workdir: Path, changed: Iterable[str] = ()) -> list
                     (*row_changes, *options),
                 )
                 runs.append(run)
+    if config.get("quick"):
+        return [_as_trial(run, config) for run in runs]
     return runs
+
+
+def _as_trial(run: Planned, study: ConfigDict) -> Planned:
+    """Returns a trial of the run, which starts from trials of the runs that the study needs."""
+    run_config = run.config.copy_and_resolve_references()
+    run_config.quick = study.quick
+    needed = {f"runs/{name}" for name in study.get("needs") or {}}
+    for path, value in flat_options(run_config).items():
+        if isinstance(value, str) and value in needed:
+            overrides.apply(run_config, {path: f"{value}-trial"}, source="config.quick")
+    return dataclasses.replace(run, config=run_config)
 
 
 def _below(prefix: str, paths: Iterable[str]) -> tuple[str, ...]:
@@ -201,8 +218,15 @@ def _compare(
             groups.append(Group(label, row[0].reported, folders))
     if groups:
         backend.configure()
-        text = compare.write(groups, workdir, title=config.title, meter=cost.Meter())
+        text = compare.write(groups, workdir, title=_title(config), meter=cost.Meter())
         log.info("\n%s\n%s", text, workdir / "table.md")
+
+
+def _title(config: ConfigDict) -> str:
+    """Returns the title of the study's table."""
+    if config.get("quick"):
+        return f"{config.title}: {trial.description(config.quick)}"
+    return config.title
 
 
 def ensemble(config: ConfigDict, workdir: Path, changed: Iterable[str] = ()) -> None:

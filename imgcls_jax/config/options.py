@@ -69,6 +69,12 @@ OPTIONS: dict[str, Option] = {
         None, FileName(True), "name of the run and of its folder; else the config file's"
     ),
     "seed": Option(0, SEED, "initial weights, order of the examples, augmentation, dropout"),
+    "quick": later(
+        0.0,
+        BELOW_1,
+        "for a trial: share of all images, at least one of each class, in at most 2 epochs; 0 for none",
+        since="0.2",
+    ),
     "data.source": Option("tfds", Choice(), "where and in what form the images are: {choices}"),
     "data.name": Option("mnist", Text(), "the data set's TFDS name; otherwise only a label"),
     "data.path": where(None, Text(True), "folder or file of the data; of tfds, its $TFDS_DATA_DIR"),

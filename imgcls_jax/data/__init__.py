@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from imgcls_jax.data import checks
 from imgcls_jax.data.dataset import SPLIT_NAMES, Dataset, Datasets
 from imgcls_jax.data.sources import SOURCES
-from imgcls_jax.data.splits import stratified_split
+from imgcls_jax.data.splits import stratified_share, stratified_split
 from imgcls_jax.errors import choose
 
 # Where a split comes from, in the data report.
@@ -50,7 +50,7 @@ def device_budget(config: ConfigDict, nbytes: int) -> float | None:
     return None
 
 
-def load(config: ConfigDict, *, keep: bool = True) -> Splits:
+def load(config: ConfigDict, *, quick: float = 0.0, keep: bool = True) -> Splits:
     """Reads the data that `config.data` names, checks it and splits it.
 
     The test set is the source's own, or `config.test_size` of its training set if it has none. The
@@ -59,6 +59,7 @@ def load(config: ConfigDict, *, keep: bool = True) -> Splits:
     report's `origin` says where validation and test set come from. Images of more bytes than
     `config.device_bytes` stay in their files as LazyImages.
 
+    quick: share of each set that is taken in the end, for a trial; 0 takes all.
     keep: whether decoded data is kept in `config.cache` and missing TFDS data is prepared. A config
     that comes from somebody else names folders of their choice: without `keep` nothing is written.
 
@@ -86,6 +87,10 @@ def load(config: ConfigDict, *, keep: bool = True) -> Splits:
             )
     datasets["train"] = _training_set(datasets["train"], config)
     datasets = {split: datasets[split] for split in SPLIT_NAMES}
+    if quick:
+        for split, dataset in datasets.items():
+            share = stratified_share(dataset.labels, quick, config.split_seed)
+            datasets[split] = dataset.take(share)
     report = checks.check(datasets)
     report["warnings"] = [*rare_class_warnings, *report["warnings"]]
     report["origin"] = origin

@@ -1,5 +1,7 @@
 """Seeded, stratified splits of a training set."""
 
+import math
+
 import numpy as np
 
 from imgcls_jax.errors import ConfigError
@@ -30,6 +32,19 @@ def stratified_split(
     second = np.sort(np.concatenate(parts))
     first = np.setdiff1d(np.arange(len(labels)), second, assume_unique=True)
     return first, second
+
+
+def stratified_share(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Returns the sorted indices, int64, of a share of each class, rounded up.
+
+    labels: int [N]. share: above 0, at most 1. Every class keeps at least one example.
+    """
+    parts = []
+    for label in np.unique(labels):
+        generator = np.random.default_rng((seed, int(label)))
+        examples = generator.permutation(np.flatnonzero(labels == label))
+        parts.append(examples[: math.ceil(share * len(examples))])
+    return np.sort(np.concatenate(parts))
 
 
 def _count_of(size: float, *, total: int, num_classes: int, option: str) -> int:

@@ -45,7 +45,7 @@ def write(folder: Path) -> Path:
 
     Returns its path. Each row needs JSON files alone; it has a thumbnail if dashboard.png or
     ensemble.png is there, and a link if the run's page is. Damaged runs are left out with a
-    warning. Raises RunError if there is no finished run.
+    warning, and so are trials. Raises RunError if there is no finished run.
     """
     rows = _rows(folder)
     if not rows:
@@ -119,7 +119,10 @@ def _rows(folder: Path) -> list[tuple[Path, Facts]]:
     rows = []
     for path in _finished(folder):
         try:
-            rows.append((path, facts(folder, path)))
+            if RunFolder(path).is_trial:
+                log.info("Left out: %s is a trial on a share of the images.", path)
+            else:
+                rows.append((path, facts(folder, path)))
         except RunError as error:
             log.warning("Left out: %s", error)
     return rows

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from imgcls_jax.config import trial
 from imgcls_jax.data import checks
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import RunError
@@ -135,6 +136,7 @@ def _header(run: RunFolder) -> Markup:
     trainable = scores.get("trainable", total)
     values = {
         "name": run.name,
+        "trial": trial.description(config.quick),
         "model": config.model.name,
         "data": config.data.get("name") or config.data.source,
         "accuracy": formats.percent(scores["accuracy"]),

@@ -3,9 +3,10 @@
 import contextlib
 import glob
 import json
+import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from imgcls_jax.config.options import upgrade
 from imgcls_jax.errors import RunError, is_utf8, printable
 from imgcls_jax.run import schema
 from imgcls_jax.run.lock import FolderLock
+
+log = logging.getLogger(__name__)
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"  # versions, device, commit, data fingerprint, weights' hashes
@@ -64,6 +67,11 @@ class RunFolder:
         if not checkpoints.is_dir():
             return False
         return any(child.name.isdigit() for child in checkpoints.iterdir())
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether this is a trial on a share of the images (config.quick), which tables leave out."""
+        return (self.path / CONFIG).exists() and bool(self.config.get("quick"))
 
     @property
     def finished(self) -> bool:
@@ -287,6 +295,20 @@ def runs_in(paths: Iterable[str | os.PathLike]) -> list[RunFolder]:
         for folder in folders:
             runs.setdefault(folder, RunFolder(folder))
     return list(runs.values())
+
+
+def without_trials(runs: Sequence[RunFolder]) -> list[RunFolder]:
+    """Returns the runs without the trials, which are logged. Raises RunError if none is left."""
+    trials = [run for run in runs if run.is_trial]
+    if not trials:
+        return list(runs)
+    paths = ", ".join(str(run.path) for run in trials)
+    if len(trials) == len(runs):
+        raise RunError(
+            f"{paths}: trials on a share of the images. Train without --config.quick for results."
+        )
+    log.warning("Left out, since trials on a share of the images: %s.", paths)
+    return [run for run in runs if not run.is_trial]
 
 
 def training_command(path: str | os.PathLike) -> str:

@@ -28,6 +28,7 @@ from imgcls_jax.run.folder import (
     TEST,
     RunFolder,
     runs_in,
+    without_trials,
 )
 
 log = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ def _publish_runs(folder: Path, target: Path) -> None:
 
 
 def _finished_runs(folder: Path) -> list[RunFolder]:
-    runs = runs_in([folder])
+    runs = without_trials(runs_in([folder]))
     finished = [run for run in runs if run.finished]
     unfinished = ", ".join(str(run.path) for run in runs if not run.finished)
     if not finished:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from imgcls_jax.config import trial
 from imgcls_jax.config.options import NOT_IDENTITY, differing, flat_options
 from imgcls_jax.data import Splits
 from imgcls_jax.errors import RunError
@@ -63,8 +64,11 @@ def figures(run: RunFolder) -> str:
     report = str(page)
     if run.published and not os.path.exists(page):
         report = f"imgcls report {run.path} writes it"
+    trial_note = ""
+    if run.is_trial:
+        trial_note = f"{trial.description(run.config.quick)}: "
     return (
-        f"test accuracy {test['accuracy']:.2%}, test loss {test['loss']:.4f} "
+        f"{trial_note}test accuracy {test['accuracy']:.2%}, test loss {test['loss']:.4f} "
         f"(best epoch {test['best_epoch']} of {test['epochs']}, "
         f"validation accuracy {test['validation_accuracy']:.2%}, "
         f"{test['parameters']:,} parameters)\n"

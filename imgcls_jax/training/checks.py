@@ -230,6 +230,7 @@ def check_study(config: ConfigDict, *, figures: Iterable[str]) -> None:
     _check_value("name", FileName(True), config.get("name"))
     _check_given(config, {"title": Text(), "seeds": Tuple(SEED, least=1)})
     _check_value("budget", Number(0), config.get("budget", 0.0))
+    _check_value("quick", BELOW_1, config.get("quick", 0.0))
     _check_seeds("seeds", config.seeds)
     for name, needed in _configs_in(config, "needs"):
         check(needed, at=f"needs.{name}.")

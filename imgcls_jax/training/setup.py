@@ -314,9 +314,12 @@ def _check(config: ConfigDict, data: Splits) -> None:
     parallel.check_batch_size("train.batch_size", settings.batch_size)
     parallel.check_batch_size("train.eval_batch_size", settings.eval_batch_size)
     if settings.batch_size > len(data.train):
+        hint = ""
+        if config.get("quick"):
+            hint = ", or a larger config.quick"
         raise ConfigError(
             f"train.batch_size is {settings.batch_size}, but only {len(data.train)} images are left "
-            "for training: give at most that."
+            f"for training: give at most that{hint}."
         )
     num_steps = settings.epochs * steps_in_epoch(len(data.train), settings.batch_size)
     if num_steps >= 2**31:

@@ -310,7 +310,7 @@ def test_what_cannot_be_together_is_refused_before_training(
     "command", [commands.train.train, commands.profile.profile, commands.show_data.show_data]
 )
 def test_no_data_is_read_for_a_config_that_cannot_be(command, tried, tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "load", lambda config: pytest.fail("data were read"))
+    monkeypatch.setattr(data, "load", lambda config, **_: pytest.fail("data were read"))
     assert (
         tried.refuses(command, changed(**{"train.epochs": -1}), tmp_path / "run")
         == "train.epochs is -1: give 1 or more."

@@ -20,7 +20,7 @@ def short(monkeypatch):
     """commands.train.train on the small data, without test and page: it counts as unfinished."""
     report = checks.check({"train": DATA.train, "validation": DATA.validation, "test": DATA.test})
     monkeypatch.setattr(
-        "imgcls_jax.data.load", lambda config: dataclasses.replace(DATA, report=report)
+        "imgcls_jax.data.load", lambda config, **_: dataclasses.replace(DATA, report=report)
     )
     monkeypatch.setattr("imgcls_jax.evaluation.predict.test", lambda run, splits: None)
     monkeypatch.setattr(recorder, "write_results", lambda run: None)
