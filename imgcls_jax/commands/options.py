@@ -63,7 +63,8 @@ def text(paths: list[str]) -> str:
 
 def markdown() -> str:
     """Returns docs/options.md."""
-    from imgcls_jax.config.options import OPTIONS, OptionGroup, groups
+    from imgcls_jax.config.groups import OptionGroup, groups
+    from imgcls_jax.config.options import OPTIONS
 
     lines = [
         "# Options",
@@ -107,7 +108,8 @@ def get_config() -> ConfigDict:
 
 def base_config() -> str:
     """Returns configs/base.py."""
-    from imgcls_jax.config.options import OPTIONS, groups
+    from imgcls_jax.config.groups import groups
+    from imgcls_jax.config.options import OPTIONS
 
     lines: list[str] = []
     for group in groups(OPTIONS):
