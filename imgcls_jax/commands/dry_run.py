@@ -37,7 +37,7 @@ TIMELESS = re.compile(
     r"|(^|\.)schedule\.\w+$"
 )
 HEAD = ("Run", "State", "Parameters", "Trainable", "Epochs", "Time left")
-_importing = 0.0  # seconds that a measuring process took to start, with its imports
+_importing = 0.0  # seconds that the imports of a measuring process took
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _total(rows: Sequence[Row], *, fetches: bool) -> str:
     if left_out:
         without = f", without {' and '.join(left_out)}"
     return (
-        f"{formats.duration(seconds)} in all at this machine's present speed{without}; "
+        f"{formats.duration(seconds)} in all if this machine does nothing else{without}; "
         "nothing was trained."
     )
 
@@ -193,7 +193,7 @@ class _Inspector:
         """Returns a process: there is one for each number of devices, which cannot be changed."""
         if cpu_devices not in self._pools:
             context = multiprocessing.get_context("spawn")
-            pool = ProcessPoolExecutor(1, context, initializer=_note_start, initargs=(time.time(),))
+            pool = ProcessPoolExecutor(1, context, initializer=_begin_measuring)
             self._pools[cpu_devices] = self._open_pools.enter_context(pool)
         return self._pools[cpu_devices]
 
@@ -229,10 +229,10 @@ def _kind(config: ConfigDict) -> str:
     return json.dumps(timed, sort_keys=True, default=str)
 
 
-def _note_start(launched: float) -> None:
-    """Begins a measuring process. launched: the time at which it was asked for."""
+def _begin_measuring() -> None:
+    """Begins a measuring process, which has imported this package by now."""
     global _importing
-    _importing = time.time() - launched
+    _importing = time.process_time()
     console.set_up()
     logging.getLogger("imgcls_jax").setLevel(logging.WARNING)
 
