@@ -159,6 +159,7 @@ def _train(config: ConfigDict, run: RunFolder, splits: data.Splits) -> None:
     run.write_json(CONFIG, config.to_dict())
     run.write_json(ENVIRONMENT, environment)
     run.write_json(DATA, splits.report)
+    run.write_digests(splits.digests)
     loop.train(config, run, teacher.add_predictions(config, splits, run.path / TEACHER))
     if not distributed.is_primary():
         return
@@ -231,12 +232,13 @@ def predict(
       run: a run, the folder of a run, an ensemble or an export, or a name in the catalogue of
         pretrained weights such as "efficientnet_lite0".
       images: uint8 [N, H, W, C] of the run's image shape; or files, folders and globs, which are
-        read as the command `imgcls predict` reads them.
+        read as the command `imgcls predict` reads them. A CSV or .npz file gives a prediction for
+        each of its images.
 
     Returns:
       An iterator of predictions: `class_name`, `confidence` (0 to 1), `probabilities` float64 [K],
-      `image` uint8 [H, W, C] as the model saw it, `path`, and `error` for a file that
-      could not be read.
+      `image` uint8 [H, W, C] as the model saw it, `path`, `row` in a CSV or .npz file (from 1), and
+      `error` for a file that could not be read.
 
     Raises:
       RunError: there is nothing that classifies at that path.

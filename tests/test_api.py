@@ -1,6 +1,9 @@
 """The Python API on the quick start's digits: two epochs, then all that is done with a run."""
 
+import json
+import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +13,8 @@ import pytest
 from PIL import Image
 
 import imgcls_jax
+from imgcls_jax.__main__ import parse
+from imgcls_jax.commands import runs
 from imgcls_jax.errors import ConfigError, DataError, RunError
 
 ROOT = Path(__file__).parents[1]
@@ -151,3 +156,83 @@ def test_predicting_arrays_and_files(run, tmp_path):
     assert named.confidence == pytest.approx(first.confidence, abs=1e-5)
     with pytest.raises(RunError, match="missing"):
         imgcls_jax.predict("nowhere", [tmp_path])
+
+
+def pixels_csv(path, images):
+    """Writes images without labels as Kaggle's test files have them."""
+    rows = images.reshape(len(images), -1)
+    lines = [",".join(f"pixel{column}" for column in range(rows.shape[1]))]
+    for row in rows:
+        lines.append(",".join(map(str, row)))
+    path.write_text("\n".join(lines))
+
+
+def command(*arguments):
+    """Runs a command line in this process; errors are raised."""
+    options = parse(arguments)
+    options.run(options)
+
+
+def test_a_csv_file_without_labels_becomes_a_submission(run, tmp_path, capsys, caplog):
+    caplog.set_level(logging.INFO, "imgcls_jax")
+    images, _ = digits(run)
+    pixels_csv(tmp_path / "test.csv", images)
+    options = ["--format", "csv", "--columns", "ImageId,Label"]
+    command("predict", str(run.path), str(tmp_path / "test.csv"), *options)
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header == "ImageId,Label"
+    predicted = run.predictions[0].argmax(1)
+    assert lines == [f"{number},{label}" for number, label in enumerate(predicted, 1)]
+    assert f"{len(images)} images classified" in caplog.text
+    assert "Not new to the run" not in caplog.text
+
+
+def test_rows_of_files_and_images_go_together(run, tmp_path, capsys):
+    images, labels = digits(run)
+    np.savez(tmp_path / "two.npz", images=images[:2], labels=labels[:2])
+    np.savez(tmp_path / "large.npz", images=np.zeros((1, 9, 9, 1), np.uint8))
+    Image.fromarray(images[2, ..., 0]).save(tmp_path / "c.png")
+    files = [str(tmp_path / name) for name in ("two.npz", "large.npz", "c.png")]
+    first, second, broken, third = imgcls_jax.predict(run, files)
+    assert [first.row, second.row, broken.row, third.row] == [1, 2, 0, 0]
+    assert first.path == second.path == files[0] and first.label == labels[0]
+    assert "holds images of 9x9x1" in broken.error and third.probabilities is not None
+    with pytest.raises(DataError, match="1 of 4 images could not be read"):
+        command("predict", str(run.path), *files)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line.get("row") for line in lines] == [1, 2, None, None]
+    with pytest.raises(DataError):
+        command("predict", str(run.path), *files, "--format=csv", "--columns=n=number,row")
+    assert capsys.readouterr().out.splitlines() == ["n,row", "1,1", "2,2", "3,", "4,"]
+
+
+def test_predicting_images_that_were_trained_on_is_said(run, tmp_path, capsys, caplog):
+    caplog.set_level(logging.INFO, "imgcls_jax")
+    splits = runs.data_of(run)
+    images = np.concatenate(
+        [splits.train.images[:3], splits.validation.images[:2], splits.test.images[:4]]
+    )
+    np.savez(tmp_path / "mixed.npz", images=images)
+    command("predict", str(run.path), str(tmp_path / "mixed.npz"))
+    assert "of 9 images: 3 in its training set and 2 in its validation set." in caplog.text
+    capsys.readouterr()
+    damaged = tmp_path / "damaged"
+    shutil.copytree(run.path, damaged)
+    (damaged / "image_digests.npz").write_text("no archive")
+    command("predict", str(damaged), str(tmp_path / "mixed.npz"))
+    assert "image_digests.npz is damaged" in caplog.text
+    assert len(capsys.readouterr().out.splitlines()) == 9
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--columns=ImageId"], "it needs --format csv"),
+        (["--format=csv", "--columns=ImageId,Name"], "'Name' names no field"),
+        (["--format=csv", "--columns=id,Label,id=row"], "two columns are called 'id'"),
+    ],
+)
+def test_columns_that_cannot_be_are_refused(options, says, run, capsys):
+    with pytest.raises(SystemExit):
+        command("predict", str(run.path), "a.png", *options)
+    assert says in capsys.readouterr().err

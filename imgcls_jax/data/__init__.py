@@ -18,12 +18,16 @@ HELD_OUT = "held out of the training images"
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
-    """The three splits of a data set, without overlap, and the data report of checks.py."""
+    """The three splits of a data set, without overlap, and the data report of checks.py.
+
+    digests: of the images of each split, uint64 [N], as `checks.image_digests` has them.
+    """
 
     train: Dataset
     validation: Dataset
     test: Dataset
     report: dict
+    digests: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -91,10 +95,10 @@ def load(config: ConfigDict, *, quick: float = 0.0, keep: bool = True) -> Splits
         for split, dataset in datasets.items():
             share = stratified_share(dataset.labels, quick, config.split_seed)
             datasets[split] = dataset.take(share)
-    report = checks.check(datasets)
+    report, digests = checks.check_with_digests(datasets)
     report["warnings"] = [*rare_class_warnings, *report["warnings"]]
     report["origin"] = origin
-    return Splits(**datasets, report=report)
+    return Splits(**datasets, report=report, digests=digests)
 
 
 def _with_int32_labels(dataset: Dataset) -> Dataset:

@@ -31,6 +31,12 @@ def check(datasets: Mapping[str, Dataset]) -> dict:
     label_max, class_counts and fingerprint. It also has `class_names`, `fingerprint` (of all
     splits), and `warnings`, sentences on what can make results misleading.
     """
+    report, _ = check_with_digests(datasets)
+    return report
+
+
+def check_with_digests(datasets: Mapping[str, Dataset]) -> tuple[dict, dict[str, np.ndarray]]:
+    """Returns what `check` does, and the `image_digests` of each split."""
     validate(datasets)
     class_names = next(iter(datasets.values())).class_names
     splits = {}
@@ -40,7 +46,7 @@ def check(datasets: Mapping[str, Dataset]) -> dict:
         splits[name], digests[name] = _describe(dataset)
         source_warnings += dataset.warnings
     counts = {name: np.array(split["class_counts"]) for name, split in splits.items()}
-    return {
+    report = {
         "class_names": list(class_names),
         "fingerprint": fingerprint(datasets),
         "splits": splits,
@@ -50,6 +56,7 @@ def check(datasets: Mapping[str, Dataset]) -> dict:
             *_copy_warnings(digests),
         ],
     }
+    return report, digests
 
 
 def log_report(report: Mapping) -> None:
@@ -76,7 +83,7 @@ def _describe(dataset: Dataset) -> tuple[dict, np.ndarray]:
         lows.append(int(chunk.min()))
         highs.append(int(chunk.max()))
         sums.append(int(chunk.sum(dtype=np.int64)))
-        digests.append(_digests(chunk))
+        digests.append(image_digests(chunk))
     report = {
         "examples": len(dataset),
         "shape": list(images.shape[1:]),
@@ -93,7 +100,8 @@ def _describe(dataset: Dataset) -> tuple[dict, np.ndarray]:
     return report, np.concatenate(digests)
 
 
-def _digests(images: np.ndarray) -> np.ndarray:
+def image_digests(images: np.ndarray) -> np.ndarray:
+    """Returns a digest of each image of uint8 [N, H, W, C], uint64 [N]; copies have the same."""
     rows = np.ascontiguousarray(images).reshape(len(images), -1)
     digests = [hashlib.blake2b(row, digest_size=8).digest() for row in rows]
     return np.frombuffer(b"".join(digests), np.uint64)

@@ -15,12 +15,17 @@ import numpy as np
 
 from imgcls_jax.data.dataset import SPLIT_NAMES, Arrays, log_unused, split_of
 from imgcls_jax.errors import DataError, listed
+from imgcls_jax.foreign import check_regular
 
 CSV_NAME = re.compile(r"\.csv(\.gz)?$", re.IGNORECASE)
 PACKED_SUFFIXES = (".zip", ".bz2", ".xz", ".7z", ".rar")
 MAX_LINE = 2**26  # characters: a small gzip file can hold a line that fills the memory
 CHUNK_ROWS = 1000  # rows that are searched for a wrong value at a time
 HEADER_MARGIN = "\ufeff \t\r\n"  # around the header: the mark of UTF, and white space
+UNLABELLED_TEST = (
+    "it has no labels, so a test set is held out of the training images; "
+    "`imgcls predict RUN FILE` classifies its images"
+)
 MISSING_VALUES = ("", "nan", "na", "n/a", "null", "none", "?")
 
 
@@ -28,8 +33,9 @@ def find_csv(path: Path) -> dict[str, Path]:
     """Returns the CSV file of each split, which may be compressed by gzip (.csv.gz).
 
     path: a file, or a folder with one *train*.csv and one *test*.csv, and one for validation if it
-    has val, valid or validation as a word of its name. Other files are logged as unused. Raises
-    DataError if there is not exactly one for train and test.
+    has val, valid or validation as a word of its name. Other files are logged as unused, and so is
+    a test file without labels, as Kaggle's are: then there is no test split. Raises DataError if
+    there is not exactly one for train and test.
     """
     if path.is_file():
         return {"train": path}
@@ -48,9 +54,26 @@ def find_csv(path: Path) -> dict[str, Path]:
                 "--config.data.path, which is then split."
             )
     unused = [file.name for file in files if file not in splits.values()]
+    if _is_unlabelled(splits["test"]):
+        test = splits.pop("test")
+        log_unused(path, [test.name], UNLABELLED_TEST)
     used = ", ".join(file.name for file in splits.values())
     log_unused(path, unused, f"{used} are")
     return splits
+
+
+def _is_unlabelled(path: Path) -> bool:
+    """Returns whether the header of a file names pixels and no label.
+
+    It is False for a file that cannot be read, which reading it will say.
+    """
+    try:
+        check_regular(path)
+        with _open(path) as file:
+            columns = _names_in(file.readline(MAX_LINE))
+    except (OSError, EOFError, zlib.error):
+        return False
+    return _has_only_pixels(columns)
 
 
 def _tables_of(split: str, tables: list[Path]) -> list[Path]:
@@ -77,10 +100,32 @@ def read_csv(path: Path) -> Arrays:
     The file has a column `label` and S * S columns of pixels. Raises DataError with the line of the
     file, the header being line 1, and the column if there is one.
     """
+    images, labels = _read(path, needs_labels=True)
+    return images, labels
+
+
+def read_images(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Reads a CSV file as `read_csv` does; labels are None if it has no column `label`."""
+    return _read(path, needs_labels=False)
+
+
+def _read(path: Path, *, needs_labels: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    columns, table = _read_table(path, needs_labels=needs_labels)
+    labels = None
+    if "label" in columns:
+        label = columns.index("label")
+        labels = table[:, label].astype(np.int32)
+        table = np.delete(table, label, axis=1)
+    side = math.isqrt(table.shape[1])
+    return table.astype(np.uint8).reshape(-1, side, side, 1), labels
+
+
+def _read_table(path: Path, *, needs_labels: bool) -> tuple[list[str], np.ndarray]:
+    """Returns the names of the columns, and the checked values int16 [N, columns]."""
     import pandas
 
     try:
-        columns = _read_columns(path)
+        columns = _read_columns(path, needs_labels=needs_labels)
         with _open(path) as file, warnings.catch_warnings():
             # NumPy warns of "inf" as an integer.
             warnings.simplefilter("error", category=RuntimeWarning)
@@ -96,16 +141,14 @@ def read_csv(path: Path) -> Arrays:
             message = f"{path} cannot be read as integers ({reason})."
         raise DataError(message) from error
     _check_range(path, columns, table)
-    label = columns.index("label")
-    side = math.isqrt(len(columns) - 1)
-    pixels = np.delete(table, label, axis=1).astype(np.uint8)
-    return pixels.reshape(-1, side, side, 1), table[:, label].astype(np.int32)
+    return columns, table
 
 
 def _check_range(path: Path, columns: list[str], table: np.ndarray) -> None:
     """Raises DataError if a pixel is not from 0 to 255, or a label is negative."""
     too_large = table > 255
-    too_large[:, columns.index("label")] = False
+    if "label" in columns:
+        too_large[:, columns.index("label")] = False
     wrong = np.argwhere((table < 0) | too_large)
     if len(wrong):
         row, column = wrong[0]
@@ -144,7 +187,7 @@ def _accepted(columns: list[str], column: int) -> str:
     return "an integer from 0 to 255"
 
 
-def _read_columns(path: Path) -> list[str]:
+def _read_columns(path: Path, *, needs_labels: bool) -> list[str]:
     """Returns the names in the header, after checking the number of columns in every line.
 
     pandas would name neither a line that is too short nor an empty one.
@@ -152,7 +195,7 @@ def _read_columns(path: Path) -> list[str]:
     with _open(path) as file:
         header = file.readline(MAX_LINE)
         columns = _names_in(header)
-        _check_header(path, columns)
+        _check_header(path, columns, needs_labels=needs_labels)
         _check_lines(path, file, header, num_columns=len(columns))
     return columns
 
@@ -186,13 +229,15 @@ def header_warnings(path: Path) -> tuple[str, ...]:
     )
 
 
-def _check_header(path: Path, columns: list[str]) -> None:
+def _check_header(path: Path, columns: list[str], *, needs_labels: bool) -> None:
     if _has_only_pixels(columns):
+        if not needs_labels:
+            return
         raise DataError(
             f"{path} has no column 'label', and {len(columns)} others, a square number: pixels "
-            "without labels, as the test files of Kaggle's competitions have. Without labels "
-            "nothing can be tested on them. Name only the file with labels by --config.data.path; "
-            "a share of it is then the test set."
+            "without labels, as the test files of Kaggle's competitions have. Training needs "
+            "labels: name a file that has them by --config.data.path. `imgcls predict RUN FILE` "
+            "classifies images without labels."
         )
     if columns.count("label") != 1:
         shown = ", ".join(repr(name)[:40] for name in columns[:3])

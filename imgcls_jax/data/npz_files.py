@@ -33,14 +33,50 @@ def read_npz(path: Path) -> tuple[ArraysBySplit, tuple[str, ...] | None]:
     log_unused(path, unused, "its arrays of train, val and test are")
     splits = {}
     for split, (images_name, labels_name) in names.items():
-        images = arrays[images_name]
-        labels = arrays[labels_name]
-        if images.ndim == 3:
-            images = images[..., None]
-        if labels.ndim == 2 and labels.shape[1] == 1:  # as MedMNIST has them
-            labels = labels[:, 0]
-        splits[split] = (images, labels)
+        images = _with_channels(arrays[images_name])
+        splits[split] = (images, _in_a_row(arrays[labels_name]))
     return splits, _class_names(arrays)
+
+
+def read_images(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns the images of an .npz file that are to be classified, and their labels or None.
+
+    They are the arrays `test_images` and `test_labels`, or `x_test` and `y_test`, if there are
+    such, else `images` and `labels`. Raises DataError if there are no such images, or labels that
+    do not fit them.
+    """
+    names, arrays, unused = _read_arrays(path)
+    images_name, labels_name = names.get("test", names["train"])
+    if images_name not in arrays:
+        present = ", ".join([*arrays, *unused]) or "none"
+        raise DataError(
+            f"{path} has no array {images_name}; it holds {present}. Accepted are images, "
+            "test_images or x_test."
+        )
+    log_unused(path, unused, f"{images_name} is")
+    images = _with_channels(arrays[images_name])
+    if labels_name not in arrays:
+        return images, None
+    labels = _in_a_row(arrays[labels_name])
+    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
+        raise DataError(
+            f"{path}: {labels_name} is {labels.dtype} {list(labels.shape)}, for "
+            f"{len(images)} images. Give one integer for each image, or leave the array out."
+        )
+    return images, labels
+
+
+def _with_channels(images: np.ndarray) -> np.ndarray:
+    if images.ndim == 3:
+        return images[..., None]
+    return images
+
+
+def _in_a_row(labels: np.ndarray) -> np.ndarray:
+    """Returns labels [N] for labels [N, 1], as MedMNIST has them."""
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        return labels[:, 0]
+    return labels
 
 
 def _read_arrays(

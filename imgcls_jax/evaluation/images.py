@@ -1,11 +1,16 @@
-"""Predictions for image files, with no more than one batch of images in memory."""
+"""Predictions for image files, with no more than one batch of images in memory.
+
+CSV and .npz files hold many images each, and are read whole.
+"""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from imgcls_jax.data import array_files
 from imgcls_jax.data.image_files import Reader
 from imgcls_jax.errors import DataError
 from imgcls_jax.evaluation.classifiers import Classifier
@@ -17,12 +22,16 @@ TOP_K = 5  # classes in the JSON of a prediction, at most
 class Prediction:
     """The prediction for one image.
 
-    path: of its file, or "" for an image from an array. image: uint8 [H, W, C], as the classifier
-    got it. probabilities: float64 [K]. inverted: whether the reader inverted the image. error: why
-    the file could not be read; then there is neither image nor class.
+    path: of its file, or "" for an image from an array. row: the number of the image, from 1, in a
+    CSV or .npz file; 0 for an image with a file of its own. image: uint8 [H, W, C], as the
+    classifier got it. label: the number of its class, where a CSV or .npz file says it.
+    probabilities: float64 [K]. inverted: whether the reader inverted the image. error: why the file
+    could not be read; then there is neither image nor class.
     """
 
     path: str
+    row: int = 0
+    label: int | None = None
     image: np.ndarray | None = None
     probabilities: np.ndarray | None = None
     class_name: str = ""
@@ -38,16 +47,18 @@ class Prediction:
 
     def to_json(self, class_names: Sequence[str]) -> dict[str, Any]:
         """Returns a JSON-ready dict with the most probable classes, most probable first."""
+        content: dict[str, Any] = {"image": self.path}
+        if self.row:
+            content["row"] = self.row
         if self.error:
-            return {"image": self.path, "error": self.error}
+            return content | {"error": self.error}
         top = []
         most_probable_first = np.argsort(-self.probabilities, kind="stable")
         for k in most_probable_first[:TOP_K]:
             probability = float(self.probabilities[k])
             top.append([str(class_names[k]), round(probability, 6)])
         class_name, confidence = top[0]
-        return {
-            "image": self.path,
+        return content | {
             "class": class_name,
             "confidence": confidence,
             "top": top,
@@ -56,23 +67,31 @@ class Prediction:
 
 
 def classify(classifier: Classifier, files: Sequence[str]) -> Iterator[Prediction]:
-    """Yields the prediction for each file, in order.
+    """Yields the prediction for each image of the files, in order.
 
     Every batch has the classifier's `batch_size` images, so that its program is compiled only once:
     the last one is filled up with black images.
     """
-    for start in range(0, len(files), classifier.batch_size):
-        paths = files[start : start + classifier.batch_size]
-        batch = [_read(path, classifier.reader) for path in paths]
-        yield from _classify_batch(classifier, batch)
+    return _classify_all(classifier, _read_all(files, classifier))
 
 
 def classify_images(classifier: Classifier, images: np.ndarray) -> Iterator[Prediction]:
     """Yields the prediction for each image of an array, uint8 [N, H, W, C], like `classify`."""
-    for start in range(0, len(images), classifier.batch_size):
-        batch_images = images[start : start + classifier.batch_size]
-        batch = [Prediction("", image=image) for image in batch_images]
+    return _classify_all(classifier, (Prediction("", image=image) for image in images))
+
+
+def _classify_all(classifier: Classifier, images: Iterator[Prediction]) -> Iterator[Prediction]:
+    while batch := list(itertools.islice(images, classifier.batch_size)):
         yield from _classify_batch(classifier, batch)
+
+
+def _read_all(files: Sequence[str], classifier: Classifier) -> Iterator[Prediction]:
+    """Yields the images of the files, or why a file could not be read, without probabilities."""
+    for path in files:
+        if array_files.is_array_file(path):
+            yield from _read_rows(path, classifier.shape)
+        else:
+            yield _read(path, classifier.reader)
 
 
 def _classify_batch(classifier: Classifier, batch: list[Prediction]) -> list[Prediction]:
@@ -104,3 +123,16 @@ def _read(path: str, reader: Reader) -> Prediction:
     except DataError as error:
         return Prediction(path, error=str(error))
     return Prediction(path, image=image, inverted=inverted)
+
+
+def _read_rows(path: str, shape: tuple[int, int, int]) -> Iterator[Prediction]:
+    try:
+        images, labels = array_files.read(path, shape)
+    except DataError as error:
+        yield Prediction(path, error=str(error))
+        return
+    for index, image in enumerate(images):
+        label = None
+        if labels is not None:
+            label = int(labels[index])
+        yield Prediction(path, row=index + 1, label=label, image=image)

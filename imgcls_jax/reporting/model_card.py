@@ -5,8 +5,10 @@ hub. The text is in templates/model_card.md.j2.
 """
 
 import json
+import re
+import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import jax
@@ -40,13 +42,25 @@ RECIPE = {
     "adapt.lora.targets": "Kernels with low-rank pairs (LoRA)",
     "adapt.lora.rank": "Rank of the pairs",
 }
-PICKED = "and picked the epoch that is kept."
+CHOSE = "The model was not trained on them; they chose the epoch whose weights are kept."
+# What the card says of a split, by its origin in the data report.
 VALIDATION = {
-    OWN: f"The validation images are a split of the source {PICKED}",
-    HELD_OUT: f"The validation images were taken out of the training set {PICKED}",
+    OWN: f"The validation images are the validation set of the source. {CHOSE}",
+    HELD_OUT: (
+        f"The validation images were taken out of the training images before training. {CHOSE}"
+    ),
 }
-APART = "No part of the training or validation images; looked at only when the epoch was picked."
-CHANNELS = {1: ", gray", 3: ", red-green-blue"}
+FINAL = (
+    "The model was not trained on the test images and nothing was chosen by them: the run read "
+    "them once, when its weights were final."
+)
+TEST = {
+    OWN: f"The test images are the test set of the source. {FINAL}",
+    HELD_OUT: f"The test images were taken out of the training images before training. {FINAL}",
+}
+MODES = {1: "L", 3: "RGB"}  # of Pillow, by the channels of an image
+# A path that is absolute, or leads out of the working directory; in a command's word.
+OUTER_PATH = re.compile(r"(?:(?<=[=:,('\"])|^)(?:~|\.\.|/)[^:,)'\"]*")
 MOST_CONFUSED = 5  # pairs of classes
 
 
@@ -59,7 +73,7 @@ def write(run: RunFolder, folder: Path) -> Path:
         "Intended use": _parts().intended_use(_num_classes(run), _data_name(run)),
         "Training data": _data(run, _validation_note(run), splits=("train", "validation")),
         "Training": _training(run),
-        "Evaluation data": _data(run, APART, splits=("test",)),
+        "Evaluation data": _data(run, _test_note(run), splits=("test",)),
         "Results": _results(run),
         "Calibration": _calibration(run),
         "Robustness": _robustness(run),
@@ -123,12 +137,14 @@ def _files(run: RunFolder, folder: Path) -> str:
 
 
 def _use(run: RunFolder) -> str:
-    channels = run.data["splits"]["train"]["shape"][-1]
+    height, width, channels = run.data["splits"]["train"]["shape"]
     return _parts().use(
         program=PROGRAM,
         weights=WEIGHTS,
         shape=_shape(run),
-        channels=CHANNELS.get(channels, ""),
+        mode=MODES[channels],
+        width=width,
+        height=height,
     )
 
 
@@ -146,7 +162,7 @@ def _details(run: RunFolder) -> str:
         "Trained on": f"{devices} x {device}",
         "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "Commit": environment.get("commit") or "unknown",
-        "Command": code(environment.get("command", "unknown")),
+        "Command": code(_public(environment.get("command", "unknown"))),
     }
     return markdown_table(("", ""), rows.items())
 
@@ -189,6 +205,28 @@ def _validation_note(run: RunFolder) -> str:
     return VALIDATION.get(origin, VALIDATION[HELD_OUT])
 
 
+def _test_note(run: RunFolder) -> str:
+    """Where the test images come from, which runs of older versions do not say."""
+    origin = run.data.get("origin", {}).get("test")
+    return TEST.get(origin, FINAL)
+
+
+def _public(command: str) -> str:
+    """Returns a command without the folders of the machine: `.../NAME` for a path out of its own."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # of an older version, which did not quote its commands
+        words = command.split()
+    return shlex.join(_without_folders(word) for word in words)
+
+
+def _without_folders(text: str) -> str:
+    def shortened(match: re.Match) -> str:
+        return f".../{PurePosixPath(match[0]).name}"
+
+    return OUTER_PATH.sub(shortened, text)
+
+
 def _training(run: RunFolder) -> str:
     test = run.test
     config = run.config
@@ -197,7 +235,8 @@ def _training(run: RunFolder) -> str:
     for key, words in RECIPE.items():
         is_used = _has_lora(run) or not key.startswith("adapt.lora.")
         if options.get(key) and is_used:
-            rows.append((words, code(formats.text(options[key]))))
+            value = _without_folders(formats.text(options[key]))
+            rows.append((words, code(value)))
     phases = config.get("adapt", {}).get("phases", {})
     for name, phase in sorted(phases.items()):
         changes = _changes(flat_options(phase))
@@ -213,19 +252,29 @@ def _training(run: RunFolder) -> str:
 
 
 def _changes(options: Mapping[str, Any]) -> str:
-    return "; ".join(f"{key} = {formats.text(value)}" for key, value in options.items())
+    texts = []
+    for key, value in options.items():
+        texts.append(f"{key} = {_without_folders(formats.text(value))}")
+    return "; ".join(texts)
 
 
 def _results(run: RunFolder) -> str:
     test = run.test
-    means = [formats.percent(value) for value in test["macro"].values()]
-    figures = {
-        "Test accuracy": formats.percent(test["accuracy"]),
-        "Test loss (cross entropy)": f"{test['loss']:.4f}",
-        "Mean precision, recall, F1 over classes": ", ".join(means),
-        "Validation accuracy": formats.percent(test["validation_accuracy"]),
-        "Validation loss": f"{test['validation_loss']:.4f}",
-    }
+    macro = [formats.percent(value) for value in test["macro"].values()]
+    figures = [
+        ("Images", f"{test['examples']:,}", _num_validation_images(run)),
+        (
+            "Accuracy",
+            formats.percent(test["accuracy"]),
+            formats.percent(test["validation_accuracy"]),
+        ),
+        (
+            "Loss (cross entropy)",
+            f"{test['loss']:.4f}",
+            f"{test['validation_loss']:.4f}",
+        ),
+        ("Mean precision, recall, F1 over classes", ", ".join(macro), ""),
+    ]
     classes = tables.class_rows(test)
     class_head = ("Class", "Precision, %", "Recall, %", "F1, %", "Test images")
     others = len(test["per_class"]) - len(classes)
@@ -234,8 +283,8 @@ def _results(run: RunFolder) -> str:
         confused.append((pair["true"], pair["predicted"], f"{pair['count']:,}"))
     confused_head = ("True class", "Most often taken for", "Test images")
     confused_table = markdown_table(confused_head, confused) if confused else ""
-    figures_head = (f"On {test['examples']:,} test images", "")
-    figures_table = markdown_table(figures_head, figures.items())
+    figures_head = ("", "Test set", "Validation set")
+    figures_table = markdown_table(figures_head, figures, figures=(1, 2))
     class_table = markdown_table(class_head, classes, figures=range(1, 5))
     return _parts().results(
         figures=Markdown(figures_table),
@@ -244,6 +293,14 @@ def _results(run: RunFolder) -> str:
         absent=tables.absent_note(test),
         confused=Markdown(confused_table),
     )
+
+
+def _num_validation_images(run: RunFolder) -> str:
+    """The number of validation images, "" for runs of older versions, which do not say it."""
+    split = run.data["splits"].get("validation", {})
+    if "examples" not in split:
+        return ""
+    return f"{split['examples']:,}"
 
 
 def _calibration(run: RunFolder) -> str:
@@ -269,10 +326,13 @@ def _limits(run: RunFolder) -> str:
         recall = formats.percent(worst["recall"])
         weakest = {"name": worst["name"], "recall": recall}
     pretrained = run.config.model.get("pretrained")
+    inherited = ""
+    if pretrained:
+        inherited = code(_without_folders(pretrained))
     return _parts().limits(
         size=_size(run),
         weakest=weakest,
-        pretrained=code(pretrained) if pretrained else "",
+        pretrained=inherited,
         warnings=run.data.get("warnings", ()),
     )
 

@@ -1,10 +1,13 @@
 """The summary of predictions on image files: counts, accuracies by class, and a picture."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from imgcls_jax.data.checks import image_digests
 from imgcls_jax.evaluation.images import Prediction
 from imgcls_jax.reporting import formats
 from imgcls_jax.run.folder import PREDICTED, RunFolder
@@ -16,16 +19,23 @@ MOST_ROWS = 50  # of the table of classes
 SHOWN = 40  # most images in the picture
 CONFUSIONS = 3  # most that are named of a class
 SIDE = 84  # pixels of an image in the picture
+LEARNED_SETS = {"train": "training set", "validation": "validation set"}
 LONGEST_NAME = 16  # characters of a class name in the picture
 
 
 class Summary:
     """Takes predictions one by one, and keeps counts and the few images that are shown.
 
-    A file whose folder has the name of a class is labelled with that class.
+    A file whose folder has the name of a class is labelled with that class, and so are the images
+    of a CSV or .npz file that has labels.
+
+    learned: digests of the images that the model was trained and selected on, as
+    `RunFolder.image_digests` has them.
     """
 
-    def __init__(self, class_names: Sequence[str]):
+    def __init__(self, class_names: Sequence[str], learned: Mapping[str, np.ndarray] | None = None):
+        self._learned = learned or {}
+        self._digests: list[np.ndarray] = []  # of the images that were classified
         self.class_names = tuple(map(str, class_names))
         self.files = 0
         self.unreadable = 0
@@ -41,7 +51,9 @@ class Summary:
             self.unreadable += 1
             return
         self.inverted += prediction.inverted
-        label = self._label(prediction.path)
+        if self._learned:
+            self._digests.append(image_digests(prediction.image[None]))
+        label = self._label(prediction)
         if label is not None:
             predicted = int(prediction.probabilities.argmax())
             row = self.confusion.setdefault(label, Counter())
@@ -56,8 +68,13 @@ class Summary:
         if len(self._shown) < SHOWN:
             self._shown.append((prediction, label))
 
-    def _label(self, path: str) -> int | None:
-        name = Path(path).parent.name
+    def _label(self, prediction: Prediction) -> int | None:
+        if prediction.label is not None:
+            is_class = 0 <= prediction.label < len(self.class_names)
+            if is_class:
+                return prediction.label
+            return None
+        name = Path(prediction.path).parent.name
         if name not in self.class_names:
             return None
         return self.class_names.index(name)
@@ -85,7 +102,28 @@ class Summary:
             lines.append(f"{formats.quantity(self.unreadable, 'image')} could not be read.")
         if self.confusion:
             lines += ["", *self._table()]
+        copies = self._copies_text()
+        if copies:
+            lines.append(copies)
         return "\n".join(lines)
+
+    def _copies_text(self) -> str:
+        """Says how many of the images the run was trained or selected on; "" if none."""
+        if not self._digests:
+            return ""
+        digests = np.concatenate(self._digests)
+        parts = []
+        for split, name in LEARNED_SETS.items():
+            copies = int(np.isin(digests, self._learned[split]).sum())
+            if copies:
+                parts.append(f"{copies:,} in its {name}")
+        if not parts:
+            return ""
+        total = formats.quantity(len(digests), "image")
+        return (
+            f"Not new to the run, of {total}: {' and '.join(parts)}. Its test accuracy says how it "
+            "does on new ones."
+        )
 
     def _table(self) -> list[str]:
         """The classes with the most mistakes, in their order, and all classes together."""

@@ -1,6 +1,7 @@
 """Each random operation against slow NumPy, SciPy or the standard library, and what it draws."""
 
 import colorsys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from scipy import ndimage
 from imgcls_jax.data.augmentations import color, geometric
 from imgcls_jax.data.augmentations.color import turn_hue
 from imgcls_jax.data.augmentations.geometric import warp
-from imgcls_jax.data.transforms import parse
+from imgcls_jax.data.transforms import OPS, parse
 from imgcls_jax.errors import ConfigError
 
 EVERYTHING = (
@@ -245,6 +246,24 @@ def test_mixing_comes_last_and_once():
             ConfigError, match="operation 2, at character .*nothing may follow mixup"
         ):
             parse(text)
+
+
+def test_the_augmentation_that_contributing_adds(monkeypatch):
+    code = Path("CONTRIBUTING.md").read_text().split("```python\n")[1].split("```")[0]
+    definitions = {}
+    exec(code, definitions)
+    monkeypatch.setitem(OPS, "solarize", definitions["Solarize"])
+    images = images_of(200, 4, 4, 3)
+    scaled = images / np.float32(255)
+    inverted = np.where(scaled > 0.5, 1 - scaled, scaled)
+    out = run("solarize(.25)", images)
+    is_inverted = np.isclose(out, inverted, atol=1e-6).all((1, 2, 3))
+    is_same = np.isclose(out, scaled, atol=1e-6).all((1, 2, 3))
+    assert (is_inverted ^ is_same).all()
+    assert 30 < is_inverted.sum() < 70
+    np.testing.assert_allclose(parse("solarize(.25)")(images), scaled, atol=1e-6)
+    with pytest.raises(ConfigError, match="operation 1, at character 1.*from 0 to 1, not 2"):
+        parse("solarize(2)")
 
 
 def test_an_image_depends_on_its_own_key_alone():

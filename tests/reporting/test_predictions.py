@@ -3,6 +3,7 @@
 import numpy as np
 from PIL import Image
 
+from imgcls_jax.data.checks import image_digests
 from imgcls_jax.evaluation.images import Prediction
 from imgcls_jax.reporting.predictions import SHOWN, Summary
 from imgcls_jax.run.folder import RunFolder
@@ -72,3 +73,31 @@ def test_where_nothing_could_be_read_there_is_no_picture(tmp_path):
     summary.add(Prediction("a.png", error="a.png is broken"))
     assert "1 image could not be read" in summary.write(RunFolder(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def test_labels_of_a_file_of_rows_tell_the_accuracy():
+    summary = Summary(NAMES)
+    probabilities = np.eye(3)[0]
+    image = np.zeros((8, 8, 1), np.uint8)
+    for row, label in enumerate((0, 0, 1, 7, -1), 1):  # the last two are of no class
+        summary.add(
+            Prediction("cat/a.csv", row=row, label=label, image=image, probabilities=probabilities)
+        )
+    lines = [line.split() for line in summary.text().splitlines()]
+    assert ["all", "3", "2", "66.67"] in lines
+
+
+def test_images_that_were_trained_on_are_counted():
+    trained = np.stack([prediction("", k).image for k in (0, 1)])
+    validated = prediction("", 2).image[None]
+    learned = {"train": image_digests(trained), "validation": image_digests(validated)}
+    summary = Summary(NAMES, learned)
+    for k in (0, 1, 2):
+        summary.add(prediction(f"{NAMES[k]}/{k}.png", k))
+    summary.add(prediction("cat/other.png", 0, side=9))
+    text = " ".join(summary.text().split())
+    expected = "Not new to the run, of 4 images: 2 in its training set and 1 in its validation set."
+    assert expected in text
+    fresh = Summary(NAMES, learned)
+    fresh.add(prediction("cat/other.png", 0, side=9))
+    assert "Not new" not in fresh.text()
