@@ -184,7 +184,7 @@ def test_a_csv_file_without_labels_becomes_a_submission(run, tmp_path, capsys, c
     predicted = run.predictions[0].argmax(1)
     assert lines == [f"{number},{label}" for number, label in enumerate(predicted, 1)]
     assert f"{len(images)} images classified" in caplog.text
-    assert "Not new to the run" not in caplog.text
+    assert "the run knows" not in caplog.text
 
 
 def test_rows_of_files_and_images_go_together(run, tmp_path, capsys):
@@ -214,7 +214,10 @@ def test_predicting_images_that_were_trained_on_is_said(run, tmp_path, capsys, c
     )
     np.savez(tmp_path / "mixed.npz", images=images)
     command("predict", str(run.path), str(tmp_path / "mixed.npz"))
-    assert "of 9 images: 3 in its training set and 2 in its validation set." in caplog.text
+    expected = (
+        "Of 9 images, the run knows 5: 3 from its training set and 2 from its validation set."
+    )
+    assert expected in caplog.text
     capsys.readouterr()
     damaged = tmp_path / "damaged"
     shutil.copytree(run.path, damaged)

@@ -231,12 +231,13 @@ def _training(run: RunFolder) -> str:
     test = run.test
     config = run.config
     options = flat_options(config.to_dict())
+    if options.get("model.pretrained"):
+        options["model.pretrained"] = _without_folders(options["model.pretrained"])
     rows = []
     for key, words in RECIPE.items():
         is_used = _has_lora(run) or not key.startswith("adapt.lora.")
         if options.get(key) and is_used:
-            value = _without_folders(formats.text(options[key]))
-            rows.append((words, code(value)))
+            rows.append((words, code(formats.text(options[key]))))
     phases = config.get("adapt", {}).get("phases", {})
     for name, phase in sorted(phases.items()):
         changes = _changes(flat_options(phase))
@@ -252,10 +253,7 @@ def _training(run: RunFolder) -> str:
 
 
 def _changes(options: Mapping[str, Any]) -> str:
-    texts = []
-    for key, value in options.items():
-        texts.append(f"{key} = {_without_folders(formats.text(value))}")
-    return "; ".join(texts)
+    return "; ".join(f"{key} = {formats.text(value)}" for key, value in options.items())
 
 
 def _results(run: RunFolder) -> str:

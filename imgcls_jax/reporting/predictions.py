@@ -19,7 +19,6 @@ MOST_ROWS = 50  # of the table of classes
 SHOWN = 40  # most images in the picture
 CONFUSIONS = 3  # most that are named of a class
 SIDE = 84  # pixels of an image in the picture
-LEARNED_SETS = {"train": "training set", "validation": "validation set"}
 LONGEST_NAME = 16  # characters of a class name in the picture
 
 
@@ -108,21 +107,25 @@ class Summary:
         return "\n".join(lines)
 
     def _copies_text(self) -> str:
-        """Says how many of the images the run was trained or selected on; "" if none."""
+        """Says how many of the images were used in training; "" if none."""
         if not self._digests:
             return ""
         digests = np.concatenate(self._digests)
-        parts = []
-        for split, name in LEARNED_SETS.items():
-            copies = int(np.isin(digests, self._learned[split]).sum())
-            if copies:
-                parts.append(f"{copies:,} in its {name}")
-        if not parts:
+        is_trained = np.isin(digests, self._learned["train"])
+        is_validation = np.isin(digests, self._learned["validation"]) & ~is_trained
+        trained = int(is_trained.sum())
+        validation = int(is_validation.sum())
+        if not trained + validation:
             return ""
+        parts = []
+        if trained:
+            parts.append(f"{trained:,} from its training set")
+        if validation:
+            parts.append(f"{validation:,} from its validation set")
         total = formats.quantity(len(digests), "image")
         return (
-            f"Not new to the run, of {total}: {' and '.join(parts)}. Its test accuracy says how it "
-            "does on new ones."
+            f"Of {total}, the run knows {trained + validation:,}: {' and '.join(parts)}. Its test "
+            "accuracy says how it does on new ones."
         )
 
     def _table(self) -> list[str]:
