@@ -248,8 +248,8 @@ def test_mixing_comes_last_and_once():
             parse(text)
 
 
-def test_the_augmentation_that_contributing_adds(monkeypatch):
-    code = Path("CONTRIBUTING.md").read_text().split("```python\n")[1].split("```")[0]
+def test_the_augmentation_that_the_docs_add(monkeypatch):
+    code = Path("docs/data.md").read_text().split("```python\n")[1].split("```")[0]
     definitions = {}
     exec(code, definitions)
     monkeypatch.setitem(OPS, "solarize", definitions["Solarize"])
