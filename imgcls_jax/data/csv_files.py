@@ -22,10 +22,6 @@ PACKED_SUFFIXES = (".zip", ".bz2", ".xz", ".7z", ".rar")
 MAX_LINE = 2**26  # characters: a small gzip file can hold a line that fills the memory
 CHUNK_ROWS = 1000  # rows that are searched for a wrong value at a time
 HEADER_MARGIN = "\ufeff \t\r\n"  # around the header: the mark of UTF, and white space
-UNLABELLED_TEST = (
-    "it has no labels, so a test set is held out of the training images; "
-    "`imgcls predict RUN FILE` classifies its images"
-)
 MISSING_VALUES = ("", "nan", "na", "n/a", "null", "none", "?")
 
 
@@ -33,9 +29,8 @@ def find_csv(path: Path) -> dict[str, Path]:
     """Returns the CSV file of each split, which may be compressed by gzip (.csv.gz).
 
     path: a file, or a folder with one *train*.csv and one *test*.csv, and one for validation if it
-    has val, valid or validation as a word of its name. Other files are logged as unused, and so is
-    a test file without labels, as Kaggle's are: then there is no test split. Raises DataError if
-    there is not exactly one for train and test.
+    has val, valid or validation as a word of its name. Other files are logged as unused. Raises
+    DataError if there is not exactly one for train and test.
     """
     if path.is_file():
         return {"train": path}
@@ -54,16 +49,13 @@ def find_csv(path: Path) -> dict[str, Path]:
                 "--config.data.path, which is then split."
             )
     unused = [file.name for file in files if file not in splits.values()]
-    if _is_unlabelled(splits["test"]):
-        test = splits.pop("test")
-        log_unused(path, [test.name], UNLABELLED_TEST)
     used = ", ".join(file.name for file in splits.values())
     log_unused(path, unused, f"{used} are")
     return splits
 
 
-def _is_unlabelled(path: Path) -> bool:
-    """Returns whether the header of a file names pixels and no label.
+def is_unlabelled(path: Path) -> bool:
+    """Returns whether the header of a file names pixels and no label, as Kaggle's test files do.
 
     It is False for a file that cannot be read, which reading it will say.
     """

@@ -6,6 +6,7 @@ says whether decoded data is kept in the cache, and a TFDS data set prepared if 
 
 import dataclasses
 import os
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -103,6 +104,13 @@ def csv(config: ConfigDict, *, keep: bool = True) -> Datasets:
     _check_no_image_size(config)
     path = _path(config, "a folder with one *train*.csv and one *test*.csv, or one CSV file")
     files = csv_files.find_csv(path)
+    train_warnings: tuple[str, ...] = ()
+    if "test" in files and csv_files.is_unlabelled(files["test"]):
+        unlabelled = files.pop("test")
+        train_warnings = (
+            f"{unlabelled.name} has no labels, so the test set is held out of the training images. "
+            f"`imgcls predict RUN {shlex.quote(unlabelled.name)}` classifies its images.",
+        )
 
     def read() -> Datasets:
         splits = {split: csv_files.read_csv(file) for split, file in files.items()}
@@ -111,6 +119,8 @@ def csv(config: ConfigDict, *, keep: bool = True) -> Datasets:
     datasets = _cached(config, path, files.values(), read, keep=keep)
     for split, file in files.items():
         warnings = csv_files.header_warnings(file)
+        if split == "train":
+            warnings += train_warnings
         datasets[split] = dataclasses.replace(datasets[split], warnings=warnings)
     return datasets
 

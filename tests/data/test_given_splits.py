@@ -234,15 +234,18 @@ def test_a_damaged_compressed_csv_file_is_refused(tmp_path):
         read_csv(tmp_path / "train.csv.gz")
 
 
-def test_kaggles_test_file_without_labels_is_named_and_a_test_set_held_out(tmp_path, caplog):
+def test_kaggles_test_file_without_labels_is_named_and_a_test_set_held_out(tmp_path):
     rows = [f"{index % 2},{index},0,0,9" for index in range(20)]
     (tmp_path / "train.csv").write_text("\n".join(["label,a,b,c,d", *rows]))
     (tmp_path / "test.csv").write_text(table("pixel0", "pixel1", "pixel2", "pixel3"))
     splits = load("csv", tmp_path, tmp_path)
     assert len(splits.train) + len(splits.validation) + len(splits.test) == 20
     assert splits.report["origin"]["test"] == "held out of the training images"
-    assert f"Not used of {tmp_path}: test.csv (it has no labels" in caplog.text
-    assert "imgcls predict" in caplog.text
+    (warning,) = splits.report["warnings"]
+    assert "test.csv has no labels, so the test set is held out" in warning
+    assert "imgcls predict RUN test.csv" in warning
+    again = load("csv", tmp_path, tmp_path)  # from the cache
+    assert again.report == splits.report
 
 
 def test_a_training_file_without_labels_is_refused(tmp_path):
