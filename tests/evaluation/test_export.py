@@ -305,7 +305,7 @@ def test_the_card_names_no_folder_of_the_machine(exported):
         card = model_card.write(run, folder).read_text()
     finally:
         run.write_json("environment.json", before)
-    for text in ("/home", "my photos", "~", "/srv", "../w"):
+    for text in ("/home", "my photos", "~", "/srv", "=../w"):
         assert text not in card
     assert "own_photos.py:.../cats" in card and "path=.../data" in card and "-x a/b" in card
     assert "pretrained=.../w.pth" in card
