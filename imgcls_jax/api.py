@@ -34,7 +34,7 @@ from imgcls_jax.evaluation import predict as prediction
 from imgcls_jax.evaluation.classifiers import Classifier
 from imgcls_jax.evaluation.images import Prediction, classify, classify_images
 from imgcls_jax.evaluation.scores import score
-from imgcls_jax.run import resuming
+from imgcls_jax.run import digests, resuming
 from imgcls_jax.run.folder import (
     CONFIG,
     DATA,
@@ -159,7 +159,7 @@ def _train(config: ConfigDict, run: RunFolder, splits: data.Splits) -> None:
     run.write_json(CONFIG, config.to_dict())
     run.write_json(ENVIRONMENT, environment)
     run.write_json(DATA, splits.report)
-    run.write_digests(splits.digests)
+    digests.write(run, splits.digests)
     loop.train(config, run, teacher.add_predictions(config, splits, run.path / TEACHER))
     if not distributed.is_primary():
         return

@@ -178,10 +178,11 @@ def _csv_line(cells: Iterable[object]) -> str:
 def _learned_images(classifier: str) -> "Mapping[str, np.ndarray]":
     """Returns digests of the images that a run was trained and selected on, if it keeps them."""
     from imgcls_jax.errors import RunError
+    from imgcls_jax.run import digests
     from imgcls_jax.run.folder import RunFolder
 
     try:
-        return RunFolder(classifier).image_digests
+        return digests.read(RunFolder(classifier))
     except RunError as error:
         log.warning("%s Copies of training images are not counted.", error)
         return {}

@@ -29,7 +29,7 @@ class Summary:
     of a CSV or .npz file that has labels.
 
     learned: digests of the images that the model was trained and selected on, as
-    `RunFolder.image_digests` has them.
+    `run.digests.read` returns them.
     """
 
     def __init__(self, class_names: Sequence[str], learned: Mapping[str, np.ndarray] | None = None):

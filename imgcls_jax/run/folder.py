@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"  # versions, device, commit, data fingerprint, weights' hashes
 DATA = "data.json"  # the data report
-DIGESTS = "image_digests.npz"  # of the training and validation images, by which copies are known
 METRICS = "metrics.jsonl"  # a line an epoch
 STEPS = "steps.jsonl"  # a line for every so many training steps, which TensorBoard shows
 TEST = "test.json"  # scores on the test set and the summary of the training
@@ -42,8 +41,6 @@ ENSEMBLE = "ensemble.json"  # of imgcls ensemble: its members, their weights and
 PREDICTED = "predicted.png"  # of imgcls predict: the user's images with their predicted classes
 CALIBRATION = "calibration.json"  # calibration errors, and the temperature that lowers them
 EXPORT = "export"  # of imgcls export: the model as files that need no imgcls_jax
-
-LEARNED_SPLITS = ("train", "validation")  # whose images training has used
 
 Predictions = tuple[np.ndarray, np.ndarray]  # probabilities float32 [N, K], labels int32 [N]
 
@@ -136,18 +133,6 @@ class RunFolder:
         """The same of the validation set; None in folders of versions that did not keep them."""
         return self._read_predictions("validation_")
 
-    @property
-    def image_digests(self) -> dict[str, np.ndarray]:
-        """Digests, uint64 [N], of the training and validation images, by split.
-
-        Empty in folders of versions that did not keep them, and of published runs.
-        """
-        file = self.path / DIGESTS
-        if not file.exists():
-            return {}
-        self.check_plain()
-        return _read_digests(file)
-
     def require_test_results(self) -> None:
         """Raises RunError if test.json or predictions.npz is missing or damaged."""
         self.read_json(TEST)
@@ -174,11 +159,6 @@ class RunFolder:
             arrays["validation_probabilities"] = probabilities
             arrays["validation_labels"] = labels
         files.write_npz(self.path / PREDICTIONS, **arrays)
-
-    def write_digests(self, digests: Mapping[str, np.ndarray]) -> None:
-        """Writes image_digests.npz, from the digests of the images of all splits."""
-        learned = {split: digests[split] for split in LEARNED_SPLITS}
-        files.write_npz(self.path / DIGESTS, **learned)
 
     def check_plain(self) -> None:
         """Raises RunError if the folder has anything but files, folders and links within it."""
@@ -370,19 +350,6 @@ def _read_arrays(file: Path, prefix: str) -> tuple[np.ndarray, np.ndarray] | Non
             return arrays[f"{prefix}probabilities"], arrays[f"{prefix}labels"]
     except Exception as error:  # a damaged file can raise nearly anything
         raise schema.damaged(file, error) from error
-
-
-def _read_digests(file: Path) -> dict[str, np.ndarray]:
-    """Returns the arrays of a file of digests. Raises RunError if it is damaged."""
-    try:
-        with foreign.open_regular(file) as stream, np.load(stream, allow_pickle=False) as arrays:
-            digests = {split: arrays[split] for split in LEARNED_SPLITS}
-    except Exception as error:  # a damaged file can raise nearly anything
-        raise schema.damaged(file, error) from error
-    for array in digests.values():
-        if array.dtype != np.uint64 or array.ndim != 1:
-            raise schema.damaged(file, "it should hold digests of 8 bytes")
-    return digests
 
 
 def _check_predictions(file: Path, probabilities: np.ndarray, labels: np.ndarray) -> None:
