@@ -99,7 +99,9 @@ def pairs(groups: Sequence[Group]) -> list[str]:
     for first, second in compared:
         if len(fingerprints[first] | fingerprints[second]) == 1:
             result = paired.compare(hits[first], hits[second])
-            sentences.append(paired.sentence(escape(first), escape(second), result))
+            seeds = (len(hits[first]), len(hits[second]))
+            sentence = paired.sentence(escape(first), escape(second), result, seeds=seeds)
+            sentences.append(sentence)
     return sentences
 
 
@@ -122,8 +124,9 @@ def confusions(groups: Sequence[Group]) -> str:
     lines = []
     for change in changes:
         difference = change["after"] - change["before"]
-        counts = (f"{change['before']:g}", f"{change['after']:g}", f"{difference:+g}")
-        lines.append((change["true"], change["predicted"], *counts))
+        counts = [f"{change['before']:.1f}", f"{change['after']:.1f}", f"{difference:+.1f}"]
+        shown = [count.removesuffix(".0") for count in counts]
+        lines.append((change["true"], change["predicted"], *shown))
     head = ("True class", "Taken for", first, second, "Difference")
     table = markdown_table(head, lines, figures=range(2, len(head)))
     return f"\n## Confusions that changed most, in test images\n\n{table}"
@@ -153,8 +156,9 @@ def _mean_confusion(runs: Sequence[RunFolder], num_classes: int) -> np.ndarray:
 def _note(rows: Sequence[Row], *, has_pairs: bool) -> str:
     """What the figures of the tables are."""
     note = (
-        "Means over the seeds; ± is half the 95 % interval of the mean (Student's t). Accuracy and "
-        "loss are of the test set. The gap is the training accuracy of the kept epoch, as measured "
+        "Means over the seeds; in parentheses is the 95 % interval of the mean over the seeds "
+        "(Student's t on the logit, so that it ends within 0 and 100 %). Accuracy and loss are of "
+        "the test set. The gap is the training accuracy of the kept epoch, as measured "
         "while training, less the test accuracy, in percentage points. Time is of training alone, "
         "without evaluation."
     )
@@ -171,8 +175,11 @@ def _note(rows: Sequence[Row], *, has_pairs: bool) -> str:
         )
     if has_pairs:
         note += (
-            " The pairs are compared on the same test images: McNemar's test, or the bootstrap over "
-            "images and seeds."
+            " The pairs are compared on the same test images. Of one seed each McNemar's test counts "
+            "the images alone: another seed may change the result. Of three seeds and more the "
+            "bootstrap counts images and seeds. The interval of a row counts its seeds alone, and is "
+            "wide for few of them. So interval and test may disagree: intervals may overlap where "
+            "the test shows a difference, and the other way round."
         )
     return note
 

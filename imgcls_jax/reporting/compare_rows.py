@@ -33,18 +33,20 @@ class Group(NamedTuple):
 class Row:
     """Figures of one system: means over its seeds, and what a report says of it.
 
-    accuracy: of the test set, in percent. accuracy_margin: half the 95 % interval of its mean; None
-    for a single seed. loss: of the test set. gap: training less test accuracy, in percentage points;
-    None if it is unknown. trainable: parameters that train in the last phase. epochs: how many ran.
-    peak_memory: bytes, the largest of the runs; None for runs of versions that did not measure it.
-    device: of training. multiply_adds, latency in seconds: of one image. images_per_second: in
-    batches. These three are None if nobody measured them. reported: as of Group.
+    accuracy: of the test set, in percent. accuracy_low, accuracy_high: the 95 % interval of its mean
+    over the seeds; None for a single seed. loss: of the test set. gap: training less test accuracy,
+    in percentage points; None if it is unknown. trainable: parameters that train in the last phase.
+    epochs: how many ran. peak_memory: bytes, the largest of the runs; None for runs of versions that
+    did not measure it. device: of training. multiply_adds, latency in seconds: of one image.
+    images_per_second: in batches. These three are None if nobody measured them. reported: as of
+    Group.
     """
 
     label: str
     seeds: int
     accuracy: float
-    accuracy_margin: float | None
+    accuracy_low: float | None
+    accuracy_high: float | None
     loss: float
     gap: float | None
     parameters: int
@@ -61,10 +63,17 @@ class Row:
 
     @property
     def accuracy_text(self) -> str:
-        """`99.07 ± 0.39`, in percent."""
-        if self.accuracy_margin is None:
+        """`99.07 (98.58–99.39)`: the mean and its interval, in percent."""
+        if self.accuracy_low is None:
             return f"{self.accuracy:.2f}"
-        return f"{self.accuracy:.2f} ± {self.accuracy_margin:.2f}"
+        return f"{self.accuracy:.2f} ({self.accuracy_low:.2f}–{self.accuracy_high:.2f})"
+
+    @property
+    def accuracy_errors(self) -> list[list[float]] | None:
+        """The interval's distances [[below], [above]] from the mean, as matplotlib takes them."""
+        if self.accuracy_low is None or self.accuracy_high is None:
+            return None
+        return [[self.accuracy - self.accuracy_low], [self.accuracy_high - self.accuracy]]
 
 
 def summarize(groups: Sequence[Group], meter: Meter | None = None) -> list[Row]:
@@ -79,17 +88,31 @@ def summarize(groups: Sequence[Group], meter: Meter | None = None) -> list[Row]:
     return [_row(group, meter) for group in groups]
 
 
-def margin(values: Sequence[float]) -> float | None:
-    """Half the Student t interval of the values' mean; None for fewer than two values."""
+def interval(accuracies: Sequence[float]) -> tuple[float, float] | None:
+    """The 95 % interval of the mean of accuracies from 0 to 1; None for fewer than two.
+
+    It is Student's t interval on the logit of the mean, whose standard error is that of the mean
+    divided by mean * (1 - mean) (the delta method). So it ends within 0 and 1, and of accuracies
+    that vary little it is the usual mean ± half width.
+    """
     from scipy import stats
 
-    n = len(values)
+    n = len(accuracies)
     if n < 2:
         return None
-    mean = _mean(values)
-    variance = sum((value - mean) ** 2 for value in values) / (n - 1)
+    mean = _mean(accuracies)
+    variance = sum((accuracy - mean) ** 2 for accuracy in accuracies) / (n - 1)
+    if variance == 0 or not 0 < mean < 1:  # no logit of accuracies that a damaged file has
+        return mean, mean
     quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
-    return quantile * math.sqrt(variance) / math.sqrt(n)
+    half_width = quantile * math.sqrt(variance) / math.sqrt(n)
+    logit = math.log(mean / (1 - mean))
+    logit_half_width = half_width / (mean * (1 - mean))
+    return _sigmoid(logit - logit_half_width), _sigmoid(logit + logit_half_width)
+
+
+def _sigmoid(logit: float) -> float:
+    return 0.5 * (1 + math.tanh(logit / 2))  # math.exp would overflow
 
 
 def _row(group: Group, meter: Meter | None) -> Row:
@@ -97,7 +120,11 @@ def _row(group: Group, meter: Meter | None) -> Row:
     _check(group)
     tests = [run.test for run in runs]
     first = tests[0]
-    accuracies = [100 * test["accuracy"] for test in tests]
+    accuracies = [test["accuracy"] for test in tests]
+    low = high = None
+    accuracy_interval = interval(accuracies)
+    if accuracy_interval is not None:
+        low, high = (100 * end for end in accuracy_interval)
     gaps = [train_test_gap(run.history, run.test) for run in runs]
     memory = [test.get("peak_memory") for test in tests]
     devices = [str(run.environment.get("device", "")) for run in runs]
@@ -107,8 +134,9 @@ def _row(group: Group, meter: Meter | None) -> Row:
     return Row(
         label=label,
         seeds=len(runs),
-        accuracy=_mean(accuracies),
-        accuracy_margin=margin(accuracies),
+        accuracy=_mean([100 * accuracy for accuracy in accuracies]),
+        accuracy_low=low,
+        accuracy_high=high,
         loss=_mean([test["loss"] for test in tests]),
         gap=None if None in gaps else _mean(gaps),
         parameters=first["parameters"],

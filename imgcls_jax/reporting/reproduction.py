@@ -65,8 +65,8 @@ REPORTS = {
     "E": "from a small CNN to EfficientNetV2",
 }
 INTRODUCTION = (
-    "Accuracies are of the test set, in percent, unless it says validation; ± is half the 95 % "
-    "interval of the mean over the seeds. The gap is the training accuracy of the kept epoch, as "
+    "Accuracies are of the test set, in percent, unless it says validation; in parentheses is the 95 "
+    "% interval of the mean over the seeds. The gap is the training accuracy of the kept epoch, as "
     "measured while training, less the test accuracy. Reported figures are the reports', some of "
     "which picked their epoch on the test set. A stand-in is of another system than the report's, "
     "or of a part of it. A row's command is `python launch.py --config configs/CONFIG.py`."

@@ -34,7 +34,8 @@ STUDY_TABLE = "table.csv"
 COLUMNS = (
     "seeds",
     "accuracy",
-    "accuracy_margin",
+    "accuracy_low",
+    "accuracy_high",
     "loss",
     "gap",
     "parameters",
@@ -157,6 +158,8 @@ def of_table(table: Path) -> Iterator[Check]:
         (again,) = summarize([Group(row["label"], {}, runs)])
         figures = dataclasses.asdict(again)
         for column in COLUMNS:
+            if column not in row:  # older versions had another interval
+                continue
             where = f"{table} {row['label']} {column}"
             published = _figure(row[column])
             yield Check(where, published, _figure(figures[column]), EXACT)

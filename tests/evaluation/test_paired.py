@@ -44,7 +44,7 @@ def test_several_seeds_widen_the_interval_by_their_differences():
     rng = np.random.default_rng(0)
     hardness = rng.random(400)
     first = np.stack([hardness < share + 0.1 * rng.random(400) for share in (0.70, 0.72, 0.80)])
-    second = np.stack([hardness < share + 0.1 * rng.random(400) for share in (0.66, 0.69)])
+    second = np.stack([hardness < share + 0.1 * rng.random(400) for share in (0.66, 0.68, 0.69)])
     result = paired.compare(first, second)
     differences = []
     for _ in range(3_000):
@@ -67,14 +67,43 @@ def test_equal_answers_show_no_difference():
     assert result["p"] == 1
     assert result["difference"] == result["low"] == result["high"] == 0
     sentence = paired.sentence("a", "b", result)
-    assert sentence == "Between a and b no difference is shown: 0.00 points, p = 1."
+    assert sentence == "Between a and b no difference is shown: 0.00 points, p = 1 over images."
 
 
 def test_the_sentence_names_the_better():
     better = paired.sentence("a", "b", paired.compare(*answers(60, 10, 20, 10)))
-    assert better == "Between a and b, a is better: by 50.00 points, p < .001."
+    assert better == "Between a and b, a is better: by 50.00 points, p < .001 over images."
     worse = paired.sentence("a", "b", paired.compare(*answers(10, 28, 52, 10)))
-    assert worse == "Between a and b, b is better: by 18.00 points, p = 0.0051."
+    assert worse == "Between a and b, b is better: by 18.00 points, p = 0.0051 over images."
+
+
+def test_the_sentence_says_over_which_seeds_it_tests():
+    one, other = answers(60, 10, 20, 10)
+    three = np.stack([one] * 3)
+    for first, second, words in (
+        (three, np.stack([other] * 3), "images and seeds"),
+        (three, other, "images and the seeds of a"),
+        (other, three, "images and the seeds of b"),
+    ):
+        result = paired.compare(first, second)
+        seeds = (np.atleast_2d(first).shape[0], np.atleast_2d(second).shape[0])
+        sentence = paired.sentence("a", "b", result, seeds=seeds)
+        assert sentence.endswith(f"p < .001 over {words}.")
+
+
+def test_two_seeds_are_too_few_for_a_test():
+    """No p value that the wide interval of two seeds contradicts, but what the images say."""
+    one, other = answers(60, 10, 20, 10)
+    first, second = np.stack([one, one]), np.stack([other, other])
+    result = paired.compare(first, second)
+    assert result["p"] is None
+    images_alone = paired.compare(one, other)
+    assert (result["low"], result["high"]) == (images_alone["low"], images_alone["high"])
+    sentence = paired.sentence("a", "b", result, seeds=(2, 2))
+    assert sentence.startswith("Between a and b no test is made, since two seeds are too few")
+    assert "50.00 points with these seeds" in sentence
+    assert "the 95 % interval of a less b over images alone is +37.00 to +63.00." in sentence
+    assert paired.compare(first, other)["p"] is None
 
 
 def test_other_examples_are_refused():

@@ -11,7 +11,7 @@ from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation import predict
 from imgcls_jax.evaluation.cost import Cost
 from imgcls_jax.reporting import compare
-from imgcls_jax.reporting.compare_rows import Group, margin, summarize
+from imgcls_jax.reporting.compare_rows import Group, interval, summarize
 from imgcls_jax.reporting.plain_tables import latex_table
 from imgcls_jax.reporting.plots import comparison
 from imgcls_jax.run.folder import TEST
@@ -71,26 +71,46 @@ def read_csv(text: str) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("n", [2, 3, 10])
-def test_the_margin_is_scipys_student_t_interval(n):
+def test_the_interval_is_scipys_student_t_interval_on_the_logit(n):
     stats = pytest.importorskip("scipy.stats")
-    values = np.random.default_rng(n).normal(99, 0.3, n)
+    special = pytest.importorskip("scipy.special")
+    values = np.random.default_rng(n).normal(0.99, 0.003, n)
     mean = values.mean()
-    low, high = stats.t.interval(0.95, n - 1, loc=mean, scale=stats.sem(values))
-    half = margin(values.tolist())
-    assert (mean - half, mean + half) == pytest.approx((low, high), rel=1e-12)
+    logit_error = stats.sem(values) / (mean * (1 - mean))
+    ends = stats.t.interval(0.95, n - 1, loc=special.logit(mean), scale=logit_error)
+    assert interval(values.tolist()) == pytest.approx(special.expit(ends), rel=1e-12)
+
+
+def test_an_interval_of_little_variation_is_the_usual_one():
+    stats = pytest.importorskip("scipy.stats")
+    values = [0.7, 0.701, 0.7005]
+    ends = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
+    assert interval(values) == pytest.approx(ends, abs=1e-5)
+
+
+@pytest.mark.parametrize("accuracies", [(0.9, 1.0), (0.0, 0.02), (0.0, 1.0), (0.99, 0.999, 1.0)])
+def test_an_interval_ends_within_0_and_1(accuracies):
+    low, high = interval(accuracies)
+    assert 0 <= low < np.mean(accuracies) < high <= 1
+
+
+def test_equal_accuracies_have_an_interval_without_width():
+    assert interval([1.0, 1.0]) == (1.0, 1.0)
+    assert interval([0.0, 0.0, 0.0]) == (0.0, 0.0)
 
 
 def test_one_seed_has_no_interval():
-    assert margin([99.0]) is None
+    assert interval([0.99]) is None
 
 
 def test_rows_hold_the_means_over_the_seeds(rows):
     cnn, lstm = rows
     assert (cnn.seeds, lstm.seeds) == (3, 1)
     assert cnn.accuracy == pytest.approx((99.1 + 98.9 + 99.21) / 3)
-    assert cnn.accuracy_margin == pytest.approx(0.39041, abs=1e-5)  # 4.30265 * 0.157162 / sqrt(3)
+    # Student's t: 4.30265 * 0.157162 / sqrt(3) = 0.39041 points, on the logit.
+    assert (cnn.accuracy_low, cnn.accuracy_high) == pytest.approx((98.5862, 99.3893), abs=1e-4)
     assert lstm.accuracy == pytest.approx(98.4)
-    assert lstm.accuracy_margin is None
+    assert (lstm.accuracy_low, lstm.accuracy_high) == (None, None)
     assert cnn.parameters == 93322
     assert cnn.seconds_per_epoch == 2.5
     assert cnn.epochs == 4
@@ -144,7 +164,7 @@ def test_unfinished_and_missing_runs_are_refused(runs):
 def test_markdown(rows):
     results, costs = tables(compare.markdown(rows))
     cnn = results["CNN ! small"]
-    assert cnn["Accuracy, %"] == "99.07 ± 0.39"
+    assert cnn["Accuracy, %"] == "99.07 (98.59–99.39)"
     assert cnn["Reported, %"] == "99.03"
     assert cnn["Reported loss"] == "0.051"
     lstm = results["LSTM"]
@@ -176,7 +196,7 @@ def test_latex(rows):
     first, second = compare.latex(rows).split("\n\n")
     head = "System & Seeds & Accuracy, \\% & Reported, \\%"
     assert first.startswith(f"\\begin{{tabular}}{{lrrrrrrr}}\n\\toprule\n{head}")
-    assert "CNN | small & 3 & 99.07 $\\pm$ 0.39 & 99.03" in first
+    assert "CNN | small & 3 & 99.07 (98.59--99.39) & 99.03" in first
     assert "LSTM & 1 & 98.40 & -- &" in first
     for text in (first, second):
         assert text.rstrip().endswith("\\bottomrule\n\\end{tabular}")
@@ -216,10 +236,11 @@ def test_a_gap_that_is_not_known_is_left_out(runs):
 def test_csv_is_unrounded_and_leaves_unknowns_empty(rows):
     cnn, lstm = read_csv(compare.csv(rows))
     assert float(cnn["accuracy"]) == rows[0].accuracy
-    assert float(cnn["accuracy_margin"]) == rows[0].accuracy_margin
+    assert float(cnn["accuracy_low"]) == rows[0].accuracy_low
+    assert float(cnn["accuracy_high"]) == rows[0].accuracy_high
     assert float(cnn["reported_accuracy"]) == 99.03
     assert cnn["label"] == "CNN | small"
-    assert lstm["accuracy_margin"] == ""
+    assert lstm["accuracy_low"] == lstm["accuracy_high"] == ""
     assert lstm["reported_accuracy"] == ""
 
 
@@ -228,12 +249,13 @@ def test_csv_is_unrounded_and_leaves_unknowns_empty(rows):
 
 def test_figure_shows_means_intervals_and_reported_values(rows):
     (axes,) = comparison.accuracies(rows).axes
-    whiskers, _, means, reported = axes.lines
+    whiskers, _, means, singles, reported = axes.lines
     cnn, lstm = rows
-    low = cnn.accuracy - cnn.accuracy_margin
-    high = cnn.accuracy + cnn.accuracy_margin
-    assert list(whiskers.get_xdata()) == [low, high]
-    assert list(means.get_xdata()) == [cnn.accuracy, lstm.accuracy]
+    assert list(whiskers.get_xdata()) == [cnn.accuracy_low, cnn.accuracy_high]
+    assert list(means.get_xdata()) == [cnn.accuracy]
+    assert list(singles.get_xdata()) == [lstm.accuracy]
+    assert list(singles.get_ydata()) == [1]
+    assert singles.get_label() == "one seed: no interval"
     assert list(reported.get_xdata()) == [99.03]
     assert list(reported.get_ydata()) == [0]
     assert reported.get_markerfacecolor() == "none"
@@ -246,7 +268,68 @@ def test_costs_are_drawn_with_their_intervals(rows):
     assert parameters == [[93322], [93322]]
     assert seconds == [[75.0], [75.0]]
     (low, high), *_ = left.containers[0][2][0].get_segments()
-    assert high[1] - low[1] == pytest.approx(2 * rows[0].accuracy_margin)
+    assert (low[1], high[1]) == pytest.approx((rows[0].accuracy_low, rows[0].accuracy_high))
+    assert legend_texts(comparison.costs(rows)) == ["CNN | small", "LSTM (one seed)"]
+
+
+def legend_texts(figure) -> list[str]:
+    (legend,) = figure.legends
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def test_axes_of_accuracies_end_at_100(runs):
+    groups = [Group("best", {}, runs("best", 1.0, 0.9)), Group("all", {}, runs("all", 1.0))]
+    rows = summarize(groups)
+    (axes,) = comparison.accuracies(rows).axes
+    assert axes.get_xlim()[1] == 100
+    for axes in (*comparison.costs(rows).axes, *comparison.curves(groups).axes):
+        assert axes.get_ylim()[1] <= 100
+
+
+def test_labels_in_figures_are_what_differs_and_whole():
+    grid = ["wide_cnn,rate=0.1,filters=16,32", "wide_cnn,rate=0.01,filters=16,32"]
+    assert comparison.differing_labels(grid) == ["rate=0.1", "rate=0.01"]
+    both = ["a,rate=0.1,warmup=1", "b,rate=0.1,warmup=2"]
+    assert comparison.differing_labels(both) == ["a, warmup=1", "b, warmup=2"]
+    for labels in (["a", "a,rate=0.1"], ["a"], ["a", "b"], ["a, one", "a, two"]):
+        assert comparison.differing_labels(labels) == labels
+
+
+def test_a_long_label_is_whole_in_the_legend(runs):
+    label = "a system with a name that needs several lines in a legend"
+    (text,) = legend_texts(comparison.curves([Group(label, {}, runs("long", 0.9, 0.8))]))
+    assert text.replace("\n", " ") == label
+    assert "\n" in text
+
+
+def test_curves_at_the_same_place_are_dashed(runs):
+    groups = [Group(name, {}, runs(name, 0.9)) for name in ("a", "b", "c")]
+    (other,) = groups[1].runs
+    history = [line | {"validation_accuracy": 0.1 * line["epoch"]} for line in other.history]
+    other.write_history(history)
+    (axes,) = comparison.curves(groups).axes
+    assert [line.is_dashed() for line in axes.lines] == [False, False, True]
+
+
+def test_a_point_around_another_is_a_ring(runs):
+    rows = summarize([Group(name, {}, runs(name, 0.9)) for name in ("a", "b")])
+    left, _ = comparison.costs(rows).axes
+    sizes = [container[0].get_markersize() for container in left.containers]
+    assert sizes[0] < sizes[1]
+    assert left.containers[1][0].get_markerfacecolor() == "none"
+
+
+def test_a_bad_first_epoch_does_not_squash_the_curves(runs):
+    group = Group("steep", {}, runs("steep", 0.9, 0.9))
+    for run in group.runs:
+        accuracies = [0.1, 0.93, 0.94, 0.95]
+        history = []
+        for line, accuracy in zip(run.history, accuracies, strict=True):
+            history.append(line | {"validation_accuracy": accuracy})
+        run.write_history(history)
+    (axes,) = comparison.curves([group]).axes
+    assert axes.get_ylim()[0] > 90
+    assert [text.get_text() for text in axes.texts] == ["↓ epoch 1: from 10"]
 
 
 def test_curves_are_means_over_seeds_some_of_which_stop_early(runs):
@@ -292,7 +375,11 @@ def answering(run, right: int):
 
 def test_pairs_are_compared_on_the_same_images(runs, tmp_path):
     groups = [
-        Group("good", {}, [answering(run, 28 + run.config.seed) for run in runs("good", 0.5, 0.5)]),
+        Group(
+            "good",
+            {},
+            [answering(run, 28 + run.config.seed % 2) for run in runs("good", 0.5, 0.5, 0.5)],
+        ),
         Group("same", {}, [answering(run, 28) for run in runs("same", 0.5)]),
         Group("poor", {}, [answering(run, 9) for run in runs("poor", 0.5)]),
     ]
@@ -303,7 +390,7 @@ def test_pairs_are_compared_on_the_same_images(runs, tmp_path):
         "Between same and poor, same is better",
     ]
     # 19 images against none.
-    assert sentences[2].endswith("same is better: by 63.33 points, p < .001.")
+    assert sentences[2].endswith("same is better: by 63.33 points, p < .001 over images.")
     compare.write(groups, tmp_path, title="Three")
     text = (tmp_path / "table.md").read_text()
     for sentence in sentences:

@@ -1,6 +1,7 @@
 """Figures of a run and of images."""
 
 import io
+import math
 
 import numpy as np
 import pytest
@@ -49,6 +50,51 @@ def test_curves_without_a_best_epoch_mark_none(history):
     assert "best" not in " ".join(
         text.get_text() for text in figure.axes[0].get_legend().get_texts()
     )
+
+
+def with_losses(history, losses):
+    lines = []
+    for line, loss in zip(history, losses, strict=True):
+        lines.append(line | {"train_loss": loss, "validation_loss": loss + 0.1})
+    return lines
+
+
+@pytest.mark.parametrize(
+    "losses, note",
+    [
+        ([24.0, 2.0, 1.5, 1.2, 1.0, 0.9], "↑ epoch 1: up to 24.1"),
+        ([24.0, 9.0, *np.linspace(1.2, 0.5, 8)], "↑ epochs 1 to 2: up to 24.1"),
+        ([-40.0, 2.0, 1.5, 1.2], "↓ epoch 1: from -40"),
+    ],
+)
+def test_a_lone_first_loss_does_not_squash_the_curve(history, losses, note):
+    loss = curves.draw(with_losses(history(len(losses)), losses)).axes[0]
+    low, high = loss.get_ylim()
+    assert 0 < low < high < 3
+    assert [text.get_text() for text in loss.texts] == [note]
+    assert max(np.abs(loss.lines[0].get_ydata())) > 20  # it is drawn, outside of the axes
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [2.3, 1.5, 1.0, 0.8],
+        [24.0, 2.0, 1.0],  # too few others to tell
+        [24.0],
+        [24.0, 1.0, 1.0, 24.0],
+        [math.nan] * 5,
+        [math.nan, math.inf, 2.0, 1.5, 1.0],
+    ],
+)
+def test_usual_and_short_curves_are_shown_whole(history, losses):
+    loss = curves.draw(with_losses(history(len(losses)), losses)).axes[0]
+    assert not loss.texts
+
+
+def test_an_axis_of_accuracies_ends_at_100(history):
+    lines = [line | {"train_accuracy": 1.0} for line in history(4)]
+    accuracy = curves.draw(lines).axes[1]
+    assert accuracy.get_ylim()[1] == 100
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_a_figure_is_the_mean_of_its_runs(folder, readme):
     table = (folder / "README.md").read_text()
     runs = [RunFolder(folder / "study" / f"a-seed{seed}") for seed in (0, 1)]
     (row,) = summarize([Group("", {}, runs)])
-    figure = "[92.00 ± 12.71](study/table.md)"
+    figure = "[92.00 (67.17–98.48)](study/table.md)"
     assert f"| A1 | one | 91.5 | {figure} | {row.gap:+.1f}; reported -2.0 | 2 |" in table
     assert "; reported 5 |" in table and "| widths |" in table
     assert "| A2 | two | 80 | *waits for a GPU* | reported +7.0 |" in table

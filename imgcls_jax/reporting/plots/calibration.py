@@ -48,7 +48,9 @@ def draw_rejection(
         linewidth=style.CURVE_WIDTH,
         markersize=4,
         label=label,
+        clip_on=False,
     )
+    style.end_at_percent(axes)
     axes.set_title("Accuracy on what is left, %", **style.TITLE)
     axes.set_xlabel("Most uncertain images left out, %", **style.LABEL)
     style.tidy(axes)

@@ -1,6 +1,8 @@
 """Figures that show several systems side by side."""
 
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -15,6 +17,11 @@ from imgcls_jax.run.folder import RunFolder
 
 SHORTEST_TIME = 1e-3  # seconds, so that a logarithmic axis can show it
 INTERVAL_WIDTH = 2.2
+LABEL_WIDTH = 30  # characters of a line in a legend
+OPTION = re.compile(r",(?=[A-Za-z_]\w*=)")  # the comma in front of an option in a row's label
+# Of a curve that no other hides, of a second at the same place, and so on.
+DASHES = ("-", (0, (4, 3)), (0, (1.5, 2.5)), (0, (6, 2, 1, 2)))
+HIDDEN = 0.01  # share of an axis: curves and points no further apart hide each other
 
 
 def accuracies(rows: Sequence[Row]) -> Figure:
@@ -22,39 +29,73 @@ def accuracies(rows: Sequence[Row]) -> Figure:
     figure = style.chart(7.5, 1.15 + 0.42 * len(rows))
     axes = figure.subplots()
     for y, row in enumerate(rows):
-        if row.accuracy_margin is not None:
-            _interval(axes, row.accuracy, y, margin=row.accuracy_margin)
-    means = [row.accuracy for row in rows]
-    places = range(len(rows))
-    means_label = "mean, 95 % interval"
+        if row.accuracy_errors is not None:
+            _interval(axes, [row.accuracy_low, row.accuracy_high], y)
+    is_single = [row.accuracy_errors is None for row in rows]
+    _means(axes, rows, np.invert(is_single), label="mean, 95 % interval")
+    _means(axes, rows, is_single, label="one seed: no interval", markerfacecolor="white")
+    _reported(axes, rows)
+
+    labels = differing_labels([row.label for row in rows])
+    _row_axis(axes, [fonts.wrap(label, 2 * LABEL_WIDTH) for label in labels])
+    axes.margins(x=0.08)
+    style.end_at_percent(axes, "x")
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.ticklabel_format(axis="x", useOffset=False)
+    axes.set_xlabel("Test accuracy, %", **style.LABEL)
+    figure.legend(loc="outside upper right", ncols=3, **style.LEGEND)
+    return figure
+
+
+def differing_labels(labels: Sequence[str]) -> list[str]:
+    """What differs between the labels of rows: "learning_rate=0.01", not "cnn,learning_rate=0.01".
+
+    Labels of which nothing would be left, or that would be alike, stay whole.
+    """
+    parts = [OPTION.split(label) for label in labels]
+    shared = set(parts[0]).intersection(*parts)
+    shortened = []
+    for label_parts in parts:
+        shortened.append(", ".join(part for part in label_parts if part not in shared))
+    if "" in shortened or len(set(shortened)) < len(labels):
+        return list(labels)
+    return shortened
+
+
+def _legend_labels(labels: Sequence[str], seeds: Sequence[int]) -> list[str]:
+    """The labels as a legend shows them: whole, and with a note on a single seed."""
+    shown = []
+    for label, count in zip(differing_labels(labels), seeds, strict=True):
+        note = " (one seed)" if count == 1 else ""
+        shown.append(fonts.wrap(label + note, LABEL_WIDTH))
+    return shown
+
+
+def _means(
+    axes: Axes,
+    rows: Sequence[Row],
+    is_drawn: Sequence[bool],
+    *,
+    label: str,
+    **marker: Any,
+) -> None:
+    """The accuracies of the rows that are drawn."""
+    places = np.flatnonzero(is_drawn)
+    if not len(places):
+        return
     axes.plot(
-        means,
+        [rows[y].accuracy for y in places],
         places,
         "o",
         color=style.BLUE,
         markersize=7,
-        label=means_label,
+        label=label,
+        clip_on=False,
+        **marker,
     )
-    _reported(axes, rows)
-
-    labels = [row.label.replace("$", r"\$") for row in rows]
-    _row_axis(axes, labels)
-    axes.margins(x=0.08)
-    axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.ticklabel_format(axis="x", useOffset=False)
-    axes.set_xlabel("Test accuracy, %", **style.LABEL)
-    figure.legend(loc="outside upper right", ncols=2, **style.LEGEND)
-    return figure
 
 
-def _interval(
-    axes: Axes,
-    mean: float,
-    y: float,
-    *,
-    margin: float,
-) -> None:
-    ends = [mean - margin, mean + margin]
+def _interval(axes: Axes, ends: Sequence[float | None], y: float) -> None:
     axes.plot(
         ends,
         [y, y],
@@ -70,6 +111,7 @@ def _interval(
         color=style.BLUE,
         markersize=9,
         markeredgewidth=1.6,
+        clip_on=False,
     )
 
 
@@ -87,6 +129,7 @@ def _reported(axes: Axes, rows: Sequence[Row]) -> None:
         markerfacecolor="none",
         markeredgecolor=style.ORANGE,
         markeredgewidth=1.8,
+        clip_on=False,
     )
 
 
@@ -111,7 +154,7 @@ def differences(rows: Sequence[Row]) -> Figure:
         axes.errorbar(
             row.accuracy - reported,
             y,
-            xerr=row.accuracy_margin,
+            xerr=row.accuracy_errors,
             fmt="o",
             color=style.BLUE,
             markersize=7,
@@ -136,17 +179,20 @@ def differences(rows: Sequence[Row]) -> Figure:
 
 def costs(rows: Sequence[Row]) -> Figure:
     """Test accuracy with its 95 % interval against the parameters and against training time."""
-    figure, (left, right) = _figure(len(rows), columns=2)
+    labels = _legend_labels([row.label for row in rows], [row.seeds for row in rows])
+    figure, (left, right) = _figure(labels, columns=2)
     parameters = [row.parameters for row in rows]
     seconds = [max(row.train_seconds, SHORTEST_TIME) for row in rows]
     _cost(
         left,
         rows,
         parameters,
-        label="Parameters",
+        labels=labels,
+        title="Parameters",
         form=EngFormatter(sep=""),
     )
-    _cost(right, rows, seconds, label="Training time, s", form="{x:g}")
+    _cost(right, rows, seconds, labels=labels, title="Training time, s", form="{x:g}")
+    style.end_at_percent(left)
     left.set_ylabel("Test accuracy, %", **style.LABEL)
     _legend(figure, left)
     return figure
@@ -157,24 +203,29 @@ def _cost(
     rows: Sequence[Row],
     costs: Sequence[float],
     *,
-    label: str,
+    labels: Sequence[str],
+    title: str,
     form: str | Formatter,
 ) -> None:
-    """Each row's accuracy at its cost.
+    """Each row's accuracy at its cost; rings are around a point that is at the same place.
 
     The axis is logarithmic if the highest cost is at least twice the lowest.
     """
     colours = _colours(len(rows))
-    for row, cost, colour in zip(rows, costs, colours, strict=True):
+    places = np.stack([np.log(costs), [row.accuracy for row in rows]], axis=1)
+    for number, hidden in enumerate(_hidden(places[:, None])):
+        row = rows[number]
         axes.errorbar(
-            cost,
+            costs[number],
             row.accuracy,
-            yerr=row.accuracy_margin,
+            yerr=row.accuracy_errors,
             fmt="o",
-            color=colour,
-            markersize=7,
+            color=colours[number],
+            markersize=7 + 5 * hidden,
+            markerfacecolor="none" if hidden else colours[number],
             elinewidth=1.6,
-            label=fonts.shorten(row.label),
+            label=labels[number],
+            clip_on=False,
         )
     ratio = max(costs) / min(costs)
     if ratio < 2:
@@ -186,39 +237,64 @@ def _cost(
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(form)
     axes.margins(x=0.12)
-    axes.set_xlabel(label, **style.LABEL)
+    axes.set_xlabel(title, **style.LABEL)
 
 
 def curves(groups: Sequence[Group]) -> Figure:
     """Validation accuracy of each system against the epoch: mean and range over its seeds."""
-    figure, (axes,) = _figure(len(groups), columns=1)
+    seeds = [len(group.runs) for group in groups]
+    labels = _legend_labels([group.label for group in groups], seeds)
+    figure, (axes,) = _figure(labels, columns=1)
     colours = _colours(len(groups))
-    for (label, _, runs), colour in zip(groups, colours, strict=True):
-        values = _validation_accuracies(runs)
-        longest = values.shape[1]
+    values = [_validation_accuracies(group.runs) for group in groups]
+    means = _padded([np.nanmean(accuracies, 0) for accuracies in values])
+    for number, hidden in enumerate(_hidden(means[:, :, None])):
+        longest = values[number].shape[1]
         epochs = np.arange(1, longest + 1)
         axes.plot(
             epochs,
-            np.nanmean(values, 0),
-            color=colour,
+            means[number, :longest],
+            color=colours[number],
             linewidth=style.CURVE_WIDTH,
+            linestyle=DASHES[min(hidden, len(DASHES) - 1)],
             marker=style.marker_of(longest),
-            label=fonts.shorten(label),
+            markersize=6 + 4 * hidden,
+            markerfacecolor="none" if hidden else colours[number],
+            label=labels[number],
         )
-        lowest = np.nanmin(values, 0)
-        highest = np.nanmax(values, 0)
+        lowest = np.nanmin(values[number], 0)
+        highest = np.nanmax(values[number], 0)
         axes.fill_between(
             epochs,
             lowest,
             highest,
-            color=colour,
+            color=colours[number],
             alpha=0.18,
             linewidth=0,
         )
+    style.end_at_percent(axes)
+    all_values = [curve for accuracies in values for curve in accuracies]
+    run_curves.leave_out_beginning(axes, _padded(all_values))
     run_curves.epoch_axis(axes)
-    axes.set_ylabel("Validation accuracy, %", **style.LABEL)
+    axes.set_ylabel("Validation accuracy, %: mean and range over seeds", **style.LABEL)
     _legend(figure, axes)
     return figure
+
+
+def _hidden(curves: np.ndarray) -> list[int]:
+    """How many earlier curves are where each of the curves is, float [curves, points, axes].
+
+    At the same place are curves of which at least half of the points are. Points may be NaN.
+    """
+    points = curves.reshape(-1, curves.shape[-1])
+    span = np.nanmax(points, axis=0) - np.nanmin(points, axis=0)
+    counts = []
+    for number, curve in enumerate(curves):
+        distances = np.abs(curves[:number] - curve)
+        is_near = (distances <= HIDDEN * span).all(axis=-1)
+        num_points = np.isfinite(distances).all(axis=-1).sum(axis=-1)
+        counts.append(int((is_near.sum(axis=-1) >= np.maximum(num_points / 2, 1)).sum()))
+    return counts
 
 
 def _validation_accuracies(runs: Sequence[RunFolder]) -> np.ndarray:
@@ -226,16 +302,22 @@ def _validation_accuracies(runs: Sequence[RunFolder]) -> np.ndarray:
     histories = []
     for run in runs:
         histories.append([100 * line["validation_accuracy"] for line in run.history])
-    longest = max(map(len, histories))
-    values = np.full((len(histories), longest), np.nan)
-    for row, history in zip(values, histories, strict=True):
-        row[: len(history)] = history
+    return _padded(histories)
+
+
+def _padded(curves: Sequence[Sequence[float]]) -> np.ndarray:
+    """The curves as an array [curves, points], with NaN after the end of the shorter ones."""
+    longest = max(map(len, curves))
+    values = np.full((len(curves), longest), np.nan)
+    for row, curve in zip(values, curves, strict=True):
+        row[: len(curve)] = curve
     return values
 
 
-def _figure(systems: int, *, columns: int) -> tuple[Figure, Sequence[Axes]]:
-    """A figure high enough for a legend of that many systems, and its axes side by side."""
-    figure = style.chart(9, max(4, 0.9 + 0.22 * systems))
+def _figure(labels: Sequence[str], *, columns: int) -> tuple[Figure, Sequence[Axes]]:
+    """A figure high enough for a legend of these labels, and its axes side by side."""
+    lines = sum(label.count("\n") + 1 for label in labels)
+    figure = style.chart(9, max(4, 0.9 + 0.22 * lines))
     all_axes = figure.subplots(1, columns, sharey=True, squeeze=False)[0]
     for axes in all_axes:
         style.tidy(axes)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -10,6 +11,10 @@ from matplotlib.ticker import MaxNLocator
 from imgcls_jax.reporting.plots import style
 
 SPLIT_COLOURS = {"train": style.BLUE, "validation": style.ORANGE}
+
+LONE = 5.0  # ranges of the later epochs that a beginning is away from them if it is left out
+FEWEST_LATER = 3  # epochs, to tell a range by
+MOST_BEGINNING = 0.2  # of the epochs
 
 History = Sequence[Mapping[str, Any]]  # lines of metrics.jsonl
 
@@ -53,18 +58,74 @@ def draw_metric(
     *,
     scale: float = 1,
 ) -> None:
-    """The metric of the training and of the validation set against the epoch."""
+    """The metric of the training and of the validation set against the epoch.
+
+    scale: 100 for metrics that are drawn in percent.
+    """
     epochs = [line["epoch"] for line in history]
+    values = {}
     for split, colour in SPLIT_COLOURS.items():
-        values = [scale * line[f"{split}_{key}"] for line in history]
+        values[split] = [scale * line[f"{split}_{key}"] for line in history]
         axes.plot(
             epochs,
-            values,
+            values[split],
             color=colour,
             linewidth=style.CURVE_WIDTH,
             marker=style.marker_of(len(epochs)),
             label=split,
         )
+
+    if scale == 100:
+        style.end_at_percent(axes)
+    leave_out_beginning(axes, np.array(list(values.values()), float))
+
+
+def leave_out_beginning(axes: Axes, values: np.ndarray) -> None:
+    """Keeps first epochs that are far from all others from squashing the curves [curves, epochs].
+
+    A loss may begin at 24 and then go from 2 to 1: the axis shows the later epochs, and a note says
+    where the curve began. Values may be NaN.
+    """
+    epochs = values.shape[1]
+    most = min(max(int(MOST_BEGINNING * epochs), 1), epochs - FEWEST_LATER)
+    for count in range(1, most + 1):
+        beginning = _finite(values[:, :count])
+        later = _finite(values[:, count:])
+        if not (beginning.size and later.size):
+            return
+        low, high = later.min(), later.max()
+        span = high - low
+        is_above = beginning.max() > high + LONE * span
+        is_below = beginning.min() < low - LONE * span
+        if span > 0 and (is_above or is_below):
+            _limit(axes, beginning, later, count=count, is_above=is_above)
+            return
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return values[np.isfinite(values)]
+
+
+def _limit(
+    axes: Axes,
+    beginning: np.ndarray,
+    later: np.ndarray,
+    *,
+    count: int,
+    is_above: bool,
+) -> None:
+    """Ends the y axis near the later values, with a note on the others."""
+    space = 0.05 * (later.max() - later.min())
+    low, high = axes.get_ylim()
+    when = "epoch 1" if count == 1 else f"epochs 1 to {count}"
+    if is_above:
+        axes.set_ylim(max(low, later.min() - space), min(high, later.max() + 4 * space))
+        note = f"\N{UPWARDS ARROW} {when}: up to {beginning.max():.3g}"
+        axes.text(0.02, 0.97, note, transform=axes.transAxes, va="top", **style.NUMBER)
+    else:
+        axes.set_ylim(later.min() - 4 * space, min(high, later.max() + space))
+        note = f"\N{DOWNWARDS ARROW} {when}: from {beginning.min():.3g}"
+        axes.text(0.02, 0.03, note, transform=axes.transAxes, va="bottom", **style.NUMBER)
 
 
 def epoch_axis(axes: Axes) -> None:

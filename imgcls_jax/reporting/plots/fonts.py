@@ -8,6 +8,7 @@ import bisect
 import dataclasses
 import functools
 import logging
+import textwrap
 from collections.abc import Iterable, Sequence
 
 from matplotlib import font_manager, rcParams
@@ -139,6 +140,12 @@ def shorten(name: str, longest: int = 22) -> str:
     if len(name) > longest:
         name = name[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
     return name.replace("$", r"\$")
+
+
+def wrap(name: str, width: int) -> str:
+    """Returns the whole name, ready to be drawn, in lines of at most `width` characters."""
+    lines = textwrap.fill(name, width)
+    return shorten(lines, len(lines))
 
 
 def fit(name: str, *, size: float, width: float) -> str:

@@ -34,8 +34,8 @@ def draw(results: Mapping[str, Any]) -> Figure:
     )
     # Of a few images, more may be right corrupted than clean.
     values = [clean, *itertools.chain(*accuracies.values())]
-    low = max(min(values) - 8, -2)
-    high = min(max(values) + 5, 102)
+    low = max(min(values) - 8, 0)
+    high = min(max(values) + 5, 100)
     for axes, (name, line) in zip(grid.flat, accuracies.items(), strict=False):
         axes.axhline(clean, color=style.GREY, **style.DASHED)
         severities = range(1, len(line) + 1)
@@ -46,6 +46,7 @@ def draw(results: Mapping[str, Any]) -> Figure:
             color=style.BLUE,
             linewidth=style.CURVE_WIDTH,
             markersize=4,
+            clip_on=False,
         )
         axes.set_title(formats.title(name), **TITLE)
         axes.set_xticks(severities)

@@ -45,6 +45,19 @@ def tidy(axes: Axes) -> None:
     axes.tick_params(labelsize=9, length=0, labelcolor=INK)
 
 
+def end_at_percent(axes: Axes, which: str = "y") -> None:
+    """Ends an axis of percentages, "x" or "y", within 0 and 100.
+
+    It fixes the axis' limits, so everything has to be drawn before.
+    """
+    if which == "x":
+        low, high = axes.get_xlim()
+        axes.set_xlim(max(low, 0), min(high, 100))
+    else:
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, 0), min(high, 100))
+
+
 def marker_of(epochs: int) -> str | None:
     """The marker of a curve over that many epochs: a line of one point would not show."""
     return "o" if epochs < 2 else None
