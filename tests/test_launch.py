@@ -253,20 +253,19 @@ def test_tensorboard_holds_scalars_texts_hparams_and_images(finished):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run, _ = finished
-    events = EventAccumulator(
-        str(run.path / "tensorboard"), size_guidance={"tensors": 0, "images": 0}
-    ).Reload()
-    losses = events.Tensors("train_loss")
+    events = EventAccumulator(str(run.path), size_guidance={"tensors": 0, "images": 0}).Reload()
+    losses = events.Tensors("loss/train")
     assert [event.step for event in losses] == [line["step"] for line in run.history]
     tags = set(events.Tags()["tensors"])
     assert {
-        "validation_accuracy",
-        "test_accuracy",
-        "learning_rate",
+        "accuracy/validation",
+        "accuracy/test",
+        "training/learning_rate",
         "config",
         "samples",
         "confusion",
     } <= tags
+    assert "training/phase" not in tags
     assert events.PluginTagToContent("hparams")
 
 

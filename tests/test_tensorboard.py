@@ -45,6 +45,8 @@ def line(epoch: int) -> dict:
         "step": 10 * epoch,
         "train_loss": 1 / epoch,
         "validation_accuracy": 0.125 * epoch,
+        "phase": 1,
+        "seconds": float(epoch),
     }
 
 
@@ -77,9 +79,9 @@ def hparams_tab(run):
     from tensorboard.plugins.hparams.hparams_plugin import HParamsPlugin
     from werkzeug.test import Client
 
-    events = EventMultiplexer().AddRunsFromDirectory(str(run.path)).Reload()
+    events = EventMultiplexer().AddRunsFromDirectory(str(run.path.parent)).Reload()
     apps = HParamsPlugin(
-        TBContext(data_provider=MultiplexerDataProvider(events, str(run.path)))
+        TBContext(data_provider=MultiplexerDataProvider(events, str(run.path.parent)))
     ).get_plugin_apps()
     return lambda path, request: json.loads(
         Client(apps[path]).post("/", data=json.dumps(request)).data
@@ -89,8 +91,8 @@ def hparams_tab(run):
 def test_the_hparams_tab_shows_hyperparameters_with_the_final_figures(hparams_tab, run):
     experiment = hparams_tab("/experiment", {"experimentName": "", "includeMetrics": True})
     assert {metric["name"]["tag"] for metric in experiment["metricInfos"]} >= {
-        "test_accuracy",
-        "test_loss",
+        "accuracy/test",
+        "loss/test",
     }
     columns = [{"hparam": info["name"]} for info in experiment["hparamInfos"]]
     columns += [{"metric": info["name"]} for info in experiment["metricInfos"]]
@@ -101,6 +103,7 @@ def test_the_hparams_tab_shows_hyperparameters_with_the_final_figures(hparams_ta
         "allowedStatuses": ["STATUS_UNKNOWN"],
     }
     [row] = hparams_tab("/session_groups", request)["sessionGroups"]
+    assert row["name"] == "small"
     shown = row["hparams"]
     for path, value in {
         "seed": 3.0,
@@ -118,30 +121,87 @@ def test_the_hparams_tab_shows_hyperparameters_with_the_final_figures(hparams_ta
         metric["name"]["tag"]: (metric["trainingStep"], metric["value"])
         for metric in row["metricValues"]
     }
-    points = [figures.pop(f"iteration/{key}") for key in ("loss", "accuracy")]
+    points = [figures.pop(f"steps/{key}") for key in ("loss", "accuracy")]
     assert [step for step, _ in points] == [40, 40]
     assert figures == {
-        "test_accuracy": (20, 0.875),
-        "test_loss": (20, 0.5),
-        "kept_validation_accuracy": (20, 0.75),
-        "kept_validation_loss": (20, 0.625),
-        "validation_accuracy": (40, 0.5),
-        "train_loss": (40, 0.25),
+        "accuracy/test": (20, 0.875),
+        "loss/test": (20, 0.5),
+        "accuracy/kept_validation": (20, 0.75),
+        "loss/kept_validation": (20, 0.625),
+        "accuracy/validation": (40, 0.5),
+        "loss/train": (40, 0.25),
+        "training/seconds": (40, 4.0),
     }
+
+
+def test_the_hparams_tab_shows_what_differs_first(tmp_path):
+    from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+    from tensorboard.plugins.base_plugin import TBContext
+    from tensorboard.plugins.hparams.backend_context import Context
+
+    for name, rate in (("slow", 0.01), ("fast", 0.1)):
+        run = RunFolder(tmp_path / name)
+        run.path.mkdir()
+        run.write_json(CONFIG, CONFIGURED | {"name": name, "optimizer": {"learning_rate": rate}})
+        writer = recorder.Recorder(run, [], step=0, total_steps=10)
+        record(writer, 1)
+        writer.close()
+    events = EventMultiplexer().AddRunsFromDirectory(str(tmp_path)).Reload()
+    assert set(events.Runs()) == {"slow", "fast"}
+    tab = Context(TBContext(data_provider=MultiplexerDataProvider(events, str(tmp_path))))
+    experiment = tab.experiment_from_metadata(None, "", True, tab.hparams_metadata(None, ""), [])
+    infos = [info.name for info in experiment.hparam_infos]
+    assert infos[:2] == ["name", "optimizer.learning_rate"]
+    figures = [info.name.tag for info in experiment.metric_infos]
+    assert figures[:2] == ["accuracy/validation", "loss/train"]
+
+
+def test_only_runs_in_phases_have_a_chart_of_them(tmp_path):
+    charts = {}
+    for name, phases in (("plain", {}), ("phased", {"1_head": {}, "2_all": {}})):
+        run = RunFolder(tmp_path / name)
+        run.path.mkdir()
+        run.write_json(CONFIG, CONFIGURED | {"adapt": {"phases": phases}})
+        writer = recorder.Recorder(run, [], step=0, total_steps=10)
+        record(writer, 1)
+        writer.close()
+        charts[name] = tags_of(run)
+    assert charts["phased"] - charts["plain"] == {"training/phase"}
+
+
+def test_files_of_older_versions_are_replaced(tmp_path):
+    run = RunFolder(tmp_path)
+    run.write_json(CONFIG, CONFIGURED)
+    old = tmp_path / "tensorboard" / "events.out.tfevents.1.host.v2"
+    old.parent.mkdir()
+    old.write_bytes(b"")
+    writer = recorder.Recorder(run, [line(1)], step=10, total_steps=20)
+    record(writer, 2)
+    writer.close()
+    assert not old.parent.exists()
+    assert "loss/train" in tags_of(run)
+
+
+def tags_of(run: RunFolder) -> set[str]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run.path), size_guidance={"tensors": 0}).Reload()
+    return set(events.Tags()["tensors"])
 
 
 def test_a_resumed_run_shows_no_step_twice(run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.util.tensor_util import make_ndarray
 
-    events = EventAccumulator(str(run.path / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    events = EventAccumulator(str(run.path), size_guidance={"tensors": 0}).Reload()
     steps = {tag: [event.step for event in events.Tensors(tag)] for tag in events.Tags()["tensors"]}
-    assert steps["train_loss"] == steps["validation_accuracy"] == [10, 20, 30, 40]
-    assert steps["test_accuracy"] == [20] and steps["config"] == [0]
+    assert steps["loss/train"] == steps["accuracy/validation"] == [10, 20, 30, 40]
+    assert steps["accuracy/test"] == [20] and steps["config"] == [0]
     assert [each["step"] for each in run.history] == [10, 20, 30, 40]
-    assert steps["iteration/loss"] == steps["iteration/accuracy"] == list(range(1, 41))
+    assert steps["steps/loss"] == steps["steps/accuracy"] == list(range(1, 41))
     assert [point["step"] for point in run.steps] == list(range(1, 41))
-    for event in events.Tensors("iteration/loss"):
+    for event in events.Tensors("steps/loss"):
         assert abs(float(make_ndarray(event.tensor_proto)) * event.step - 1) < 1e-6
 
 

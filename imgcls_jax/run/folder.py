@@ -31,7 +31,8 @@ PREDICTIONS = "predictions.npz"  # probabilities and labels of the test and vali
 REPORT = "report.html"  # the last file that training writes
 TEACHER = "teacher.npz"  # of distillation: the teacher's log probabilities of the training images
 CHECKPOINTS = "checkpoints"
-TENSORBOARD = "tensorboard"
+EVENTS = "events.out.tfevents."  # begins the names of TensorBoard's files
+OLD_EVENTS = "tensorboard"  # the folder that older versions have them in
 PROFILE = "profile"  # the trace of --profile
 LOCK = ".lock"  # held by the process that writes into the folder
 SHOWN = "show_data.png"  # of imgcls show-data
@@ -237,7 +238,8 @@ class RunFolder:
         with contextlib.suppress(OSError):
             names = {child.name for child in self.path.iterdir()}
             if not lock.is_in_place:
-                if names <= {CHECKPOINTS, TENSORBOARD, METRICS, STEPS}:
+                events = {name for name in names if name.startswith(EVENTS)}
+                if names - events <= {CHECKPOINTS, METRICS, STEPS}:
                     shutil.rmtree(self.path)
             elif is_new and names == {LOCK}:
                 (self.path / LOCK).unlink()

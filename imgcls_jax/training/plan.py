@@ -1,11 +1,12 @@
 """What a training in phases is going to do, and about how long it takes, in words."""
 
 import logging
+import re
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from clu import parameter_overview
 
 from imgcls_jax import trees
 from imgcls_jax.data import Splits
@@ -15,10 +16,20 @@ log = logging.getLogger(__name__)
 
 # Time of a training step by that of a forward pass: the part that trains also runs backwards.
 PARTLY_TRAINED = 2.0
+LAYER_NUMBER = re.compile(r"_\d+$")  # of "layer1_0", which is in the block "layer1"
 
 
-def say(phases: Sequence[setup.Setup], number: int, data: Splits) -> None:
-    """Logs which phase begins, and its parameters; of a first one on features also the whole plan."""
+def say(
+    phases: Sequence[setup.Setup],
+    number: int,
+    data: Splits,
+    *,
+    is_resumed: bool = False,
+) -> None:
+    """Logs which phase begins, and its parameters; of a first one on features also the whole plan.
+
+    is_resumed: the phase has begun before, so its parameters by block were logged already.
+    """
     phase = phases[number]
     if phase.name:
         if number == 0 and phase.embed:
@@ -26,12 +37,27 @@ def say(phases: Sequence[setup.Setup], number: int, data: Splits) -> None:
         epochs = phase.config.train.epochs
         log.info("Phase %d of %d: %s, %d epochs.", number + 1, len(phases), phase.name, epochs)
     trainable, frozen = phase.adaptation.split(phase.state.params)
-    overview = parameter_overview.get_parameter_overview(
-        trees.flatten(trainable), include_stats=False
-    )
-    log.info("Trainable:\n%s", overview)
-    if num_frozen := trees.count(frozen):
-        log.info("Frozen: %s -- %s trainable", f"{num_frozen:,}", f"{trees.count(trainable):,}")
+    counts = f"{trees.count(trainable):,} parameters"
+    num_frozen = trees.count(frozen)
+    if num_frozen:
+        counts += f", and {num_frozen:,} are frozen"
+    log.info("Trainable: %s.", counts)
+    if not is_resumed:
+        log.info("%s", by_block(trainable))
+
+
+def by_block(params: Any) -> str:
+    """Returns a line with the number of parameters for each block of a model, such as "layer1"."""
+    counts: dict[str, int] = {}
+    for path, leaf in trees.flatten(params).items():
+        block = LAYER_NUMBER.sub("", path.split("/")[0])
+        counts[block] = counts.get(block, 0) + leaf.size
+    name_width = max(map(len, counts), default=0)
+    count_width = len(f"{max(counts.values(), default=0):,}")
+    lines = []
+    for block, count in counts.items():
+        lines.append(f"  {block:<{name_width}}  {count:>{count_width},}")
+    return "\n".join(lines)
 
 
 def describe(phases: Sequence[setup.Setup], data: Splits) -> str:

@@ -15,18 +15,24 @@ from imgcls_jax import distributed
 from imgcls_jax.config.options import flat_options
 from imgcls_jax.errors import RunError
 from imgcls_jax.foreign import open_image, open_to_append
-from imgcls_jax.run.folder import METRICS, STEPS, TENSORBOARD, RunFolder
+from imgcls_jax.run.folder import EVENTS, METRICS, OLD_EVENTS, STEPS, RunFolder
 from imgcls_jax.training import metrics
 
 log = logging.getLogger(__name__)
 
 PICTURES = ("samples.png", "confusion.png")  # of the run folder, for TensorBoard
+PARTIAL = ".pictures.partial"  # the folder that the pictures are written in
+SPLITS = ("train", "validation")
 MAX_POINTS = 2000  # of a curve by training steps
 Scalar = bool | int | float | str  # what TensorBoard takes as a hyperparameter
 
 
 class Recorder:
     """Records a run's epochs in `history`, metrics.jsonl and TensorBoard's files.
+
+    TensorBoard calls a run after the folder of its files, so they are in the run's folder itself.
+    It sorts charts by name: those of accuracy and loss are first, then the single steps, then the
+    rest as "training".
 
     Between epochs steps.jsonl and TensorBoard get the metrics of single training steps, of at most
     MAX_POINTS of the `total_steps` that the run may have. A resumed run starts from the `history` and
@@ -45,6 +51,9 @@ class Recorder:
         self._num_written = 0  # of the points, to TensorBoard
         self._interval = max(-(-total_steps // MAX_POINTS), 1)
         self._tensorboard = None
+        self._left_out = {"step", "epoch"}  # of an epoch's line, from the charts
+        if not run.config.adapt.phases:
+            self._left_out.add("phase")
 
     def steps(self, step: int, means: dict[str, np.ndarray]) -> None:
         """Records a dispatch: each metric's mean in its steps, [count], of which `step` is the last."""
@@ -84,20 +93,20 @@ class Recorder:
         scalars = {}
         for name in metrics.METRICS:
             if name in test:
-                scalars[f"test_{name}"] = test[name]
+                scalars[f"{name}/test"] = test[name]
             if f"validation_{name}" in test:
-                scalars[f"kept_validation_{name}"] = test[f"validation_{name}"]
+                scalars[f"{name}/kept_validation"] = test[f"validation_{name}"]
         self.tensorboard.write_scalars(test["best_step"], scalars)
 
     @property
     def tensorboard(self):
         """CLU's writer of TensorBoard's files; the first use writes the lines of `history` again."""
         if self._tensorboard is None:
-            shutil.rmtree(self._run.path / TENSORBOARD, ignore_errors=True)
-            self._tensorboard = _summary_writer(self._run.path / TENSORBOARD)
+            _remove_events(self._run.path)
+            self._tensorboard = _summary_writer(self._run.path)
             config = self._run.config
             self._tensorboard.write_texts(0, {"config": f"```\n{config}\n```"})
-            self._tensorboard.write_hparams(_hyperparameters(config))
+            _write_hyperparameters(self._tensorboard, config)
             self._num_written = 0
             for line in self.history:
                 self._write_epoch(line)
@@ -106,21 +115,55 @@ class Recorder:
     def _write_epoch(self, line: dict[str, Any]) -> None:
         """Writes an epoch's line, after the points of its steps, so that steps never go backwards."""
         self._write_points(line["step"])
-        scalars = {name: value for name, value in line.items() if name not in ("step", "epoch")}
-        self._tensorboard.write_scalars(line["step"], scalars)
+        self._tensorboard.write_scalars(line["step"], _epoch_scalars(line, self._left_out))
 
     def _write_points(self, step: int) -> None:
         """Writes the points up to a step that are not written yet."""
         for point in self._points[self._num_written :]:
             if point["step"] > step:
                 return
-            scalars = {f"iteration/{name}": v for name, v in point.items() if name != "step"}
+            scalars = {f"steps/{name}": v for name, v in point.items() if name != "step"}
             self._tensorboard.write_scalars(point["step"], scalars)
             self._num_written += 1
 
     def close(self) -> None:
         if self._tensorboard is not None:
             self._tensorboard.close()
+
+
+def _epoch_scalars(line: dict[str, Any], left_out: set[str]) -> dict[str, float]:
+    """Returns the figures of an epoch's line by their names in TensorBoard."""
+    scalars = {}
+    metric_names = set()
+    for split in SPLITS:
+        for name, mean in metrics.without_prefix(f"{split}_", line).items():
+            scalars[f"{name}/{split}"] = mean
+            metric_names.add(f"{split}_{name}")
+    for name, value in line.items():
+        if name not in metric_names | left_out:
+            scalars[f"training/{name}"] = value
+    return scalars
+
+
+def _remove_events(folder: Path) -> None:
+    """Removes TensorBoard's files from a run folder."""
+    for file in folder.glob(f"{EVENTS}*"):
+        file.unlink(missing_ok=True)
+    for name in (OLD_EVENTS, PARTIAL):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _write_hyperparameters(writer, config) -> None:
+    """Writes the options for TensorBoard's HPARAMS tab, which shows those that differ first.
+
+    CLU's own function calls the row after a hash of the options. A row without an id of its own is
+    called after its run.
+    """
+    from tensorboard.plugins.hparams import api
+
+    (value,) = api.hparams_pb(_hyperparameters(config), trial_id="").value
+    content = np.asarray(value.tensor.float_val, np.float32)
+    writer.write_summaries(0, {value.tag: content}, {value.tag: value.metadata})
 
 
 def _hyperparameters(config) -> dict[str, Scalar]:
@@ -167,8 +210,7 @@ def write_results(run: RunFolder) -> None:
 
 def write_pictures(run: RunFolder) -> None:
     """Adds pictures of a tested run to its TensorBoard files, as one file that is whole or not there."""
-    folder = run.path / TENSORBOARD
-    partial = folder / ".pictures.partial"
+    partial = run.path / PARTIAL
     shutil.rmtree(partial, ignore_errors=True)
     writer = _summary_writer(partial)
     for name in PICTURES:
@@ -177,8 +219,7 @@ def write_pictures(run: RunFolder) -> None:
         writer.write_images(run.test["best_step"], {Path(name).stem: pixels[None]})
     writer.close()
     (events,) = partial.iterdir()
-    # TensorBoard reads files whose name has "tfevents" in it.
-    os.replace(events, folder / "events.out.tfevents.pictures")
+    os.replace(events, run.path / f"{EVENTS}pictures")
     partial.rmdir()
 
 

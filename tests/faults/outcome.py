@@ -66,7 +66,7 @@ def _of(folder: Path) -> dict[str, Any]:
         },
         "report.html": f"{100 * run.test['accuracy']:.2f} %"
         in (folder / "report.html").read_text(),
-        "TensorBoard": _tensorboard(folder / "tensorboard"),
+        "TensorBoard": _tensorboard(folder),
         "left over": [
             path.name for path in folder.rglob("*") if "partial" in path.name or "-tmp" in path.name
         ],

@@ -13,8 +13,10 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from imgcls_jax.run.folder import EVENTS, OLD_EVENTS
+
 HERE = Path(__file__).parent
-LEFT_OUT = ("tensorboard", ".lock")  # a resumed run writes them again
+LEFT_OUT = (".lock", OLD_EVENTS, EVENTS)  # a resumed run writes them again
 
 
 def write(commit: str) -> Path:
@@ -43,7 +45,7 @@ def write(commit: str) -> Path:
 def _kept(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     member.uid = member.gid = member.mtime = 0
     member.uname = member.gname = ""
-    if Path(member.name).name in LEFT_OUT:
+    if Path(member.name).name.startswith(LEFT_OUT):
         return None
     return member
 

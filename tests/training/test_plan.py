@@ -2,12 +2,15 @@
 
 import dataclasses
 import logging
+import signal
 
+import numpy as np
 import pytest
 from residual import DATA, small_config, train
 from test_phases import TWO, in_phases
 
-from imgcls_jax.training import plan, setup
+from imgcls_jax.training import loop, plan, setup
+from imgcls_jax.training.interrupt import Interrupted
 
 PLAN = "2 epochs of phase1 on features that are computed once, then 3 epochs of phase2. About 10 s"
 
@@ -39,6 +42,45 @@ def test_the_time_follows_from_that_of_an_image():
     assert plan.estimate([dataclasses.replace(phases[0], embed=None)], DATA, 1.0) == pytest.approx(
         2 * (2 * train_images + validation_images)
     )
+
+
+def test_parameters_are_counted_by_block():
+    params = {
+        "conv1": {"kernel": np.zeros((3, 3, 3, 16))},
+        "layer1_0": {"conv1": {"kernel": np.zeros(1000)}, "bn1": {"scale": np.zeros(16)}},
+        "layer1_1": {"conv1": {"kernel": np.zeros(1000)}},
+        "fc": {"kernel": np.zeros((16, 2)), "bias": None},
+    }
+    assert plan.by_block(params).splitlines() == [
+        "  conv1     432",
+        "  fc         32",
+        "  layer1  2,016",
+    ]
+    assert plan.by_block({}) == ""
+
+
+def test_parameters_are_listed_once(tmp_path, monkeypatch, caplog):
+    """A resumed run says how many there are, without the list."""
+    validate = loop._Training._validate
+
+    def interrupted(training):
+        signal.raise_signal(signal.SIGTERM)
+        return validate(training)
+
+    with caplog.at_level(logging.INFO):
+        with monkeypatch.context() as patch:
+            patch.setattr(loop._Training, "_validate", interrupted)
+            with pytest.raises(Interrupted):
+                train(small_config(), tmp_path / "run")
+        first = list(caplog.messages)
+        caplog.clear()
+        train(small_config(), tmp_path / "run")
+    (total,) = [message for message in first if message.startswith("Trainable: ")]
+    (listed,) = [message for message in first if message.startswith("  ")]
+    counts = [int(line.split()[-1].replace(",", "")) for line in listed.splitlines()]
+    assert total == f"Trainable: {sum(counts):,} parameters."
+    assert total in caplog.messages
+    assert listed not in caplog.messages
 
 
 @pytest.mark.parametrize(
