@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from limits import HANGS
 
 from imgcls_jax import backend
 from imgcls_jax.errors import ConfigError
@@ -23,7 +24,7 @@ def test_a_platform_without_devices_is_an_error_of_one_line(platform, schedule, 
     command += ["--workdir", str(tmp_path / "run"), f"--config.schedule.name={schedule}"]
     environment = os.environ | {"JAX_PLATFORMS": platform}
     result = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=HANGS
     )
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from limits import HANGS
 
 from imgcls_jax import __main__, console
 from imgcls_jax.commands import COMMANDS
@@ -17,7 +18,7 @@ NAMES = [module.__name__.rpartition(".")[2].replace("_", "-") for module in COMM
 def run(*command, code: int = 0) -> str:
     """What a program prints, from the repository's folder."""
     done = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=HANGS
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr

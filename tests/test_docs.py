@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from limits import HANGS
 
 import imgcls_jax
 
@@ -79,7 +80,7 @@ def test_the_notebook_runs(tmp_path):
     for cell in code:
         cell.source = cell.source.replace("../runs/tour", str(tmp_path / "tour"))
     client = nbclient.NotebookClient(
-        notebook, timeout=600, resources={"metadata": {"path": str(ROOT / "docs")}}
+        notebook, timeout=HANGS, resources={"metadata": {"path": str(ROOT / "docs")}}
     )
     client.execute(env={**os.environ, "PYTHONPATH": str(ROOT)})
     accuracy, _ = ast.literal_eval(code[1].outputs[-1]["data"]["text/plain"])

@@ -4,6 +4,8 @@ import signal
 import subprocess
 import sys
 
+from limits import HANGS
+
 from imgcls_jax.training.interrupt import catch_signals
 
 IN_A_CALLBACK = """
@@ -27,7 +29,7 @@ except KeyboardInterrupt:
 
 def test_ctrl_c_in_a_callback_of_the_garbage_collection_is_not_lost():
     ended = subprocess.run(
-        [sys.executable, "-c", IN_A_CALLBACK], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", IN_A_CALLBACK], capture_output=True, text=True, timeout=HANGS
     )
     assert ended.stdout == "stopped\n" and not ended.stderr
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from limits import HANGS
 
 from imgcls_jax.run.folder import RunFolder
 
@@ -73,7 +74,7 @@ def launch(config, workdir, *options, devices: int = 1, code: int = 0) -> str:
         env=environment(devices),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANGS,
     )
     assert run.returncode == code, run.stdout + run.stderr
     return run.stdout + run.stderr
@@ -136,7 +137,7 @@ def of_folders(mode, *arguments, code: int = 0) -> str:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANGS,
     )
     assert run.returncode == code, run.stdout + run.stderr
     return run.stdout + run.stderr
@@ -214,7 +215,7 @@ def test_predict_prints_a_line_for_each_image(finished, tmp_path):
     ]
     command = [sys.executable, "launch.py", "--mode", "predict", str(run), *map(str, images)]
     process = subprocess.run(
-        command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=HANGS
     )
     assert process.returncode == 2 and "Traceback" not in process.stderr, process.stderr
     assert "error: 1 of 42 images could not be read" in process.stderr
@@ -302,7 +303,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(config, finished, t
             time.sleep(0.02)  # until it has trained an epoch more than the one before
         time.sleep(moments.uniform(0, 0.3))
         process.send_signal(stop)
-        printed, _ = process.communicate(timeout=120)
+        printed, _ = process.communicate(timeout=HANGS)
         if process.returncode == 0:
             break  # it was quicker
         interrupted.append(process.returncode)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from limits import HANGS
 from ml_collections import ConfigDict
 
 from configs import base
@@ -29,7 +30,7 @@ def read(*arguments: str, config: str = "configs/mnist_cnn.py", code: int = 0) -
     import json
 
     command = [sys.executable, "-c", READ, "--config", config, *arguments]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=HANGS)
     assert ended.returncode == code and "Traceback" not in ended.stderr, ended.stderr
     return json.loads(ended.stdout) if not code else {}, ended.stderr
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from limits import HANGS
 from ml_collections import ConfigDict
 
 from configs import own_photos
@@ -96,7 +97,7 @@ def test_grayscale_photos_will_do():
 def launch(*arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "launch.py", *arguments]
     return subprocess.run(
-        command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=300
+        command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=HANGS
     )
 
 

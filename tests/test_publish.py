@@ -74,6 +74,21 @@ def test_what_takes_weights_says_that_a_published_run_has_none(run):  # noqa: F8
         commands.robustness.robustness([str(target)])
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "runs/quickstart/report.html",
+        "images/drawn/7/0.png",
+        "predictions.jsonl",
+        "results/quickstart/test.json",
+        "results/own_photos/test.json",
+    ],
+)
+def test_what_the_commands_of_the_readme_write_is_ignored(name):
+    ignored = subprocess.run(["git", "check-ignore", "-q", name], cwd=ROOT)
+    assert ignored.returncode == 0
+
+
 def test_links_to_results_lead_to_files_that_git_keeps():
     tracked = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True

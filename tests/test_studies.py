@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from limits import HANGS
 
 from imgcls_jax.commands import study as studies
 from imgcls_jax.errors import ConfigError
@@ -198,7 +199,7 @@ def test_a_budget_ends_a_study(tmp_path):
     (tmp_path / "widths.py").write_text(STUDY.replace("epochs=3", "epochs=300_000"))
     budget = f"--config.budget={5 / 3600}"
     run = subprocess.run(
-        command(tmp_path, budget), capture_output=True, timeout=120, **options(tmp_path)
+        command(tmp_path, budget), capture_output=True, timeout=HANGS, **options(tmp_path)
     )
     assert run.returncode == 0, run.stderr
     assert "hours is spent: 5 of 5 runs are not finished: first, narrow-seed0" in run.stderr

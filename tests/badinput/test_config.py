@@ -9,6 +9,7 @@ import pytest
 from absl import flags
 from hypothesis import given
 from hypothesis import strategies as st
+from limits import HANGS
 from ml_collections import ConfigDict, config_flags
 from trying import examples
 
@@ -423,7 +424,7 @@ def test_launch_ends_with_one_line(flag, message, tried, tmp_path):
         f"--workdir={tmp_path / 'run'}",
         flag,
     ]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=HANGS)
     assert run.returncode == 2 and run.stdout == "", run.stdout + run.stderr
     (line,) = run.stderr.splitlines()
     assert line.startswith("error: ") and message in line

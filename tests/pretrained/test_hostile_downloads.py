@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from limits import assert_quick
 
 from imgcls_jax.errors import DataError, printable
 from imgcls_jax.pretrained import download
@@ -161,17 +162,17 @@ def test_a_body_that_comes_byte_by_byte_is_given_up(server, weights, tmp_path, m
     server.send = send
     start = time.monotonic()
     assert_refused(weights, tmp_path, r"only \d+ bytes came in 0.5 s")
-    assert time.monotonic() - start < 5
+    assert_quick(time.monotonic() - start, 5)
 
 
 def test_a_slow_body_is_waited_for(server, weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "PATIENCE", 0.2)
+    monkeypatch.setattr(download, "PATIENCE", 1.5)  # on a busy machine a part may be late
 
     def send(connection):
         connection.sendall(OK + b"Content-Length: 50000\r\n\r\n")
         for start in range(0, 50_000, 5000):
             connection.sendall(CONTENT[start : start + 5000])
-            time.sleep(0.05)
+            time.sleep(0.2)
 
     server.send = send
     assert download.fetch(weights, tmp_path).read_bytes() == CONTENT
