@@ -66,8 +66,9 @@ def _legend_labels(labels: Sequence[str], seeds: Sequence[int]) -> list[str]:
     """The labels as a legend shows them: whole, and with a note on a single seed."""
     shown = []
     for label, count in zip(differing_labels(labels), seeds, strict=True):
-        note = " (one seed)" if count == 1 else ""
-        shown.append(fonts.wrap(label + note, LABEL_WIDTH))
+        if count == 1:
+            label = f"{label} (one seed)"
+        shown.append(fonts.wrap(label, LABEL_WIDTH))
     return shown
 
 
@@ -221,11 +222,10 @@ def _cost(
             yerr=row.accuracy_errors,
             fmt="o",
             color=colours[number],
-            markersize=7 + 5 * hidden,
-            markerfacecolor="none" if hidden else colours[number],
             elinewidth=1.6,
             label=labels[number],
             clip_on=False,
+            **_marker(hidden, colours[number]),
         )
     ratio = max(costs) / min(costs)
     if ratio < 2:
@@ -258,9 +258,8 @@ def curves(groups: Sequence[Group]) -> Figure:
             linewidth=style.CURVE_WIDTH,
             linestyle=DASHES[min(hidden, len(DASHES) - 1)],
             marker=style.marker_of(longest),
-            markersize=6 + 4 * hidden,
-            markerfacecolor="none" if hidden else colours[number],
             label=labels[number],
+            **_marker(hidden, colours[number]),
         )
         lowest = np.nanmin(values[number], 0)
         highest = np.nanmax(values[number], 0)
@@ -295,6 +294,13 @@ def _hidden(curves: np.ndarray) -> list[int]:
         num_points = np.isfinite(distances).all(axis=-1).sum(axis=-1)
         counts.append(int((is_near.sum(axis=-1) >= np.maximum(num_points / 2, 1)).sum()))
     return counts
+
+
+def _marker(hidden: int, colour: np.ndarray) -> dict[str, Any]:
+    """A marker at the place of `hidden` earlier ones: a ring around them."""
+    if not hidden:
+        return {"markersize": 7, "markerfacecolor": colour}
+    return {"markersize": 7 + 5 * hidden, "markerfacecolor": "none"}
 
 
 def _validation_accuracies(runs: Sequence[RunFolder]) -> np.ndarray:

@@ -117,15 +117,37 @@ def _limit(
     """Ends the y axis near the later values, with a note on the others."""
     space = 0.05 * (later.max() - later.min())
     low, high = axes.get_ylim()
-    when = "epoch 1" if count == 1 else f"epochs 1 to {count}"
+    when = "epoch 1"
+    if count > 1:
+        when = f"epochs 1 to {count}"
     if is_above:
         axes.set_ylim(max(low, later.min() - space), min(high, later.max() + 4 * space))
         note = f"\N{UPWARDS ARROW} {when}: up to {beginning.max():.3g}"
-        axes.text(0.02, 0.97, note, transform=axes.transAxes, va="top", **style.NUMBER)
+        _note(axes, note, y=0.97, va="top")
     else:
         axes.set_ylim(later.min() - 4 * space, min(high, later.max() + space))
         note = f"\N{DOWNWARDS ARROW} {when}: from {beginning.min():.3g}"
-        axes.text(0.02, 0.03, note, transform=axes.transAxes, va="bottom", **style.NUMBER)
+        _note(axes, note, y=0.03, va="bottom")
+
+
+def _note(
+    axes: Axes,
+    note: str,
+    *,
+    y: float,
+    va: str,
+) -> None:
+    """A note at the left, in front of the curves."""
+    background = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+    axes.text(
+        0.01,
+        y,
+        note,
+        transform=axes.transAxes,
+        va=va,
+        bbox=background,
+        **style.NUMBER,
+    )
 
 
 def epoch_axis(axes: Axes) -> None:
