@@ -144,7 +144,7 @@ def shorten(name: str, longest: int = 22) -> str:
 
 def wrap(name: str, width: int) -> str:
     """Returns the whole name, ready to be drawn, in lines of at most `width` characters."""
-    lines = textwrap.fill(name, width)
+    lines = textwrap.fill(name, width, break_on_hyphens=False)
     return shorten(lines, len(lines))
 
 
