@@ -70,26 +70,30 @@ def run(tmp_path_factory) -> RunFolder:
     return run
 
 
-@pytest.fixture(scope="module")
-def hparams_tab(run):
-    """What the HPARAMS tab asks of TensorBoard's server: hparams_tab(path, request) gives the answer to it."""
+def hparams_tab(folder):
+    """What the HPARAMS tab asks of TensorBoard's server for a --logdir.
+
+    `hparams_tab(folder)(path, request)` gives the answer to a request.
+    """
     from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
     from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
     from tensorboard.plugins.base_plugin import TBContext
     from tensorboard.plugins.hparams.hparams_plugin import HParamsPlugin
     from werkzeug.test import Client
 
-    events = EventMultiplexer().AddRunsFromDirectory(str(run.path.parent)).Reload()
-    apps = HParamsPlugin(
-        TBContext(data_provider=MultiplexerDataProvider(events, str(run.path.parent)))
-    ).get_plugin_apps()
-    return lambda path, request: json.loads(
-        Client(apps[path]).post("/", data=json.dumps(request)).data
-    )
+    events = EventMultiplexer().AddRunsFromDirectory(str(folder)).Reload()
+    provider = MultiplexerDataProvider(events, str(folder))
+    apps = HParamsPlugin(TBContext(data_provider=provider)).get_plugin_apps()
+
+    def answer(path, request):
+        return json.loads(Client(apps[path]).post("/", data=json.dumps(request)).data)
+
+    return answer
 
 
-def test_the_hparams_tab_shows_hyperparameters_with_the_final_figures(hparams_tab, run):
-    experiment = hparams_tab("/experiment", {"experimentName": "", "includeMetrics": True})
+def test_the_hparams_tab_shows_hyperparameters_with_the_final_figures(run):
+    ask = hparams_tab(run.path.parent)
+    experiment = ask("/experiment", {"experimentName": "", "includeMetrics": True})
     assert {metric["name"]["tag"] for metric in experiment["metricInfos"]} >= {
         "accuracy/test",
         "loss/test",
@@ -102,7 +106,7 @@ def test_the_hparams_tab_shows_hyperparameters_with_the_final_figures(hparams_ta
         "colParams": columns,
         "allowedStatuses": ["STATUS_UNKNOWN"],
     }
-    [row] = hparams_tab("/session_groups", request)["sessionGroups"]
+    [row] = ask("/session_groups", request)["sessionGroups"]
     assert row["name"] == "small"
     shown = row["hparams"]
     for path, value in {
@@ -135,11 +139,6 @@ def test_the_hparams_tab_shows_hyperparameters_with_the_final_figures(hparams_ta
 
 
 def test_the_hparams_tab_shows_what_differs_first(tmp_path):
-    from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
-    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
-    from tensorboard.plugins.base_plugin import TBContext
-    from tensorboard.plugins.hparams.backend_context import Context
-
     for name, rate in (("slow", 0.01), ("fast", 0.1)):
         run = RunFolder(tmp_path / name)
         run.path.mkdir()
@@ -147,13 +146,11 @@ def test_the_hparams_tab_shows_what_differs_first(tmp_path):
         writer = recorder.Recorder(run, [], step=0, total_steps=10)
         record(writer, 1)
         writer.close()
-    events = EventMultiplexer().AddRunsFromDirectory(str(tmp_path)).Reload()
-    assert set(events.Runs()) == {"slow", "fast"}
-    tab = Context(TBContext(data_provider=MultiplexerDataProvider(events, str(tmp_path))))
-    experiment = tab.experiment_from_metadata(None, "", True, tab.hparams_metadata(None, ""), [])
-    infos = [info.name for info in experiment.hparam_infos]
-    assert infos[:2] == ["name", "optimizer.learning_rate"]
-    figures = [info.name.tag for info in experiment.metric_infos]
+    ask = hparams_tab(tmp_path)
+    experiment = ask("/experiment", {"experimentName": "", "includeMetrics": True})
+    options = [info["name"] for info in experiment["hparamInfos"]]
+    assert options[:2] == ["name", "optimizer.learning_rate"]
+    figures = [info["name"]["tag"] for info in experiment["metricInfos"]]
     assert figures[:2] == ["accuracy/validation", "loss/train"]
 
 
