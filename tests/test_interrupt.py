@@ -16,6 +16,7 @@ def collected(phase, info):
     gc.callbacks.clear()
     signal.raise_signal(signal.SIGINT)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in the background
 console.set_up()
 gc.callbacks.append(collected)
 try:
