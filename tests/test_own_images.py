@@ -1,12 +1,15 @@
 """configs/own_images.py: what it chooses for folders of every size."""
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from configs import cifar_fast, own_images
 from configs.studies import own_images as study
+from imgcls_jax import models
 from imgcls_jax.config.options import flat_options
+from imgcls_jax.data.transforms import parse
 from imgcls_jax.training import checks
 
 
@@ -72,3 +75,15 @@ def test_without_a_folder_the_numbers_are_those_of_some_small_images(capsys):
     assert config.data.path is None and config.name is None
     assert set(study.get_config().rows) == {"cnn", "resnet20", "resnet20_plain"}
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("choose", [own_images.few_images, own_images.many_images])
+def test_grayscale_and_colour_will_do(choose, channels):
+    config = own_images.base.get_config()
+    choose(config, 25_000)
+    model = models.create(config.model, num_classes=3)
+    images = np.zeros((2, 32, 32, channels), np.uint8)
+    seen = jax.eval_shape(parse(config.data.transform), images, jax.random.split(jax.random.key(0)))
+    logits, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), seen)
+    assert logits.shape == (2, 3)
