@@ -9,13 +9,18 @@ from typing import Any
 import numpy as np
 
 from imgcls_jax.errors import RunError
-from imgcls_jax.evaluation.scores import Predictions, softmax
+from imgcls_jax.evaluation.scores import Predictions, log_softmax, softmax
 from imgcls_jax.run.folder import CALIBRATION, RunFolder
 
 NUM_BINS = 15  # of equal width between 0 and 1, as in Guo et al. (2017, arXiv:1706.04599)
 MIN_TEMPERATURE = 0.05
 MAX_TEMPERATURE = 20.0
 REJECTED_SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)  # of the examples, in a rejection curve
+NUM_RESAMPLES = 1000  # of the bootstrap of the temperature
+RESAMPLED_AT_ONCE = 2_000_000  # draws, which bounds the memory
+TEMPERATURES = np.geomspace(
+    MIN_TEMPERATURE, MAX_TEMPERATURE, 61
+)  # of the bootstrap, in steps of 10 %
 # A fitted temperature replaces 1 if it improves the mean log-likelihood by at least this.
 MIN_GAIN = 1e-9
 # Stored probabilities are rounded to multiples of 2**-24, so a stored 0 may have been this large.
@@ -97,6 +102,45 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     bounds = np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)
     minimum = minimize_scalar(loss, bounds=bounds, method="bounded")
     return float(np.exp(minimum.x))
+
+
+def temperature_interval(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Returns the 95 % interval of the fitted temperature: a percentile bootstrap over the examples.
+
+    The examples are drawn NUM_RESAMPLES times with replacement, always the same ones. Each fit is
+    the lowest point of the parabola through the best of TEMPERATURES and its neighbours.
+    """
+    log_p = log_probabilities(probabilities)
+    examples = np.arange(len(labels))
+    losses = np.empty((len(labels), len(TEMPERATURES)))  # of each example at each temperature
+    for column, temperature in enumerate(TEMPERATURES):
+        losses[:, column] = -log_softmax(log_p / temperature)[examples, labels]
+    random = np.random.default_rng(0)
+    equal = np.full(len(labels), 1 / len(labels))
+    at_once = max(RESAMPLED_AT_ONCE // len(labels), 1)
+    fits = []
+    for start in range(0, NUM_RESAMPLES, at_once):
+        resamples = min(at_once, NUM_RESAMPLES - start)
+        counts = random.multinomial(len(labels), equal, size=resamples)
+        fits.extend(map(_best_temperature, counts @ losses))
+    low, high = np.quantile(fits, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _best_temperature(losses: np.ndarray) -> float:
+    """Returns the temperature of the lowest loss, given the losses at TEMPERATURES; 1 if all are equal."""
+    if not np.ptp(losses):
+        return 1.0
+    best = int(losses.argmin())
+    if best in (0, len(losses) - 1):
+        return float(TEMPERATURES[best])
+    before, lowest, after = losses[best - 1 : best + 2]
+    curvature = before - 2 * lowest + after
+    step = np.log(TEMPERATURES[1] / TEMPERATURES[0])
+    if not curvature:
+        return float(TEMPERATURES[best])
+    shift = 0.5 * (before - after) / curvature  # in steps
+    return float(TEMPERATURES[best] * np.exp(step * shift))
 
 
 def likelihood_ratio_test(gain: float, examples: int) -> float:
@@ -181,7 +225,7 @@ def calibrate(validation: Predictions, test: Predictions) -> dict[str, Any]:
     """Compares the test predictions as trained with those at the temperature fitted on validation.
 
     Returns a dict ready for JSON, in which p is the p-value of the hypothesis that the temperature
-    is 1.
+    is 1, and low and high are its 95 % interval.
     """
     validation_probabilities, validation_labels = validation
     temperature = fit_temperature(validation_probabilities, validation_labels)
@@ -190,11 +234,15 @@ def calibrate(validation: Predictions, test: Predictions) -> dict[str, Any]:
     gain -= negative_log_likelihood(scaled, validation_labels)
     if gain < MIN_GAIN:  # for example with one class, where all temperatures are equally good
         temperature = 1.0
+    low, high = temperature_interval(validation_probabilities, validation_labels)
     probabilities, labels = test
     correct = _correct(probabilities, labels)
     entropies = entropy(probabilities)
     return {
         "temperature": temperature,
+        "low": min(low, temperature),
+        "high": max(high, temperature),
+        "validation_examples": len(validation_labels),
         "p": likelihood_ratio_test(gain, len(validation_labels)),
         "as_trained": metrics(probabilities, labels),
         "scaled": metrics(apply_temperature(probabilities, temperature), labels),

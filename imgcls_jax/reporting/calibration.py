@@ -14,6 +14,7 @@ from imgcls_jax.reporting import formats, page, templates
 from imgcls_jax.run.folder import CALIBRATION, RunFolder
 
 SIGNIFICANT = 0.05  # p below which a temperature other than 1 is shown
+WIDEST = 2.0  # high / low of a temperature's interval, above which there were too few images
 REJECTED = 0.1  # share of the images left out, of which the sentence says what it would bring
 HEAD = ["", "ECE, %", "Brier score", "Negative log-likelihood", "Accuracy, %"]
 
@@ -24,8 +25,16 @@ def rows(results: Figures) -> list[list[str]]:
     """The cells of HEAD's table: as trained, and at the fitted temperature."""
     return [
         _row("As trained", results["as_trained"]),
-        _row(f"At temperature {results['temperature']:.3g}", results["scaled"]),
+        _row(f"At temperature {_temperature(results)}", results["scaled"]),
     ]
+
+
+def _temperature(results: Figures) -> str:
+    """The temperature with its 95 % interval, which runs of older versions do not have."""
+    temperature = f"{results['temperature']:.3g}"
+    if "low" not in results:
+        return temperature
+    return f"{temperature} [{results['low']:.3g}, {results['high']:.3g}]"
 
 
 def _row(name: str, figures: Figures) -> list[str]:
@@ -43,12 +52,23 @@ def sentence(results: Figures) -> str:
     accuracy = results["as_trained"]["accuracy"]
     points = [point for point in results["rejection"] if point["rejected"] == REJECTED]
     kept_accuracy = points[0]["accuracy"]
-    text = _temperature_sentence(results)
+    text = _temperature_sentence(results) + _uncertainty(results)
     if kept_accuracy == accuracy:
         return text
     return (
         f"{text} Without the tenth of the images with the highest entropy the accuracy would be "
         f"{formats.percent(kept_accuracy)}."
+    )
+
+
+def _uncertainty(results: Figures) -> str:
+    """A sentence on a temperature that the validation set is too small for; empty if it is not."""
+    if "low" not in results or results["high"] <= WIDEST * results["low"]:
+        return ""
+    images = formats.quantity(results["validation_examples"], "validation image")
+    return (
+        f" {images} are too few to fit a temperature: the 95 % interval of the fitted one is "
+        f"{results['low']:.3g} to {results['high']:.3g}."
     )
 
 
@@ -72,8 +92,8 @@ def _temperature_sentence(results: Figures) -> str:
         )
     kind = "overconfident" if temperature > 1 else "underconfident"
     return (
-        f"The run is {kind}: the temperature fitted on the validation set is {temperature:.3g}, "
-        f"and takes the expected calibration error on the test set from {before} to {after}."
+        f"The run is {kind}: the temperature fitted on the validation set is "
+        f"{_temperature(results)}, and takes the expected calibration error on the test set from {before} to {after}."
     )
 
 
@@ -87,9 +107,14 @@ def section(run: RunFolder) -> Markup:
     results = run.read_json(CALIBRATION)
     picture = run.path / "calibration.png"
     style.save(plots.draw(results), picture)
+    chart = page.chart(
+        picture,
+        "Accuracy against confidence; accuracy against the share left out",
+        narrow=style.png(plots.draw(results, narrow=True)),
+    )
     body = templates.macros("tables.html").calibration(
         sentence(results),
-        page.chart(picture, "Accuracy against confidence; accuracy against the share left out"),
+        chart,
         page.table(HEAD, rows(results)),
     )
     return page.section("Calibration", body)

@@ -46,12 +46,17 @@ def write(run: RunFolder, members: Sequence[RunFolder], test: Dataset) -> str:
 
 
 def _page(run: RunFolder, members: Sequence[RunFolder], test: Dataset) -> str:
+    from imgcls_jax.reporting.plots import ensemble as plots
+    from imgcls_jax.reporting.plots import style
+
     summary = run.read_json(ENSEMBLE)
     parts = templates.macros("ensemble.html")
     lead, *details = sentences(summary)
     *rows, last = _rows(summary)
     chart = page.chart(
-        run.path / "ensemble.png", "Accuracies, disagreement and rejection curves of the ensemble"
+        run.path / "ensemble.png",
+        "Accuracies, disagreement and rejection curves of the ensemble",
+        narrow=style.png(plots.draw(summary, narrow=True)),
     )
     member_table = page.table(HEAD, rows, foot=last)
     classes = tables.classes(summary["test"], run.predictions[0], test)
@@ -63,7 +68,7 @@ def _page(run: RunFolder, members: Sequence[RunFolder], test: Dataset) -> str:
         reliability.section(run),
     ]
     title = f"{run.name}: {formats.percent(summary['test']['accuracy'])}"
-    return page.page(title, Markup().join(sections))
+    return page.page(title, Markup().join(sections), script=page.scripts(page.SORTING))
 
 
 def markdown(summary: Summary) -> str:

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from markupsafe import Markup
-
 from imgcls_jax.errors import RunError
 from imgcls_jax.files import write_atomically
 from imgcls_jax.foreign import open_image
@@ -35,6 +33,8 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str] | None]] = {
     "device": ("Device", None),
 }
 FIGURES = ("accuracy", "loss", "parameters", "epochs", "train_seconds")  # of test.json
+# Columns that the page shows on demand.
+MORE = ("study", "parameters", "trainable", "epochs", "seed", "device")
 FILTERS = ("data", "model", "study")
 UNKNOWN = "\N{EN DASH}"
 Facts = dict[str, Any]  # about a run, by the keys of COLUMNS
@@ -55,9 +55,11 @@ def write(folder: Path) -> Path:
         )
     columns = []
     for key, (title, number_format) in COLUMNS.items():
-        columns.append({"key": key, "title": title, "number": number_format is not None})
+        column = {"key": key, "title": title}
+        column["number"] = number_format is not None
+        column["more"] = key in MORE
+        columns.append(column)
     name = folder.resolve().name
-    script = Path(__file__).with_name("index.js").read_text()
     plural = "s" * (len(rows) != 1)
     body = templates.render(
         "index.html",
@@ -66,9 +68,13 @@ def write(folder: Path) -> Path:
         filters=_filters([row_facts for _, row_facts in rows]),
         columns=columns,
         rows=[_row(folder, path, row_facts) for path, row_facts in rows],
-        script=Markup(script),
     )
-    html = page.page(f"Runs: {name}", body, styles=("page.css", "index.css"), script=script)
+    html = page.page(
+        f"Runs: {name}",
+        body,
+        styles=("page.css", "index.css"),
+        script=page.scripts(page.SORTING, "index.js"),
+    )
     write_atomically(folder / INDEX, html.encode())
     return folder / INDEX
 
@@ -149,6 +155,7 @@ def _row(folder: Path, path: Path, row_facts: Facts) -> dict[str, Any]:
         "name": path.resolve().name,
         "link": link,
         "picture": _thumbnail(path),
+        "study": row_facts["study"],
         "cells": [_cell(key, row_facts[key]) for key in COLUMNS],
     }
 
@@ -162,6 +169,7 @@ def _cell(key: str, value: Any) -> dict[str, Any]:
     return {
         "title": title,
         "number": number_format is not None,
+        "more": key in MORE,
         "value": "" if value is None else value,
         "text": text,
     }

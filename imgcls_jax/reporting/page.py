@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent
 # What a page may load and run: pictures that are in it, and the script whose hash is added.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+SORTING = "sort.js"  # the script that lets the reader sort tables
 NARROWEST = 0.7  # of a chart's width, below which it scrolls instead of shrinking
 
 
@@ -33,7 +34,7 @@ def page(
 ) -> str:
     """Returns a whole page around the body.
 
-    styles: names of style sheets beside this file. script: the one in the body; no other runs.
+    styles: names of style sheets beside this file. script: the one at the end; no other runs.
     """
     policy = POLICY
     if script:
@@ -46,7 +47,13 @@ def page(
         policy=policy,
         css=Markup(css),
         body=body,
+        script=Markup(script),
     )
+
+
+def scripts(*names: str) -> str:
+    """The scripts of these names beside this file, as one."""
+    return "".join((FOLDER / name).read_text() for name in names)
 
 
 # Text
@@ -70,9 +77,15 @@ def table(
     head: Sequence[str],
     rows: Sequence[Sequence[str]],
     foot: Sequence[str] = (),
+    *,
+    sorted_by: str = "",
 ) -> Markup:
-    """A table whose first column names the row and whose other columns hold figures."""
-    return _parts().table(head, rows, foot)
+    """A table whose first column names the row and whose other columns hold figures.
+
+    sorted_by: the column by which the rows are sorted, lowest first. SORTING lets the reader sort
+    such a table by any other.
+    """
+    return _parts().table(head, rows, foot, sorted_by)
 
 
 def facts(values: Mapping[str, Any]) -> Markup:
@@ -91,26 +104,39 @@ def taken_for(true: str, predicted: str, *, is_wrong: bool = True) -> Markup:
 # Images
 
 
-def chart(path: Path, description: str, *, images: bool = False) -> Markup:
-    """The PNG at `path`; on a phone its text keeps a readable size, and it scrolls in its own box.
+def chart(
+    path: Path,
+    description: str,
+    *,
+    narrow: bytes = b"",
+    images: bool = False,
+) -> Markup:
+    """The PNG at `path`, and on a phone the narrow one, if there is one.
 
-    images: it shows images, and keeps its colours on a dark page. Raises RunError if it cannot be
-    read.
+    Without it the chart's text keeps a readable size on a phone, and it scrolls in its own box.
+
+    narrow: a PNG of the same about as wide as a phone. images: it shows images, and keeps its
+    colours on a dark page. Raises RunError if the chart cannot be read.
     """
     try:
-        with open_image(path, ("PNG",)) as picture:
-            width, height = picture.size
-        content = path.read_bytes()
+        with open_image(path, ("PNG",)):  # refuses what is no regular file
+            wide_chart = _picture(path.read_bytes())
     except Exception as error:  # a damaged file can make Pillow raise nearly anything
         raise RunError(f"{path} cannot be read: run the command that draws it again.") from error
     return _parts().chart(
-        source=_data_uri("png", content),
+        wide=wide_chart,
+        narrow=_picture(narrow) if narrow else None,
         description=description,
-        width=width,
-        height=height,
-        narrowest=round(NARROWEST * width),
+        narrowest=round(NARROWEST * wide_chart["width"]),
         images=images,
     )
+
+
+def _picture(png: bytes) -> dict[str, Any]:
+    """Source, width and height of a PNG."""
+    with open_image(io.BytesIO(png), ("PNG",)) as picture:
+        width, height = picture.size
+    return {"source": _data_uri("png", png), "width": width, "height": height}
 
 
 def image(pixels: np.ndarray, description: str, *, side: int) -> Markup:
@@ -177,6 +203,26 @@ def image_rows(
             row.append(image(pixels, description, side=side))
         rows.append((head, row))
     return _parts().image_rows(width, rows)
+
+
+def class_images(
+    classes: Sequence[Mapping[str, Any]],
+    *,
+    shape: Sequence[int],
+    side: int,
+) -> Markup:
+    """A grid of classes, each with its name, a note and a few small images.
+
+    classes: name, note, and images as (image uint8 [H, W, C], description, whether it is wrong).
+    shape: [H, W, C], of all images, which become about `side` pixels long.
+    """
+    cells = []
+    for row in classes:
+        figures = []
+        for pixels, description, is_wrong in row["images"]:
+            figures.append((image(pixels, description, side=side), is_wrong))
+        cells.append({"name": row["name"], "note": row["note"], "images": figures})
+    return _parts().class_images(image_width(shape, side=side), cells)
 
 
 def image_width(shape: Sequence[int], *, side: int) -> int:

@@ -12,7 +12,7 @@ from imgcls_jax.config import trial
 from imgcls_jax.data import checks
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import RunError
-from imgcls_jax.evaluation.scores import Confusion, train_test_gap
+from imgcls_jax.evaluation.scores import DENSE_CLASSES, Confusion, train_test_gap
 from imgcls_jax.files import write_atomically
 from imgcls_jax.reporting import calibration, explain, formats, page, robustness, tables, templates
 from imgcls_jax.run.folder import REPORT, RunFolder
@@ -73,7 +73,7 @@ def write(
     ]
     before_page(run)
     title = f"{run.name}: {formats.percent(run.test['accuracy'])}"
-    html = page.page(title, Markup().join(sections))
+    html = page.page(title, Markup().join(sections), script=page.scripts(page.SORTING))
     write_atomically(run.path / REPORT, html.encode())
 
 
@@ -179,14 +179,31 @@ def _facts(run: RunFolder) -> dict[str, str]:
 
 
 def _training(run: RunFolder) -> Markup:
-    description = "Loss, accuracy and learning rate against the epoch"
-    return page.section("Training", page.chart(run.path / "curves.png", description))
+    from imgcls_jax.reporting.plots import curves, style
+
+    figure = curves.draw(run.history, run.test["best_epoch"], narrow=True)
+    chart = page.chart(
+        run.path / "curves.png",
+        "Loss, accuracy and learning rate against the epoch",
+        narrow=style.png(figure),
+    )
+    return page.section("Training", chart)
 
 
 def _confusion(run: RunFolder, test: Dataset, drawn: Dataset) -> Markup:
     """The matrix, and which classes the pictures show by their numbers because no font has them."""
-    description = "Confusion matrix, rows true, columns predicted"
-    chart = page.chart(run.path / "confusion.png", description)
+    from imgcls_jax.reporting.plots import confusion, style
+
+    matrix = Confusion.from_scores(run.test)
+    narrow = b""
+    if not confusion.MOST_NARROW < matrix.num_classes <= DENSE_CLASSES:  # else it would be cut
+        figure = confusion.draw(matrix, drawn.class_names, narrow=True)
+        narrow = style.png(figure)
+    chart = page.chart(
+        run.path / "confusion.png",
+        "Confusion matrix, rows true, columns predicted",
+        narrow=narrow,
+    )
     renamed = []
     for name, drawn_name in zip(test.class_names, drawn.class_names, strict=True):
         if drawn_name != name:

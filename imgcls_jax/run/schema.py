@@ -189,6 +189,9 @@ KINDS: dict[str, Any] = {
     },
     "calibration.json": {
         "temperature": float,
+        "low": float,
+        "high": float,
+        "validation_examples": int,
         "p": float,
         "as_trained": _CALIBRATED,
         "scaled": _CALIBRATED,

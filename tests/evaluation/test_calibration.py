@@ -61,6 +61,25 @@ def test_the_temperature_undoes_overconfidence(sharpness):
     json.dumps(result)
 
 
+@pytest.mark.parametrize("count", [24, 1000])
+def test_the_interval_is_that_of_fits_on_resamples(count):
+    probabilities, labels = predictions(count, 2.0)
+    draws = np.random.default_rng(1).integers(0, count, size=(400, count))
+    fits = [calibration.fit_temperature(probabilities[draw], labels[draw]) for draw in draws]
+    low, high = calibration.temperature_interval(probabilities, labels)
+    np.testing.assert_allclose([low, high], np.quantile(fits, (0.025, 0.975)), rtol=0.1)
+    assert (low, high) == calibration.temperature_interval(probabilities, labels)
+    assert low < calibration.fit_temperature(probabilities, labels) < high
+
+
+def test_the_interval_where_all_temperatures_are_equally_good_or_the_largest_is_best():
+    one_class = np.ones((40, 1)), np.zeros(40, int)
+    assert calibration.temperature_interval(*one_class) == (1, 1)
+    wrong = np.array([[0.9, 0.1]] * 30), np.ones(30, int)
+    expected = (calibration.MAX_TEMPERATURE, calibration.MAX_TEMPERATURE)
+    assert calibration.temperature_interval(*wrong) == pytest.approx(expected)
+
+
 def test_the_classes_keep_their_order_at_any_temperature():
     probabilities, _ = predictions(200, 2.0)
     probabilities[0] = [1, 0, 0, 0]

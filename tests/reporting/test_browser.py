@@ -2,10 +2,15 @@
 
 import shutil
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from imgcls_jax.evaluation import calibration
+from imgcls_jax.reporting import calibration as calibration_page
 from imgcls_jax.reporting import index, robustness, run_report
+from imgcls_jax.reporting import page as pages
+from imgcls_jax.run.folder import PREDICTIONS
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 HOSTILE = '<img src=x onerror="document.title=1"> \'&amp;'  # no name of a folder may hold a slash
@@ -99,6 +104,7 @@ def test_columns_sort_both_ways(folder, visit):
     head.get_by_role("button").press("Enter")
     assert shown(page, "accuracy") == best_first[::-1]
     assert head.get_attribute("aria-sort") == "ascending"
+    page.get_by_label("All columns").check()
     study = page.locator("th[data-key=study]")
     for order in ("ascending", "descending"):  # what is unknown stays last
         study.get_by_role("button").click()
@@ -150,6 +156,89 @@ def test_without_javascript_the_index_is_a_plain_table(folder, visit):
     assert page.locator("button").count() == 0
 
 
+def visible_titles(page) -> list[str]:
+    heads = page.locator(".runs thead th").all()
+    return [head.text_content() for head in heads if head.is_visible()]
+
+
+@pytest.mark.parametrize("java_script_enabled", [True, False])
+def test_the_index_is_a_table_of_six_columns_and_the_rest_on_demand(
+    java_script_enabled, folder, visit
+):
+    desktop = {"viewport": {"width": 1280, "height": 900}}
+    page = visit(folder / "index.html", java_script_enabled=java_script_enabled, **desktop)
+    row = page.locator(".runs tbody tr").first
+    assert row.evaluate("row => getComputedStyle(row).display") == "table-row"
+    assert visible_titles(page) == ["Name", "Data", "Model", "Accuracy", "Loss", "Time"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    page.get_by_label("All columns").check()
+    assert len(visible_titles(page)) == 1 + len(index.COLUMNS)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+
+
+def test_the_index_shows_cards_on_a_phone(folder, visit):
+    page = visit(folder / "index.html", **PHONE)
+    card = page.locator(".runs tbody tr").first
+    assert card.evaluate("row => getComputedStyle(row).display") == "grid"
+    assert not card.locator("td[data-title=Device]").is_visible()
+    page.get_by_label("All columns").check()
+    assert card.locator("td[data-title=Device]").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.fixture
+def run(make_dataset, make_run):
+    """A run of three classes with its page."""
+    test = make_dataset(200)
+    run = make_run(test)
+    run_report.write(run, train=test, test=test)
+    return run
+
+
+def first_cells(table, column: int) -> list[str]:
+    rows = table.locator("tbody tr").all()
+    return [row.locator("th, td").nth(column).text_content() for row in rows]
+
+
+def test_the_table_of_classes_is_sorted_worst_first_and_by_any_column(run, visit):
+    page = visit(run.path / "report.html")
+    table = page.locator("table.sortable")
+    f1 = [float(text) for text in first_cells(table, 3)]
+    assert f1 == sorted(f1) and len(set(f1)) == 3
+    assert table.locator("[aria-sort]").text_content() == "F1"
+    table.get_by_role("button", name="F1").click()
+    assert [float(text) for text in first_cells(table, 3)] == f1[::-1]
+    table.get_by_role("button", name="Class").click()
+    assert first_cells(table, 0) == ["<b>cat & dog</b>", "automobile", "costs $5 or $6"]
+    plain = visit(run.path / "report.html", java_script_enabled=False).locator("table.sortable")
+    assert [float(text) for text in first_cells(plain, 3)] == f1
+    assert plain.get_by_role("button").count() == 0
+
+
+@pytest.mark.parametrize("width", [390, 500])
+def test_curves_matrix_and_calibration_fit_a_phone(width, run, visit):
+    with np.load(run.path / PREDICTIONS) as arrays:
+        validation = {f"validation_{key}": arrays[key] for key in arrays}
+        np.savez(run.path / PREDICTIONS, **arrays, **validation)
+    data = run.data
+    data["splits"]["validation"] = data["splits"]["test"]
+    run.write_json("data.json", data)
+    calibration.write(run)
+    html = pages.page("a", calibration_page.section(run))
+    (run.path / "calibration.html").write_text(html)
+    charts = 0
+    for name in ("report.html", "calibration.html"):
+        page = visit(run.path / name, viewport={"width": width, "height": 844})
+        for chart in page.locator("img.fits").all():
+            box = chart.bounding_box()
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= width
+            size = chart.evaluate("image => image.naturalWidth")
+            assert size <= 1.3 * box["width"]  # hardly smaller than drawn
+            charts += 1
+    assert charts == 3
+
+
 def colours(page) -> list[list[int]]:
     """The red, green and blue of the page's background and of its text."""
     colour = "key => getComputedStyle(document.body)[key].match(/\\d+/g).map(Number)"
@@ -187,7 +276,7 @@ def test_the_page_of_a_run_on_a_phone(make_dataset, make_run, visit):
     page = visit(run.path / "report.html", **PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.title().startswith("a_long_name")
-    assert page.locator("script").count() == 0
+    assert page.locator("script").text_content() == pages.scripts(pages.SORTING)
     assert page.get_by_alt_text(HOSTILE, exact=True).count() == 8
     assert min(colours(page)[0]) > 200
     page = visit(run.path / "report.html", color_scheme="dark")

@@ -45,12 +45,31 @@ def test_where_all_are_right_no_temperature_is_best():
     assert "neither over- nor underconfidence" in too_few
 
 
+def test_few_validation_images_are_said_to_be_too_few_for_a_temperature():
+    random = np.random.default_rng(0)
+    logits = 2 * random.normal(size=(2000, 4))
+    labels = np.array([random.choice(4, p=row) for row in softmax(logits)])
+    probabilities = softmax(3 * logits)
+    few = calibration.calibrate((probabilities[:24], labels[:24]), (probabilities, labels))
+    sentence = calibrations.sentence(few)
+    interval = f"{few['low']:.3g} to {few['high']:.3g}"
+    assert "24 validation images are too few to fit a temperature" in sentence
+    assert interval in sentence
+    many = calibration.calibrate((probabilities, labels), (probabilities, labels))
+    sentence = calibrations.sentence(many)
+    assert "too few" not in sentence
+    interval = f"{many['temperature']:.3g} [{many['low']:.3g}, {many['high']:.3g}]"
+    assert f"fitted on the validation set is {interval}, and" in sentence
+    assert calibrations.rows(many)[1][0] == f"At temperature {interval}"
+
+
 def test_a_finding_of_an_older_version_is_still_said():
     logits = np.random.default_rng(0).normal(size=(100, 3))
     labels = np.arange(100) % 3
     predictions = (softmax(4 * (logits + np.eye(3)[labels])), labels)
     results = calibration.calibrate(predictions, predictions)
-    del results["p"]
+    for key in ("p", "low", "high", "validation_examples"):
+        del results[key]
     assert "is overconfident" in calibrations.sentence(results)
 
 

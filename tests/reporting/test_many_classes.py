@@ -13,7 +13,7 @@ from imgcls_jax.evaluation import calibration
 from imgcls_jax.evaluation.images import Prediction
 from imgcls_jax.evaluation.scores import Confusion, score
 from imgcls_jax.reporting import model_card, run_report, tables
-from imgcls_jax.reporting.plots import confusion, dashboard
+from imgcls_jax.reporting.plots import confusion, dashboard, style
 from imgcls_jax.reporting.predictions import Summary
 from imgcls_jax.run.folder import DATA, TEST
 
@@ -77,6 +77,46 @@ def test_pictures_of_the_confusions_have_one_size():
     dashboard._confusion(axes, matrix, names)
     assert len(axes.get_yticklabels()) == 20
     assert axes.images[0].get_array().shape == (20, 20, 3)
+
+
+def test_confused_classes_are_neighbours_in_a_part_of_the_matrix():
+    pairs = np.random.default_rng(0).permutation(100).reshape(50, 2)
+    counts = np.diag(np.full(100, 40))
+    counts[pairs[:6, 0], pairs[:6, 1]] = 7
+    counts[pairs[:6, 1], pairs[:6, 0]] = 5
+    matrix = Confusion.from_matrix(counts)
+    classes, part = confusion.most_confused_part(matrix, most=12, cut_to=12)
+    assert set(classes) == set(pairs[:6].ravel())
+    assert (part == counts[np.ix_(classes, classes)]).all()
+    beside = np.diag(part, 1) + np.diag(part, -1)
+    assert beside.tolist() == [12, 0] * 5 + [12]
+    whole, _ = confusion.most_confused_part(matrix, most=100, cut_to=12)
+    assert whole.tolist() == list(range(100))
+    figure = confusion.draw(matrix, [f"class {k}" for k in range(100)], narrow=True)
+    assert figure.get_size_inches()[0] == style.NARROW
+    assert "The 10 of 100 most confused classes" in {text.get_text() for text in figure.texts}
+
+
+def test_each_class_has_its_hardest_images_worst_class_first(make_dataset, make_run):
+    names = [f"species {k:02}" for k in range(100)]
+    test = make_dataset(1000, class_names=names)
+    run = make_run(test)
+    probabilities, labels = run.predictions
+    grid = str(tables.class_images(run.test, probabilities, test))
+    assert grid.startswith("<details><summary>Test images of each class")
+    shown = re.findall("<b>(species ..)</b>", grid)
+    f1 = {row["name"]: row["f1"] for row in run.test["per_class"]}
+    assert len(shown) == 100
+    assert [f1[name] for name in shown] == sorted(f1.values())
+    assert grid.count("<img") == 600
+    k = names.index(shown[0])
+    wrong = (probabilities[labels == k].argmax(-1) != k).sum()
+    assert f"{wrong} of 10 wrong: " in grid
+    assert grid.count('class="miss"') == grid.count(", taken for ")
+    hardest = np.argsort(probabilities[labels == k, k], kind="stable")[0]
+    guess = names[probabilities[labels == k][hardest].argmax()]
+    [first, *_] = re.findall('alt="([^"]*)"', grid)
+    assert first.startswith(f"{shown[0]}, taken for {guess}, ")
 
 
 def test_shares_of_a_part_of_the_matrix_are_of_whole_rows():

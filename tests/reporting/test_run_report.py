@@ -82,9 +82,11 @@ def test_the_page_says_what_the_run_is(written):
 def test_the_page_is_self_contained(written):
     _, text = written
     tags = Reader(text).tags
-    assert not {"script", "link", "iframe"} & {tag for tag, _ in tags}
+    assert not {"link", "iframe"} & {tag for tag, _ in tags}
+    assert [attributes for tag, attributes in tags if tag == "script"] == [{}]
     sources = [attributes["src"] for tag, attributes in tags if tag == "img"]
     assert sources
+    sources += [attributes["srcset"] for tag, attributes in tags if tag == "source"]
     assert all(source.startswith("data:image/") for source in sources)
     assert not re.search(r"https?:|@import|url\(", text)
     assert "prefers-color-scheme: dark" in text

@@ -16,13 +16,18 @@ BAR_WIDTH = 0.92 * BIN_WIDTH
 Figures = Mapping[str, Any]  # of calibration.json, or a part of it
 
 
-def draw(results: Figures) -> Figure:
+def draw(results: Figures, *, narrow: bool = False) -> Figure:
     """Reliability diagrams as trained and at the fitted temperature, and the rejection curve.
 
-    results: as in calibration.json.
+    results: as in calibration.json. narrow: for a phone, one below the other.
     """
-    figure = style.chart(10.5, 3.7)
-    trained, scaled, rejection = figure.subplots(1, 3)
+    if narrow:
+        figure = style.chart(style.NARROW, 9.5)
+        trained, scaled, rejection = figure.subplots(3, 1)
+        scaled.set_ylabel("Accuracy, %", **style.LABEL)
+    else:
+        figure = style.chart(10.5, 3.7)
+        trained, scaled, rejection = figure.subplots(1, 3)
     _reliability(trained, results["as_trained"], title="As trained")
     _reliability(scaled, results["scaled"], title=f"At temperature {results['temperature']:.3g}")
     trained.set_ylabel("Accuracy, %", **style.LABEL)

@@ -6,29 +6,43 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.cluster import hierarchy
+from scipy.spatial import distance
 
 from imgcls_jax.evaluation.scores import DENSE_CLASSES, Confusion
 from imgcls_jax.reporting.plots import fonts, style
 
 MOST_CONFUSED = 30  # classes shown where the figure cannot show all
+MOST_NARROW = 10  # classes that a narrow figure has room for
+NARROW_NAME = 62  # points of a name in a narrow figure
 MOST_COUNTED = 30  # classes up to which there is room for the counts
 DARK = 0.55  # strength of a cell's colour from which its count is white
 
 
-def draw(matrix: Confusion | Sequence[Sequence[int]], class_names: Sequence[str]) -> Figure:
+def draw(
+    matrix: Confusion | Sequence[Sequence[int]],
+    class_names: Sequence[str],
+    *,
+    narrow: bool = False,
+) -> Figure:
     """A confusion matrix, or its counts [K][K], coloured by each count's share of its row.
 
     If there are more than DENSE_CLASSES classes, the figure has the MOST_CONFUSED that are confused
     most, and says so.
+
+    narrow: for a phone, with MOST_NARROW classes at most.
     """
     confusion = matrix
     if not isinstance(matrix, Confusion):
         confusion = Confusion.from_matrix(matrix)
-    shown = shown_classes(confusion, most=DENSE_CLASSES, cut_to=MOST_CONFUSED)
-    counts = confusion.matrix(shown)
+    if narrow:
+        shown, counts = most_confused_part(confusion, most=MOST_NARROW, cut_to=MOST_NARROW)
+        names = [fonts.fit(class_names[k], size=9, width=NARROW_NAME) for k in shown]
+    else:
+        shown, counts = most_confused_part(confusion, most=DENSE_CLASSES, cut_to=MOST_CONFUSED)
+        names = [fonts.shorten(class_names[k]) for k in shown]
     colours, strength = cell_colours(counts, confusion.support[shown])
-    names = [fonts.shorten(class_names[k]) for k in shown]
-    layout = _Layout.of(names, is_cut=len(shown) < confusion.num_classes)
+    layout = _Layout.of(names, is_cut=len(shown) < confusion.num_classes, narrow=narrow)
 
     figure = Figure(figsize=(layout.width, layout.height), facecolor="white")
     axes = figure.add_axes(layout.box)
@@ -39,9 +53,11 @@ def draw(matrix: Confusion | Sequence[Sequence[int]], class_names: Sequence[str]
     _titles(figure, layout)
     if layout.is_cut:
         note = (
-            f"The {len(shown)} of {confusion.num_classes:,} classes that are confused most; "
-            "shares are of all images of a class"
+            f"The {len(shown)} of {confusion.num_classes:,} classes that are confused most,\n"
+            "side by side if with each other; shares are of all images of a class"
         )
+        if narrow:
+            note = f"The {len(shown)} of {confusion.num_classes:,} most confused classes"
         edge = 0.12
         x = edge / layout.width
         y = 1 - edge / layout.height
@@ -56,12 +72,35 @@ def draw(matrix: Confusion | Sequence[Sequence[int]], class_names: Sequence[str]
     return figure
 
 
-def shown_classes(confusion: Confusion, *, most: int, cut_to: int) -> np.ndarray:
-    """The classes that a figure has room for: all, or if they are more than `most`, the `cut_to`
-    most confused ones."""
+def most_confused_part(
+    confusion: Confusion, *, most: int, cut_to: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The classes that a figure has room for, and the counts among them, int64 [k, k].
+
+    They are all classes in their order, or if these are more than `most`, the `cut_to` most
+    confused ones in the order of `clustered`.
+    """
     if confusion.num_classes <= most:
-        return np.arange(confusion.num_classes)
-    return confusion.most_confused(cut_to)
+        classes = np.arange(confusion.num_classes)
+        return classes, confusion.matrix(classes)
+    classes = confusion.most_confused(cut_to)
+    counts = confusion.matrix(classes)
+    order = clustered(counts)
+    return classes[order], counts[np.ix_(order, order)]
+
+
+def clustered(counts: np.ndarray) -> np.ndarray:
+    """The order of the classes of counts [k, k], k > 2, in which those confused are neighbours.
+
+    It is that of the leaves of average linkage (Bar-Joseph et al., 2001, order them); two classes
+    are the nearer, the more often one is taken for the other.
+    """
+    errors = counts + counts.T
+    np.fill_diagonal(errors, 0)
+    distances = 1 - errors / max(errors.max(), 1)
+    np.fill_diagonal(distances, 0)
+    condensed = distance.squareform(distances)
+    return hierarchy.leaves_list(hierarchy.linkage(condensed, "average", optimal_ordering=True))
 
 
 def cell_colours(counts: np.ndarray, examples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -99,12 +138,15 @@ class _Layout:
     fontsize: float
 
     @classmethod
-    def of(cls, names: Sequence[str], *, is_cut: bool) -> "_Layout":
+    def of(cls, names: Sequence[str], *, is_cut: bool, narrow: bool) -> "_Layout":
         classes = len(names)
         largest = 1.0 if classes < 6 else 0.58
-        cell = np.clip(11 / classes, 0.2, largest)
-        fontsize = np.clip(15 * cell, 7, 9)
+        side = 8.5 if is_cut else 11.0  # a part is as large as a page shows it
+        cell = np.clip(side / classes, 0.2, largest)
+        fontsize = np.clip(28 * cell, 7, 9)
         longest = max(fonts.text_width(name, fontsize) for name in names) / 72
+        if narrow:
+            cell = min((style.NARROW - longest - 0.67) / classes, largest)
         if classes > 12:
             rotation = 90
         elif longest > 0.9 * cell:
@@ -114,7 +156,9 @@ class _Layout:
         left = longest + 0.55
         right = 0.12
         bottom = longest * np.sin(np.radians(rotation)) + 0.55
-        top = 0.42 if is_cut else 0.12
+        top = 0.12
+        if is_cut:
+            top = 0.42 if narrow else 0.55
         return cls(
             classes=classes,
             is_cut=is_cut,

@@ -19,12 +19,18 @@ MOST_BEGINNING = 0.2  # of the epochs
 History = Sequence[Mapping[str, Any]]  # lines of metrics.jsonl
 
 
-def draw(history: History, best_epoch: int | None = None) -> Figure:
+def draw(
+    history: History,
+    best_epoch: int | None = None,
+    *,
+    narrow: bool = False,
+) -> Figure:
     """Loss, accuracy and learning rate against the epoch.
 
-    best_epoch: the epoch whose weights were kept, which is marked.
+    best_epoch: the epoch whose weights were kept, which is marked. narrow: for a phone.
     """
-    figure = style.chart(7.2, 6)
+    width = style.NARROW if narrow else 7.2
+    figure = style.chart(width, 6)
     figure.get_layout_engine().set(h_pad=0.06, w_pad=0.06)
     loss, accuracy, rate = figure.subplots(3, sharex=True, height_ratios=(5, 5, 2))
     epochs = [line["epoch"] for line in history]
@@ -47,7 +53,7 @@ def draw(history: History, best_epoch: int | None = None) -> Figure:
     epoch_axis(rate)
     if len(epochs) == 1:
         widen(rate, epochs[0])
-    _legend(loss, marked)
+    _legend(loss, marked, narrow=narrow)
     return figure
 
 
@@ -194,18 +200,19 @@ def _learning_rate(axes: Axes, history: History) -> None:
         axes.set_xlim(epochs[0], epochs[-1])
 
 
-def _legend(axes: Axes, best_epoch: int | None) -> None:
-    """A legend above the axes, at the right."""
+def _legend(axes: Axes, best_epoch: int | None, *, narrow: bool) -> None:
+    """A legend above the axes, at the right; where that is too narrow, beside the curves."""
     handles, labels = axes.get_legend_handles_labels()
     if best_epoch is not None:
         handles.append(axes.lines[2])
         labels.append(f"best, epoch {best_epoch}")
+    place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": 3}
+    if narrow:
+        place = {"loc": "best"}
     axes.legend(
         handles,
         labels,
-        loc="lower right",
-        bbox_to_anchor=(1, 1),
-        ncols=3,
         borderaxespad=0.2,
+        **place,
         **style.LEGEND,
     )

@@ -156,8 +156,7 @@ def _classes(axes: Axes, per_class: Sequence[Scores], drawn_names: Mapping[str, 
 
 
 def _confusion(axes: Axes, matrix: Confusion, class_names: Sequence[str]) -> None:
-    shown = confusion.shown_classes(matrix, most=MOST_CLASSES, cut_to=MOST_CLASSES)
-    counts = matrix.matrix(shown)
+    shown, counts = confusion.most_confused_part(matrix, most=MOST_CLASSES, cut_to=MOST_CLASSES)
     colours, strength = confusion.cell_colours(counts, matrix.support[shown])
     axes.imshow(colours, interpolation="nearest")
     text = {"fontsize": min(8, 120 / len(counts)), "ha": "center", "va": "center"}

@@ -14,25 +14,34 @@ from imgcls_jax.reporting.plots import calibration, fonts, style
 UNCERTAINTIES = {"entropy": style.BLUE, "mutual_information": style.ORANGE}
 
 
-def draw(summary: Mapping[str, Any]) -> Figure:
+def draw(summary: Mapping[str, Any], *, narrow: bool = False) -> Figure:
     """Accuracies of members and ensemble, how often two members differ, and rejection curves.
 
-    summary: as in ensemble.json.
+    summary: as in ensemble.json. narrow: for a phone, one below the other.
     """
     members = summary["members"]
+    longest_name = 14 if narrow else 24
     names = []
     for number, member in enumerate(members, 1):
         name = PurePosixPath(member["run"]).name
-        names.append(f"{number} {fonts.shorten(name, 24)}")
-    figure = style.chart(12, max(3.4, 1.6 + 0.45 * len(names)))
-    left, middle, right = figure.subplots(1, 3, width_ratios=(5, 4, 4))
+        names.append(f"{number} {fonts.shorten(name, longest_name)}")
+    height = max(3.4, 1.6 + 0.45 * len(names))
+    if narrow:
+        figure = style.chart(style.NARROW, height + 6.4)
+        parts = figure.subfigures(3, 1, height_ratios=(height, 3.2, 3.2))
+        first, second, third = [part.subplots() for part in parts]
+    else:
+        figure = style.chart(12, height)
+        first, second, third = figure.subplots(1, 3, width_ratios=(5, 4, 4))
     accuracies = [100 * member["accuracy"] for member in members]
-    _accuracies(left, names, accuracies, of_ensemble=100 * summary["test"]["accuracy"])
-    _disagreement(middle, 100 * np.array(summary["disagreement"]))
+    _accuracies(first, names, accuracies, of_ensemble=100 * summary["test"]["accuracy"])
+    _disagreement(second, 100 * np.array(summary["disagreement"]))
     for key, colour in UNCERTAINTIES.items():
         points = summary["rejection"][key]
-        calibration.draw_rejection(right, points, colour=colour, label=formats.words(key))
-    right.legend(loc="lower right", **style.LEGEND)
+        calibration.draw_rejection(third, points, colour=colour, label=formats.words(key))
+    # Below the curves, which it would cover inside.
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": 2}
+    third.legend(**below, **style.LEGEND)
     return figure
 
 
@@ -79,7 +88,7 @@ def _accuracies(
 
 def _disagreement(axes: Axes, shares: np.ndarray) -> None:
     """shares: [members, members], the percentage of images on which two members differ."""
-    darkest = 1.6 * max(shares.max(), 1e-9)
+    darkest = 3 * max(shares.max(), 1e-9)  # the numbers stay legible on the largest
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=darkest)
     for (row, column), share in np.ndenumerate(shares):
         if row != column:

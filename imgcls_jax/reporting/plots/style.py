@@ -11,6 +11,7 @@ from PIL import Image
 from imgcls_jax.files import write_atomically
 
 DPI = 110
+NARROW = 3.75  # inches of a figure for a phone
 POINTS_PER_PIXEL = 72 / DPI
 PNG_COLOURS = 256
 
@@ -69,7 +70,12 @@ def rgb(colour: str) -> np.ndarray:
 
 
 def save(figure: Figure, path: Path, *, exact: bool = False) -> None:
-    """Writes the figure as a PNG.
+    """Writes the figure as a PNG; exact: as of `png`."""
+    write_atomically(Path(path), png(figure, exact=exact))
+
+
+def png(figure: Figure, *, exact: bool = False) -> bytes:
+    """The figure as a PNG.
 
     exact: with all its colours, for figures that have gradual ones. Otherwise with 256 colours,
     which takes a third of the space and is hard to tell from the original.
@@ -81,4 +87,4 @@ def save(figure: Figure, path: Path, *, exact: bool = False) -> None:
         image = image.quantize(PNG_COLOURS, method=Image.Quantize.MEDIANCUT)
     buffer = io.BytesIO()
     image.save(buffer, format="png", optimize=True)
-    write_atomically(Path(path), buffer.getvalue())
+    return buffer.getvalue()
