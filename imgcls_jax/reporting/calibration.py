@@ -25,16 +25,8 @@ def rows(results: Figures) -> list[list[str]]:
     """The cells of HEAD's table: as trained, and at the fitted temperature."""
     return [
         _row("As trained", results["as_trained"]),
-        _row(f"At temperature {_temperature(results)}", results["scaled"]),
+        _row(f"At temperature {formats.temperature(results)}", results["scaled"]),
     ]
-
-
-def _temperature(results: Figures) -> str:
-    """The temperature with its 95 % interval, which runs of older versions do not have."""
-    temperature = f"{results['temperature']:.3g}"
-    if "low" not in results:
-        return temperature
-    return f"{temperature} [{results['low']:.3g}, {results['high']:.3g}]"
 
 
 def _row(name: str, figures: Figures) -> list[str]:
@@ -52,7 +44,7 @@ def sentence(results: Figures) -> str:
     accuracy = results["as_trained"]["accuracy"]
     points = [point for point in results["rejection"] if point["rejected"] == REJECTED]
     kept_accuracy = points[0]["accuracy"]
-    text = _temperature_sentence(results) + _uncertainty(results)
+    text = _temperature_sentence(results)
     if kept_accuracy == accuracy:
         return text
     return (
@@ -61,40 +53,56 @@ def sentence(results: Figures) -> str:
     )
 
 
-def _uncertainty(results: Figures) -> str:
-    """A sentence on a temperature that the validation set is too small for; empty if it is not."""
-    if "low" not in results or results["high"] <= WIDEST * results["low"]:
-        return ""
-    images = formats.quantity(results["validation_examples"], "validation image")
-    return (
-        f" {images} are too few to fit a temperature: the 95 % interval of the fitted one is "
-        f"{results['low']:.3g} to {results['high']:.3g}."
-    )
-
-
 def _temperature_sentence(results: Figures) -> str:
+    p = results.get("p")  # runs of older versions do not have it
+    if p is not None and p >= SIGNIFICANT:
+        return _no_finding(results, p)
     temperature = results["temperature"]
     before = formats.percent(results["as_trained"]["ece"])
     after = formats.percent(results["scaled"]["ece"])
-    p = results.get("p")  # runs of older versions do not have it
-    if p is not None and p >= SIGNIFICANT:
-        return (
-            "The validation set shows neither over- nor underconfidence "
-            f"(p = {paired.p_value(p)}); the expected calibration error on the test set is "
-            f"{before}."
-        )
     if not MIN_TEMPERATURE * 1.1 < temperature < MAX_TEMPERATURE * 0.9:
         side = "below" if temperature < 1 else "above"
         return (
             f"No temperature is best: the validation set asks for one {side} all that are tried, "
-            f"{MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}. As trained the expected calibration error on the test "
-            f"set is {before}."
+            f"{MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}. As trained the expected calibration "
+            f"error on the test set is {before}."
         )
     kind = "overconfident" if temperature > 1 else "underconfident"
+    fitted = formats.temperature(results)
+    if _has_too_few_images(results):
+        return (
+            f"The run is {kind}, but {_images(results)} are too few to say by how much: the "
+            f"temperature fitted on them is {fitted}, with its 95 % interval. It takes the "
+            f"expected calibration error on the test set from {before} to {after}."
+        )
     return (
-        f"The run is {kind}: the temperature fitted on the validation set is "
-        f"{_temperature(results)}, and takes the expected calibration error on the test set from {before} to {after}."
+        f"The run is {kind}: the temperature fitted on the validation set is {fitted}, "
+        f"and takes the expected calibration error on the test set from {before} to {after}."
     )
+
+
+def _no_finding(results: Figures, p: float) -> str:
+    """What is said where a temperature of 1 is not rejected."""
+    text = (
+        "The validation set shows neither over- nor underconfidence "
+        f"(p = {paired.p_value(p)}); the expected calibration error on the test set is "
+        f"{formats.percent(results['as_trained']['ece'])}."
+    )
+    if not _has_too_few_images(results):
+        return text
+    return (
+        f"{text} But {_images(results)} are too few to fit a temperature: the 95 % interval of "
+        f"the fitted one is {results['low']:.3g} to {results['high']:.3g}."
+    )
+
+
+def _has_too_few_images(results: Figures) -> bool:
+    """Whether the interval of the temperature is wide; runs of older versions do not have it."""
+    return "low" in results and results["high"] > WIDEST * results["low"]
+
+
+def _images(results: Figures) -> str:
+    return formats.quantity(results["validation_examples"], "validation image")
 
 
 def section(run: RunFolder) -> Markup:

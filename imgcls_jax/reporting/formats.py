@@ -1,5 +1,6 @@
 """How figures are written for people: percentages, intervals, durations, and values of JSON files."""
 
+from collections.abc import Mapping
 from typing import Any
 
 UNKNOWN = "\N{EN DASH}"
@@ -25,6 +26,14 @@ def confidence(share: float) -> str:
 def interval(low: float, high: float, form: str = ".1f") -> str:
     """`[96.8, 97.9]` of shares, in percent or in percentage points."""
     return f"[{100 * low:{form}}, {100 * high:{form}}]"
+
+
+def temperature(calibration: Mapping[str, Any]) -> str:
+    """`1.28 [1.2, 1.36]`: a fitted temperature, and its interval where calibration.json has it."""
+    fitted = f"{calibration['temperature']:.3g}"
+    if "low" not in calibration:  # runs of older versions
+        return fitted
+    return f"{fitted} [{calibration['low']:.3g}, {calibration['high']:.3g}]"
 
 
 def optional(value: float | None, form: str, *, scale: float = 1.0) -> str:

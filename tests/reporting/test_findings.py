@@ -52,9 +52,16 @@ def test_few_validation_images_are_said_to_be_too_few_for_a_temperature():
     probabilities = softmax(3 * logits)
     few = calibration.calibrate((probabilities[:24], labels[:24]), (probabilities, labels))
     sentence = calibrations.sentence(few)
-    interval = f"{few['low']:.3g} to {few['high']:.3g}"
-    assert "24 validation images are too few to fit a temperature" in sentence
+    interval = f"[{few['low']:.3g}, {few['high']:.3g}]"
+    assert "is overconfident, but 24 validation images are too few to say by how much" in sentence
     assert interval in sentence
+    calibrated = (softmax(logits[:24]), labels[:24])
+    few = calibration.calibrate(calibrated, (probabilities, labels))
+    sentence = calibrations.sentence(few)
+    assert "neither over- nor underconfidence" in sentence
+    interval = f"{few['low']:.3g} to {few['high']:.3g}"
+    assert "But 24 validation images are too few to fit a temperature" in sentence
+    assert f"the 95 % interval of the fitted one is {interval}." in sentence
     many = calibration.calibrate((probabilities, labels), (probabilities, labels))
     sentence = calibrations.sentence(many)
     assert "too few" not in sentence

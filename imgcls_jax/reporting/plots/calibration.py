@@ -29,7 +29,7 @@ def draw(results: Figures, *, narrow: bool = False) -> Figure:
         figure = style.chart(10.5, 3.7)
         trained, scaled, rejection = figure.subplots(1, 3)
     _reliability(trained, results["as_trained"], title="As trained")
-    _reliability(scaled, results["scaled"], title=f"At temperature {results['temperature']:.3g}")
+    _reliability(scaled, results["scaled"], title=f"At temperature {formats.temperature(results)}")
     trained.set_ylabel("Accuracy, %", **style.LABEL)
     draw_rejection(rejection, results["rejection"], colour=style.BLUE)
     return figure

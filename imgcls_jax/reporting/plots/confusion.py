@@ -53,8 +53,8 @@ def draw(
     _titles(figure, layout)
     if layout.is_cut:
         note = (
-            f"The {len(shown)} of {confusion.num_classes:,} classes that are confused most,\n"
-            "side by side if with each other; shares are of all images of a class"
+            f"The {len(shown)} of {confusion.num_classes:,} classes that are confused most; those "
+            "confused with each other are neighbours.\nColours show shares of all images of a class."
         )
         if narrow:
             note = f"The {len(shown)} of {confusion.num_classes:,} most confused classes"
