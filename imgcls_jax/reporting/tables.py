@@ -160,11 +160,10 @@ def class_images(scores: Scores, probabilities: np.ndarray, test: Dataset) -> Ma
         images = []
         for index in indices[:most]:
             is_wrong = bool(predicted[index] != k)
-            description = f"{test.class_names[k]}, {formats.confidence(confidences[index])}"
+            description = test.class_names[k]
             if is_wrong:
-                guess = test.class_names[predicted[index]]
-                description = f"{test.class_names[k]}, taken for {guess}, "
-                description += formats.confidence(confidences[index])
+                description += f", predicted as {test.class_names[predicted[index]]}"
+            description += f", {formats.confidence(confidences[index])}"
             images.append((test.images[index], description, is_wrong))
         note = _answers(k, predicted[indices], test.class_names)
         cells.append({"name": test.class_names[k], "note": note, "images": images})

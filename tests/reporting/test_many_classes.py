@@ -112,11 +112,11 @@ def test_each_class_has_its_hardest_images_worst_class_first(make_dataset, make_
     k = names.index(shown[0])
     wrong = (probabilities[labels == k].argmax(-1) != k).sum()
     assert f"{wrong} of 10 wrong: " in grid
-    assert grid.count('class="miss"') == grid.count(", taken for ")
+    assert grid.count('class="miss"') == grid.count(", predicted as ")
     hardest = np.argsort(probabilities[labels == k, k], kind="stable")[0]
     guess = names[probabilities[labels == k][hardest].argmax()]
     [first, *_] = re.findall('alt="([^"]*)"', grid)
-    assert first.startswith(f"{shown[0]}, taken for {guess}, ")
+    assert first.startswith(f"{shown[0]}, predicted as {guess}, ")
 
 
 def test_shares_of_a_part_of_the_matrix_are_of_whole_rows():

@@ -18,7 +18,7 @@ from imgcls_jax.run.folder import PREDICTIONS, TEST, RunFolder
 class Reader(html.parser.HTMLParser):
     """Collects text and tags, and checks that what is opened is closed in order."""
 
-    VOID = ("meta", "img", "br")
+    VOID = ("meta", "img", "br", "source")
 
     def __init__(self, text):
         super().__init__()
@@ -35,7 +35,7 @@ class Reader(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, text):
-        if self.open[-1:] != ["style"]:
+        if self.open[-1:] not in (["style"], ["script"]):
             self.text += text
 
 
