@@ -92,8 +92,7 @@ class _Training:
 
     def _begin_phase(self) -> None:
         """Puts on the devices what the phase trains on, and says what it is."""
-        is_resumed = self.progress.phase_epochs > 0 or self.progress.step_in_epoch > 0
-        plan.say(self.phases, self.progress.phase, self.data, is_resumed=is_resumed)
+        plan.say(self.phases, self.progress, self.data)
         self.train_data, self.feature_seconds = self.phase.place(self.state, self.data.train)
         validation, seconds = self.phase.place(self.state, self.data.validation)
         self.validation_images, _ = validation

@@ -11,6 +11,7 @@ import numpy as np
 from imgcls_jax import trees
 from imgcls_jax.data import Splits
 from imgcls_jax.training import parallel, setup
+from imgcls_jax.training.state import Progress
 
 log = logging.getLogger(__name__)
 
@@ -19,17 +20,13 @@ PARTLY_TRAINED = 2.0
 LAYER_NUMBER = re.compile(r"_\d+$")  # of "layer1_0", which is in the block "layer1"
 
 
-def say(
-    phases: Sequence[setup.Setup],
-    number: int,
-    data: Splits,
-    *,
-    is_resumed: bool = False,
-) -> None:
+def say(phases: Sequence[setup.Setup], progress: Progress, data: Splits) -> None:
     """Logs which phase begins, and its parameters; of a first one on features also the whole plan.
 
-    is_resumed: the phase has begun before, so its parameters by block were logged already.
+    Of a phase that is resumed the parameters by block are left out: they were logged already.
     """
+    number = progress.phase
+    is_resumed = progress.phase_epochs > 0 or progress.step_in_epoch > 0
     phase = phases[number]
     if phase.name:
         if number == 0 and phase.embed:
