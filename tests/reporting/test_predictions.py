@@ -88,8 +88,8 @@ def test_labels_of_a_file_of_rows_tell_the_accuracy():
 
 
 def test_images_that_were_trained_on_are_counted():
-    trained = np.stack([prediction("", k).image for k in (0, 1)])
-    validated = prediction("", 2).image[None]
+    trained = np.stack([prediction("a", k).image for k in (0, 1)])
+    validated = prediction("a", 2).image[None]
     learned = {"train": image_digests(trained), "validation": image_digests(validated)}
     summary = Summary(NAMES, learned)
     for k in (0, 1, 2):
