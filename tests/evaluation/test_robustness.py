@@ -93,5 +93,7 @@ def test_the_plot_shows_every_accuracy(clean, corrupted):
     accuracies = {"fog": [corrupted] * 5, "jpeg": [clean] * 5}
     figure = plots.draw({"clean": clean, "corruptions": accuracies})
     low, high = figure.axes[0].get_ylim()
-    assert low < 100 * min(clean, corrupted)
-    assert 100 * max(clean, corrupted) < high
+    assert low <= 100 * min(clean, corrupted)
+    assert 100 * max(clean, corrupted) <= high
+    *_, curve = figure.axes[0].lines
+    assert not curve.get_clip_on()  # at the ends of the axis markers are whole
