@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -114,7 +115,6 @@ def test_a_run_folder_is_complete(finished):
     run, printed = finished
     for name in FILES:
         assert (run.path / name).stat().st_size > 50, name
-    assert "Total: " in printed
     assert "epoch 12/12" in printed
     assert str(run.path / "report.html") in printed
     probabilities, labels = run.predictions
@@ -122,11 +122,10 @@ def test_a_run_folder_is_complete(finished):
     assert run.environment["data_fingerprint"] == run.data["fingerprint"]
     kept = next(line for line in run.history if line["epoch"] == run.test["best_epoch"])
     assert run.test["train_accuracy"] == kept["train_accuracy"]
-    assert run.test["parameters"] == sum(
-        int(line.split("|")[4].replace(",", ""))
-        for line in printed.splitlines()
-        if line.startswith("| ") and "float32" in line
-    )
+    parameters = run.test["parameters"]
+    assert f"Trainable: {parameters:,} parameters." in printed
+    blocks = re.findall(r"^  \w+ +([\d,]+)$", printed, re.MULTILINE)
+    assert parameters == sum(int(count.replace(",", "")) for count in blocks)
 
 
 def of_folders(mode, *arguments, code: int = 0) -> str:
