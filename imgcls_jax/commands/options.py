@@ -63,7 +63,7 @@ def text(paths: list[str]) -> str:
 
 def markdown() -> str:
     """Returns docs/options.md."""
-    from imgcls_jax.config.options import OPTIONS, OptionGroup, groups
+    from imgcls_jax.config.options import OPTIONS, groups
 
     lines = [
         "# Options",
@@ -72,7 +72,6 @@ def markdown() -> str:
         "written by `imgcls options --format markdown`. Models and objectives have further options.",
         "*Identity*: whether runs that differ in it are different runs.",
     ]
-    group: OptionGroup
     for group in groups(OPTIONS):
         lines += ["", f"## {group.title}", ""]
         lines += ["| option | default | accepts | identity | since | meaning |"]
