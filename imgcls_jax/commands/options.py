@@ -63,7 +63,7 @@ def text(paths: list[str]) -> str:
 
 def markdown() -> str:
     """Returns docs/options.md."""
-    from imgcls_jax.config.groups import OptionGroup, groups
+    from imgcls_jax.config.groups import groups
     from imgcls_jax.config.options import OPTIONS
 
     lines = [
@@ -73,7 +73,6 @@ def markdown() -> str:
         "written by `imgcls options --format markdown`. Models and objectives have further options.",
         "*Identity*: whether runs that differ in it are different runs.",
     ]
-    group: OptionGroup
     for group in groups(OPTIONS):
         lines += ["", f"## {group.title}", ""]
         lines += ["| option | default | accepts | identity | since | meaning |"]

@@ -273,31 +273,6 @@ def renamed(path: str) -> str:
     return ""
 
 
-def defaults() -> ConfigDict:
-    """Returns a config of all defaults."""
-    config = ConfigDict()
-    for path, option in OPTIONS.items():
-        section = config
-        *parents, key = path.split(".")
-        for parent in parents:
-            if parent not in section:
-                section[parent] = ConfigDict()
-            section = section[parent]
-        _set_default(section, key, option)
-    return config
-
-
-def _set_default(section: ConfigDict, key: str, option: Option) -> None:
-    if isinstance(option.kind, Section):
-        section[key] = ConfigDict()
-    elif option.default is None:
-        from ml_collections.config_dict import placeholder
-
-        section[key] = placeholder(str)
-    else:
-        section[key] = option.default
-
-
 def upgrade(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the config of a run folder of any version as today's: with today's names and options.
 
@@ -305,12 +280,13 @@ def upgrade(config: Mapping[str, Any]) -> dict[str, Any]:
     has are not filled in.
     """
     config = copy.deepcopy(dict(config))
-    phases = _section(config, "adapt.phases")
     parts = [config]
-    if isinstance(phases, dict):
-        parts += phases.values()
-    is_old = any(_section(config, old_name, is_leaf=True) for old_name in OLD_NAMES)
-    is_old = is_old or _section(config, "train.parallel", is_leaf=True) is None
+    if section := section_of(config, "adapt.phases"):
+        phases = section["phases"]
+        if isinstance(phases, dict):
+            parts += phases.values()
+    is_old = any(section_of(config, old_name) for old_name in OLD_NAMES)
+    is_old = is_old or section_of(config, "train.parallel") is None
     for part in parts:
         if isinstance(part, dict) and is_old:
             _rename(part)
@@ -320,22 +296,23 @@ def upgrade(config: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _section(config: Any, path: str, *, is_leaf: bool = False) -> Any:
-    """Returns what is at a path: a section or, if asked for, a pair of section and key; or None."""
+def section_of(config: dict[str, Any], path: str) -> dict[str, Any] | None:
+    """Returns the section that has the option at a path; None if there is no such option."""
     *parents, key = path.split(".")
+    section: Any = config
     for parent in parents:
-        config = config.get(parent) if isinstance(config, dict) else None
-    if not isinstance(config, dict) or key not in config:
-        return None
-    return (config, key) if is_leaf else config[key]
+        section = section.get(parent) if isinstance(section, dict) else None
+    if isinstance(section, dict) and key in section:
+        return section
+    return None
 
 
 def _rename(config: dict[str, Any]) -> None:
     """Gives the options of a config of a version before 0.2 their names, in place."""
     for old_name, new_name in OLD_NAMES.items():
-        if place := _section(config, old_name, is_leaf=True):
-            section, key = place
-            section[new_name.rpartition(".")[2]] = section.pop(key)
+        if section := section_of(config, old_name):
+            value = section.pop(old_name.rpartition(".")[2])
+            section[new_name.rpartition(".")[2]] = value
     optimizer = config.get("optimizer")
     if not isinstance(optimizer, dict):
         return

@@ -215,34 +215,33 @@ class EfficientNet(Classifier):
     def setup(self):
         style = self.style
         conv = conv_norm(style, self.dtype)
-        setattr(self, style.stem_name, conv(STEM_FEATURES, 3, 2))
+        layers = [conv(STEM_FEATURES, 3, 2, name=style.stem_name)]
 
-        block_names = []
+        blocks_before = 0
         total_blocks = sum(stage.blocks for stage in self.stages)
         for number, stage in enumerate(self.stages, 1):
             for index in range(stage.blocks):
                 strides = stage.strides if index == 0 else 1
-                rate = self.stochastic_depth * len(block_names) / total_blocks
+                rate = self.stochastic_depth * blocks_before / total_blocks
                 name = style.block_name(number, index)
-                setattr(self, name, Block(stage, strides, rate, style, self.dtype))
-                block_names.append(name)
+                layers.append(Block(stage, strides, rate, style, self.dtype, name=name))
+                blocks_before += 1
 
-        top_name = style.top_name(len(self.stages))
-        setattr(self, top_name, conv(TOP_FEATURES))
-        self.layer_names = [style.stem_name, *block_names, top_name]
+        layers.append(conv(TOP_FEATURES, name=style.top_name(len(self.stages))))
+        self.layers = layers
         self.drop = Dropout(self.dropout)
-        setattr(self, style.classifier_name, nn.Dense(self.num_classes, dtype=self.dtype))
+        self.classifier = nn.Dense(self.num_classes, dtype=self.dtype, name=style.classifier_name)
 
     def features(self, x, *, train: bool = False):
         if self.transform_input:
             x = from_imagenet_statistics(x, 127 / 255, 128 / 255)
-        for name in self.layer_names:
-            x = getattr(self, name)(x, train=train)
+        for layer in self.layers:
+            x = layer(x, train=train)
         return x
 
     def head(self, x, *, train: bool = False):
         x = self.drop(x, train=train)
-        return getattr(self, self.style.classifier_name)(x)
+        return self.classifier(x)
 
 
 VARIANTS = {

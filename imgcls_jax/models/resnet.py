@@ -142,36 +142,34 @@ class ResNet(Classifier):
 
     def setup(self):
         style = self.style
-        stem_conv, stem_norm = style.stem_names
-        setattr(self, stem_conv, conv(style, 64, 7, 2, dtype=self.dtype))
-        setattr(self, stem_norm, norm(style, dtype=self.dtype))
+        conv_name, norm_name = style.stem_names
+        self.stem_conv = conv(style, 64, 7, 2, dtype=self.dtype, name=conv_name)
+        self.stem_norm = norm(style, dtype=self.dtype, name=norm_name)
 
-        block_names = []
+        residual_blocks = []
         for stage, depth in enumerate(self.blocks, 1):
             features = 32 * 2**stage
             for index in range(depth):
                 strides = 2 if stage > 1 and index == 0 else 1
                 name = style.block_name(stage, index)
-                block = Block(features, strides, self.bottleneck, style, self.dtype)
-                setattr(self, name, block)
-                block_names.append(name)
-        self.block_names = block_names
-        setattr(self, style.classifier_name, nn.Dense(self.num_classes, dtype=self.dtype))
+                block = Block(features, strides, self.bottleneck, style, self.dtype, name=name)
+                residual_blocks.append(block)
+        self.residual_blocks = residual_blocks
+        self.classifier = nn.Dense(self.num_classes, dtype=self.dtype, name=style.classifier_name)
 
     def features(self, x, *, train: bool = False):
-        stem_conv, stem_norm = self.style.stem_names
-        x = getattr(self, stem_conv)(x)
-        x = getattr(self, stem_norm)(x, train=train)
+        x = self.stem_conv(x)
+        x = self.stem_norm(x, train=train)
         x = nn.relu(x)
         # Keras pads with zeros here. After ReLU a zero is never a window's only maximum, so the
         # numbers are the same.
         x = max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
-        for name in self.block_names:
-            x = getattr(self, name)(x, train=train)
+        for block in self.residual_blocks:
+            x = block(x, train=train)
         return x
 
     def head(self, x, *, train: bool = False):
-        return getattr(self, self.style.classifier_name)(x)
+        return self.classifier(x)
 
 
 VARIANTS = {

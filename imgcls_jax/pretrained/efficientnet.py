@@ -103,7 +103,7 @@ KERAS = naming.KeyMap(
     name_of=keras_name,
     classifier=r"^params/predictions/",
     family="keras",
-    aliases={"probs/probs/": "predictions/predictions/"},
+    aliases=naming.KERAS_ALIASES,
     layers=keras_layers(),
 )
 LITE = naming.KeyMap(

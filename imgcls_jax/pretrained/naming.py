@@ -31,6 +31,10 @@ KERAS_LEAVES = {
 }
 
 
+# keras-applications, which wrote Keras' files, calls the classifier "probs". Keras reads it by order.
+KERAS_ALIASES = {"probs/probs/": "predictions/predictions/"}
+
+
 @dataclasses.dataclass(frozen=True)
 class KeyMap:
     """The names that a model's variables have in files of weights."""

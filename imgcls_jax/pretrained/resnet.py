@@ -29,7 +29,5 @@ KERAS = naming.KeyMap(
     name_of=keras_name,
     classifier=r"^params/predictions/",
     family="keras",
-    # keras-applications, which wrote the file, calls the classifier "probs". Keras reads it by
-    # order.
-    aliases={"probs/probs/": "predictions/predictions/"},
+    aliases=naming.KERAS_ALIASES,
 )

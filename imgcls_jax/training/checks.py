@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from imgcls_jax import models
@@ -26,7 +27,7 @@ from imgcls_jax.config.kinds import (
     Tuple,
     Whole,
 )
-from imgcls_jax.config.options import OPTIONS, SECTIONS, flat_options, renamed
+from imgcls_jax.config.options import OPTIONS, SECTIONS, flat_options, renamed, section_of
 from imgcls_jax.data.folder import FITS
 from imgcls_jax.data.sources import SOURCES
 from imgcls_jax.data.transforms import parse
@@ -41,7 +42,7 @@ from imgcls_jax.training.objectives import OBJECTIVES
 from imgcls_jax.training.optimizers import OPTIMIZERS
 from imgcls_jax.training.schedules import SCHEDULES
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 # What the options of kind Choice may be: what it is called, and the table that has the names.
 CHOICES: dict[str, tuple[str, Iterable[str]]] = {
     "data.source": ("data source (data.source)", SOURCES),
@@ -86,7 +87,7 @@ def check(config: ConfigDict, *, at: str = "") -> None:
     _check_values(options, at)
     content = config.to_dict()  # looking for an option is not reading it
     for path in OPTIONS:
-        if path not in OPTIONAL and not _has(content, path):
+        if path not in OPTIONAL and section_of(content, path) is None:
             raise ConfigError(
                 f"{at}{path} is missing: start from configs/base.py, which has every option."
             )
@@ -113,14 +114,6 @@ def of_run(run: RunFolder) -> ConfigDict:
     except ConfigError as error:
         raise RunError(f"{run.path / CONFIG} is damaged, or of another version: {error}") from error
     return config
-
-
-def _has(content: dict[str, Any], path: str) -> bool:
-    for key in path.split("."):
-        if not isinstance(content, dict) or key not in content:
-            return False
-        content = content[key]
-    return True
 
 
 def _check_values(options: Mapping[str, Any], at: str) -> None:

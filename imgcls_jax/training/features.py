@@ -97,9 +97,8 @@ def _path(
     if not settings.feature_folder or not settings.feature_disk_bytes:
         return None
     params = trees.flatten(variables["params"])
-    weights = {name: tree for name, tree in variables.items() if name != "params"}
-    weights["params"] = {path: params[path] for path in sorted(feature_paths)}
-    weights = parallel.fetch({"params": weights.pop("params"), **weights})
+    used = {path: params[path] for path in sorted(feature_paths)}
+    weights = parallel.fetch({**variables, "params": used})
     parts = [
         VERSION,
         jax.__version__,

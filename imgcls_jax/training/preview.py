@@ -11,6 +11,7 @@ from imgcls_jax.data.batches import epoch_batches
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.image_ops import Bgr, Normalize
 from imgcls_jax.data.transforms import Transform, parse
+from imgcls_jax.errors import shape_text
 
 NUM_IMAGES = 8
 NUM_DRAWS = 7
@@ -47,7 +48,7 @@ def draw(config: ConfigDict, train: Dataset) -> Preview:
     for epoch, key in enumerate(jax.random.split(jax.random.key(config.seed), NUM_DRAWS)):
         draws.append(np.asarray(augment(key, epoch)))
     first = draws[0]
-    shape = "x".join(map(str, first.shape))
+    shape = shape_text(first.shape)
     words = (
         f"A batch as the model sees it: {shape}, values from {first.min():.3f} to {first.max():.3f}, "
         f"mean {first.mean():.3f}, standard deviation {first.std():.3f}."

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
@@ -19,7 +18,7 @@ from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.streaming import steps_in_window
 from imgcls_jax.data.transforms import Transform, parse
 from imgcls_jax.data.views import VIEWS, View
-from imgcls_jax.errors import ConfigError, choose
+from imgcls_jax.errors import ConfigError, choose, shape_text
 from imgcls_jax.models import lora
 from imgcls_jax.training import (
     adapt,
@@ -34,14 +33,13 @@ from imgcls_jax.training import (
     schedules,
 )
 from imgcls_jax.training.adapt import EVERYTHING, Adaptation
+from imgcls_jax.training.checks import PRECISIONS
 from imgcls_jax.training.checks import check as check_options
 from imgcls_jax.training.schedules import Plateau, Schedule
 from imgcls_jax.training.state import TrainState, start_average
 from imgcls_jax.training.train_step import Recipe
 
 log = logging.getLogger(__name__)
-
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +97,7 @@ class Setup:
 
 def build_model(config: ConfigDict, *, num_classes: int) -> tuple[nn.Module, Transform]:
     """Returns the model of a run's config, and the transform of its images."""
-    dtype = choose("train.precision", config.train.precision, DTYPES)
+    dtype = choose("train.precision", config.train.precision, PRECISIONS)
     model = models.create(config.model, num_classes=num_classes, dtype=dtype)
     return model, parse(config.data.transform)
 
@@ -117,7 +115,7 @@ def initialize(
         if not all(leaf.size for leaf in jax.tree.leaves(variables)):
             raise ValueError("nothing of the image is left for its last layers")
     except (TypeError, ValueError, ZeroDivisionError) as error:
-        size = "x".join(map(str, x.shape[1:]))
+        size = shape_text(x.shape[1:])
         raise ConfigError(
             f"The model {type(model).__name__} cannot be built for images of {size}: {error}. Resize "
             'them in the transform, for example --config.data.transform="resize(28)".'
