@@ -51,9 +51,6 @@ class Recorder:
         self._num_written = 0  # of the points, to TensorBoard
         self._interval = max(-(-total_steps // MAX_POINTS), 1)
         self._tensorboard = None
-        self._left_out = {"step", "epoch"}  # of an epoch's line, from the charts
-        if not run.config.adapt.phases:
-            self._left_out.add("phase")
 
     def steps(self, step: int, means: dict[str, np.ndarray]) -> None:
         """Records a dispatch: each metric's mean in its steps, [count], of which `step` is the last."""
@@ -115,7 +112,10 @@ class Recorder:
     def _write_epoch(self, line: dict[str, Any]) -> None:
         """Writes an epoch's line, after the points of its steps, so that steps never go backwards."""
         self._write_points(line["step"])
-        self._tensorboard.write_scalars(line["step"], _epoch_scalars(line, self._left_out))
+        left_out = {"step", "epoch"}
+        if not self._run.config.adapt.phases:
+            left_out.add("phase")
+        self._tensorboard.write_scalars(line["step"], _epoch_scalars(line, left_out))
 
     def _write_points(self, step: int) -> None:
         """Writes the points up to a step that are not written yet."""
