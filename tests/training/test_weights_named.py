@@ -18,10 +18,11 @@ from imgcls_jax.training import recorder, setup
 @pytest.fixture
 def short(monkeypatch):
     """commands.train.train on the small data, without test and page: it counts as unfinished."""
-    report = checks.check({"train": DATA.train, "validation": DATA.validation, "test": DATA.test})
-    monkeypatch.setattr(
-        "imgcls_jax.data.load", lambda config, **_: dataclasses.replace(DATA, report=report)
+    report, digests = checks.check_with_digests(
+        {"train": DATA.train, "validation": DATA.validation, "test": DATA.test}
     )
+    splits = dataclasses.replace(DATA, report=report, digests=digests)
+    monkeypatch.setattr("imgcls_jax.data.load", lambda config, **_: splits)
     monkeypatch.setattr("imgcls_jax.evaluation.predict.test", lambda run, splits: None)
     monkeypatch.setattr(recorder, "write_results", lambda run: None)
     monkeypatch.setattr(commands.runs, "write_report", lambda *arguments, **options: None)
