@@ -195,13 +195,11 @@ class CifarResNet(Classifier):
         if self.se == "stem":
             self.se_stem = SqueezeExcite(self._squeezed(self.width), dtype=self.dtype)
 
-        block_names = []
+        residual_blocks = []
         for stage, depth in enumerate(self.blocks):
             for index in range(depth):
-                name = f"layer{stage + 1}_{index}"
-                setattr(self, name, self._block(stage, index, defaults))
-                block_names.append(name)
-        self.block_names = block_names
+                residual_blocks.append(self._block(stage, index, defaults))
+        self.residual_blocks = residual_blocks
 
         if self.preact:
             self.bn_last = batch_norm(defaults, dtype=self.dtype)
@@ -226,6 +224,7 @@ class CifarResNet(Classifier):
             use_bias=self.use_bias,
             defaults=defaults,
             dtype=self.dtype,
+            name=f"layer{stage + 1}_{index}",
         )
 
     def _squeezed(self, filters: int) -> int:
@@ -237,8 +236,8 @@ class CifarResNet(Classifier):
             x = nn.relu(self.bn1(x, train=train))
         if self.se == "stem":
             x = self.se_stem(x)
-        for name in self.block_names:
-            x = getattr(self, name)(x, train=train)
+        for block in self.residual_blocks:
+            x = block(x, train=train)
         if self.preact:
             x = nn.relu(self.bn_last(x, train=train))
         return x

@@ -62,39 +62,42 @@ class ConvNeXt(Classifier):
     def setup(self):
         # As in torchvision, features_0 is the stem, odd numbers are stages, and the other even ones
         # halve the map.
-        groups = [[self._downsample(self.widths[0], 4), layer_norm(self.dtype)]]
+        stem = self._downsample(self.widths[0], 4, "features_0_0")
+        layers = [stem, layer_norm(self.dtype, name="features_0_1")]
         last_block = sum(self.blocks) - 1
         position = 0
         for stage, depth in enumerate(self.blocks):
             if stage > 0:
-                downsample = self._downsample(self.widths[stage], 2)
-                groups.append([layer_norm(self.dtype), downsample])
-            stage_blocks = []
-            for _ in range(depth):
+                layers.append(layer_norm(self.dtype, name=f"features_{2 * stage}_0"))
+                name = f"features_{2 * stage}_1"
+                layers.append(self._downsample(self.widths[stage], 2, name))
+            for index in range(depth):
                 rate = self.stochastic_depth * position / last_block
-                stage_blocks.append(Block(rate, self.dtype))
+                name = f"features_{2 * stage + 1}_{index}"
+                layers.append(Block(rate, self.dtype, name=name))
                 position += 1
-            groups.append(stage_blocks)
-
-        for number, group in enumerate(groups):
-            setattr(self, f"features_{number}", group)
-        self.num_groups = len(groups)
+        self.layers = layers
         self.classifier_0 = layer_norm(self.dtype)
         self.classifier_2 = nn.Dense(self.num_classes, kernel_init=kernel_init, dtype=self.dtype)
 
-    def _downsample(self, features: int, factor: int) -> nn.Module:
+    def _downsample(self, features: int, factor: int, name: str) -> Conv:
         size = (factor, factor)
         return Conv(
-            features, size, size, padding="VALID", kernel_init=kernel_init, dtype=self.dtype
+            features,
+            size,
+            size,
+            padding="VALID",
+            kernel_init=kernel_init,
+            dtype=self.dtype,
+            name=name,
         )
 
     def features(self, x, *, train: bool = False):
-        for number in range(self.num_groups):
-            for layer in getattr(self, f"features_{number}"):
-                if isinstance(layer, Block):
-                    x = layer(x, train=train)
-                else:
-                    x = layer(x)
+        for layer in self.layers:
+            if isinstance(layer, Block):
+                x = layer(x, train=train)
+            else:
+                x = layer(x)
         return x
 
     def head(self, x, *, train: bool = False):

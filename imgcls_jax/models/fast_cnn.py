@@ -87,28 +87,38 @@ class FastCNN(Classifier):
 
     def setup(self):
         self.whitening = Whitening(self.patch, dtype=self.dtype)
-        for block, features in enumerate(self.filters, 1):
-            for i in (1, 2):
-                conv = Conv(
-                    features, (3, 3), use_bias=False, kernel_init=identity_first, dtype=self.dtype
-                )
-                norm = BatchNorm(momentum=MOMENTUM, use_scale=False, dtype=self.dtype)
-                setattr(self, f"block{block}_conv{i}", conv)
-                setattr(self, f"block{block}_bn{i}", norm)
+        blocks = []
+        for number, features in enumerate(self.filters, 1):
+            first = self._conv(features, f"block{number}_conv1")
+            first_norm = self._norm(f"block{number}_bn1")
+            second = self._conv(features, f"block{number}_conv2")
+            second_norm = self._norm(f"block{number}_bn2")
+            blocks.append((first, first_norm, second, second_norm))
+        self.blocks = blocks
         self.classifier = nn.Dense(
             self.num_classes, use_bias=False, kernel_init=uniform, dtype=self.dtype
         )
 
+    def _conv(self, features: int, name: str) -> Conv:
+        return Conv(
+            features,
+            (3, 3),
+            use_bias=False,
+            kernel_init=identity_first,
+            dtype=self.dtype,
+            name=name,
+        )
+
+    def _norm(self, name: str) -> BatchNorm:
+        return BatchNorm(momentum=MOMENTUM, use_scale=False, dtype=self.dtype, name=name)
+
     def features(self, x, *, train: bool = False):
         x = nn.gelu(self.whitening(x))
-        for block in range(1, len(self.filters) + 1):
-            x = getattr(self, f"block{block}_conv1")(x)
-            x = max_pool(x, (2, 2))
-            x = getattr(self, f"block{block}_bn1")(x, train=train)
-            x = nn.gelu(x)
-            x = getattr(self, f"block{block}_conv2")(x)
-            x = getattr(self, f"block{block}_bn2")(x, train=train)
-            x = nn.gelu(x)
+        for first, first_norm, second, second_norm in self.blocks:
+            x = max_pool(first(x), (2, 2))
+            x = nn.gelu(first_norm(x, train=train))
+            x = second(x)
+            x = nn.gelu(second_norm(x, train=train))
         return x
 
     def pool(self, x):

@@ -72,8 +72,10 @@ class GoogLeNet(Classifier):
         self.conv1 = conv_norm(64, 7, 2, dtype=self.dtype)
         self.conv2 = conv_norm(64, dtype=self.dtype)
         self.conv3 = conv_norm(192, 3, dtype=self.dtype)
+        inceptions = {}
         for name, channels in INCEPTIONS.items():
-            setattr(self, name, Inception(channels, self.dtype))
+            inceptions[name] = Inception(channels, self.dtype, name=name)
+        self.inceptions = inceptions
         self.drop = Dropout(self.dropout)
         self.fc = nn.Dense(self.num_classes, dtype=self.dtype)
 
@@ -84,10 +86,10 @@ class GoogLeNet(Classifier):
         x = ceil_max_pool(x, 3, 2)
         x = self.conv2(x, train=train)
         x = self.conv3(x, train=train)
-        for name in INCEPTIONS:
+        for name, inception in self.inceptions.items():
             if name in POOL_BEFORE:
                 x = ceil_max_pool(x, POOL_BEFORE[name], 2)
-            x = getattr(self, name)(x, train=train)
+            x = inception(x, train=train)
         return x
 
     def head(self, x, *, train: bool = False):

@@ -66,8 +66,7 @@ class Hybrid(Classifier):
         super().__post_init__()
 
     def setup(self):
-        for name in self.backbones:
-            setattr(self, name, self._backbone(name))
+        self.encoders = [self._backbone(name) for name in self.backbones]
         if self.se:
             blocks = []
             for name in self.backbones:
@@ -93,13 +92,10 @@ class Hybrid(Classifier):
 
         constructor = choose("model (config.model.backbones)", name, MODELS)
         options = dict((self.options or {}).get(name, {}))
-        return constructor(num_classes=self.num_classes, dtype=self.dtype, **options)
+        return constructor(num_classes=self.num_classes, dtype=self.dtype, name=name, **options)
 
     def features(self, x, *, train: bool = False):
-        maps = []
-        for name in self.backbones:
-            backbone = getattr(self, name)
-            maps.append(backbone.features(x, train=train))
+        maps = [encoder.features(x, train=train) for encoder in self.encoders]
         if self.se:
             for i, block in enumerate(self.squeeze_excite):
                 maps[i] = block(maps[i])
@@ -112,9 +108,8 @@ class Hybrid(Classifier):
         if len(self.backbones) == 1:
             maps = (x,)
         pooled = []
-        for name, feature_map in zip(self.backbones, maps, strict=True):
-            backbone = getattr(self, name)
-            pooled.append(backbone.pool(feature_map))
+        for encoder, feature_map in zip(self.encoders, maps, strict=True):
+            pooled.append(encoder.pool(feature_map))
         if self.projection:
             for i, dense in enumerate(self.projections):
                 pooled[i] = dense(pooled[i])
