@@ -17,8 +17,16 @@ from imgcls_jax.config.options import flat_options
 from imgcls_jax.data import HELD_OUT, OWN
 from imgcls_jax.data.views import VIEWS
 from imgcls_jax.evaluation.export import PLATFORMS, PROGRAM, WEIGHTS
+from imgcls_jax.evaluation.onnx import INT8_MODEL, MODEL
 from imgcls_jax.files import write_atomically
-from imgcls_jax.reporting import calibration, formats, robustness, tables, templates
+from imgcls_jax.reporting import (
+    calibration,
+    formats,
+    onnx_card,
+    robustness,
+    tables,
+    templates,
+)
 from imgcls_jax.reporting.plain_tables import Markdown, code, escape, markdown_table
 from imgcls_jax.run.folder import CALIBRATION, ROBUSTNESS, RunFolder
 
@@ -68,7 +76,8 @@ def write(run: RunFolder, folder: Path) -> Path:
     """Writes the card of a tested run into the folder with its exported files; returns its path."""
     sections = {
         "Files": _files(run, folder),
-        "Use": _use(run),
+        "Use": _use(run, folder),
+        "ONNX": onnx_card.section(folder),
         "Model details": _details(run),
         "Intended use": _parts().intended_use(_num_classes(run), _data_name(run)),
         "Training data": _data(run, _validation_note(run), splits=("train", "validation")),
@@ -81,7 +90,8 @@ def write(run: RunFolder, folder: Path) -> Path:
     }
     card = f"{_front_matter(run)}\n# {escape(run.name)}\n\n{_summary(run)}"
     for title, text in sections.items():
-        card += f"\n## {title}\n\n{text}"
+        if text:
+            card += f"\n## {title}\n\n{text}"
     path = folder / CARD
     write_atomically(path, card.encode())
     return path
@@ -127,25 +137,30 @@ def _files(run: RunFolder, folder: Path) -> str:
             "the weights by path; as JSON in its metadata: classes, preprocessing, shape of the "
             "images, all options"
         ),
+        MODEL: f"{arrays}, in ONNX; its metadata have the classes and the temperature",
+        INT8_MODEL: "the same with 8 bits for weights and activations",
     }
     rows = []
     for name, content in contents.items():
-        megabytes = (folder / name).stat().st_size / 1e6
-        rows.append((code(name), f"{megabytes:.2f} MB", content))
+        if (folder / name).exists():
+            megabytes = (folder / name).stat().st_size / 1e6
+            rows.append((code(name), f"{megabytes:.2f} MB", content))
     table = markdown_table(("File", "Size", "Content"), rows)
-    return _parts().files(Markdown(table), jax.__version__, jax.default_backend())
+    note = ""
+    if (folder / PROGRAM).exists():
+        note = _parts().program_note(jax.__version__, jax.default_backend())
+    return _parts().files(Markdown(table), Markdown(note))
 
 
-def _use(run: RunFolder) -> str:
+def _use(run: RunFolder, folder: Path) -> str:
     height, width, channels = run.data["splits"]["train"]["shape"]
-    return _parts().use(
-        program=PROGRAM,
-        weights=WEIGHTS,
-        shape=_shape(run),
-        mode=MODES[channels],
-        width=width,
-        height=height,
-    )
+    image = {"mode": MODES[channels], "width": width, "height": height, "shape": _shape(run)}
+    parts = []
+    if (folder / PROGRAM).exists():
+        parts.append(_parts().use(program=PROGRAM, weights=WEIGHTS, **image))
+    if (folder / MODEL).exists():
+        parts.append(_parts().use_onnx(model=MODEL, **image))
+    return "\n".join(parts)
 
 
 def _details(run: RunFolder) -> str:
