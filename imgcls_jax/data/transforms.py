@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+from imgcls_jax.data.augmentations.auto_augment import AugMix, RandAugment, TrivialAugment
 from imgcls_jax.data.augmentations.color import ColorJitter, RandomGray
 from imgcls_jax.data.augmentations.geometric import (
     Affine,
@@ -29,6 +30,9 @@ OPS: Mapping[str, type[Op]] = {
     "affine": Affine,
     "color_jitter": ColorJitter,
     "random_gray": RandomGray,
+    "rand_augment": RandAugment,
+    "trivial_augment": TrivialAugment,
+    "augmix": AugMix,
     "cutout": Cutout,
     "mixup": Mixup,
     "cutmix": Cutmix,

@@ -74,16 +74,17 @@ class ColorJitter(Op):
         if self.contrast:
             factor = factors(self.contrast, 1)
             mean = to_gray(images).mean((1, 2, 3), keepdims=True)
-            images = jnp.clip(_blend(images, mean, factor), 0, 1)
+            images = jnp.clip(blend(images, mean, factor), 0, 1)
         if self.saturation:
             factor = factors(self.saturation, 2)
-            images = jnp.clip(_blend(images, to_gray(images), factor), 0, 1)
+            images = jnp.clip(blend(images, to_gray(images), factor), 0, 1)
         if self.hue:
             images = turn_hue(images, self.hue * draws[:, 3])
         return images
 
 
-def _blend(images, others, factor):
+def blend(images, others, factor):
+    """Returns a weighted mean, beyond the images where the factor is above 1."""
     return factor * images + (1 - factor) * others
 
 
