@@ -30,6 +30,9 @@ def get_config() -> ConfigDict:
     data.drawn = 0  # drawn images of each digit added to MNIST's training images
     # share (below 1) or number of images held out for the test, if there is no test set
     data.test_size = 0.2
+    # parts of the training images, one of which is the test set instead of another; 0 for none
+    data.folds = 0
+    data.fold = 0  # which of them, from 0; a study trains every one
     data.split_seed = 0  # seed of these splits, which runs of several seeds share
     data.image_size = 0  # folder: side to which images are resized when read; 0 keeps theirs
     # folder: what image_size does with images that are not square: stretch | crop | pad
@@ -67,6 +70,8 @@ def get_config() -> ConfigDict:
     train.ema_decay = 0.0
     # test-time augmentation, views over whose logits evaluation averages: none | flip | flip_shift
     train.tta = "none"
+    # besides TensorBoard: mlflow, or package.module:Class of a CLU MetricWriter; "" for none
+    train.tracker = ""
     train.winograd = True  # on CPUs: 3x3 convolutions by Winograd if that is faster
     train.cpu_devices = 1  # virtual devices of a CPU; 2 make recurrent and narrow networks faster
     train.parallel = "pmap"  # how a step runs on all devices, to the same bits: pmap | shard_map

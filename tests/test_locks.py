@@ -100,6 +100,7 @@ WRITERS = {
     "publish": lambda path: commands.publish.publish([str(path)]),
     "show_data": lambda path: commands.show_data.show_data(changed(), path),
     "profile": lambda path: commands.profile.profile(changed(), path),
+    "find_lr": lambda path: commands.find_lr.find_lr(changed(), path),
 }
 
 

@@ -49,7 +49,11 @@ def test_the_batch_size_of_the_evaluation_is_free_to_change(begun):
     assert not resuming.finished(config, begun)
 
 
-WRITERS = {"show_data": commands.show_data.show_data, "profile": commands.profile.profile}
+WRITERS = {
+    "show_data": commands.show_data.show_data,
+    "profile": commands.profile.profile,
+    "find_lr": commands.find_lr.find_lr,
+}
 
 
 def files_of(folder: Path) -> dict[Path, int]:

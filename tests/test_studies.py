@@ -181,6 +181,21 @@ def test_a_grid_makes_a_row_of_each_combination(tmp_path):
     assert settings == (0.002, 16, 1, 8)
 
 
+def test_a_row_with_folds_is_trained_on_each(tmp_path):
+    first, *runs = studies.plan(study_config((("data.folds", (2,)),)), tmp_path)
+    assert (first.name, first.config.data.folds) == ("first", 0)
+    repetitions = {}
+    for run in runs:
+        if run.row == "narrow,folds=2":
+            repetitions[run.name] = (run.config.seed, run.config.data.fold)
+    assert repetitions == {
+        "narrow,folds=2-seed0-fold0": (0, 0),
+        "narrow,folds=2-seed0-fold1": (0, 1),
+        "narrow,folds=2-seed1-fold0": (1, 0),
+        "narrow,folds=2-seed1-fold1": (1, 1),
+    }
+
+
 @pytest.mark.parametrize(
     ("grid", "words"),
     [

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FOLDER = "runs/comparison"
-SEED_SUFFIX = re.compile(r"-seed\d+$")
+SEED_SUFFIX = re.compile(r"-seed\d+(-fold\d+)?$")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +55,7 @@ def compare(folders: Sequence[str], *, workdir: str | Path = FOLDER) -> None:
 
 
 def _groups(compared: Sequence["RunFolder"]) -> list["Group"]:
-    """Groups runs that differ in nothing but the seed."""
+    """Groups runs that differ in nothing but the seed and the fold."""
     from imgcls_jax.reporting.compare_rows import Group
     from imgcls_jax.training import checks
 
@@ -63,6 +63,7 @@ def _groups(compared: Sequence["RunFolder"]) -> list["Group"]:
     for run in compared:
         config = checks.of_run(run)
         config.seed = 0
+        config.data.fold = 0
         groups.setdefault(config.to_json_best_effort(), []).append(run)
     labels = [SEED_SUFFIX.sub("", group[0].name) for group in groups.values()]
     if len(set(labels)) < len(labels):

@@ -64,9 +64,10 @@ def plan(config: ConfigDict, workdir: Path, changed: Iterable[str] = ()) -> list
     """Returns the runs of a study or an ensemble, in the order in which they are trained.
 
     First those that are needed or members, as runs/NAME; then each row with each seed, its own or
-    the study's, as `workdir`/ROW-seedN. With a `grid`, pairs of an option's path and its values,
-    there is a row for each combination of them. With `quick` all of them are trials, and the runs
-    needed are runs/NAME-trial. Raises ConfigError for what cannot be trained.
+    the study's, as `workdir`/ROW-seedN. A row with `data.folds` is trained on each fold, as
+    ROW-seedN-foldM. With a `grid`, pairs of an option's path and its values, there is a row for each
+    combination of them. With `quick` all of them are trials, and the runs needed are
+    runs/NAME-trial. Raises ConfigError for what cannot be trained.
     """
     from imgcls_jax.reporting import compare
     from imgcls_jax.training import checks
@@ -85,13 +86,16 @@ def plan(config: ConfigDict, workdir: Path, changed: Iterable[str] = ()) -> list
     for label, row in (config.get("rows") or {}).items():
         row_changes = _below(f"rows.{label}.config.", changed)
         for suffix, options in _combinations(config.get("grid", ())):
-            for seed in row.get("seeds", config.seeds):
-                run_config = row.config.copy_and_resolve_references()
-                overrides.apply(run_config, {**options, "seed": seed}, source="config.grid")
+            row_config = row.config.copy_and_resolve_references()
+            overrides.apply(row_config, options, source="config.grid")
+            seeds = row.get("seeds", config.seeds)
+            for end, repetition in _repetitions(seeds, row_config.data.folds):
+                run_config = row_config.copy_and_resolve_references()
+                overrides.apply(run_config, repetition, source="config.seeds")
                 run = Planned(
                     label + suffix,
                     run_config,
-                    workdir / f"{label}{suffix}-seed{seed}",
+                    workdir / f"{label}{suffix}-{end}",
                     row.get("reported", ConfigDict()).to_dict(),
                     (*row_changes, *options),
                 )
@@ -99,6 +103,15 @@ def plan(config: ConfigDict, workdir: Path, changed: Iterable[str] = ()) -> list
     if config.get("quick"):
         return [_as_trial(run, config) for run in runs]
     return runs
+
+
+def _repetitions(seeds: Sequence[int], folds: int) -> Iterator[tuple[str, dict[str, int]]]:
+    """Yields what each training of a row adds to its folder's name, and its options."""
+    for seed in seeds:
+        if not folds:
+            yield f"seed{seed}", {"seed": seed}
+        for fold in range(folds):
+            yield f"seed{seed}-fold{fold}", {"seed": seed, "data.fold": fold}
 
 
 def _as_trial(run: Planned, study: ConfigDict) -> Planned:

@@ -102,6 +102,18 @@ OPTIONS: dict[str, Option] = {
         since="0.2",
         old_name="data.test",
     ),
+    "data.folds": later(
+        0,
+        Whole(0, 1000),
+        "parts of the training images, one of which is the test set instead of another; 0 for none",
+        since="0.2",
+    ),
+    "data.fold": later(
+        0,
+        Whole(0, 999),
+        "which of them, from 0; a study trains every one",
+        since="0.2",
+    ),
     "data.split_seed": Option(0, SEED, "seed of these splits, which runs of several seeds share"),
     "data.image_size": Option(
         0, Whole(0, 10_000), "folder: side to which images are resized when read; 0 keeps theirs"
@@ -164,6 +176,12 @@ OPTIONS: dict[str, Option] = {
         "test-time augmentation, views over whose logits evaluation averages: {choices}",
         since="0.2",
         old_name="train.views",
+    ),
+    "train.tracker": where(
+        "",
+        Text(),
+        'besides TensorBoard: mlflow, or package.module:Class of a CLU MetricWriter; "" for none',
+        since="0.2",
     ),
     "train.winograd": where(
         True, Flag(), "on CPUs: 3x3 convolutions by Winograd if that is faster"

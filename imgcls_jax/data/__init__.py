@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from imgcls_jax.data import checks
 from imgcls_jax.data.dataset import SPLIT_NAMES, Dataset, Datasets
 from imgcls_jax.data.sources import SOURCES
-from imgcls_jax.data.splits import stratified_share, stratified_split
+from imgcls_jax.data.splits import stratified_fold, stratified_share, stratified_split
 from imgcls_jax.errors import choose
 
 # Where a split comes from, in the data report.
@@ -58,7 +58,8 @@ def load(config: ConfigDict, *, quick: float = 0.0, keep: bool = True) -> Splits
     """Reads the data that `config.data` names, checks it and splits it.
 
     The test set is the source's own, or `config.test_size` of its training set if it has none. The
-    validation set is the source's own, or `config.validation_size` of the rest. The training set is
+    validation set is the source's own, or `config.validation_size` of the rest. With `config.folds`
+    the test set is a fold of the training set, and the source's own stays unread. The training set is
     `config.train_size` of what is left then, with `config.drawn` drawn images of each digit. The
     report's `origin` says where validation and test set come from. Images of more bytes than
     `config.device_bytes` stay in their files as LazyImages.
@@ -81,7 +82,12 @@ def load(config: ConfigDict, *, quick: float = 0.0, keep: bool = True) -> Splits
     rare_class_warnings = checks.rare_class_warnings(datasets["train"])
 
     origin = {}
+    if config.folds:
+        origin["test"] = HELD_OUT
+        datasets["train"], datasets["test"] = _take_fold(datasets["train"], config)
     for split in ("test", "validation"):
+        if split in origin:
+            continue
         if split in datasets:
             origin[split] = OWN
         else:
@@ -111,6 +117,14 @@ def _hold_out(train: Dataset, option: str, config: ConfigDict) -> tuple[Dataset,
     """Splits as many examples off the training set as an option of the config says."""
     rest, part = stratified_split(
         train.labels, config[option], config.split_seed, option=f"data.{option}"
+    )
+    return train.take(rest), train.take(part)
+
+
+def _take_fold(train: Dataset, config: ConfigDict) -> tuple[Dataset, Dataset]:
+    """Splits the fold `config.fold` off the training set."""
+    rest, part = stratified_fold(
+        train.labels, fold=config.fold, folds=config.folds, seed=config.split_seed
     )
     return train.take(rest), train.take(part)
 

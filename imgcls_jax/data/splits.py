@@ -34,6 +34,31 @@ def stratified_split(
     return first, second
 
 
+def stratified_fold(
+    labels: np.ndarray, *, fold: int, folds: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Splits examples in the fold `fold` of `folds`, counted from 0, and the rest.
+
+    labels: int [N]. Returns sorted indices, int64, of the rest and of the fold. Each example is in
+    one fold. Folds differ by at most one example, also of each class.
+
+    Raises ConfigError if a class has fewer examples than there are folds.
+    """
+    classes, class_counts = np.unique(labels, return_counts=True)
+    if class_counts.min() < folds:
+        raise ConfigError(
+            f"config.data.folds is {folds}, but a class has only {class_counts.min()} training "
+            "images: each fold needs an image of each class. Give fewer folds."
+        )
+    parts = []
+    for label in classes:
+        generator = np.random.default_rng((seed, int(label)))
+        parts.append(generator.permutation(np.flatnonzero(labels == label)))
+    second = np.sort(np.concatenate(parts)[fold::folds])
+    first = np.setdiff1d(np.arange(len(labels)), second, assume_unique=True)
+    return first, second
+
+
 def stratified_share(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
     """Returns the sorted indices, int64, of a share of each class, rounded up.
 

@@ -20,6 +20,12 @@ from imgcls_jax.run.folder import RunFolder
 MOST_PAIRED = 6  # systems of which every pair is compared
 WORDS = ("System", "Device")  # columns that hold no figures
 
+FOLDS_NOTE = (
+    " Where a row was trained by folds of the training images, each run is counted under Seeds; each "
+    "training image is a test image of one fold, and the interval is over the folds. Folds share most "
+    "of their training images, so that the interval is rather too narrow."
+)
+
 Columns = Mapping[str, Sequence[str]]  # cells by the column's title
 
 
@@ -44,8 +50,11 @@ def write(
     style.save(comparison.costs(rows), folder / "cost.png")
     style.save(comparison.curves(groups), folder / "curves.png")
     tables = markdown(rows)
+    note = _note(rows, has_pairs=bool(sentences))
+    if any(group.runs[0].config.data.folds for group in groups):
+        note += FOLDS_NOTE
     text = (
-        f"# {escape(title)}\n\n{tables}\n{_note(rows, has_pairs=bool(sentences))}\n\n"
+        f"# {escape(title)}\n\n{tables}\n{note}\n\n"
         f"{sentences}{confusions(groups)}\n"
         "![Test accuracy of each row](table.png)\n\n"
         "![Test accuracy against parameters and training time](cost.png)\n\n"
@@ -89,8 +98,12 @@ def pairs(groups: Sequence[Group]) -> list[str]:
 
     If there are more than MOST_PAIRED systems, each is compared with the best alone.
     """
-    hits = {label: _hits(runs) for label, _, runs in groups}
-    fingerprints = {label: _test_fingerprints(runs) for label, _, runs in groups}
+    fingerprints = {}
+    hits = {}
+    for label, _, runs in groups:
+        fingerprints[label] = _test_fingerprints(runs)
+        if len(fingerprints[label]) == 1:  # not of folds
+            hits[label] = _hits(runs)
     labels = sorted(hits, key=lambda label: -hits[label].mean())
     compared = list(itertools.combinations(labels, 2))
     if len(labels) > MOST_PAIRED:

@@ -12,7 +12,12 @@ from imgcls_jax.evaluation.scores import train_test_gap
 from imgcls_jax.run.folder import RunFolder
 
 REPORTED = ("accuracy", "loss", "gap", "epochs", "seconds_per_epoch")
-FREE = ("name", "seed", *NOT_IDENTITY)  # options that may differ between the runs of one row
+FREE = (
+    "name",
+    "seed",
+    "data.fold",
+    *NOT_IDENTITY,
+)  # options that may differ between the runs of one row
 CONFIDENCE = 0.95  # of the intervals
 
 Meter = Callable[[RunFolder], Cost]
@@ -31,15 +36,15 @@ class Group(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Figures of one system: means over its seeds, and what a report says of it.
+    """Figures of one system: means over its seeds (and folds), and what a report says of it.
 
     accuracy: of the test set, in percent. accuracy_low, accuracy_high: the 95 % interval of its mean
-    over the seeds; None for a single seed. loss: of the test set. gap: training less test accuracy,
-    in percentage points; None if it is unknown. trainable: parameters that train in the last phase.
-    epochs: how many ran. peak_memory: bytes, the largest of the runs; None for runs of versions that
-    did not measure it. device: of training. multiply_adds, latency in seconds: of one image.
-    images_per_second: in batches. These three are None if nobody measured them. reported: as of
-    Group.
+    over the seeds or, with folds, over the folds; None for a single one. loss: of the test set.
+    gap: training less test accuracy, in percentage points; None if it is unknown. trainable:
+    parameters that train in the last phase. epochs: how many ran. peak_memory: bytes, the largest of
+    the runs; None for runs of versions that did not measure it. device: of training. multiply_adds,
+    latency in seconds: of one image. images_per_second: in batches. These three are None if nobody
+    measured them. reported: as of Group.
     """
 
     label: str
@@ -122,7 +127,7 @@ def _row(group: Group, meter: Meter | None) -> Row:
     first = tests[0]
     accuracies = [test["accuracy"] for test in tests]
     low = high = None
-    accuracy_interval = interval(accuracies)
+    accuracy_interval = interval(_independent(runs, accuracies))
     if accuracy_interval is not None:
         low, high = (100 * end for end in accuracy_interval)
     gaps = [train_test_gap(run.history, run.test) for run in runs]
@@ -153,6 +158,19 @@ def _row(group: Group, meter: Meter | None) -> Row:
     )
 
 
+def _independent(runs: Sequence[RunFolder], accuracies: Sequence[float]) -> list[float]:
+    """Returns the accuracies that an interval counts: of each run or, with folds, of each fold.
+
+    Seeds of one fold have the same test images, so that only their mean counts.
+    """
+    if not runs[0].config.data.folds:
+        return list(accuracies)
+    by_fold: dict[int, list[float]] = {}
+    for run, accuracy in zip(runs, accuracies, strict=True):
+        by_fold.setdefault(run.config.data.fold, []).append(accuracy)
+    return [_mean(values) for values in by_fold.values()]
+
+
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
@@ -165,16 +183,17 @@ def _check(group: Group) -> None:
     unknown = sorted(set(reported) - set(REPORTED))
     if unknown:
         raise ValueError(f"Row {label!r} reports {unknown}; accepted are {', '.join(REPORTED)}.")
-    runs_by_seed: dict[int, RunFolder] = {}
+    runs_by_seed: dict[tuple[int, int], RunFolder] = {}
     for run in runs:
         _check_alike(label, runs[0], run)
         seed = run.config.seed
-        if seed in runs_by_seed:
+        repetition = (seed, run.config.data.fold)
+        if repetition in runs_by_seed:
             raise RunError(
-                f"Row {label!r} has seed {seed} twice: {runs_by_seed[seed].path} and {run.path}. "
-                "An interval over seeds needs runs of different seeds."
+                f"Row {label!r} has seed {seed} twice: {runs_by_seed[repetition].path} and "
+                f"{run.path}. An interval over seeds needs runs of different seeds."
             )
-        runs_by_seed[seed] = run
+        runs_by_seed[repetition] = run
 
 
 def _check_alike(label: str, first: RunFolder, other: RunFolder) -> None:

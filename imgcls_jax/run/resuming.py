@@ -11,12 +11,20 @@ from imgcls_jax.config import trial
 from imgcls_jax.config.options import NOT_IDENTITY, differing, flat_options
 from imgcls_jax.data import Splits
 from imgcls_jax.errors import RunError
-from imgcls_jax.run.folder import CONFIG, DATA, PROFILE, REPORT, SHOWN, RunFolder
+from imgcls_jax.run.folder import (
+    CONFIG,
+    DATA,
+    PROFILE,
+    RANGE_TEST,
+    REPORT,
+    SHOWN,
+    RunFolder,
+)
 
 log = logging.getLogger(__name__)
 
 # What other commands than training write into a folder without a run.
-OTHER_FILES = {PROFILE, SHOWN}
+OTHER_FILES = {PROFILE, RANGE_TEST, SHOWN}
 
 
 def finished(config: ConfigDict, run: RunFolder) -> bool:

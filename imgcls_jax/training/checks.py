@@ -35,7 +35,7 @@ from imgcls_jax.data.views import VIEWS
 from imgcls_jax.errors import ConfigError, RunError, choose
 from imgcls_jax.models import MODELS
 from imgcls_jax.run.folder import CONFIG, RunFolder
-from imgcls_jax.training import objectives, parallel, phases, schedules
+from imgcls_jax.training import objectives, parallel, phases, schedules, trackers
 from imgcls_jax.training.adapt import STATISTICS
 from imgcls_jax.training.metrics import METRICS
 from imgcls_jax.training.objectives import OBJECTIVES
@@ -94,6 +94,8 @@ def check(config: ConfigDict, *, at: str = "") -> None:
     _check_known(options, at)
     _check_sections(config, at)
     _check_model(config.model.to_dict(), f"{at}model")
+    if config.train.tracker:
+        trackers.writer_class(config.train.tracker)
     for name, phase in phases.of(config).items():
         _check_combinations(phase, f"{at}adapt.phases.{name}." if name else at)
 
@@ -201,6 +203,13 @@ def _check_combinations(config: ConfigDict, at: str) -> None:
         raise ConfigError(
             f"{at}schedule.min_rate is {schedule.min_rate}, above optimizer.learning_rate, {peak}: "
             "give at most that."
+        )
+    data = config.data
+    if data.folds == 1:
+        raise ConfigError(f"{at}data.folds is 1: give 2 or more, or 0 for none.")
+    if data.fold >= max(data.folds, 1):
+        raise ConfigError(
+            f"{at}data.fold is {data.fold}, and data.folds {data.folds}: give fewer than these."
         )
     model = models.create(config.model, num_classes=2)
     objectives.create(config, model, parse(config.data.transform))

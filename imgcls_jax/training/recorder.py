@@ -16,7 +16,7 @@ from imgcls_jax.config.options import flat_options
 from imgcls_jax.errors import RunError
 from imgcls_jax.foreign import open_image, open_to_append
 from imgcls_jax.run.folder import EVENTS, METRICS, OLD_EVENTS, STEPS, RunFolder
-from imgcls_jax.training import metrics
+from imgcls_jax.training import metrics, trackers
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class Recorder:
         """CLU's writer of TensorBoard's files; the first use writes the lines of `history` again."""
         if self._tensorboard is None:
             _remove_events(self._run.path)
-            self._tensorboard = _summary_writer(self._run.path)
+            self._tensorboard = _open_writer(self._run)
             config = self._run.config
             self._tensorboard.write_texts(0, {"config": f"```\n{config}\n```"})
             _write_hyperparameters(self._tensorboard, config)
@@ -186,6 +186,21 @@ def _read_points(run: RunFolder, step: int) -> list[dict[str, Any]]:
         return []
 
 
+def _open_writer(run: RunFolder, events_folder: Path | None = None):
+    """Returns the writer of TensorBoard's files, and of `train.tracker` if there is one.
+
+    events_folder: where TensorBoard's files are written; None for the run's folder.
+    """
+    tensorboard = _summary_writer(events_folder or run.path)
+    config = run.config
+    if not config.train.tracker:
+        return tensorboard
+    from clu import metric_writers
+
+    tracker = trackers.Tracker(run, _hyperparameters(config))
+    return metric_writers.MultiWriter([tensorboard, tracker])
+
+
 def _summary_writer(folder: Path):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # which TensorFlow would announce
@@ -212,7 +227,7 @@ def write_pictures(run: RunFolder) -> None:
     """Adds pictures of a tested run to its TensorBoard files, as one file that is whole or not there."""
     partial = run.path / PARTIAL
     shutil.rmtree(partial, ignore_errors=True)
-    writer = _summary_writer(partial)
+    writer = _open_writer(run, partial)
     for name in PICTURES:
         with open_image(run.path / name, ("PNG",)) as image:
             pixels = np.asarray(image.convert("RGB"))

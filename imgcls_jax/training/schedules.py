@@ -65,6 +65,11 @@ SCHEDULES = {
 }
 
 
+def ramp(low: float, high: float, num_steps: int) -> Schedule:
+    """Returns an exponential rise from `low` in the first of `num_steps` to `high` in the last."""
+    return optax.exponential_decay(low, num_steps - 1, high / low)
+
+
 def create(config: ConfigDict, *, peak: float, epochs: int, steps_per_epoch: int) -> Schedule:
     """Returns the schedule of `config.schedule` over `epochs`, after its linear warm-up.
 

@@ -150,8 +150,10 @@ def tta_views(config: ConfigDict) -> Sequence[tuple[float, View]]:
     return choose("set of views (train.tta)", config.train.tta, VIEWS)
 
 
-def build(config: ConfigDict, data: Splits) -> list[Setup]:
+def build(config: ConfigDict, data: Splits, *, schedule: Schedule | None = None) -> list[Setup]:
     """Returns the setup of each phase, at least one; they start from the same parameters.
+
+    schedule: instead of that of the config.
 
     Raises ConfigError for what cannot be trained.
     """
@@ -170,7 +172,7 @@ def build(config: ConfigDict, data: Splits) -> list[Setup]:
     model_state = model.prepare(model_state, data.train.images, transform)
     setups = []
     for name, phase in configs.items():
-        setups.append(_build(name, phase, data, model, transform, params, model_state))
+        setups.append(_build(name, phase, data, model, transform, params, model_state, schedule))
     return setups
 
 
@@ -182,16 +184,18 @@ def _build(
     transform: Transform,
     params: Any,
     model_state: Any,
+    schedule: Schedule | None,
 ) -> Setup:
-    """Returns the setup of a phase. transform: of its evaluation."""
+    """Returns the setup of a phase. transform: of its evaluation. schedule: None for the config's."""
     settings = config.train
     steps_per_epoch = steps_in_epoch(len(data.train), settings.batch_size)
-    schedule = schedules.create(
-        config.schedule,
-        peak=config.optimizer.learning_rate,
-        epochs=settings.epochs,
-        steps_per_epoch=steps_per_epoch,
-    )
+    if schedule is None:
+        schedule = schedules.create(
+            config.schedule,
+            peak=config.optimizer.learning_rate,
+            epochs=settings.epochs,
+            steps_per_epoch=steps_per_epoch,
+        )
     plateau = schedules.plateau(config.schedule, peak=config.optimizer.learning_rate)
     optimizer = optimizers.create(config.optimizer, schedule, has_plateau=plateau is not None)
     train_transform = parse(config.data.transform)

@@ -253,6 +253,9 @@ OBJECTIVES = [
     ({"temperature": 1.0}, "no option 'temperature' for Labels"),
 ]
 TOGETHER = [
+    ({"data.folds": 1}, "data.folds is 1: give 2 or more, or 0 for none."),
+    ({"data.folds": 3, "data.fold": 3}, "data.fold is 3, and data.folds 3: give fewer than these."),
+    ({"data.fold": 1}, "data.fold is 1, and data.folds 0: give fewer than these."),
     ({"schedule.name": "onecycle", "schedule.warmup_epochs": 1.0}, "warm-up of its own"),
     ({"schedule.name": "cosine", "schedule.warmup_epochs": 10.0}, "fewer than train.epochs"),
     ({"schedule.name": "plateau", "schedule.min_rate": 1.0}, "schedule.min_rate is 1.0, above"),

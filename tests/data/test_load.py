@@ -301,3 +301,15 @@ def test_one_wrong_label_of_a_csv_is_named_as_doubtful(tmp_path):
         assert "The class 2 has no test image: such classes are not tested" in warnings
         assert warnings.count("line 1: names of several columns: 'p1' (columns 3, 4)") == 1
         assert "train.csv, line 1" in warnings
+
+
+def test_a_fold_is_the_test_set_and_the_sources_own_stays_unread(tmp_path):
+    write_idx(tmp_path)
+    pixels = []
+    for fold in range(2):
+        splits = data.load(config_of(tmp_path, "idx", tmp_path, folds=2, fold=fold))
+        sizes = [len(splits.train), len(splits.validation), len(splits.test)]
+        assert sizes == [18, 2, 20]
+        assert splits.report["origin"]["test"] == data.HELD_OUT
+        pixels += [image.tobytes() for image in np.asarray(splits.test.images)]
+    assert sorted(pixels) == sorted(image.tobytes() for image in TRAIN[0])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from imgcls_jax.data.splits import stratified_split
+from imgcls_jax.data.splits import stratified_fold, stratified_split
 from imgcls_jax.errors import ConfigError
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(4), [50, 30, 15, 5]))
@@ -69,3 +69,23 @@ def test_the_option_is_named():
         stratified_split(LABELS, 0, 0, option="data.test_size")
     with pytest.raises(ConfigError, match="split_seed is -1"):
         stratified_split(LABELS, 5, -1)
+
+
+def test_each_example_is_in_one_of_the_folds_which_keep_the_shares_of_the_classes():
+    parts = []
+    for fold in range(4):
+        rest, part = stratified_fold(LABELS, fold=fold, folds=4, seed=3)
+        np.testing.assert_array_equal(np.sort(np.concatenate([rest, part])), np.arange(100))
+        assert np.all(np.diff(rest) > 0) and len(part) == 25
+        counts = np.bincount(LABELS[part], minlength=4)
+        assert np.all(np.abs(counts - [12.5, 7.5, 3.75, 1.25]) < 1)
+        parts.append(part)
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(100))
+    _, same = stratified_fold(LABELS, fold=0, folds=4, seed=3)
+    _, other = stratified_fold(LABELS, fold=0, folds=4, seed=4)
+    assert np.array_equal(parts[0], same) and not np.array_equal(parts[0], other)
+
+
+def test_more_folds_than_a_class_has_images_are_refused():
+    with pytest.raises(ConfigError, match="data.folds is 6, but a class has only 5 training"):
+        stratified_fold(LABELS, fold=0, folds=6, seed=0)

@@ -14,7 +14,7 @@ from imgcls_jax.reporting import compare
 from imgcls_jax.reporting.compare_rows import Group, interval, summarize
 from imgcls_jax.reporting.plain_tables import latex_table
 from imgcls_jax.reporting.plots import comparison
-from imgcls_jax.run.folder import TEST
+from imgcls_jax.run.folder import DATA, TEST
 
 
 @pytest.fixture
@@ -97,6 +97,29 @@ def test_an_interval_ends_within_0_and_1(accuracies):
 def test_equal_accuracies_have_an_interval_without_width():
     assert interval([1.0, 1.0]) == (1.0, 1.0)
     assert interval([0.0, 0.0, 0.0]) == (0.0, 0.0)
+
+
+def test_an_interval_over_folds_counts_the_seeds_of_a_fold_once(make_dataset, make_run):
+    runs = []
+    for seed, fold, accuracy in [(0, 0, 0.8), (1, 0, 0.82), (0, 1, 0.9), (1, 1, 0.88)]:
+        run = make_run(
+            make_dataset(30 + fold),
+            name=f"cnn-seed{seed}-fold{fold}",
+            seed=seed,
+            changes={"data": {"folds": 2, "fold": fold}},
+            results={"accuracy": accuracy},
+        )
+        report = run.data
+        report["splits"]["test"]["fingerprint"] = f"{fold}" * 60
+        run.write_json(DATA, report)
+        runs.append(run)
+    (row,) = summarize([Group("CNN", {}, runs)])
+    assert row.accuracy == pytest.approx(85)
+    ends = (row.accuracy_low / 100, row.accuracy_high / 100)
+    assert ends == pytest.approx(interval([0.81, 0.89]))
+    assert compare.pairs([Group("CNN", {}, runs), Group("other", {}, runs)]) == []
+    with pytest.raises(RunError, match="has seed 0 twice"):
+        summarize([Group("CNN", {}, [runs[0], runs[0]])])
 
 
 def test_one_seed_has_no_interval():
