@@ -14,7 +14,6 @@ from imgcls_jax.data.transforms import parse
 from imgcls_jax.errors import ConfigError
 
 HEIGHT, WIDTH = 24, 30  # enough pixels to equalize
-POLICIES = ("rand_augment(2, 20)", "trivial_augment", "augmix(10)")
 
 
 def images_of(count, channels=3):
@@ -108,8 +107,10 @@ def test_equalize_and_autocontrast_leave_an_image_of_one_value():
         np.testing.assert_allclose(applied(operation, 1.0, image), image, atol=1e-3)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("text", POLICIES)
+@pytest.mark.parametrize(
+    "text, channels",
+    [("rand_augment(2, 20)", 3), ("trivial_augment", 3), ("trivial_augment", 1), ("augmix(10)", 3)],
+)
 def test_a_policy_keeps_shape_and_range_and_follows_keys(text, channels):
     images = images_of(24, channels)
     transform = compiled(text)
