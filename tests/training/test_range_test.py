@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-import imgcls_jax
 from imgcls_jax import __main__, commands, data
 from imgcls_jax.errors import ConfigError, TrainingError
-from imgcls_jax.training import range_test
+from imgcls_jax.run.folder import CONFIG, RunFolder
+from imgcls_jax.training import loop, range_test
 from imgcls_jax.training.range_test import RangeTest
 from tests.old_runs import small
 
@@ -72,8 +72,10 @@ def test_the_steps_are_those_of_the_configs_training(tmp_path):
     config.optimizer.learning_rate = 1e-3
     config.schedule.name = "constant"
     config.schedule.warmup_epochs = 0.0
-    run = imgcls_jax.train(config, tmp_path / "run")
     splits = data.load(config.data)
+    run = RunFolder(tmp_path)
+    run.write_json(CONFIG, config.to_dict())
+    loop.train(config, run, splits)
     test = range_test.run(config, splits, num_steps=60, low=1e-3, high=1.0000001e-3)
     steps = [point["loss"] for point in run.steps]
     assert len(test.losses) == 60 > len(steps)
