@@ -37,6 +37,8 @@ def get_config() -> ConfigDict:
     data.image_size = 0  # folder: side to which images are resized when read; 0 keeps theirs
     # folder: what image_size does with images that are not square: stretch | crop | pad
     data.fit = "stretch"
+    # CSV file of labels to change and images to leave out, as `imgcls audit` writes it
+    data.corrections = placeholder(str)
     data.transform = ""  # image operations, as in "random_crop(4)|flip"
     # most bytes of images on a device; if there are more, they stream from disk
     data.device_bytes = 2_000_000_000

@@ -6,6 +6,7 @@ inside their functions, so that `--help` answers at once.
 """
 
 from imgcls_jax.commands import (
+    audit,
     compare,
     ensemble,
     explain,
@@ -37,6 +38,7 @@ COMMANDS = (
     publish,
     reproduce,
     export,
+    audit,
     show_data,
     find_lr,
     profile,

@@ -124,6 +124,12 @@ OPTIONS: dict[str, Option] = {
         "folder: what image_size does with images that are not square: {choices}",
         since="0.2",
     ),
+    "data.corrections": later(
+        None,
+        Text(True),
+        "CSV file of labels to change and images to leave out, as `imgcls audit` writes it",
+        since="0.2",
+    ),
     "data.transform": Option("", Text(), 'image operations, as in "random_crop(4)|flip"'),
     "data.device_bytes": where(
         2_000_000_000,

@@ -1,15 +1,18 @@
 """From `config.data` to checked training, validation and test sets."""
 
 import dataclasses
+import os
+from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from imgcls_jax.data import checks
+from imgcls_jax.data import checks, corrections, folder
+from imgcls_jax.data.corrections import Corrections
 from imgcls_jax.data.dataset import SPLIT_NAMES, Dataset, Datasets
 from imgcls_jax.data.sources import SOURCES
 from imgcls_jax.data.splits import stratified_fold, stratified_share, stratified_split
-from imgcls_jax.errors import choose
+from imgcls_jax.errors import DataError, choose
 
 # Where a split comes from, in the data report.
 OWN = "the source's own"
@@ -44,6 +47,19 @@ class Splits:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The data sets of a source by split, before anything is held out.
+
+    indices: int64 [N] of each split, where its images are in the source. corrections: those that
+    were made, if any.
+    """
+
+    datasets: Datasets
+    indices: dict[str, np.ndarray]
+    corrections: Corrections | None = None
+
+
 def device_budget(config: ConfigDict, nbytes: int) -> float | None:
     """Returns `config.device_bytes` if images of `nbytes` are larger, else None.
 
@@ -71,14 +87,9 @@ def load(config: ConfigDict, *, quick: float = 0.0, keep: bool = True) -> Splits
     Raises DataError for data that is missing, damaged or not fit to train on, ConfigError for
     options that do not fit the data.
     """
-    read = choose("data source", config.source, SOURCES)
     config = config.copy_and_resolve_references()
-    datasets = read(config, keep=keep)
-    checks.validate(datasets)
-    nbytes = sum(dataset.images.nbytes for dataset in datasets.values())
-    if device_budget(config, nbytes) is None:
-        datasets = {name: dataset.in_memory() for name, dataset in datasets.items()}
-    datasets = {name: _with_int32_labels(dataset) for name, dataset in datasets.items()}
+    source = read(config, keep=keep)
+    datasets = source.datasets
     rare_class_warnings = checks.rare_class_warnings(datasets["train"])
 
     origin = {}
@@ -104,7 +115,57 @@ def load(config: ConfigDict, *, quick: float = 0.0, keep: bool = True) -> Splits
     report, digests = checks.check_with_digests(datasets)
     report["warnings"] = [*rare_class_warnings, *report["warnings"]]
     report["origin"] = origin
+    if source.corrections:
+        report["corrections"] = source.corrections.report
     return Splits(**datasets, report=report, digests=digests)
+
+
+def read(config: ConfigDict, *, keep: bool = True) -> Source:
+    """Reads the data that `config.data` names and checks it, with the splits of its source.
+
+    Labels and images are those of `config.corrections`, where it is given. keep: as of `load`.
+    Raises as `load` does.
+    """
+    read_source = choose("data source", config.source, SOURCES)
+    return _prepare(config, read_source(config, keep=keep))
+
+
+def read_readable(config: ConfigDict, *, keep: bool = True) -> tuple[Source, dict[Path, str]]:
+    """Reads as `read` does, and leaves out the files of a folder that are no readable images.
+
+    These are returned with the reasons. Training refuses them.
+    """
+    try:
+        return read(config, keep=keep), {}
+    except DataError:
+        if config.source != "folder":
+            raise
+        splits = folder.find_images(Path(os.path.expanduser(config.path)).resolve())
+        broken = folder.unreadable(splits)
+        num_files = len(folder.image_paths(splits.values()))
+        if not broken or len(broken) == num_files:
+            raise
+    for classes in splits.values():
+        for name, files in classes.items():
+            classes[name] = [file for file in files if file not in broken]
+    datasets = folder.read_folder(splits, image_size=config.image_size, fit=config.fit)
+    return _prepare(config, datasets), broken
+
+
+def _prepare(config: ConfigDict, datasets: Datasets) -> Source:
+    """Checks data sets as their source has them, and makes the corrections."""
+    checks.validate(datasets)
+    nbytes = sum(dataset.images.nbytes for dataset in datasets.values())
+    if device_budget(config, nbytes) is None:
+        datasets = {name: dataset.in_memory() for name, dataset in datasets.items()}
+    datasets = {name: _with_int32_labels(dataset) for name, dataset in datasets.items()}
+    indices = {name: np.arange(len(dataset)) for name, dataset in datasets.items()}
+    if not config.corrections:
+        return Source(datasets, indices)
+    lines = corrections.read(config.corrections)
+    datasets, indices = corrections.apply(lines, datasets)
+    checks.validate(datasets)  # again: all images of a split may have been left out
+    return Source(datasets, indices, lines)
 
 
 def _with_int32_labels(dataset: Dataset) -> Dataset:

@@ -308,7 +308,14 @@ def summary(report: Mapping) -> str:
             add_row(f"class {name}", [f"{split['class_counts'][label]:,}" for split in splits])
     else:
         add_row(f"each of {len(names)} classes", [_count_range(split) for split in splits])
-    return "\n".join([*_aligned(rows), f"fingerprint {report['fingerprint'][:16]}"])
+    lines = [*_aligned(rows), f"fingerprint {report['fingerprint'][:16]}"]
+    if "corrections" in report:
+        counts = report["corrections"]
+        lines.append(
+            f"corrections: {counts['relabelled']:,} labels changed, {counts['removed']:,} images "
+            "left out"
+        )
+    return "\n".join(lines)
 
 
 def _pixel_range(split: Mapping) -> str:

@@ -138,6 +138,22 @@ def image_paths(splits: Iterable[Classes]) -> list[Path]:
     return paths
 
 
+def unreadable(splits: dict[str, Classes]) -> dict[Path, str]:
+    """Returns the files that cannot be read as images, each with the reason."""
+
+    def reason(path: Path) -> str:
+        try:
+            read_image(path, channels=3)
+        except DataError as error:
+            return str(error)
+        return ""
+
+    paths = image_paths(splits.values())
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        reasons = threads.map(reason, paths)
+        return {path: text for path, text in zip(paths, reasons, strict=True) if text}
+
+
 def read_folder(
     splits: dict[str, Classes], *, image_size: int = 0, fit: str = "stretch"
 ) -> Datasets:
