@@ -44,7 +44,7 @@ def choose(
     if run is not None:
         return functools.partial(of_run, run), f"features of {run.name}"
     if config.model.get("pretrained"):
-        words = f"features of {config.model.name} with the weights {config.model.pretrained}"
+        words = f"features of the weights {config.model.pretrained}"
         return functools.partial(of_weights, config), words
     return by_patches(images), f"responses to {NUM_PATCHES} patches of the images"
 

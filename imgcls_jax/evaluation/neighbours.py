@@ -26,7 +26,7 @@ def principal_components(vectors: np.ndarray, *, seed: int = 0) -> np.ndarray:
     mean = sample.mean(0)
     scale = np.maximum(sample.std(0), 1e-6)
     count = min(MAX_DIMENSIONS, *sample.shape)
-    analysis = PCA(count, svd_solver="randomized", random_state=seed)
+    analysis = PCA(count, svd_solver="randomized", iterated_power=2, random_state=seed)
     analysis.fit((sample - mean) / scale)
     components = analysis.transform((vectors - mean) / scale)
     length = np.sqrt(np.square(components).sum(1).mean())

@@ -222,8 +222,8 @@ def _pairs(audit: Audit) -> Markup | None:
     table = page.table(["Classes", "Told apart, %"], rows)
     text = (
         "Of the images of two classes, the share for which the right one of the two is more "
-        f"probable; 50 % is chance. Below {auditing.CONFUSED:.0%} the classes cannot be told apart "
-        "by these vectors: join them, or define their labels more clearly."
+        f"probable; 50 % is chance. Below {100 * auditing.CONFUSED:.0f} % the classes cannot be "
+        "told apart by these vectors: join them, or define their labels more clearly."
     )
     return templates.macros("audit.html").explained(text, table)
 

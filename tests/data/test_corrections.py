@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from configs.base import get_config
-from imgcls_jax import api, commands, data
+from imgcls_jax import data
 from imgcls_jax.config.options import upgrade
 from imgcls_jax.data import checks, corrections
-from imgcls_jax.errors import DataError, RunError
+from imgcls_jax.errors import DataError
 
 HEADER = "split,index,new_label,label,image\n"
 
@@ -102,21 +101,5 @@ def test_a_split_that_loses_all_its_images_is_refused(tmp_path):
         data.load(config_of(tmp_path, lines))
 
 
-def test_corrections_are_part_of_what_a_run_is(tmp_path):
-    config = get_config()
-    config.data = config_of(tmp_path, "train,0,8\n")
-    config.data.cache = ""
-    config.data.train_size = 100
-    config.model = ConfigDict({"name": "attention", "pretrained": None, "max_parameters": 0})
-    config.train.epochs = 1
-    config.train.batch_size = 50
-    config.name = "corrected"
-    run = api.train(config, tmp_path / "run")
-    assert run.data["corrections"]["relabelled"] == 1
+def test_a_run_without_the_option_is_one_without_corrections():
     assert upgrade({"seed": 0, "data": {}})["data"]["corrections"] is None
-    config.data.corrections = None
-    with pytest.raises(RunError, match="data.corrections: .*corrections.csv' there, None now"):
-        api.train(config, tmp_path / "run")
-    (tmp_path / "corrections.csv").write_text(HEADER + "train,0,7\n")
-    with pytest.raises(RunError, match="was made of other data"):
-        commands.report.report([str(tmp_path / "run")])
