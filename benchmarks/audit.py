@@ -4,7 +4,8 @@ Wrong labels are planted in a share of the images, each another class at random,
 ones are compared with them. With `--judgements FILE` the suspected ones of the data as it is are
 compared with those that people confirmed: FILE is mnist_mturk.json or cifar10_mturk.json of
 https://github.com/cleanlab/label-errors, whose ids count the images of the original test set. Where
-the data has another order, `--order FILE.npy` has the place of each original image in it.
+the data has another order, `--order FILE.npy` has the place of each original image in it. With
+`--run RUN` the test predictions of a run, which has not seen these labels, are ranked as well.
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ from imgcls_jax.commands import configs
 from imgcls_jax.evaluation import audit as auditing
 from imgcls_jax.evaluation import confident_learning, embedding
 from imgcls_jax.evaluation.audit import Audit, Examples
+from imgcls_jax.run.folder import RunFolder
 
 SHARES = (0.01, 0.05, 0.1)  # of labels that are planted
 FIRST = 100
@@ -34,6 +36,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--judgements", type=Path, help="JSON file of what people said")
     parser.add_argument("--order", type=Path, help=".npy file: places of the original images")
+    parser.add_argument("--run", help="a run whose test predictions are ranked, too")
     parser.add_argument("--seed", type=int, default=0, help="of the planted errors")
     options, options.changes = parser.parse_known_args(arguments)
     config = api.check_config(configs.load_one(options).config)
@@ -52,6 +55,9 @@ def main(arguments: list[str]) -> None:
     print(_seconds(audit, feature_seconds))
     if options.judgements:
         print(_confirmed(audit, options.judgements, options.order))
+    if options.judgements and options.run:
+        print(f"Test predictions of {options.run}:\n")
+        print(_confirmed(_of_run(audit, options.run), options.judgements, options.order))
     print(_planted(examples, vectors, seed=options.seed))
 
 
@@ -78,8 +84,8 @@ def _confirmed(audit: Audit, file: Path, order: Path | None) -> str:
         "probability of the label alone": np.argsort(scores, kind="stable"),
     }
     lines = [
-        f"| ranking | suspected | among the first {FIRST}: confirmed | judged by people | of all "
-        f"{is_error.sum()} confirmed |",
+        f"| ranking | suspected | confirmed of the first {FIRST} | shown to people of these | found "
+        f"of all {is_error.sum()} confirmed |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     for name, ranking in rankings.items():
@@ -94,6 +100,16 @@ def _confirmed(audit: Audit, file: Path, order: Path | None) -> str:
         )
     accuracy = f"{audit.accuracy:.2%} of the labels are most probable out of sample."
     return "\n".join([accuracy, "", *lines, ""])
+
+
+def _of_run(audit: Audit, run: str) -> Audit:
+    """Returns the audit with a run's test predictions as probabilities."""
+    probabilities, labels = RunFolder(run).predictions
+    if not np.array_equal(labels, audit.examples.labels):
+        sys.exit(f"{run} was tested on other images: give --split test and the run's config.")
+    probabilities = probabilities.astype(np.float64)
+    suspected = confident_learning.label_errors(labels, probabilities)
+    return dataclasses.replace(audit, probabilities=probabilities, label_errors=suspected)
 
 
 def _judgements(
