@@ -26,6 +26,7 @@ from imgcls_jax.run.folder import RunFolder
 from imgcls_jax.training import dispatch, features, parallel
 from imgcls_jax.training.setup import build_model, initialize
 
+MAX_SIDE = 32  # pixels to which larger images are shrunk before
 PATCH = 5  # pixels of a patch's side
 NUM_PATCHES = 128
 GRID = 3  # a patch's responses are averaged in so many rows and columns of an image
@@ -88,7 +89,7 @@ def by_patches(images: Images, *, seed: int = 0) -> Callable[[Dataset], np.ndarr
 
     images: uint8 [N, H, W, C]. It returns float32 [N, 2 * NUM_PATCHES * GRID**2]: the part of a
     convolution above zero and that below it, averaged over the cells of a GRID x GRID grid. The
-    patches are whitened and of unit length.
+    patches are whitened and of unit length; images are shrunk to MAX_SIDE before.
     """
     filters = _filters(images, seed=seed)
     respond = jax.jit(_respond)
@@ -116,28 +117,42 @@ def _filters(images: Images, *, seed: int) -> np.ndarray:
     whitened /= np.maximum(norms, 1e-6)
     filters = whitened @ whiten
     filters -= filters.mean(1, keepdims=True)  # so a patch's brightness does not count
-    side = min(PATCH, *images.shape[1:3])
-    return filters.T.reshape(side, side, images.shape[-1], NUM_PATCHES).astype(np.float32)
+    channels = images.shape[-1]
+    side = round((patches.shape[1] / channels) ** 0.5)
+    return filters.T.reshape(side, side, channels, NUM_PATCHES).astype(np.float32)
 
 
 def _draw_patches(images: Images, count: int, generator: np.random.Generator) -> np.ndarray:
     """Returns patches at random places of random images, float64 [count, PATCH * PATCH * C]."""
-    _, height, width, _ = images.shape
-    side = min(PATCH, height, width)
     examples = np.sort(generator.integers(len(images), size=count))
+    num_parts = -(-count // BATCH_SIZE)
+    parts = [_shrink(images[part]) for part in np.array_split(examples, num_parts)]
+    sources = np.concatenate(parts)
+    _, height, width, _ = sources.shape
+    side = min(PATCH, height, width)
     rows = generator.integers(height - side + 1, size=count)
     columns = generator.integers(width - side + 1, size=count)
-    sources = images[examples]
     patches = []
     for image, row, column in zip(sources, rows, columns, strict=True):
         patches.append(image[row : row + side, column : column + side].ravel())
     order = generator.permutation(count)
-    return np.stack(patches)[order] / 255
+    return np.stack(patches)[order].astype(np.float64)
+
+
+def _shrink(images: jax.Array | np.ndarray) -> jax.Array:
+    """Returns float32 images of 0 to 1 whose longer side is at most MAX_SIDE pixels."""
+    x = jnp.asarray(images, jnp.float32) / 255
+    batch_size, height, width, channels = x.shape
+    scale = MAX_SIDE / max(height, width)
+    if scale >= 1:
+        return x
+    shape = (batch_size, max(round(height * scale), 1), max(round(width * scale), 1), channels)
+    return jax.image.resize(x, shape, "linear", antialias=True)
 
 
 def _respond(images: jax.Array, filters: jax.Array) -> jax.Array:
     """Returns float32 [B, 2 * NUM_PATCHES * GRID**2]."""
-    x = images.astype(jnp.float32) / 255
+    x = _shrink(images)
     layout = ("NHWC", "HWIO", "NHWC")
     x = lax.conv_general_dilated(x, filters, (1, 1), "VALID", dimension_numbers=layout)
     x = jnp.concatenate([nn.relu(x), nn.relu(-x)], axis=-1)

@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 
 from configs.base import get_config
 from imgcls_jax import __main__, api, commands, data
+from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import ConfigError, DataError, RunError
 from imgcls_jax.evaluation import confident_learning, embedding, neighbours
 from imgcls_jax.run.folder import RunFolder
@@ -21,7 +22,7 @@ NUM_ERRORS = 30
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
-    """A file of digits with wrong labels, a copy across splits, contradicting copies and a blank."""
+    """A file of digits with wrong labels, a copy across splits, two at odds, and a blank one."""
     images = np.round(load_digits().images[:SIZE] * (255 / 16)).astype(np.uint8)
     labels = load_digits().target[:SIZE].copy()
     images[500] = images[100]  # in the test set
@@ -263,6 +264,14 @@ def test_patches_are_those_of_the_seed():
     assert vectors.shape == (64, 2 * embedding.NUM_PATCHES * embedding.GRID**2)
     np.testing.assert_array_equal(embedding.by_patches(train.images)(train), vectors)
     assert (embedding.by_patches(train.images, seed=1)(train) != vectors).any()
+
+
+def test_large_images_are_shrunk_before_patches_are_taken():
+    images = np.random.default_rng(0).integers(0, 256, (12, 150, 100, 3)).astype(np.uint8)
+    large = Dataset(images, np.zeros(12, np.int32), ("a",))
+    vectors = embedding.by_patches(images)(large)
+    assert vectors.shape == (12, 2 * embedding.NUM_PATCHES * embedding.GRID**2)
+    assert np.isfinite(vectors).all()
 
 
 def test_an_outlier_is_far_from_all_others():
