@@ -23,6 +23,7 @@ LAYERS = [
     "training",
     "evaluation",
     "reporting",
+    "demo",
     "commands",
 ]
 BASE = {"errors", "files", "trees", "backend", "console", "pickles", "distributed", "foreign"}

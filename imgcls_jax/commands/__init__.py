@@ -8,6 +8,7 @@ inside their functions, so that `--help` answers at once.
 from imgcls_jax.commands import (
     audit,
     compare,
+    demo,
     ensemble,
     explain,
     export,
@@ -29,6 +30,7 @@ from imgcls_jax.commands import (
 COMMANDS = (
     train,
     predict,
+    demo,
     explain,
     robustness,
     ensemble,

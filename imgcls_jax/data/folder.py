@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -201,9 +201,13 @@ def read_folder(
 
 
 def read_image(
-    path: str | os.PathLike, *, channels: int, image_size: int = 0, fit: str = "stretch"
+    source: str | os.PathLike | BinaryIO,
+    *,
+    channels: int,
+    image_size: int = 0,
+    fit: str = "stretch",
 ) -> np.ndarray:
-    """Reads an image file as uint8 [H, W, channels].
+    """Reads an image file, or an open file with its content, as uint8 [H, W, channels].
 
     It is turned upright by its EXIF orientation, and what is transparent becomes white. Grayscale
     of 16 bits is divided by 257. Where a file does not say its range, of integers of 32 bits and of
@@ -217,7 +221,7 @@ def read_image(
     from PIL import Image, ImageOps
 
     try:
-        with open_image(path) as image:
+        with open_image(source) as image:
             image = ImageOps.exif_transpose(image)
             if image.mode in DEEP_MODES:
                 image = Image.fromarray(_eight_bits(np.asarray(image), image.mode))
@@ -228,7 +232,7 @@ def read_image(
             image = image.convert("L" if channels == 1 else "RGB")
     except Exception as error:  # a damaged file can make Pillow raise nearly anything
         raise DataError(
-            f"{path} cannot be read as an image ({error}). Repair or remove it."
+            f"{_name(source)} cannot be read as an image ({error}). Repair or remove it."
         ) from error
     if image_size:
         image = FITS[fit](image, image_size)
@@ -236,6 +240,12 @@ def read_image(
     if channels == 1:
         pixels = pixels[..., None]
     return pixels
+
+
+def _name(source: str | os.PathLike | BinaryIO) -> str:
+    if isinstance(source, str | os.PathLike):
+        return str(source)
+    return "The file"
 
 
 def _stretch(image: "Image", size: int) -> "Image":

@@ -5,7 +5,7 @@ import glob
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -71,7 +71,7 @@ def _images_below(folder: str) -> list[str]:
 class Reader:
     """Reads a file of any size and mode as images of a run are.
 
-    `reader(path)` returns an image, uint8 [H, W, C], and whether it was inverted. An image that has
+    `reader(file)` returns an image, uint8 [H, W, C], and whether it was inverted. An image that has
     the size already is taken as it is. Others are cropped around their middle to the shape's
     proportions and resized, smoothed where they shrink. One-channel images whose border is light
     where the run's are dark, or the other way round, are inverted.
@@ -131,19 +131,18 @@ class Reader:
             "resized."
         )
 
-    def __call__(self, path: str | os.PathLike) -> tuple[np.ndarray, bool]:
-        """Reads a file. Raises DataError, which says why, if it cannot be read as an image."""
-        if os.path.isdir(path):
-            suffixes = ", ".join(sorted(image_suffixes()))
-            raise DataError(
-                f"{path} is a folder without image files: none ends in {suffixes}, or has such "
-                "content."
-            )
+    def __call__(self, file: str | os.PathLike | BinaryIO) -> tuple[np.ndarray, bool]:
+        """Reads a file, by its path or open.
+
+        Raises DataError, which says why, if it cannot be read as an image.
+        """
+        if isinstance(file, str | os.PathLike):
+            _refuse_folder(file)
         height, width, channels = self.shape
         if self.fit:
-            image = read_image(path, channels=channels, image_size=height, fit=self.fit)
+            image = read_image(file, channels=channels, image_size=height, fit=self.fit)
         else:
-            image = read_image(path, channels=channels)
+            image = read_image(file, channels=channels)
         inverted = self._has_other_ground(image)
         if inverted:
             image = 255 - image
@@ -158,6 +157,14 @@ class Reader:
             return False
         is_light = border(image[..., 0]) > 127
         return is_light == (self.ground == "dark")
+
+
+def _refuse_folder(path: str | os.PathLike) -> None:
+    if os.path.isdir(path):
+        suffixes = ", ".join(sorted(image_suffixes()))
+        raise DataError(
+            f"{path} is a folder without image files: none ends in {suffixes}, or has such content."
+        )
 
 
 def border(image: np.ndarray) -> float:

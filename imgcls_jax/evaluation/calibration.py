@@ -21,6 +21,7 @@ RESAMPLED_AT_ONCE = 2_000_000  # draws, which bounds the memory
 TEMPERATURES = np.geomspace(
     MIN_TEMPERATURE, MAX_TEMPERATURE, 61
 )  # of the bootstrap, in steps of 10 %
+SIGNIFICANT = 0.05  # p below which a temperature other than 1 is shown
 # A fitted temperature replaces 1 if it improves the mean log-likelihood by at least this.
 MIN_GAIN = 1e-9
 # Stored probabilities are rounded to multiples of 2**-24, so a stored 0 may have been this large.
@@ -219,6 +220,28 @@ def write(run: RunFolder) -> None:
     """
     validation = require_validation_predictions(run)
     run.write_json(CALIBRATION, calibrate(validation, run.predictions))
+
+
+def best_temperature(run: RunFolder) -> float | None:
+    """Returns the temperature for the confidences of a run or an ensemble.
+
+    It is 1 where the validation set shows neither over- nor underconfidence or asks for more than
+    any temperature does, and None where there is no calibration.json.
+    """
+    if not (run.path / CALIBRATION).exists():
+        return None
+    results = run.read_json(CALIBRATION)
+    p = results.get("p")  # runs of older versions do not have it
+    if p is not None and p >= SIGNIFICANT:
+        return 1.0
+    if is_at_limit(results["temperature"]):
+        return 1.0
+    return float(results["temperature"])
+
+
+def is_at_limit(temperature: float) -> bool:
+    """Returns whether a fitted temperature is the lowest or the highest that is tried, or nearly."""
+    return not MIN_TEMPERATURE * 1.1 < temperature < MAX_TEMPERATURE * 0.9
 
 
 def calibrate(validation: Predictions, test: Predictions) -> dict[str, Any]:

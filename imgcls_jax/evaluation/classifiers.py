@@ -34,17 +34,19 @@ class Classifier(Protocol):
         """Returns probabilities float64 [N, K] of images uint8 [N, H, W, C]."""
 
 
-def load(path: str | Path) -> Classifier:
+def load(path: str | Path, *, batch_size: int | None = None) -> Classifier:
     """Loads the folder of a run, an ensemble or an export, or the weights of a name in the catalog.
+
+    batch_size: images at a time; None for what the classifier takes best.
 
     Raises RunError if the folder holds none of these.
     """
     if str(path) in CATALOG:
-        return PublishedClassifier(str(path))
+        return PublishedClassifier(str(path), batch_size=batch_size)
     folder = RunFolder(path)
     folder.check_plain()
     if (folder.path / ENSEMBLE).exists():
-        return EnsemblePredictor(folder)
+        return EnsemblePredictor(folder, batch_size=batch_size)
     if (folder.path / WEIGHTS).exists():
-        return ExportedClassifier(folder.path)
-    return Predictor(folder)
+        return ExportedClassifier(folder.path, batch_size=batch_size)
+    return Predictor(folder, batch_size=batch_size)

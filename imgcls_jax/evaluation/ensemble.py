@@ -302,10 +302,12 @@ def _voted_validation(
 class EnsemblePredictor:
     """A `classifiers.Classifier` from the folder of an ensemble and the folders of its members.
 
+    batch_size: images at a time; None for the least of the members' own.
+
     Raises RunError if a member's folder is missing, or holds another run than the one that voted.
     """
 
-    def __init__(self, run: RunFolder):
+    def __init__(self, run: RunFolder, *, batch_size: int | None = None):
         summary = run.read_json(ENSEMBLE)
         counting = []
         for member in summary["members"]:
@@ -319,7 +321,7 @@ class EnsemblePredictor:
         weights = np.array([member["weight"] for member in counting])
         self.combination = Combination.from_json(weights, summary)
         folders = [_member_folder(run, member) for member in counting]
-        self.members = [Predictor(folder) for folder in folders]
+        self.members = [Predictor(folder, batch_size=batch_size) for folder in folders]
         first = self.members[0]
         self.class_names = first.class_names
         self.shape = first.shape

@@ -20,6 +20,7 @@ from imgcls_jax import trees
 from imgcls_jax.data.image_files import Reader
 from imgcls_jax.data.views import View
 from imgcls_jax.errors import RunError
+from imgcls_jax.evaluation import calibration
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.evaluation.scores import softmax
 from imgcls_jax.files import write_atomically
@@ -79,7 +80,7 @@ def _metadata(
     program: bytes,
 ) -> dict[str, str]:
     config = run.config
-    return {
+    metadata = {
         "format": "imgcls_jax",
         "name": predictor.name,
         "model": config.model.name,
@@ -90,6 +91,10 @@ def _metadata(
         "data": json.dumps(run.data),
         "program_sha256": hashlib.sha256(program).hexdigest(),
     }
+    temperature = calibration.best_temperature(run)
+    if temperature is not None:
+        metadata["temperature"] = json.dumps(temperature)
+    return metadata
 
 
 def _name_and_size(file: Path) -> str:
@@ -143,10 +148,13 @@ def _difference(predictor: Predictor, call: Callable) -> float:
 class ExportedClassifier:
     """A `classifiers.Classifier` from the two files that `write` made.
 
+    batch_size: images at a time; None for BATCH_SIZE.
+    temperature: at which the confidences are calibrated; None if the export does not say.
+
     Raises RunError if the folder is not an export, or if its files are damaged or of two exports.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, *, batch_size: int | None = None):
         path = Path(path)
         for name in (PROGRAM, WEIGHTS):
             if not (path / name).is_file():
@@ -161,13 +169,14 @@ class ExportedClassifier:
                 f"{path / PROGRAM} is damaged, or of another export than {WEIGHTS}: export the "
                 "run again."
             )
-        self.batch_size = BATCH_SIZE
+        self.batch_size = batch_size or BATCH_SIZE
         try:
             self.name = metadata["name"]
             self.class_names = tuple(json.loads(metadata["class_names"]))
             self.shape = tuple(json.loads(metadata["shape"]))
             config = json.loads(metadata["config"])
             data = json.loads(metadata["data"])
+            self.temperature = json.loads(metadata.get("temperature", "null"))
             self.reader = Reader.of(config["data"], data)
             exported = export.deserialize(bytearray(program))
             self._call = jax.jit(exported.call)
@@ -180,8 +189,8 @@ class ExportedClassifier:
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Returns logits float32 [N, K] of images uint8 [N, H, W, C]."""
         batches = []
-        for start in range(0, len(images), BATCH_SIZE):
-            batch = images[start : start + BATCH_SIZE]
+        for start in range(0, len(images), self.batch_size):
+            batch = images[start : start + self.batch_size]
             batches.append(self._call(batch))
         return np.concatenate(batches)
 

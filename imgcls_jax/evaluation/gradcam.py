@@ -5,6 +5,7 @@ saliency takes the gradient with respect to the pixels. Models are explained in 
 images without augmentation, stored batch statistics.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from imgcls_jax.data.image_ops import CenterCrop, Resize
 from imgcls_jax.data.transforms import Transform
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation.predict import Predictor
+from imgcls_jax.evaluation.published import PublishedClassifier
 from imgcls_jax.run.folder import RunFolder
 
 BATCH_SIZE = 32  # images whose maps are computed at a time
@@ -117,23 +119,36 @@ def maps(
 
     Raises RunError if the method needs feature maps and the model has none.
     """
+    explain_batch = make_explain(predictor, method=method)
+    count = len(images)
+    batches = []
+    for indices in filled_batches(count, min(BATCH_SIZE, count)):
+        batches.append(explain_batch(images[indices], classes[indices]))
+    return np.concatenate(batches)[:count]
+
+
+def make_explain(
+    predictor: Predictor | PublishedClassifier,
+    *,
+    method: str,
+) -> Callable[[np.ndarray, np.ndarray], Array]:
+    """Returns explain(images, classes) -> maps, as of `maps`, for one batch.
+
+    It is compiled once for each batch size. Raises RunError like `maps`.
+    """
     compute = METHODS[method]
     if compute is not saliency:
         _check_features(predictor)
     model = predictor.model
     transform = predictor.transform
+    variables = jax.device_put(predictor.variables)
 
     @jax.jit
     def explain_batch(variables, images, classes):
         batch_maps = compute(model, variables, transform(images), classes)
         return _onto_images(batch_maps, transform, images.shape)
 
-    count = len(images)
-    batches = []
-    for indices in filled_batches(count, min(BATCH_SIZE, count)):
-        batch_maps = explain_batch(predictor.variables, images[indices], classes[indices])
-        batches.append(batch_maps)
-    return np.concatenate(batches)[:count]
+    return functools.partial(explain_batch, variables)
 
 
 def explain(
@@ -307,7 +322,7 @@ def _without_key(op: Resize | CenterCrop) -> Callable[[Array], Array]:
     return lambda x: op(x, None)
 
 
-def _check_features(predictor: Predictor) -> None:
+def _check_features(predictor: Predictor | PublishedClassifier) -> None:
     """Raises RunError unless the model's features are maps of one size with several positions."""
     model = predictor.model
 

@@ -33,6 +33,7 @@ RESOLUTION = 2.0**-24
 class Predictor:
     """A `classifiers.Classifier` with the best model of a run; needs only the run's folder.
 
+    batch_size: images at a time; None for `train.eval_batch_size` of the run.
     model, transform, variables: `model` applied to `variables` (host arrays, with low-rank pairs
       merged) and to what `transform` makes of images gives logits. `logits` averages them over
       the run's test-time views.
@@ -43,8 +44,10 @@ class Predictor:
     Raises RunError if the run is incomplete, damaged, or too large for any machine.
     """
 
-    def __init__(self, run: RunFolder):
+    def __init__(self, run: RunFolder, *, batch_size: int | None = None):
         config = options.of_run(run)
+        if batch_size is not None:
+            config.train.eval_batch_size = batch_size
         data = run.data
         self.name = run.name
         self.class_names = tuple(data["class_names"])

@@ -9,11 +9,15 @@ from typing import Any
 from markupsafe import Markup
 
 from imgcls_jax.evaluation import paired
-from imgcls_jax.evaluation.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE
+from imgcls_jax.evaluation.calibration import (
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
+    SIGNIFICANT,
+    is_at_limit,
+)
 from imgcls_jax.reporting import formats, page, templates
 from imgcls_jax.run.folder import CALIBRATION, RunFolder
 
-SIGNIFICANT = 0.05  # p below which a temperature other than 1 is shown
 WIDEST = 2.0  # high / low of a temperature's interval, above which there were too few images
 REJECTED = 0.1  # share of the images left out, of which the sentence says what it would bring
 HEAD = ["", "ECE, %", "Brier score", "Negative log-likelihood", "Accuracy, %"]
@@ -60,7 +64,7 @@ def _temperature_sentence(results: Figures) -> str:
     temperature = results["temperature"]
     before = formats.percent(results["as_trained"]["ece"])
     after = formats.percent(results["scaled"]["ece"])
-    if not MIN_TEMPERATURE * 1.1 < temperature < MAX_TEMPERATURE * 0.9:
+    if is_at_limit(temperature):
         side = "below" if temperature < 1 else "above"
         return (
             f"No temperature is best: the validation set asks for one {side} all that are tried, "

@@ -1,0 +1,1 @@
+"""A page to try a model on: `imgcls demo RUN`. See docs/demo.md."""
