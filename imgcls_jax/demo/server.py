@@ -30,21 +30,20 @@ def serve(path: str, *, host: str = LOOPBACK, port: int = 0, opens_browser: bool
 
     Raises ConfigError if nobody can listen there, and what `classifiers.load` raises.
     """
-    listener = listen(host, port)
-    with listener:
+    with listen(host, port) as listener:
         demo_model = model.load(path)
         token = ""
         hosts = LOOPBACK_HOSTS
         if not is_loopback(listener):
             token = secrets.token_urlsafe(TOKEN_BYTES)
             hosts = frozenset()
+        server = build(app.create(demo_model, hosts=hosts, token=token))
         addresses = urls(listener, token)
-        console.say(f"Try {demo_model.classifier.name} at", *addresses, "Ctrl-C stops it.")
-        if opens_browser:
-            webbrowser.open(addresses[0])
-        application = app.create(demo_model, hosts=hosts, token=token)
         with contextlib.suppress(KeyboardInterrupt):
-            build(application).run(sockets=[listener])
+            console.say(f"Try {demo_model.classifier.name} at", *addresses, "Ctrl-C stops it.")
+            if opens_browser:
+                webbrowser.open(addresses[0])
+            server.run(sockets=[listener])
 
 
 def build(application: ASGIApp) -> uvicorn.Server:

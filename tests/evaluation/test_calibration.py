@@ -125,3 +125,22 @@ def test_a_run_without_validation_predictions_says_what_adds_them(tmp_path):
     np.savez(tmp_path / "predictions.npz", probabilities=np.eye(2), labels=np.arange(2))
     with pytest.raises(RunError, match="imgcls report .* adds them"):
         calibration.write(RunFolder(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "results, best",
+    [
+        ({"temperature": 1.3, "p": 0.01}, 1.3),
+        ({"temperature": 1.3}, 1.3),  # of an older version
+        ({"temperature": 1.3, "p": 0.2}, 1.0),
+        ({"temperature": 0.0501, "p": 0.0}, 1.0),  # the lowest that is tried
+    ],
+)
+def test_the_temperature_of_confidences_is_one_that_is_shown_to_be_better(
+    results, best, tmp_path, monkeypatch
+):
+    run = RunFolder(tmp_path)
+    assert calibration.best_temperature(run) is None
+    (tmp_path / "calibration.json").touch()
+    monkeypatch.setattr(run, "read_json", lambda name: results)
+    assert calibration.best_temperature(run) == best

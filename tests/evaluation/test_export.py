@@ -225,6 +225,8 @@ def test_training_can_start_from_the_weights_which_know_their_model(exported, pr
     metadata = safetensors_format.read_metadata(folder / WEIGHTS)
     assert json.loads(metadata["config"]) == config.to_dict()
     assert metadata["transform"] == config.data.transform
+    temperature = ExportedClassifier(folder).temperature
+    assert temperature == calibration.best_temperature(run) is not None
     assert pretrained.preprocessing(folder / WEIGHTS) == config.data.transform
     model_state = dict(predictor.variables)
     params = model_state.pop("params")
