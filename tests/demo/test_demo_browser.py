@@ -190,7 +190,7 @@ def test_a_photo_is_chosen_pasted_and_dropped(visit):
     page.locator("#verdict").wait_for()
     assert page.get_by_alt_text("The chosen image").is_visible()
     for event, data in (("paste", "clipboardData"), ("drop", "dataTransfer")):
-        page.get_by_text("Draw", exact=True).click()
+        page.get_by_role("radio", name="Draw").check()
         assert page.locator("#pad").is_visible()
         transfer = page.evaluate_handle(
             """(bytes) => {
@@ -214,7 +214,7 @@ def test_a_photo_is_chosen_pasted_and_dropped(visit):
 
 def test_a_photo_is_taken(visit):
     page = visit(permissions=["camera"])
-    page.get_by_text("Photo or file").click()
+    page.get_by_role("radio", name="Photo or file").check()
     page.get_by_role("button", name="Take a photo").click()
     page.wait_for_function("document.querySelector('video').videoWidth > 0")
     page.get_by_role("button", name="Take", exact=True).click()
@@ -229,7 +229,7 @@ def test_a_broken_file_is_an_error_and_the_next_image_is_taken(visit):
     error.wait_for()
     assert "cannot be read as an image" in error.text_content()
     assert not page.locator("#preview").is_visible()
-    page.get_by_text("Draw", exact=True).click()
+    page.get_by_role("radio", name="Draw").check()
     draw(page)
     page.locator("#verdict").wait_for()
     assert not error.is_visible()
