@@ -228,8 +228,10 @@ async function openCamera() {
     showError("There is no camera, or this page may not use it.");
     return;
   }
+  byId("shoot").disabled = true;
   camera.showModal();
   await video.play();
+  byId("shoot").disabled = false;
 }
 
 function takePhoto() {

@@ -16,6 +16,7 @@ from imgcls_jax.errors import ConfigError
 
 LOOPBACK = "127.0.0.1"
 LOOPBACK_HOSTS = frozenset({LOOPBACK, "localhost", "::1"})
+MAX_PORT = 65_535
 TOKEN_BYTES = 16
 MAX_CONNECTIONS = 128
 STOP_SECONDS = 2  # that requests get to end after Ctrl-C
@@ -63,10 +64,12 @@ def build(application: ASGIApp) -> uvicorn.Server:
 
 def listen(host: str, port: int) -> socket.socket:
     """Returns a socket that listens on a host and port. Raises ConfigError if it cannot."""
+    if not 0 <= port <= MAX_PORT:
+        raise ConfigError(f"--port is {port}. Give one up to {MAX_PORT}, or 0 for a free one.")
     try:
         (family, *_, address), *_ = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
         return socket.create_server((address[0], port), family=family)
-    except (OSError, OverflowError, UnicodeError) as error:
+    except (OSError, UnicodeError) as error:
         raise ConfigError(
             f"Nothing can listen on port {port} of {host} ({error}). Give another --port, or none "
             "for a free one, and a --host of this machine."
