@@ -12,6 +12,8 @@ sent is kept. It needs two packages, which pip install -r requirements-demo.txt 
 
 import argparse
 
+PACKAGES = ("starlette", "uvicorn")  # of the extra "demo"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -61,10 +63,11 @@ def demo(
     try:
         from imgcls_jax.demo import server
     except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn"):
+        package, _, _ = str(error.name).partition(".")
+        if package not in PACKAGES:
             raise
         raise ConfigError(
-            f"The page needs {error.name}, which is not installed: pip install -r "
+            f"The page needs {package}, which is not installed: pip install -r "
             "requirements-demo.txt"
         ) from error
     backend.configure()
