@@ -23,6 +23,7 @@ from imgcls_jax.commands import (
     robustness,
     show_data,
     train,
+    unknown,
     weights,
 )
 
@@ -33,6 +34,7 @@ COMMANDS = (
     demo,
     explain,
     robustness,
+    unknown,
     ensemble,
     compare,
     report,

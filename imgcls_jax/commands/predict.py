@@ -14,7 +14,8 @@ folder. A folder stands for the images in it and below.
 
 Columns of --format csv, as FIELD or NAME=FIELD: number (of the image, from 1), image (its file),
 row (in a CSV or .npz file, from 1), class, confidence, inverted, error. ImageId and id stand for
-the number, Label for the class.
+the number, Label for the class. Where `imgcls unknown` was called for the run there are also
+strangeness, unknown and classes.
 """
 
 import argparse
@@ -33,10 +34,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FIELDS = ("number", "image", "row", "class", "confidence", "inverted", "error")
+JUDGED_FIELDS = (
+    "strangeness",
+    "unknown",
+    "classes",
+)  # of runs that `imgcls unknown` was called for
+FIELDS = ("number", "image", "row", "class", "confidence", "inverted", "error", *JUDGED_FIELDS)
 # Columns of Kaggle's sample submissions, in lower case.
 KAGGLE_FIELDS = {"imageid": "number", "id": "number", "label": "class"}
 DEFAULT_COLUMNS = "image,row,class,confidence,error"
+DEFAULT_JUDGED_COLUMNS = "image,row,class,confidence,strangeness,unknown,classes,error"
 PATIENCE = 10.0  # seconds to wait for another command that writes into the run's folder
 
 
@@ -93,7 +100,7 @@ def run(options: argparse.Namespace) -> None:
     if columns and options.format != "csv":
         options.parser.error("argument --columns: it needs --format csv")
     if options.format == "csv" and not columns:
-        columns = parse_columns(DEFAULT_COLUMNS)
+        columns = {}
     predict(options.classifier, options.images, columns=columns)
 
 
@@ -102,10 +109,11 @@ def predict(
 ) -> None:
     """Prints the prediction of each image.
 
-    columns: the field of FIELDS for each column of a table; None for lines of JSON.
+    columns: the field of FIELDS for each column of a table, none for the default columns; None for
+    lines of JSON.
 
-    Raises RunError if nothing that classifies is there, and DataError at the end if images could
-    not be read.
+    Raises RunError if nothing that classifies is there, or if it does not give one of the fields,
+    and DataError at the end if images could not be read.
     """
     from imgcls_jax import backend, pretrained
     from imgcls_jax.data import image_files
@@ -120,6 +128,7 @@ def predict(
         )
     backend.configure()
     model = classifiers.load(classifier)
+    columns = _check_columns(columns, model, classifier)
     log.info("%s", model.reader)
     # End without a traceback where the lines go to `head`.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -135,6 +144,36 @@ def predict(
             f"{summary.unreadable:,} of {summary.files:,} images could not be read; their lines "
             "say why."
         )
+
+
+def _check_columns(
+    columns: Mapping[str, str] | None, model: "Classifier", classifier: str
+) -> Mapping[str, str] | None:
+    """Returns the columns, or the default ones if they are empty.
+
+    Logs which command lets a run say what it does not know. Raises RunError if that has not been
+    called and a column needs it.
+    """
+    from imgcls_jax.errors import RunError
+    from imgcls_jax.evaluation.predict import Predictor
+    from imgcls_jax.evaluation.unknown import CautiousPredictor
+
+    is_cautious = isinstance(model, CautiousPredictor)
+    if columns is not None and not columns:
+        text = DEFAULT_COLUMNS
+        if is_cautious:
+            text = DEFAULT_JUDGED_COLUMNS
+        columns = parse_columns(text)
+    if is_cautious:
+        return columns
+    for field in (columns or {}).values():
+        if field in JUDGED_FIELDS:
+            raise RunError(
+                f"{classifier} does not give {field!r}, as a run does after `imgcls unknown RUN`."
+            )
+    if isinstance(model, Predictor):
+        log.info("`imgcls unknown %s` lets it say which images it does not know.", classifier)
+    return columns
 
 
 def _printed(
@@ -164,6 +203,8 @@ def _printed(
         line = json.dumps(content)
         if columns:
             content["number"] = number
+            if prediction.classes:
+                content["classes"] = "|".join(prediction.classes)
             line = _csv_line([content.get(field) for field in columns.values()])
         tqdm.write(line)  # print() would tear the progress bar
         yield prediction

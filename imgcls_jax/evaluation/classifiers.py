@@ -10,8 +10,9 @@ from imgcls_jax.evaluation.ensemble import EnsemblePredictor
 from imgcls_jax.evaluation.export import WEIGHTS, ExportedClassifier
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.evaluation.published import PublishedClassifier
+from imgcls_jax.evaluation.unknown import CautiousPredictor
 from imgcls_jax.pretrained import CATALOG
-from imgcls_jax.run.folder import ENSEMBLE, RunFolder
+from imgcls_jax.run.folder import ENSEMBLE, UNKNOWN, RunFolder
 
 
 class Classifier(Protocol):
@@ -49,4 +50,6 @@ def load(path: str | Path, *, batch_size: int | None = None) -> Classifier:
         return EnsemblePredictor(folder, batch_size=batch_size)
     if (folder.path / WEIGHTS).exists():
         return ExportedClassifier(folder.path, batch_size=batch_size)
+    if (folder.path / UNKNOWN).exists():
+        return CautiousPredictor(folder, batch_size=batch_size)
     return Predictor(folder, batch_size=batch_size)

@@ -14,6 +14,7 @@ from imgcls_jax.data import array_files
 from imgcls_jax.data.image_files import Reader
 from imgcls_jax.errors import DataError
 from imgcls_jax.evaluation.classifiers import Classifier
+from imgcls_jax.evaluation.unknown import CautiousPredictor, Judgement
 
 TOP_K = 5  # classes in the JSON of a prediction, at most
 
@@ -27,6 +28,10 @@ class Prediction:
     classifier got it. label: the number of its class, where a CSV or .npz file says it.
     probabilities: float64 [K]. inverted: whether the reader inverted the image. error: why the file
     could not be read; then there is neither image nor class.
+
+    A run for which `imgcls unknown` was called also gives strangeness (higher is stranger),
+    is_unknown, whether that is above the run's threshold, and the names of the classes of which one
+    is the true one at the coverage asked, most probable first.
     """
 
     path: str
@@ -37,6 +42,9 @@ class Prediction:
     class_name: str = ""
     inverted: bool = False
     error: str = ""
+    strangeness: float | None = None
+    is_unknown: bool = False
+    classes: tuple[str, ...] = ()
 
     @property
     def confidence(self) -> float:
@@ -58,12 +66,17 @@ class Prediction:
             probability = float(self.probabilities[k])
             top.append([str(class_names[k]), round(probability, 6)])
         class_name, confidence = top[0]
-        return content | {
+        content |= {
             "class": class_name,
             "confidence": confidence,
             "top": top,
             "inverted": self.inverted,
         }
+        if self.strangeness is not None:
+            content["strangeness"] = self.strangeness
+            content["unknown"] = self.is_unknown
+            content["classes"] = list(self.classes)
+        return content
 
 
 def classify(classifier: Classifier, files: Sequence[str]) -> Iterator[Prediction]:
@@ -102,19 +115,39 @@ def _classify_batch(classifier: Classifier, batch: list[Prediction]) -> list[Pre
     images = np.zeros((classifier.batch_size, *classifier.shape), np.uint8)
     for row, prediction in enumerate(readable):
         images[row] = prediction.image
-    rows = iter(classifier.probabilities(images))
+    results = _results(classifier, images)
     classified = []
     for prediction in batch:
         if not prediction.error:
-            probabilities = next(rows)
-            class_name = classifier.class_names[probabilities.argmax()]
-            prediction = dataclasses.replace(
-                prediction,
-                probabilities=probabilities,
-                class_name=str(class_name),
-            )
+            prediction = dataclasses.replace(prediction, **next(results))
         classified.append(prediction)
     return classified
+
+
+def _results(classifier: Classifier, images: np.ndarray) -> Iterator[dict[str, Any]]:
+    """Yields what the classifier says of each image, as fields of its prediction."""
+    judgement = None
+    if isinstance(classifier, CautiousPredictor):
+        judgement = classifier.judge(images)
+        probabilities = judgement.probabilities
+    else:
+        probabilities = classifier.probabilities(images)
+    for row, image_probabilities in enumerate(probabilities):
+        class_name = classifier.class_names[image_probabilities.argmax()]
+        fields = {"probabilities": image_probabilities, "class_name": str(class_name)}
+        if judgement:
+            fields |= _judged(judgement, row, classifier.class_names)
+        yield fields
+
+
+def _judged(judgement: Judgement, row: int, class_names: Sequence[str]) -> dict[str, Any]:
+    most_probable_first = np.argsort(-judgement.probabilities[row], kind="stable")
+    in_set = judgement.sets[row, most_probable_first]
+    return {
+        "strangeness": float(judgement.strangeness[row]),
+        "is_unknown": bool(judgement.is_unknown[row]),
+        "classes": tuple(str(class_names[k]) for k in most_probable_first[in_set]),
+    }
 
 
 def _read(path: str, reader: Reader) -> Prediction:

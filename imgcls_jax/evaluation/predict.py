@@ -5,6 +5,7 @@ import statistics
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -12,9 +13,12 @@ from imgcls_jax import backend, trees
 from imgcls_jax.data import Splits, device_budget
 from imgcls_jax.data.image_files import Reader
 from imgcls_jax.data.lazy_images import Images
+from imgcls_jax.data.streaming import Streamed
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation.scores import Predictions, score, softmax
+from imgcls_jax.evaluation.strangeness import Outputs
 from imgcls_jax.files import write_npz
+from imgcls_jax.models.classifier import Classifier
 from imgcls_jax.run.checkpoints import Checkpoints, shapes
 from imgcls_jax.run.folder import CHECKPOINTS, CONFIG, PREDICTIONS, TEST, RunFolder
 from imgcls_jax.training import adapt, metrics, phases
@@ -60,6 +64,9 @@ class Predictor:
         self._restore(run, config)
         self._placed_variables = replicate(self.variables)
         self._predict = build_predict(config, self.model, self.transform)
+        self._predict_outputs = build_predict(
+            config, self.model, self.transform, method=_encode_and_classify
+        )
         self._data_config = config.data
 
     def _restore(self, run: RunFolder, config: ConfigDict) -> None:
@@ -89,9 +96,26 @@ class Predictor:
 
         Raises RunError if they are not finite.
         """
+        logits = self._predict(self._placed_variables, self._place(images))
+        self._check_finite(logits)
+        return logits
+
+    def outputs(self, images: Images) -> Outputs:
+        """Returns features and logits of images uint8 [N, H, W, C].
+
+        Both are means over the run's test-time views. Raises RunError if they are not finite.
+        """
+        columns = self._predict_outputs(self._placed_variables, self._place(images))
+        self._check_finite(columns)
+        num_classes = len(self.class_names)
+        return Outputs(features=columns[:, :-num_classes], logits=columns[:, -num_classes:])
+
+    def _place(self, images: Images) -> jax.Array | Streamed:
         budget = device_budget(self._data_config, images.nbytes)
-        placed = place_images(images, budget=budget)
-        logits = self._predict(self._placed_variables, placed)
+        return place_images(images, budget=budget)
+
+    def _check_finite(self, logits: np.ndarray) -> None:
+        """Raises RunError if the figures of an image, [N, ...], are not finite."""
         not_finite = ~np.isfinite(logits).all(-1)
         if not_finite.any():
             raise RunError(
@@ -99,11 +123,17 @@ class Predictor:
                 f"{not_finite.sum():,} of {len(logits):,} images, since its training diverged. "
                 "Train it again with a lower learning rate, under another --config.name."
             )
-        return logits
 
     def probabilities(self, images: Images) -> np.ndarray:
         """Returns probabilities float64 [N, K] of images uint8 [N, H, W, C]."""
         return softmax(self.logits(images))
+
+
+def _encode_and_classify(model: Classifier, x: jax.Array, *, train: bool) -> jax.Array:
+    """Returns the pooled features of images and their logits side by side, [B, F + K]."""
+    features = model.encode(x, train=train)
+    logits = model.head(features, train=train)
+    return jnp.concatenate([features, logits], axis=-1)
 
 
 def _check_batch(

@@ -39,6 +39,7 @@ class Summary:
         self.files = 0
         self.unreadable = 0
         self.inverted = 0
+        self.unknown = 0
         # By the true class: how often each class is predicted.
         self.confusion: dict[int, Counter[int]] = {}
         # Predictions with their labels, which are None where they are not known.
@@ -50,6 +51,7 @@ class Summary:
             self.unreadable += 1
             return
         self.inverted += prediction.inverted
+        self.unknown += prediction.is_unknown
         if self._learned:
             self._digests.append(image_digests(prediction.image[None]))
         label = self._label(prediction)
@@ -99,6 +101,12 @@ class Summary:
         lines = [f"{counts}."]
         if self.unreadable:
             lines.append(f"{formats.quantity(self.unreadable, 'image')} could not be read.")
+        if self.unknown:
+            classified = self.files - self.unreadable
+            lines.append(
+                f"Unknown, since stranger than nearly all validation images: {self.unknown:,} of "
+                f"{classified:,}."
+            )
         if self.confusion:
             lines += ["", *self._table()]
         copies = self._copies_text()
@@ -168,6 +176,8 @@ class Summary:
         for prediction, label in self._shown:
             predicted = int(prediction.probabilities.argmax())
             confidence = formats.confidence(prediction.probabilities[predicted])
+            if prediction.is_unknown:
+                confidence = f"{confidence}, unknown"
             name = names[predicted]
             name_colour = style.INK
             confidence_colour = style.GREY

@@ -14,7 +14,16 @@ from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation.scores import DENSE_CLASSES, Confusion, train_test_gap
 from imgcls_jax.files import write_atomically
-from imgcls_jax.reporting import calibration, explain, formats, page, robustness, tables, templates
+from imgcls_jax.reporting import (
+    calibration,
+    explain,
+    formats,
+    page,
+    robustness,
+    tables,
+    templates,
+    unknown,
+)
 from imgcls_jax.run.folder import REPORT, RunFolder
 from imgcls_jax.training.metrics import METRICS
 
@@ -67,6 +76,7 @@ def write(
         explain.section(run),
         calibration.section(run),
         robustness.section(run),
+        unknown.section(run, test),
         page.section("Data", _data(run.data), _samples(train, samples)),
         page.section("Environment", _environment(run.environment)),
         page.section("Configuration", _config(run.config.to_dict())),

@@ -77,11 +77,23 @@ def _ensemble_error(content: Mapping[str, Any]) -> str:
     return _test_error(content.get("test", {}))
 
 
+def _unknown_error(content: Mapping[str, Any]) -> str:
+    if content["score"] not in ("max_probability", "energy", "nearest"):
+        return f"score is {printable(content['score'])[:100]}, which is none of them"
+    test = content.get("test", {})
+    if max(test.get("strangest", ()), default=-1) >= test.get("examples", 0):
+        return "strangest should number test images"
+    if not all(row.get("images") for row in test.get("sizes", ())):
+        return "sizes should have images"
+    return ""
+
+
 # By the file's name: what checks that the parts of its content agree.
 CONSISTENCY: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "test.json": _test_error,
     "data.json": _data_error,
     "calibration.json": _calibration_error,
     "robustness.json": _robustness_error,
+    "unknown.json": _unknown_error,
     "ensemble.json": _ensemble_error,
 }

@@ -39,6 +39,10 @@ LOCK = ".lock"  # held by the process that writes into the folder
 SHOWN = "show_data.png"  # of imgcls show-data
 RANGE_TEST = "find_lr.png"  # of imgcls find-lr
 ROBUSTNESS = "robustness.json"  # accuracies under corruptions
+UNKNOWN = "unknown.json"  # of imgcls unknown: which images the run does not know
+UNKNOWN_FEATURES = (
+    "unknown.npz"  # features of validation images, if unknown.json compares with these
+)
 EXPLANATION = "explain.json"  # the predictions that explain.png explains
 ENSEMBLE = "ensemble.json"  # of imgcls ensemble: its members, their weights and its scores
 PREDICTED = "predicted.png"  # of imgcls predict: the user's images with their predicted classes

@@ -52,6 +52,10 @@ def _is_figure(value: Any) -> bool:
     return _is_number(value) and _is_finite(value)
 
 
+def _is_optional(value: Any) -> bool:
+    return value is None or _is_figure(value)
+
+
 def _is_loss(value: Any) -> bool:
     return isinstance(value, float) or _is_figure(value)
 
@@ -78,6 +82,7 @@ def _is_image_shape(value: Any) -> bool:
 COUNT = Kind("a whole number from 0", _is_count)
 FIGURE = Kind("a finite number", _is_figure)
 LOSS = Kind("a number", _is_loss)  # not finite if the run diverged
+OPTIONAL = Kind("a finite number or null", _is_optional)
 TEXT = Kind("a text", _is_text)
 IMAGE_SHAPE = Kind("height, width and channels of an image", _is_image_shape)
 NAMES = Kind("a list of names", _is_names)
@@ -107,6 +112,7 @@ _SUMMARY = {
     "peak_memory": int,
 }
 _REJECTION = [{"rejected": float, "accuracy": float}]
+_SHARE = {"share": float, "low": float, "high": float}
 _CALIBRATED = {
     "accuracy": float,
     "ece": float,
@@ -180,6 +186,26 @@ KINDS: dict[str, Any] = {
         "clean": float,
         "mean": float,
         "corruptions": {ANY_KEY: [float]},
+    },
+    "unknown.json": {
+        REQUIRED: ("score", "threshold", "mass", "step"),
+        "score": str,
+        "threshold": float,
+        "false_alarms": float,
+        "mass": float,
+        "coverage": float,
+        "step": int,
+        "validation_examples": int,
+        "candidates": {ANY_KEY: {ANY_KEY: float}},
+        "test": {
+            "examples": int,
+            "coverage": _SHARE,
+            "false_alarms": _SHARE,
+            "accuracy_unknown": OPTIONAL,
+            "accuracy_others": OPTIONAL,
+            "sizes": [{"classes": int, "images": int, "accuracy": float, "coverage": float}],
+            "strangest": [int],
+        },
     },
     "explain.json": {
         "method": str,

@@ -114,7 +114,7 @@ def make_predict(
     batch_size: int,
     tta: Sequence[tuple[float, View]] = VIEWS["none"],
     adaptation: Adaptation = EVERYTHING,
-    method: str = "__call__",
+    method: str | Callable = "__call__",
     winograd: bool = True,
     across_processes: bool = False,
     backend: str = "pmap",
@@ -130,7 +130,7 @@ def make_predict(
         batch_size: images a step, over all devices.
         tta: as of `eval_step`.
         adaptation: how `variables` become those of the model.
-        method: of the model.
+        method: of the model, or a function of the model and its images.
         winograd: as of `cpu_kernels.use`.
         across_processes: whether several processes share the work, so that all must call it.
         backend: as of `parallel.data_parallel`.

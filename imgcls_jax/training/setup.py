@@ -130,6 +130,7 @@ def build_predict(
     transform: Transform,
     *,
     adaptation: Adaptation = EVERYTHING,
+    method: str | Callable = "__call__",
     across_processes: bool = False,
 ) -> Callable[..., np.ndarray]:
     """Returns `dispatch.make_predict` with batch size and test-time augmentation of the config."""
@@ -139,6 +140,7 @@ def build_predict(
         batch_size=config.train.eval_batch_size,
         tta=tta_views(config),
         adaptation=adaptation,
+        method=method,
         winograd=config.train.winograd,
         across_processes=across_processes,
         backend=config.train.parallel,

@@ -1,7 +1,7 @@
 """One step of training, and one of evaluation, as functions of a state and a batch."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import clu.metrics
@@ -103,7 +103,7 @@ def eval_step(
     images: jax.Array,
     *,
     tta: Sequence[tuple[float, View]] = VIEWS["none"],
-    method: str = "__call__",
+    method: str | Callable = "__call__",
 ) -> jax.Array:
     """Returns logits [B, K] of images float32 [B, H, W, C], or what another `method` gives, as float32.
 

@@ -10,7 +10,7 @@ from imgcls_jax import __main__, commands
 from imgcls_jax.config.options import flat_options
 from imgcls_jax.evaluation import cost
 from imgcls_jax.evaluation import predict as predict_module
-from imgcls_jax.reporting import calibration, explain, robustness, run_report
+from imgcls_jax.reporting import calibration, explain, robustness, run_report, unknown
 from imgcls_jax.reporting.plots import style
 from imgcls_jax.run import resuming
 from imgcls_jax.run.folder import RunFolder
@@ -69,6 +69,7 @@ MODES = {
     "compare": commands.compare.compare,
     "report": commands.report.report,
     "robustness": commands.robustness.robustness,
+    "unknown": commands.unknown.unknown,
     "explain": lambda folders: commands.explain.explain(folders, method="saliency"),
     "export": commands.export.export,
     "ensemble": ensemble,
@@ -267,6 +268,7 @@ def test_metrics_that_are_none(content, tried, run):
 SECTIONS = {
     "calibration.json": calibration.section,
     "robustness.json": robustness.section,
+    "unknown.json": lambda run: unknown.section(run, None),
     "explain.json": explain.section,
 }
 

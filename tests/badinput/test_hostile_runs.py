@@ -203,6 +203,7 @@ def test_predictions_of_a_hostile_run_are_refused_in_a_line(name, changes, tried
         assert len(message) < 1500
 
 
+UNKNOWN = {"score": "energy", "threshold": 0.5, "mass": 0.5, "step": 3}
 DISAGREEING = [
     ("test.json", {"confusion": [[1, 2], [3]]}),
     ("test.json", {"confusion": [[1, 2], [3, 4]], "per_class": []}),
@@ -213,6 +214,10 @@ DISAGREEING = [
     ("calibration.json", {"rejection": []}),
     ("robustness.json", {"corruptions": {}}),
     ("robustness.json", {"corruptions": {"fog": []}}),
+    ("unknown.json", UNKNOWN | {"score": "other"}),
+    ("unknown.json", UNKNOWN | {"test": {"examples": 3, "strangest": [3]}}),
+    ("unknown.json", UNKNOWN | {"test": {"sizes": [{"images": 0}]}}),
+    ("unknown.json", UNKNOWN | {"threshold": None}),
     ("ensemble.json", {"members": [{"weight": 1.0}], "disagreement": [[0.0, 1.0]]}),
     ("ensemble.json", {"members": [], "test": {"confusion": [[]]}}),
 ]
