@@ -238,7 +238,8 @@ def predict(
     Returns:
       An iterator of predictions: `class_name`, `confidence` (0 to 1), `probabilities` float64 [K],
       `image` uint8 [H, W, C] as the model saw it, `path`, `row` in a CSV or .npz file (from 1), and
-      `error` for a file that could not be read.
+      `error` for a file that could not be read. A run for which `imgcls unknown` was called also
+      gives `strangeness`, `is_unknown`, and `classes`, of which one is the true one as often as asked.
 
     Raises:
       RunError: there is nothing that classifies at that path.

@@ -30,12 +30,13 @@ def quantile(scores: np.ndarray, level: float) -> float:
     as long as the scores and the new one are exchangeable. Raises RunError if N is below
     `fewest_examples(level)`.
     """
-    rank = math.ceil((len(scores) + 1) * level - ROUNDING)
-    if rank > len(scores):
-        raise RunError(
-            f"{len(scores)} scores have no quantile at {level:g}: it takes {fewest_examples(level)}."
-        )
-    return float(np.sort(scores)[max(rank, 1) - 1])
+    count = len(scores)
+    rank = math.ceil((count + 1) * level - ROUNDING)
+    if rank > count:
+        fewest = fewest_examples(level)
+        raise RunError(f"{count} scores have no quantile at {level:g}: it takes {fewest}.")
+    smallest_first = np.sort(scores)
+    return float(smallest_first[max(rank, 1) - 1])
 
 
 def mass_above(probabilities: np.ndarray) -> np.ndarray:
@@ -44,10 +45,11 @@ def mass_above(probabilities: np.ndarray) -> np.ndarray:
     It is 0 for the most probable class. Of equally probable ones the first counts as more probable.
     """
     probabilities = np.asarray(probabilities, np.float64)
-    most_probable_first = np.argsort(-probabilities, axis=-1, kind="stable")
+    most_probable_first = np.argsort(-probabilities, kind="stable")
     ranked = np.take_along_axis(probabilities, most_probable_first, axis=-1)
+    masses_so_far = ranked.cumsum(-1)
     above = np.zeros_like(ranked)
-    above[:, 1:] = np.cumsum(ranked[:, :-1], axis=-1)
+    above[:, 1:] = masses_so_far[:, :-1]
     masses = np.empty_like(above)
     np.put_along_axis(masses, most_probable_first, above, axis=-1)
     return masses
@@ -59,8 +61,9 @@ def fit(probabilities: np.ndarray, labels: np.ndarray, coverage: float) -> float
     probabilities [N, K] and labels [N] are of images that the model was not trained on. Raises
     RunError if there are too few of them.
     """
-    masses = np.take_along_axis(mass_above(probabilities), labels[:, None], axis=-1)
-    return quantile(masses[:, 0], coverage)
+    masses = mass_above(probabilities)
+    examples = np.arange(len(labels))
+    return quantile(masses[examples, labels], coverage)
 
 
 def sets(probabilities: np.ndarray, most: float) -> np.ndarray:

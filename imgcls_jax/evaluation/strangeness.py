@@ -21,6 +21,7 @@ from imgcls_jax.evaluation.scores import softmax
 
 NUM_NEIGHBOURS = 5  # k of the score "nearest"
 AT_ONCE = 1000  # images whose distances to all others are in memory
+SHORTEST = 1e-12  # length of features that is divided by
 TILES = 4  # rows and columns of tiles into which `shuffled` cuts an image
 SCORES = ("max_probability", "energy", "nearest")  # of equally good ones the first is chosen
 
@@ -34,38 +35,45 @@ class Outputs:
 
 
 class Neighbours:
-    """Features to which the distance of others is measured, float32 [M, F] of length 1.
-
-    They are rounded to half precision, in which they are stored.
-    """
+    """Features float16 [M, F] of length 1, to which the distance of others is measured."""
 
     def __init__(self, features: np.ndarray):
         self.features = _unit(features).astype(np.float16)
-        self._transposed = self.features.astype(np.float32).T
+        self._vectors = self.features.astype(np.float32)
 
-    def distances(self, features: np.ndarray, *, are_neighbours: bool = False) -> np.ndarray:
+    def distances(
+        self,
+        features: np.ndarray,
+        *,
+        are_neighbours: bool = False,
+    ) -> np.ndarray:
         """Returns the distance of features [N, F] to the k-th nearest neighbour, float64 [N].
 
         are_neighbours: whether the features are those of the neighbours, in their order; then none
         is compared with itself.
         """
         vectors = _unit(features)
-        k = min(NUM_NEIGHBOURS, len(self.features) - are_neighbours)
+        k = min(NUM_NEIGHBOURS, len(self._vectors) - are_neighbours)
         nearest = []
         for start in range(0, len(vectors), AT_ONCE):
-            cosines = vectors[start : start + AT_ONCE] @ self._transposed
+            chunk = vectors[start : start + AT_ONCE]
+            cosines = chunk @ self._vectors.T
             if are_neighbours:
-                rows = np.arange(len(cosines))
+                rows = np.arange(len(chunk))
                 cosines[rows, start + rows] = -1.0
-            nearest.append(np.partition(cosines, -k, axis=-1)[:, -k])
+            cosines.partition(-k)
+            nearest.append(cosines[:, -k])
         cosine = np.concatenate(nearest).astype(np.float64)
-        return np.sqrt(np.maximum(2 - 2 * cosine, 0))
+        squares = np.maximum(2 - 2 * cosine, 0)
+        return np.sqrt(squares)
 
 
 def _unit(features: np.ndarray) -> np.ndarray:
     """Returns the features float32 [N, F] scaled to length 1; those that are all 0 stay."""
-    lengths = np.linalg.norm(features, axis=-1, keepdims=True)
-    return (features / np.maximum(lengths, 1e-12)).astype(np.float32)
+    features = features.astype(np.float32)
+    squares = (features**2).sum(-1, keepdims=True)
+    lengths = np.sqrt(squares)
+    return features / np.maximum(lengths, SHORTEST)
 
 
 def score(
@@ -98,44 +106,56 @@ def auroc(usual: np.ndarray, strange: np.ndarray) -> float:
     Equal scores count half. It is the area under the ROC curve. usual: float [N]. strange: [M].
     """
     ranks = rankdata(np.concatenate([strange, usual]))
-    above = ranks[: len(strange)].sum() - len(strange) * (len(strange) + 1) / 2
-    return float(above / (len(strange) * len(usual)))
+    ranks_among_strange = rankdata(strange)
+    usual_below = ranks[: len(strange)] - ranks_among_strange  # of each strange image
+    return float(usual_below.mean() / len(usual))
 
 
-# Strange images, made of the usual ones: uint8 [N, H, W, C] of images like these and labels [N].
+# Strange images, made of usual ones: images uint8 [N, H, W, C] of these with their labels [N].
 
 
-def noise(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def noise(images, labels, rng):
     """Returns images of independent random pixels."""
-    return rng.integers(0, 256, images.shape, dtype=np.uint8)
+    return rng.integers(0, 256, images.shape, np.uint8)
 
 
-def shuffled(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns the images with their 4 x 4 tiles in random order; what is left of a side stays."""
-    count, height, width, channels = images.shape
-    side = height // TILES, width // TILES
+def shuffled(images, labels, rng):
+    """Returns the images with their tiles in random order; what is left of a side stays."""
+    tiles = _tiles(*images.shape[1:3])
     result = images.copy()
-    cut = result[:, : TILES * side[0], : TILES * side[1]]
-    tiles = cut.reshape(count, TILES, side[0], TILES, side[1], channels).swapaxes(2, 3)
-    tiles = tiles.reshape(count, TILES**2, *side, channels)
-    order = rng.permuted(np.tile(np.arange(TILES**2), (count, 1)), axis=1)
-    tiles = np.take_along_axis(tiles, order[:, :, None, None, None], axis=1)
-    tiles = tiles.reshape(count, TILES, TILES, *side, channels).swapaxes(2, 3)
-    cut[:] = tiles.reshape(cut.shape)
+    for source, target in zip(images, result, strict=True):
+        order = rng.permutation(len(tiles))
+        for tile, index in zip(tiles, order, strict=True):
+            target[tile] = source[tiles[index]]
     return result
 
 
-def mixed(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _tiles(height: int, width: int) -> list[tuple[slice, slice]]:
+    """Returns rows and columns of the tiles of an image, at least TILES in each direction."""
+    tile_height = max(height // TILES, 1)
+    tile_width = max(width // TILES, 1)
+    tiles = []
+    for y in range(0, height - tile_height + 1, tile_height):
+        for x in range(0, width - tile_width + 1, tile_width):
+            rows = slice(y, y + tile_height)
+            columns = slice(x, x + tile_width)
+            tiles.append((rows, columns))
+    return tiles
+
+
+def mixed(images, labels, rng):
     """Returns the means of pairs of images of two classes; of one class alone there are none."""
     order = np.argsort(labels, kind="stable")
     partners = np.roll(order, len(order) // 2)
     differ = labels[order] != labels[partners]
     first = images[order[differ]].astype(np.uint16)
-    second = images[partners[differ]].astype(np.uint16)
-    return ((first + second) // 2).astype(np.uint8)
+    second = images[partners[differ]]
+    means = (first + second) // 2
+    return means.astype(np.uint8)
 
 
-STRANGE: Mapping[str, Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]] = {
+# By name: takes images, labels and a NumPy generator.
+STRANGE: Mapping[str, Callable[..., np.ndarray]] = {
     "noise": noise,
     "shuffled": shuffled,
     "mixed": mixed,

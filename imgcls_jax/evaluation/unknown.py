@@ -4,7 +4,8 @@ Both are fitted on the run's validation images alone, and measured on its test i
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from imgcls_jax.evaluation import conformal, strangeness
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.evaluation.scores import softmax
 from imgcls_jax.evaluation.strangeness import SCORES, STRANGE, Neighbours, Outputs
-from imgcls_jax.run import schema
 from imgcls_jax.run.folder import UNKNOWN, UNKNOWN_FEATURES, RunFolder
 
 MOST_IMAGES = 10_000  # of the validation set that are taken, at random
@@ -73,19 +73,23 @@ class CautiousPredictor(Predictor):
         super().__init__(run)
         self._rule = _read_rule(run)
         self._file = run.path / UNKNOWN_FEATURES
+        self._remedy = fit_again(run)
         step = run.read_json(UNKNOWN)["step"]
         if step != self.step:
             raise RunError(
                 f"{run.path / UNKNOWN} was fitted to the weights of step {step:,}, and the best "
-                f"ones are those of step {self.step:,}: {fit_again(run)}"
+                f"ones are those of step {self.step:,}: {self._remedy}"
             )
 
     def judge(self, images: np.ndarray) -> Judgement:
         """Judges images uint8 [N, H, W, C]. Raises RunError if the logits are not finite."""
         outputs = self.outputs(images)
         neighbours = self._rule.neighbours
-        if neighbours and neighbours.features.shape[1] != outputs.features.shape[1]:
-            raise schema.damaged(self._file, "it has features of another model")
+        if neighbours:
+            _, expected = outputs.features.shape
+            _, width = neighbours.features.shape
+            if width != expected:
+                raise RunError(f"{self._file} has features of another model: {self._remedy}")
         return self._rule.judge(outputs)
 
 
@@ -95,10 +99,14 @@ def fit_again(run: RunFolder) -> str:
 
 def _read_rule(run: RunFolder) -> Rule:
     content = run.read_json(UNKNOWN)
-    neighbours = None
-    if content["score"] == "nearest":
-        neighbours = _read_neighbours(run)
-    return Rule(content["score"], content["threshold"], content["mass"], neighbours)
+    rule = Rule(
+        score=content["score"],
+        threshold=content["threshold"],
+        mass=content["mass"],
+    )
+    if rule.score != "nearest":
+        return rule
+    return dataclasses.replace(rule, neighbours=_read_neighbours(run))
 
 
 def _read_neighbours(run: RunFolder) -> Neighbours:
@@ -106,14 +114,17 @@ def _read_neighbours(run: RunFolder) -> Neighbours:
     if not file.exists():
         raise RunError(f"{file} is missing, which {UNKNOWN} needs: {fit_again(run)}")
     try:
-        with foreign.open_regular(file) as stream, np.load(stream, allow_pickle=False) as arrays:
+        with foreign.open_regular(file) as stream:
+            arrays = np.load(stream, allow_pickle=False)
             features = arrays["features"]
-        is_matrix = features.ndim == 2 and features.dtype == np.float16 and len(features) > 1
-        if not is_matrix or not np.isfinite(features).all():
-            raise ValueError("it should hold finite features float16 [M, F]")
+        num_features, _ = features.shape
+        if num_features < 2 or features.dtype != np.float16:
+            raise ValueError("it should hold features float16 [M, F]")
+        if not np.isfinite(features).all():
+            raise ValueError("its features are not finite")
     except Exception as error:  # a damaged file can raise nearly anything
         raise RunError(f"{file} is damaged ({error}): {fit_again(run)}") from error
-    return Neighbours(features.astype(np.float32))
+    return Neighbours(features)
 
 
 def check(run: RunFolder, *, coverage: float, false_alarms: float) -> None:
@@ -135,7 +146,14 @@ def _check_share(option: str, share: float) -> None:
         raise RunError(f"--{option} is {share:g}. Give a share between 0 and 1, such as 0.1.")
 
 
-def _check_count(run: RunFolder, count: int, option: str, level: float, *, remedy: str) -> None:
+def _check_count(
+    run: RunFolder,
+    count: int,
+    option: str,
+    level: float,
+    *,
+    remedy: str,
+) -> None:
     """Raises RunError if the quantile at this level takes more than `count` images."""
     fewest = conformal.fewest_examples(level)
     if count < fewest:
@@ -145,7 +163,13 @@ def _check_count(run: RunFolder, count: int, option: str, level: float, *, remed
         )
 
 
-def fit(run: RunFolder, data: Splits, *, coverage: float, false_alarms: float) -> dict[str, Any]:
+def fit(
+    run: RunFolder,
+    data: Splits,
+    *,
+    coverage: float,
+    false_alarms: float,
+) -> dict[str, Any]:
     """Fits unknown.json of a tested run, and writes it; returns its content.
 
     Args:
@@ -160,20 +184,16 @@ def fit(run: RunFolder, data: Splits, *, coverage: float, false_alarms: float) -
     predictor = Predictor(run)
     validation = _sample(data.validation, MOST_IMAGES)
     outputs = predictor.outputs(validation.images)
-    neighbours = Neighbours(outputs.features)
-    scores = {}
-    for name in SCORES:
-        scores[name] = strangeness.score(name, outputs, neighbours, are_neighbours=True)
-    candidates = _compare(predictor, validation, scores, neighbours)
+    usual = _Usual(outputs)
+    candidates = _compare(predictor, validation, usual)
     chosen = max(SCORES, key=lambda name: candidates[name]["mean"])
     rule = Rule(
         score=chosen,
-        threshold=conformal.quantile(scores[chosen], 1 - false_alarms),
+        threshold=conformal.quantile(usual.scores[chosen], 1 - false_alarms),
         mass=conformal.fit(softmax(outputs.logits), validation.labels, coverage),
+        neighbours=usual.neighbours,
     )
-    if chosen == "nearest":
-        rule = dataclasses.replace(rule, neighbours=neighbours)
-        files.write_npz(run.path / UNKNOWN_FEATURES, features=neighbours.features)
+    test_judgement = rule.judge(predictor.outputs(data.test.images))
     content = {
         "score": rule.score,
         "threshold": rule.threshold,
@@ -183,43 +203,67 @@ def fit(run: RunFolder, data: Splits, *, coverage: float, false_alarms: float) -
         "step": predictor.step,
         "validation_examples": len(validation),
         "candidates": candidates,
-        "test": measure(rule.judge(predictor.outputs(data.test.images)), data.test.labels),
+        "test": measure(test_judgement, data.test.labels),
     }
-    run.write_json(UNKNOWN, content)
-    if rule.neighbours is None:
-        (run.path / UNKNOWN_FEATURES).unlink(missing_ok=True)
+    _write(run, rule, content)
     return content
+
+
+def _write(run: RunFolder, rule: Rule, content: Mapping[str, Any]) -> None:
+    """Writes unknown.json, and the neighbours if the rule needs them."""
+    file = run.path / UNKNOWN_FEATURES
+    if rule.score == "nearest":
+        files.write_npz(file, features=rule.neighbours.features)
+        run.write_json(UNKNOWN, content)
+    else:
+        run.write_json(UNKNOWN, content)
+        file.unlink(missing_ok=True)
+
+
+class _Usual:
+    """The validation images, as neighbours of others, and each score of them, float64 [N]."""
+
+    def __init__(self, outputs: Outputs):
+        self.neighbours = Neighbours(outputs.features)
+        self.scores = {}
+        for name in SCORES:
+            self.scores[name] = strangeness.score(
+                name, outputs, self.neighbours, are_neighbours=True
+            )
 
 
 def _sample(data: Dataset, most: int) -> Dataset:
     """Returns at most that many examples of the data, with their images in memory."""
     rng = np.random.default_rng(0)
     indices = rng.permutation(len(data))[:most]
-    return data.take(np.sort(indices)).in_memory()
+    indices.sort()
+    return data.take(indices).in_memory()
 
 
 def _compare(
     predictor: Predictor,
     validation: Dataset,
-    scores: Mapping[str, np.ndarray],
-    neighbours: Neighbours,
+    usual: _Usual,
 ) -> dict[str, dict[str, float]]:
     """Returns how well each score tells each kind of strange images from the validation images.
 
-    scores: of the validation images. The figure is the AUROC; "mean" is that over the kinds.
+    The figure is the AUROC; "mean" is that over the kinds.
     """
     sources = _sample(validation, MOST_STRANGE)
-    aurocs: dict[str, dict[str, float]] = {name: {} for name in SCORES}
+    aurocs: dict[str, dict[str, float]] = {}
+    for name in SCORES:
+        aurocs[name] = {}
     for kind, make in STRANGE.items():
-        images = make(sources.images, sources.labels, np.random.default_rng(0))
+        rng = np.random.default_rng(0)
+        images = make(sources.images, sources.labels, rng)
         if not len(images):
             continue
         outputs = predictor.outputs(images)
-        for name in SCORES:
-            strange = strangeness.score(name, outputs, neighbours)
-            aurocs[name][kind] = strangeness.auroc(scores[name], strange)
-    for kinds in aurocs.values():
-        kinds["mean"] = float(np.mean(list(kinds.values())))
+        for name, usual_scores in usual.scores.items():
+            scores = strangeness.score(name, outputs, usual.neighbours)
+            aurocs[name][kind] = strangeness.auroc(usual_scores, scores)
+    for by_kind in aurocs.values():
+        by_kind["mean"] = statistics.mean(by_kind.values())
     return aurocs
 
 
@@ -229,8 +273,9 @@ def measure(judgement: Judgement, labels: np.ndarray) -> dict[str, Any]:
     coverage and false_alarms are shares with their 95 % intervals (Wilson, 1927); accuracies are
     those of the most probable class, None where there is no image.
     """
+    examples = np.arange(len(labels))
+    is_covered = judgement.sets[examples, labels]
     is_correct = judgement.probabilities.argmax(-1) == labels
-    is_covered = judgement.sets[np.arange(len(labels)), labels]
     sizes = judgement.sets.sum(-1)
     rows = []
     for size in np.unique(sizes):
@@ -254,13 +299,17 @@ def measure(judgement: Judgement, labels: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _share(values: Sequence[bool] | np.ndarray) -> dict[str, float]:
-    """Returns the share of true values [N], N > 0, with its 95 % interval."""
+def _share(values: np.ndarray) -> dict[str, float]:
+    """Returns the share of true values, bool [N] with N > 0, and its 95 % interval."""
     from scipy.stats import binomtest
 
-    count = int(np.sum(values))
-    interval = binomtest(count, len(values)).proportion_ci(method="wilson")
-    return {"share": count / len(values), "low": interval.low, "high": interval.high}
+    test = binomtest(int(values.sum()), len(values))
+    interval = test.proportion_ci(method="wilson")
+    return {
+        "share": float(values.mean()),
+        "low": float(interval.low),
+        "high": float(interval.high),
+    }
 
 
 def _mean(values: np.ndarray) -> float | None:
