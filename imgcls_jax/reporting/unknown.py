@@ -23,7 +23,7 @@ SCORES = {
     "energy": "Energy of the logits",
     "nearest": "Distance to validation images",
 }
-SIZES_HEAD = ["Classes in the set", "Test images", "Right, %", "True class in the set, %"]
+SIZES_HEAD = ["Classes", "Images", "Right, %", "Covered, %"]
 
 Results = Mapping[str, Any]  # of unknown.json
 
@@ -36,17 +36,19 @@ def sentences(results: Results) -> str:
     name = SCORES[results["score"]].lower()
     text = (
         f"The score of strangeness is the {name}, the best of {len(SCORES)} on validation. "
-        f"{_shares(flagged)} of the test images are unknown, where at most "
-        f"{formats.percent(results['false_alarms'])} were to be"
+        f"{_shares(flagged)} of the test images are called unknown; at most "
+        f"{formats.percent(results['false_alarms'])} was asked."
     )
-    if test["accuracy_unknown"] is not None and test["accuracy_others"] is not None:
+    right_unknown = test["accuracy_unknown"]
+    right_others = test["accuracy_others"]
+    if right_unknown is not None and right_others is not None:
         text += (
-            f": {formats.percent(test['accuracy_unknown'])} of these are classified correctly, and "
-            f"{formats.percent(test['accuracy_others'])} of the others"
+            f" Of these {formats.percent(right_unknown)} are classified correctly, of the others "
+            f"{formats.percent(right_others)}."
         )
     text += (
-        f". The sets contain the true class of {_shares(covered)}, where at least "
-        f"{formats.percent(results['coverage'])} were asked."
+        f" The sets contain the true class of {_shares(covered)} of the test images; at least "
+        f"{formats.percent(results['coverage'])} was asked."
     )
     if not results["mass"]:
         text += (
