@@ -69,8 +69,8 @@ class CautiousPredictor(Predictor):
     Raises RunError if the run has no such file, or one of other weights or damaged.
     """
 
-    def __init__(self, run: RunFolder):
-        super().__init__(run)
+    def __init__(self, run: RunFolder, *, batch_size: int | None = None):
+        super().__init__(run, batch_size=batch_size)
         self._rule = _read_rule(run)
         self._file = run.path / UNKNOWN_FEATURES
         self._remedy = fit_again(run)
