@@ -132,8 +132,13 @@ def _most_probable(probabilities: np.ndarray, class_names: tuple[str, ...]) -> l
 
 
 def _flag(prediction: Prediction) -> str:
-    """Returns why the image may be none of the classes, "" if nothing says so."""
-    return ""
+    """Returns why the answer is doubtful, "" if nothing says so.
+
+    Only runs for which `imgcls unknown` was called say so.
+    """
+    if not prediction.is_unknown:
+        return ""
+    return "This image is unlike those of the run: it may show none of the classes."
 
 
 def _data_uri(pixels: np.ndarray) -> str:

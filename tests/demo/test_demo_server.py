@@ -19,6 +19,7 @@ from imgcls_jax.commands import demo as command
 from imgcls_jax.data.image_files import Reader
 from imgcls_jax.errors import ConfigError, RunError
 from imgcls_jax.evaluation.calibration import apply_temperature
+from imgcls_jax.evaluation.images import Prediction
 from tests.demo.conftest import TYPE, png
 
 pytest.importorskip("starlette", reason="starlette is not installed: requirements-demo.txt")
@@ -100,6 +101,11 @@ def test_an_image_is_classified(client):
     assert seen.tolist() == [[10] * 4] * 4
     assert answer["map"] == answer["flag"] == ""
     assert answer["inverted"] is False
+
+
+def test_an_unknown_image_is_flagged():
+    assert model._flag(Prediction("", is_unknown=False)) == ""
+    assert "none of the classes" in model._flag(Prediction("", is_unknown=True))
 
 
 def test_confidences_are_those_of_the_temperature(classifier, serve):
