@@ -76,13 +76,17 @@ def _remove_abandoned(path: Path) -> None:
                 path.unlink()
 
 
-def lock(file: IO) -> bool:
+def lock(file: IO, *, shared: bool = False) -> bool:
     """Locks an open file. Returns whether it could; if not, another process has the lock.
 
-    The lock ends when the file is closed or the process ends.
+    The lock ends when the file is closed or the process ends. shared: several processes may have
+    the lock at a time, and none may have it alone.
     """
+    operation = fcntl.LOCK_EX
+    if shared:
+        operation = fcntl.LOCK_SH
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, operation | fcntl.LOCK_NB)
         return True
     except BlockingIOError:
         return False

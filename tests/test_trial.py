@@ -116,7 +116,7 @@ def test_a_studys_rows_and_what_they_need_are_trials(tmp_path):
     first, second = studies.plan(study, tmp_path)
     assert str(first.folder) == "runs/first-trial" == second.config.model.pretrained
     assert first.config.quick == second.config.quick == 0.2
-    assert studies._title(study) == "Rows: a trial on 20 % of the images"
+    assert studies.title(study) == "Rows: a trial on 20 % of the images"
     study.quick = 0.0
     first, second = studies.plan(study, tmp_path)
     assert str(first.folder) == "runs/first" == second.config.model.pretrained

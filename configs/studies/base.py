@@ -16,6 +16,13 @@ def get_config() -> ConfigDict:
     config.quick = 0.0  # share of the images for a trial of every row; 0 for whole runs
     # Pairs of an option and its values: each row is trained with every combination of them.
     config.grid = ()
+    # Pairs of an option and its range, as texts: ("optimizer.learning_rate", "log_uniform(1e-4, 1e-1)")
+    # or uniform(low, high), integers(low, high), choice(one, other). Then the one row is trained in
+    # trials with options from these ranges, which are ranked by the validation metric.
+    config.search = ()
+    config.trials = 20  # of a search; more than before go on with it
+    config.sampler = "random"  # or "optuna", which chooses by the trials before
+    config.search_seed = 0  # of the sampler
     # Hours after which the current run is saved and stopped, and no other begins; 0 for no limit.
     config.budget = 0.0
     config.needs = ConfigDict()  # configs by name that are trained first, as runs/NAME

@@ -18,12 +18,14 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from imgcls_jax import api, backend, console
-from imgcls_jax.commands import study
+from imgcls_jax.commands import search, study
+from imgcls_jax.commands.trainer import Planned
 from imgcls_jax.config.options import flat_options
 from imgcls_jax.errors import RunError, UserError
 from imgcls_jax.reporting import formats
 from imgcls_jax.reporting.plain_tables import markdown_row, markdown_table
 from imgcls_jax.run import resuming
+from imgcls_jax.run.claim import is_claimed
 from imgcls_jax.run.folder import METRICS, RunFolder, training_command
 from imgcls_jax.training import checks, estimates
 from imgcls_jax.training.estimates import Estimate
@@ -36,6 +38,12 @@ TIMELESS = re.compile(
     r"|(^|\.)optimizer\.(?!name$)\w+$"
     r"|(^|\.)schedule\.\w+$"
 )
+MOST_MEASURED = 5  # kinds of a search's trials; the time of the others is the mean of these
+CHOSEN_LATER = (
+    "Optuna chooses a trial's options when its turn comes: those that have not begun are drawn by "
+    "chance here."
+)
+CANNOT_START = "cannot start"
 HEAD = ("Run", "State", "Parameters", "Trainable", "Epochs", "Time left")
 _importing = 0.0  # seconds that the imports of a measuring process took
 
@@ -45,20 +53,24 @@ class Row:
     """A run in the table."""
 
     name: str
-    state: str = "cannot start"
+    state: str = CANNOT_START
     parameters: int | None = None
     trainable: int | None = None
     epochs: int | None = None
     seconds: float = 0.0
 
     def cells(self) -> tuple[str, ...]:
-        counts = ["", "", ""]
-        if self.parameters is not None:
-            counts = [f"{count:,}" for count in (self.parameters, self.trainable, self.epochs)]
+        counts = [_cell(count) for count in (self.parameters, self.trainable, self.epochs)]
         time_left = ""
         if self.seconds:
             time_left = formats.duration(self.seconds)
         return (self.name, self.state, *counts, time_left)
+
+
+def _cell(count: int | None) -> str:
+    if count is None:
+        return ""
+    return f"{count:,}"
 
 
 def show(config: ConfigDict, workdir: Path) -> None:
@@ -70,12 +82,19 @@ def show(config: ConfigDict, workdir: Path) -> None:
     that are missing are named: without published weights a run's time is known all the same, without
     another run it is not. Nothing is written into the runs' folders.
     """
-    if "rows" in config or "members" in config:
+    most_measured = None
+    if config.get("search"):
+        trials = search.Search(config, workdir)
+        runs = [*study.needed(config), *trials.preview()]
+        most_measured = MOST_MEASURED
+    elif "rows" in config or "members" in config:
         runs = study.plan(config, workdir)
     else:
-        runs = [study.Planned("", config, workdir, {})]
+        runs = [Planned("", config, workdir, {})]
     with _quiet(), contextlib.ExitStack() as pools:
-        _show(runs, _Inspector(runs, pools))
+        _show(runs, _Inspector(runs, pools, most_measured=most_measured))
+    if config.get("sampler") == "optuna" and config.get("search"):
+        console.say(CHOSEN_LATER)
 
 
 @contextlib.contextmanager
@@ -90,7 +109,7 @@ def _quiet() -> Iterator[None]:
         log.setLevel(level)
 
 
-def _show(runs: Sequence[study.Planned], inspector: "_Inspector") -> None:
+def _show(runs: Sequence[Planned], inspector: "_Inspector") -> None:
     rows: list[Row] = []
     problems: list[str] = []
     missing_weights: set[str] = set()
@@ -100,7 +119,7 @@ def _show(runs: Sequence[study.Planned], inspector: "_Inspector") -> None:
             row, weights = inspector.inspect(run)
             missing_weights.update(weights)
         except UserError as error:
-            row = Row(run.name)
+            row = Row(run.title)
             problems.append(f"{run.name}: {error}")
         rows.append(row)
         tqdm.write(markdown_row(row.cells()), end="")
@@ -113,7 +132,7 @@ def _show(runs: Sequence[study.Planned], inspector: "_Inspector") -> None:
 
 def _total(rows: Sequence[Row], *, fetches: bool) -> str:
     seconds = sum(row.seconds for row in rows)
-    blocked = sum(row.parameters is None for row in rows)
+    blocked = sum(row.state == CANNOT_START for row in rows)
     if blocked == len(rows):
         return "No run can start, so their time is not known; nothing was trained."
     left_out = []
@@ -133,13 +152,21 @@ def _total(rows: Sequence[Row], *, fetches: bool) -> str:
 class _Inspector:
     """Looks at planned runs, and measures each kind of them once."""
 
-    def __init__(self, runs: Sequence[study.Planned], pools: contextlib.ExitStack):
+    def __init__(
+        self,
+        runs: Sequence[Planned],
+        pools: contextlib.ExitStack,
+        *,
+        most_measured: int | None = None,
+    ):
+        """most_measured: kinds of runs; the time of the others is the mean of these."""
+        self._most_measured = most_measured
         self._planned_folders = {str(run.folder) for run in runs}
         self._open_pools = pools
         self._pools: dict[int, Executor] = {}
         self._estimates: dict[str, Estimate] = {}
 
-    def inspect(self, run: study.Planned) -> tuple[Row, list[str]]:
+    def inspect(self, run: Planned) -> tuple[Row, list[str]]:
         """Returns the run's row and the published weights that it needs and that are not here.
 
         Raises UserError if it cannot start.
@@ -160,14 +187,18 @@ class _Inspector:
             done = len(folder.history)
         if done:
             state = f"{done} epochs done"
+        if is_claimed(folder):
+            state += ", in training"
         row = Row(
-            run.name,
+            run.title,
             state=state,
-            parameters=estimate.parameters,
-            trainable=estimate.trainable,
             epochs=epochs,
             seconds=estimate.seconds(config, done=done),
         )
+        if _kind(config) in self._estimates:
+            row = dataclasses.replace(
+                row, parameters=estimate.parameters, trainable=estimate.trainable
+            )
         return row, missing
 
     def _require_published(self, path: str) -> None:
@@ -184,6 +215,8 @@ class _Inspector:
 
     def _estimate(self, config: ConfigDict) -> Estimate:
         kind = _kind(config)
+        if kind not in self._estimates and len(self._estimates) == self._most_measured:
+            return estimates.mean(list(self._estimates.values()))
         if kind not in self._estimates:
             pool = self._pool(config.train.cpu_devices)
             self._estimates[kind] = pool.submit(_estimate, config).result()
@@ -210,10 +243,10 @@ def _missing(config: ConfigDict) -> list[str]:
     return missing
 
 
-def _finished_row(run: study.Planned) -> Row:
+def _finished_row(run: Planned) -> Row:
     test = RunFolder(run.folder).test
     return Row(
-        run.name,
+        run.title,
         state="finished",
         parameters=test["parameters"],
         trainable=test.get("trainable", test["parameters"]),

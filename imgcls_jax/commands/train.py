@@ -58,7 +58,7 @@ def train(
     dry_run: bool = False,
     joining: Joining = (None, None, None),
 ) -> "RunFolder | None":
-    """Trains what the config describes: a run, the rows of a study, or the members of an ensemble.
+    """Trains what the config describes: a run, a study's rows or trials, or an ensemble's members.
 
     changed: paths of options changed by hand; those that nothing reads are named. dry_run: only
     lists what would be trained. Returns the run if it is one. Raises ConfigError if several
@@ -66,7 +66,7 @@ def train(
     """
     from imgcls_jax import api, distributed
     from imgcls_jax.commands import dry_run as plans
-    from imgcls_jax.commands import study
+    from imgcls_jax.commands import search, study
     from imgcls_jax.errors import ConfigError
 
     workdir = Path(workdir)
@@ -80,6 +80,8 @@ def train(
     distributed.join(*joining)
     if dry_run:
         plans.show(config, workdir)
+    elif "rows" in config and config.get("search"):
+        search.train(config, workdir, changed)
     elif "rows" in config:
         study.train(config, workdir, changed)
     elif "members" in config:

@@ -36,6 +36,7 @@ TRACKER = "tracker.json"  # of train.tracker: the last step that it was given of
 OLD_EVENTS = "tensorboard"  # the folder that older versions have them in
 PROFILE = "profile"  # the trace of --profile
 LOCK = ".lock"  # held by the process that writes into the folder
+CLAIM = ".claim"  # held by the process of a study that has the folder's run trained
 SHOWN = "show_data.png"  # of imgcls show-data
 RANGE_TEST = "find_lr.png"  # of imgcls find-lr
 ROBUSTNESS = "robustness.json"  # accuracies under corruptions
@@ -192,26 +193,28 @@ class RunFolder:
             )
 
     @contextlib.contextmanager
-    def locked(self, *, patience: float = 0.0) -> Iterator[None]:
+    def locked(self, *, patience: float = 0.0, shared: bool = False) -> Iterator[None]:
         """Keeps other processes from writing into this folder, which is created if needed.
 
         A command takes the lock first and then decides what there is to do, since another process
         may have changed the folder before. Files that killed processes left half written are
         removed. A folder that was created for this and stayed empty is removed at the end.
 
-        patience: seconds to wait for another process to finish. Raises RunError if it does not, if
-        there is no room left to write, or if the folder is renamed or deleted meanwhile. Of the
-        processes of one training only the first takes the lock.
+        patience: seconds to wait for another process to finish. shared: other processes may take
+        the lock as well if they share it, as those that train one study do. Raises RunError if
+        another process does not finish, if there is no room left to write, or if the folder is
+        renamed or deleted meanwhile. Of the processes of one training only the first takes the
+        lock.
         """
         if not distributed.is_primary():
             yield
             return
         self.check_writable()
-        is_new = not self.path.exists()
+        is_new = self.is_new
         self.check_plain()
         with (
             files.writing(self.path),
-            FolderLock(self.path / LOCK, patience=patience) as lock,
+            FolderLock(self.path / LOCK, patience=patience, shared=shared) as lock,
         ):
             self._lock = lock
             for folder in (self.path, self.path / EXPORT):
@@ -239,6 +242,13 @@ class RunFolder:
         if self._lock is not None:
             self._lock.check_in_place(cause)
 
+    @property
+    def is_new(self) -> bool:
+        """Whether there is no folder, or one that was created for a claim."""
+        with contextlib.suppress(FileNotFoundError):
+            return [child.name for child in self.path.iterdir()] == [CLAIM]
+        return True
+
     def _remove_leftovers(self, lock: FolderLock, *, is_new: bool) -> None:
         """Removes a new folder that stayed empty, and what was written where one was renamed."""
         with contextlib.suppress(OSError):
@@ -247,7 +257,7 @@ class RunFolder:
                 events = {name for name in names if name.startswith(EVENTS)}
                 if names - events <= {CHECKPOINTS, METRICS, STEPS}:
                     shutil.rmtree(self.path)
-            elif is_new and names == {LOCK}:
+            elif is_new and names <= {LOCK, CLAIM} and lock.is_only_one():
                 (self.path / LOCK).unlink()
                 self.path.rmdir()
 

@@ -11,20 +11,25 @@ from imgcls_jax.errors import RunError
 POLL_SECONDS = 0.05
 
 
+class FolderInUseError(RunError):
+    """Another process has the lock of a folder."""
+
+
 class FolderLock:
     """A lock file, held open and locked by the process that writes into its folder.
 
     The operating system releases the lock when the process ends, however it ends.
     """
 
-    def __init__(self, path: Path, *, patience: float = 0.0):
+    def __init__(self, path: Path, *, patience: float = 0.0, shared: bool = False):
         """Creates the folder if needed and takes the lock.
 
-        patience: seconds to wait for another process to release it. Raises RunError if it does not
-        or if the lock file cannot be written.
+        patience: seconds to wait for another process to release it. shared: several processes may
+        have the lock at a time. Raises FolderInUseError if another process does not release it,
+        and RunError if the lock file cannot be written.
         """
         self.path = path
-        self._file = _acquire(path, time.monotonic() + patience)
+        self._file = _acquire(path, time.monotonic() + patience, shared=shared)
 
     def __enter__(self) -> "FolderLock":
         return self
@@ -37,6 +42,15 @@ class FolderLock:
         """Whether the folder still has the path at which the lock was taken."""
         return files.is_at(self._file, self.path)
 
+    def is_only_one(self) -> bool:
+        """Whether no other process shares the lock, which none can from then on."""
+        return files.lock(self._file)
+
+    def remove(self) -> None:
+        """Removes the lock file; a process that waits for the lock makes another one."""
+        if self.is_in_place:
+            self.path.unlink()
+
     def check_in_place(self, cause: Exception | None = None) -> None:
         """Raises RunError, from `cause`, if the folder was renamed or deleted since."""
         if not self.is_in_place:
@@ -47,18 +61,28 @@ class FolderLock:
             ) from cause
 
 
-def _acquire(path: Path, deadline: float) -> IO:
+def is_locked(path: Path) -> bool:
+    """Returns whether a process has the lock of this file."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    with os.fdopen(descriptor, "rb") as file:
+        return not files.lock(file)
+
+
+def _acquire(path: Path, deadline: float, *, shared: bool) -> IO:
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = _open(path)
         if file is None:
             continue
-        is_locked = files.lock(file)
-        if is_locked and files.is_at(file, path):
+        has_lock = files.lock(file, shared=shared)
+        if has_lock and files.is_at(file, path):
             return file
         file.close()
-        if not is_locked and time.monotonic() >= deadline:
-            raise RunError(
+        if not has_lock and time.monotonic() >= deadline:
+            raise FolderInUseError(
                 f"Another process is training into {path.parent}, or writing into it. "
                 "Wait until it is done, or give another --workdir."
             )

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -51,6 +51,18 @@ class Estimate:
 def epochs_of(config: ConfigDict) -> list[int]:
     """Returns the epochs of each phase of a config, at most."""
     return [phase.train.epochs for phase in phases_of.of(config).values()]
+
+
+def mean(estimates: Sequence[Estimate]) -> Estimate:
+    """Returns an estimate whose times are the means of these; its parameters are the first's."""
+    phases = np.mean([estimate.per_epoch for estimate in estimates], axis=0)
+    return dataclasses.replace(
+        estimates[0],
+        features=float(np.mean([estimate.features for estimate in estimates])),
+        per_epoch=tuple(phases.tolist()),
+        start=float(np.mean([estimate.start for estimate in estimates])),
+        end=float(np.mean([estimate.end for estimate in estimates])),
+    )
 
 
 def estimate(

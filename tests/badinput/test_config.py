@@ -17,6 +17,7 @@ from configs import base, cifar_ensemble
 from configs.studies import mnist_models
 from imgcls_jax import commands, console, data, models
 from imgcls_jax.commands import study as studies
+from imgcls_jax.commands import trainer
 from imgcls_jax.config import kinds
 from imgcls_jax.config.options import OPTIONS as ALL_OPTIONS
 from imgcls_jax.config.options import flat_options
@@ -365,7 +366,7 @@ ENSEMBLES = [
 def test_a_study_that_cannot_be_trains_nothing(
     train, config, values, message, tried, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(studies, "_train_run", lambda *_: pytest.fail("a run was trained"))
+    monkeypatch.setattr(trainer, "_train_run", lambda *_: pytest.fail("a run was trained"))
     config = config.get_config()
     for path, value in values.items():
         replace(config, path, value)

@@ -1,0 +1,89 @@
+"""Several processes on one study: each run is trained once, and what a killed one began goes on."""
+
+import re
+import signal
+import time
+
+import pytest
+from limits import HANGS
+
+from imgcls_jax.errors import RunError
+from imgcls_jax.run.claim import claimed, is_claimed
+from imgcls_jax.run.folder import RunFolder
+from imgcls_jax.run.lock import FolderInUseError
+from tests.faults.processes import Launched
+
+STUDY = """
+from ml_collections import ConfigDict
+from tests.faults import tiny
+
+def get_config():
+    row = tiny.get_config()
+    row.train.update(epochs=20, early_stopping=0, batch_size=32, steps_per_dispatch=64)
+    row.schedule.name = "constant"
+    config = ConfigDict({"name": "shared", "title": "Shared", "seeds": (0, 1)})
+    config.rows = ConfigDict({"tiny": {"config": row}})
+    return config
+"""
+
+
+def wait_until(condition):
+    latest = time.monotonic() + HANGS
+    while not condition():
+        assert time.monotonic() < latest, "it hangs"
+        time.sleep(0.01)
+
+
+def test_two_processes_share_a_study_and_one_that_is_killed_loses_nothing(tmp_path):
+    (tmp_path / "shared.py").write_text(STUDY)
+    study = tmp_path / "study"
+    arguments = ["--config", str(tmp_path / "shared.py"), "--workdir", str(study)]
+    seeds = [RunFolder(study / f"tiny-seed{seed}") for seed in (0, 1)]
+
+    first = Launched(arguments, tmp_path / "first.txt")
+    wait_until(lambda: is_claimed(seeds[0]) or first.code is not None)
+    second = Launched(arguments, tmp_path / "second.txt")
+    wait_until(lambda: is_claimed(seeds[1]) or second.code is not None)
+    wait_until(lambda: (seeds[0].path / "metrics.jsonl").exists() or first.code is not None)
+    first.send(signal.SIGKILL)
+
+    assert first.wait() == -signal.SIGKILL, first.printed
+    assert second.wait() == 0, second.printed
+    assert "tiny-seed0 is trained by another process" in second.printed
+    assert "tiny-seed1" not in first.printed
+    assert re.search(r"Resum.*\d", second.printed), "the killed run was begun again"
+    for run in seeds:
+        assert run.finished and not is_claimed(run)
+        assert [line["epoch"] for line in run.history] == list(range(1, 21))
+        assert {path.name for path in run.path.glob(".*")} == {".lock"}
+    assert "| tiny | 2 |" in (study / "table.md").read_text()
+
+
+def test_a_claim_is_of_one_process_and_leaves_no_files(tmp_path):
+    run = RunFolder(tmp_path / "study" / "run")
+    with claimed(run):
+        assert is_claimed(run)
+        with pytest.raises(FolderInUseError), claimed(RunFolder(run.path)):
+            pass
+        with run.locked():  # as the process does that trains it
+            pass
+        assert run.path.is_dir() and is_claimed(run)
+    assert not run.path.exists()
+    with claimed(run):
+        (run.path / "file").touch()
+    assert [path.name for path in run.path.iterdir()] == ["file"]
+
+
+def test_those_who_share_a_folder_keep_the_others_out(tmp_path):
+    study = RunFolder(tmp_path / "study")
+    other = RunFolder(study.path)
+    refused = pytest.raises(RunError, match="Another process is training into")
+    with study.locked(shared=True):
+        with other.locked(shared=True):
+            pass
+        assert study.path.exists()  # the first is still at work
+        with refused, other.locked():
+            pass
+    assert not study.path.exists()
+    with study.locked(), refused, other.locked(shared=True):
+        pass
