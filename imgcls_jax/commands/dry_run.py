@@ -35,6 +35,7 @@ TIMELESS = re.compile(
     r"^(seed|name)$"
     r"|(^|\.)data\.(split_seed|cache)$"
     r"|(^|\.)train\.(epochs|monitor|early_stopping|label_smoothing)$"
+    r"|(^|\.)train\.(class_weights|focal_gamma|logit_adjustment|balanced_sampling)$"
     r"|(^|\.)optimizer\.(?!name$)\w+$"
     r"|(^|\.)schedule\.\w+$"
 )

@@ -11,7 +11,12 @@ from imgcls_jax.data import checks, corrections, folder
 from imgcls_jax.data.corrections import Corrections
 from imgcls_jax.data.dataset import SPLIT_NAMES, Dataset, Datasets
 from imgcls_jax.data.sources import SOURCES
-from imgcls_jax.data.splits import stratified_fold, stratified_share, stratified_split
+from imgcls_jax.data.splits import (
+    long_tailed,
+    stratified_fold,
+    stratified_share,
+    stratified_split,
+)
 from imgcls_jax.errors import DataError, choose
 
 # Where a split comes from, in the data report.
@@ -73,9 +78,10 @@ def device_budget(config: ConfigDict, nbytes: int) -> float | None:
 def load(config: ConfigDict, *, quick: float = 0.0, keep: bool = True) -> Splits:
     """Reads the data that `config.data` names, checks it and splits it.
 
-    The test set is the source's own, or `config.test_size` of its training set if it has none. The
-    validation set is the source's own, or `config.validation_size` of the rest. With `config.folds`
-    the test set is a fold of the training set, and the source's own stays unread. The training set is
+    The test set is the source's own, or `config.test_size` of its training set if it has none. With
+    `config.folds` it is a fold of the training set, and the source's own stays unread. Of the rest
+    `config.long_tail` may keep fewer of each further class. The validation set is the source's own, or
+    `config.validation_size` of what is kept. The training set is
     `config.train_size` of what is left then, with `config.drawn` drawn images of each digit. The
     report's `origin` says where validation and test set come from. Images of more bytes than
     `config.device_bytes` stay in their files as LazyImages.
@@ -99,6 +105,10 @@ def load(config: ConfigDict, *, quick: float = 0.0, keep: bool = True) -> Splits
     for split in ("test", "validation"):
         if split in origin:
             continue
+        if split == "validation" and config.long_tail > 1:
+            train = datasets["train"]
+            kept = long_tailed(train.labels, config.long_tail, config.split_seed)
+            datasets["train"] = train.take(kept)
         if split in datasets:
             origin[split] = OWN
         else:

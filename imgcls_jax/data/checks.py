@@ -21,6 +21,8 @@ CONSEQUENCES = {
 MAX_CLASS_ROWS = 20  # classes up to which the summary has a row for each
 # A class with so many times fewer images than the median class may be a wrong label.
 OUTLIER_FACTOR = 20
+# Training images of the largest class by those of the smallest, from which options are suggested.
+UNBALANCED = 3
 
 
 def check(datasets: Mapping[str, Dataset]) -> dict:
@@ -53,6 +55,7 @@ def check_with_digests(datasets: Mapping[str, Dataset]) -> tuple[dict, dict[str,
         "warnings": [
             *dict.fromkeys(source_warnings),  # splits of one file have the same
             *_class_warnings(class_names, counts),
+            *_balance_warnings(class_names, counts),
             *_copy_warnings(digests),
         ],
     }
@@ -135,6 +138,31 @@ def _class_warnings(names: tuple[str, ...], counts: Mapping[str, np.ndarray]) ->
     return warnings
 
 
+def _balance_warnings(names: tuple[str, ...], counts: Mapping[str, np.ndarray]) -> list[str]:
+    """Warns of unbalanced training images. Classes that may be wrong labels do not count."""
+    if "train" not in counts:
+        return []
+    train = counts["train"]
+    classes = np.flatnonzero((train > 0) & ~_is_outlier(train))
+    largest = classes[train[classes].argmax()]
+    smallest = classes[train[classes].argmin()]
+    ratio = train[largest] / train[smallest]
+    if ratio < UNBALANCED:
+        return []
+    return [
+        f"The training images are unbalanced, {ratio:,.3g} to 1: {names[largest]} has "
+        f"{train[largest]:,}, {names[smallest]} {train[smallest]:,}. Let "
+        "--config.train.monitor=balanced_accuracy pick the checkpoint, and try "
+        "--config.train.logit_adjustment=1 (docs/unbalanced.md)."
+    ]
+
+
+def _is_outlier(counts: np.ndarray) -> np.ndarray:
+    """Returns which classes, bool [K], have so few examples that their labels may be wrong."""
+    median = np.median(counts[counts > 0])
+    return (counts > 0) & (counts * OUTLIER_FACTOR < median)
+
+
 def _classes_have(absent: np.ndarray, names: tuple[str, ...]) -> str:
     if len(absent) == 1:
         return f"The class {absent[0]} has"
@@ -164,9 +192,8 @@ def rare_class_warnings(train: Dataset) -> list[str]:
     """
     counts = np.bincount(train.labels, minlength=len(train.class_names))
     median = np.median(counts[counts > 0])
-    is_outlier = (counts > 0) & (counts * OUTLIER_FACTOR < median)
     warnings = []
-    for label in np.flatnonzero(is_outlier):
+    for label in np.flatnonzero(_is_outlier(counts)):
         examples = np.flatnonzero(train.labels == label)
         images = "images" if len(examples) > 1 else "image"
         warnings.append(

@@ -72,6 +72,25 @@ def stratified_share(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(parts))
 
 
+def long_tailed(labels: np.ndarray, ratio: float, seed: int) -> np.ndarray:
+    """Returns the sorted indices, int64, of a long-tailed part of the examples.
+
+    labels: int [N]. Of the i-th of C classes n * ratio^(-i / (C - 1)) examples are kept, rounded
+    down but at least one (Cui et al., 2019, arXiv:1901.05555), where n is the number of examples of
+    the smallest class: all classes have as many in CIFAR-10, the set of the paper.
+    """
+    classes, class_counts = np.unique(labels, return_counts=True)
+    exponents = np.linspace(0, -1, len(classes))
+    quotas = class_counts.min() * float(ratio) ** exponents
+    quotas = np.floor(quotas + 1e-6).astype(np.int64)  # 49.999... is a rounded 50
+    parts = []
+    for label, quota in zip(classes, quotas, strict=True):
+        generator = np.random.default_rng((seed, int(label)))
+        examples = generator.permutation(np.flatnonzero(labels == label))
+        parts.append(examples[: max(quota, 1)])
+    return np.sort(np.concatenate(parts))
+
+
 def _count_of(size: float, *, total: int, num_classes: int, option: str) -> int:
     """Returns the number of examples that `size` asks for. Raises ConfigError if it cannot be."""
     most = total - num_classes

@@ -136,7 +136,8 @@ def score(
     Returns, ready for JSON:
       accuracy: share of correct predictions, 0 to 1.
       loss: mean cross entropy in nats.
-      macro: precision, recall and f1, each the unweighted mean over the classes with examples.
+      macro: precision, recall and f1, each the unweighted mean over the classes with examples. The
+        mean recall is the balanced accuracy.
       per_class: name, precision, recall, f1 and support of each class, in the order of
         `class_names`.
       confusion: counts [K][K], rows true, columns predicted. For more than DENSE_CLASSES classes

@@ -37,7 +37,7 @@ def add_predictions(
 
     Raises ConfigError if the teacher has other classes or images of another shape.
     """
-    _require_valid_objective(config)
+    _require_valid_objective(config, data.train)
     objective = config.get("objective") or {}
     teacher = objective.get("teacher")
     if not teacher:
@@ -47,9 +47,9 @@ def add_predictions(
     return dataclasses.replace(data, train=train)
 
 
-def _require_valid_objective(config: ConfigDict) -> None:
+def _require_valid_objective(config: ConfigDict, train: Dataset) -> None:
     """Raises ConfigError for a bad objective now, rather than after the teacher's long work."""
-    objectives.create(config)
+    objectives.create(config, train=train)
 
 
 def _predictions(

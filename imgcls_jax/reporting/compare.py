@@ -19,6 +19,8 @@ from imgcls_jax.run.folder import RunFolder
 
 MOST_PAIRED = 6  # systems of which every pair is compared
 WORDS = ("System", "Device")  # columns that hold no figures
+# Percentage points between accuracy and balanced accuracy from which the table has means over classes.
+NOTABLE = 0.1
 
 FOLDS_NOTE = (
     " Where a row was trained by folds of the training images, each run is counted under Seeds; each "
@@ -175,6 +177,11 @@ def _note(rows: Sequence[Row], *, has_pairs: bool) -> str:
         "while training, less the test accuracy, in percentage points. Time is of training alone, "
         "without evaluation."
     )
+    if _class_means(rows):
+        note += (
+            " Balanced accuracy and macro F1 are means over the classes, each of which counts as much "
+            "as any other."
+        )
     if any(row.reported for row in rows):
         note += (
             " Reported figures are those of the report that the study repeats, on its own device."
@@ -219,12 +226,24 @@ def _results(rows: Sequence[Row]) -> Columns:
         "Seeds": [str(row.seeds) for row in rows],
         "Accuracy, %": [row.accuracy_text for row in rows],
         "Reported, %": _reported(rows, "accuracy", ".2f"),
+        **_class_means(rows),
         "Loss": [f"{row.loss:.4f}" for row in rows],
         "Reported loss": _reported(rows, "loss", "g"),
         "Gap, pp": _cells([row.gap for row in rows], "+.1f"),
         "Reported gap": _reported(rows, "gap", "+.1f"),
         "Epochs": [f"{row.epochs:.1f}".removesuffix(".0") for row in rows],
         "Reported epochs": _reported(rows, "epochs", "g"),
+    }
+
+
+def _class_means(rows: Sequence[Row]) -> Columns:
+    """Means over the classes, if they differ from those over the images in any row."""
+    differences = [abs(row.accuracy - row.balanced_accuracy) for row in rows]
+    if max(differences) < NOTABLE:
+        return {}
+    return {
+        "Balanced accuracy, %": [f"{row.balanced_accuracy:.2f}" for row in rows],
+        "Macro F1, %": [f"{row.macro_f1:.2f}" for row in rows],
     }
 
 

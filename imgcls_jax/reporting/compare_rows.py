@@ -39,7 +39,8 @@ class Row:
     """Figures of one system: means over its seeds (and folds), and what a report says of it.
 
     accuracy: of the test set, in percent. accuracy_low, accuracy_high: the 95 % interval of its mean
-    over the seeds or, with folds, over the folds; None for a single one. loss: of the test set.
+    over the seeds or, with folds, over the folds; None for a single one.
+    balanced_accuracy, macro_f1: means over the classes, in percent. loss: of the test set.
     gap: training less test accuracy, in percentage points; None if it is unknown. trainable:
     parameters that train in the last phase. epochs: how many ran. peak_memory: bytes, the largest of
     the runs; None for runs of versions that did not measure it. device: of training. multiply_adds,
@@ -52,6 +53,8 @@ class Row:
     accuracy: float
     accuracy_low: float | None
     accuracy_high: float | None
+    balanced_accuracy: float
+    macro_f1: float
     loss: float
     gap: float | None
     parameters: int
@@ -142,6 +145,8 @@ def _row(group: Group, meter: Meter | None) -> Row:
         accuracy=_mean([100 * accuracy for accuracy in accuracies]),
         accuracy_low=low,
         accuracy_high=high,
+        balanced_accuracy=_mean([100 * test["macro"]["recall"] for test in tests]),
+        macro_f1=_mean([100 * test["macro"]["f1"] for test in tests]),
         loss=_mean([test["loss"] for test in tests]),
         gap=None if None in gaps else _mean(gaps),
         parameters=first["parameters"],

@@ -90,6 +90,7 @@ TYPES = {int: COUNT, float: FIGURE, str: TEXT}
 
 _SCORES = {
     "accuracy": float,
+    "balanced_accuracy": float,
     "loss": LOSS,
     "examples": int,
     "confusion": [[int]],
@@ -106,6 +107,7 @@ _SUMMARY = {
     "trainable": int,
     "train_accuracy": float,
     "validation_accuracy": float,
+    "validation_balanced_accuracy": float,
     "validation_loss": LOSS,
     "train_seconds": float,
     "seconds_per_epoch": float,

@@ -1,7 +1,8 @@
 """The metrics: one table, from which follows what is logged, kept, shown, compared and monitored.
 
 A new metric is a line of METRICS: training steps and validation compute it, metrics.jsonl, the log,
-TensorBoard and test.json have it, and `config.train.monitor` may be its name.
+TensorBoard and test.json have it, and `config.train.monitor` may be its name. Training steps leave out
+those by class, which are of a whole set.
 """
 
 import dataclasses
@@ -24,7 +25,8 @@ class Metric:
     """A figure that is the mean of a value per example: `values(logits [B, K], labels [B]) -> [B]`.
 
     title: its name for readers. is_share: whether it is from 0 to 1 and shown in percent.
-    min_classes: with fewer the metric says nothing.
+    min_classes: with fewer the metric says nothing. is_by_class: whether it is the mean over the
+    classes of the means over their examples, so that each class counts as much as any other.
     """
 
     values: Callable[[jax.Array, jax.Array], jax.Array]
@@ -32,6 +34,7 @@ class Metric:
     higher_is_better: bool = True
     is_share: bool = True
     min_classes: int = 2
+    is_by_class: bool = False
 
 
 def correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -49,6 +52,7 @@ METRICS = {
     # While training it is the loss of the objective, with label smoothing, mixing and distillation.
     "loss": Metric(cross_entropy, "loss", higher_is_better=False, is_share=False),
     "accuracy": Metric(correct, "accuracy"),
+    "balanced_accuracy": Metric(correct, "balanced accuracy", is_by_class=True),
     "top5": Metric(among_top_5, "top-5 accuracy", min_classes=6),
 }
 
@@ -59,8 +63,12 @@ def names(num_classes: int) -> tuple[str, ...]:
 
 
 def of_examples(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
-    """Returns each metric's values [B] of logits [B, K] and labels int [B]."""
-    return {name: METRICS[name].values(logits, labels) for name in names(logits.shape[-1])}
+    """Returns the values [B] of logits [B, K] and labels int [B], of each metric not by class."""
+    values = {}
+    for name in names(logits.shape[-1]):
+        if not METRICS[name].is_by_class:
+            values[name] = METRICS[name].values(logits, labels)
+    return values
 
 
 def of_step(values: dict[str, jax.Array]) -> metrics.Collection:
@@ -108,8 +116,21 @@ def without_prefix(prefix: str, line: dict[str, float]) -> dict[str, float]:
 
 
 def evaluate(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Returns each metric's mean over the examples: logits float32 [N, K], labels int [N]."""
+    """Returns each metric's mean over a whole set: logits float32 [N, K], labels int [N]."""
     means = {}
-    for name, values in of_examples(jnp.asarray(logits), jnp.asarray(labels)).items():
-        means[name] = float(np.asarray(values, np.float64).mean())
+    for name in names(logits.shape[-1]):
+        metric = METRICS[name]
+        values = metric.values(jnp.asarray(logits), jnp.asarray(labels))
+        values = np.asarray(values, np.float64)
+        if metric.is_by_class:
+            values = means_by_class(values, labels)
+        means[name] = float(values.mean())
     return means
+
+
+def means_by_class(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns the mean of values float64 [N] over the examples of each class that has any."""
+    sums = np.bincount(labels, weights=values)
+    counts = np.bincount(labels)
+    has_examples = counts > 0
+    return sums[has_examples] / counts[has_examples]

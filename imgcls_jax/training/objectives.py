@@ -1,6 +1,6 @@
 """What a step learns from, as `config.objective` says it by `name` and options:
 
-{}                                    the labels, with train.label_smoothing
+{}                                    the labels, by train.label_smoothing, train.class_weights and so on
 {"name": "distill", "teacher": "runs/NAME", "temperature": 4.0, "weight": 0.9}
                                       the labels, and the probabilities of a run or an ensemble on the same images
 {"name": "simclr", "temperature": 0.5}
@@ -17,10 +17,12 @@ from flax import linen as nn
 from jax import lax
 from ml_collections import ConfigDict
 
+from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.transforms import Transform
 from imgcls_jax.errors import ConfigError, choose
+from imgcls_jax.training import balance
 from imgcls_jax.training.inputs import Batch, Target
-from imgcls_jax.training.losses import cross_entropy, divergence, nt_xent
+from imgcls_jax.training.losses import LabelLoss, divergence, nt_xent
 
 # apply(inputs, method=...) -> outputs of the model's method, and its new state
 Apply = Callable[..., tuple[Any, Any]]
@@ -28,13 +30,13 @@ Apply = Callable[..., tuple[Any, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """Cross entropy with the labels.
+    """The loss of the labels.
 
     `objective(apply, batch, method)` returns the losses [B], the logits [B, K], and the model's new
-    state. num_views: how many draws of each image a step takes.
+    state. label_loss: of logits and labels. num_views: how many draws of each image a step takes.
     """
 
-    label_smoothing: float = 0.0
+    label_loss: LabelLoss = LabelLoss()
     num_views = 1
 
     def __call__(self, apply: Apply, batch: Batch, method: str) -> tuple[jax.Array, jax.Array, Any]:
@@ -46,7 +48,7 @@ class Labels:
 
     def losses(self, logits: jax.Array, target: Target) -> jax.Array:
         """Returns the loss [B] of each example, without mixing."""
-        return cross_entropy(logits, target["labels"], smoothing=self.label_smoothing)
+        return self.label_loss(logits, target["labels"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,17 +96,22 @@ def defaults(name: str) -> dict[str, Any]:
     """Returns the options of the objective of that name, with their defaults."""
     options = {"teacher": ""}
     for field in dataclasses.fields(OBJECTIVES[name]):
-        if field.name != "label_smoothing":
+        if field.name != "label_loss":
             options[field.name] = field.default
     return options
 
 
 def create(
-    config: ConfigDict, model: nn.Module | None = None, transform: Transform | None = None
+    config: ConfigDict,
+    model: nn.Module | None = None,
+    transform: Transform | None = None,
+    *,
+    train: Dataset | None = None,
 ) -> Labels:
     """Returns the objective of a run's config.
 
-    Raises ConfigError for options that it does not have, or that do not go with model or transform.
+    Raises ConfigError for options that it does not have, or that do not go with the model, the
+    transform or the classes of the training set, as far as they are given.
     """
     options = dict(config.get("objective") or {})
     name = options.pop("name", "labels")
@@ -125,12 +132,12 @@ def create(
                 "--config.model.name=simclr with --config.model.backbone=NAME, and a data.transform "
                 "without mixup and cutmix."
             )
-    return objective(label_smoothing=config.train.label_smoothing, **options)
+    return objective(label_loss=balance.label_loss(config, train), **options)
 
 
 def _check_names(objective: type[Labels], options: dict[str, Any]) -> None:
     """Raises ConfigError for an option that the objective does not have."""
-    names = {field.name for field in dataclasses.fields(objective)} - {"label_smoothing"}
+    names = {field.name for field in dataclasses.fields(objective)} - {"label_loss"}
     unknown = sorted(set(options) - names)
     if not unknown:
         return

@@ -23,9 +23,13 @@ OPTIONS = (  # what a phase may change, or the start of it
     "data.transform",
     "optimizer.",
     "schedule.",
+    "train.balanced_sampling",
+    "train.class_weights",
     "train.early_stopping",
     "train.epochs",
+    "train.focal_gamma",
     "train.label_smoothing",
+    "train.logit_adjustment",
 )
 
 

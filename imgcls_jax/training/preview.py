@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from imgcls_jax.data.batches import epoch_batches
+from imgcls_jax.data.batches import balanced_batches
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.image_ops import Bgr, Normalize
 from imgcls_jax.data.transforms import Transform, parse
@@ -33,8 +33,11 @@ class Preview:
 def draw(config: ConfigDict, train: Dataset) -> Preview:
     """Returns examples of the first batch after `config.data.transform`, mixed if it mixes."""
     transform = parse(config.data.transform)
-    size = min(config.train.batch_size, len(train))
-    batch = epoch_batches(len(train), size, seed=config.seed, epoch=0)[0]
+    settings = config.train
+    size = min(settings.batch_size, len(train))
+    batch, *_ = balanced_batches(
+        train.labels, size, balance=settings.balanced_sampling, seed=config.seed, epoch=0
+    )
 
     @jax.jit
     def augment(key, epoch):

@@ -206,7 +206,7 @@ def _build(
     recipe = Recipe(
         model=model,
         optimizer=optimizer,
-        objective=objectives.create(config, model, train_transform),
+        objective=objectives.create(config, model, train_transform, train=data.train),
         adaptation=adaptation,
         ema_decay=settings.ema_decay,
     )

@@ -173,6 +173,18 @@ def test_one_class_is_warned_of():
     assert "only one class, cat" in warning
 
 
+def test_unbalanced_training_images_are_warned_of():
+    (warning,) = warnings_of(train=[0] * 6 + [1] * 3 + [2] * 2, test=[0, 1, 2])
+    assert warning == (
+        "The training images are unbalanced, 3 to 1: cat has 6, owl 2. Let "
+        "--config.train.monitor=balanced_accuracy pick the checkpoint, and try "
+        "--config.train.logit_adjustment=1 (docs/unbalanced.md)."
+    )
+    assert warnings_of(train=[0] * 5 + [1] * 3 + [2] * 2, test=[0] * 6 + [1, 2]) == []
+    # One wrong label makes no class, and no training set unbalanced.
+    assert warnings_of(train=[0] * 30 + [1] * 25 + [2], test=[0, 1, 2]) == []
+
+
 def test_labels_from_1_are_warned_of():
     (warning,) = warnings_of(train=[1, 2, 1], test=[1, 2], names=("0", "1", "2"))
     assert warning.startswith("The class 0 has no image in any split. Labels that count from 1 ")

@@ -151,6 +151,17 @@ def test_the_training_set_alone_is_limited(tmp_path):
         data.load(config_of(tmp_path, "digits", train_size=10**6))
 
 
+def test_a_long_tail_leaves_the_test_set_as_it_is(tmp_path):
+    whole = data.load(config_of(tmp_path, "digits"))
+    tail = data.load(config_of(tmp_path, "digits", long_tail=10.0))
+    assert tail.test.fingerprint == whole.test.fingerprint
+    counts = np.bincount(tail.train.labels) + np.bincount(tail.validation.labels)
+    assert (np.diff(counts) < 0).all() and counts[0] // 10 == counts[9]
+    pixels = {image.tobytes() for image in (*whole.train.images, *whole.validation.images)}
+    assert all(image.tobytes() in pixels for image in tail.train.images)
+    assert any("unbalanced" in warning for warning in tail.report["warnings"])
+
+
 def test_unknown_sources_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="no data source named 'idxs'. Did you mean 'idx'"):
         data.load(config_of(tmp_path, "idxs"))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from imgcls_jax.data.splits import stratified_fold, stratified_split
+from imgcls_jax.data.splits import long_tailed, stratified_fold, stratified_split
 from imgcls_jax.errors import ConfigError
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(4), [50, 30, 15, 5]))
@@ -89,3 +89,21 @@ def test_each_example_is_in_one_of_the_folds_which_keep_the_shares_of_the_classe
 def test_more_folds_than_a_class_has_images_are_refused():
     with pytest.raises(ConfigError, match="data.folds is 6, but a class has only 5 training"):
         stratified_fold(LABELS, fold=0, folds=6, seed=0)
+
+
+# Cui et al. (2019): long-tailed CIFAR-10 has 20,431 images at ratio 10, and 12,406 at 100.
+@pytest.mark.parametrize("ratio, total, smallest", [(10, 20_431, 500), (100, 12_406, 50)])
+def test_the_long_tail_has_the_numbers_of_the_paper(ratio, total, smallest):
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 5000))
+    kept = long_tailed(labels, ratio, 0)
+    counts = np.bincount(labels[kept])
+    assert len(np.unique(kept)) == len(kept) == total
+    assert counts[0] == 5000 and counts[9] == smallest and (np.diff(counts) < 0).all()
+    assert np.array_equal(kept, long_tailed(labels, ratio, 0))
+    assert not np.array_equal(kept, long_tailed(labels, ratio, 1))
+
+
+def test_every_class_keeps_an_example_of_the_longest_tail():
+    labels = np.repeat([0, 1, 4], [4, 2, 3])
+    assert np.bincount(labels[long_tailed(labels, 1000, 0)]).tolist() == [2, 1, 0, 0, 1]
+    assert len(long_tailed(np.zeros(5, int), 10, 0)) == 5  # one class has no tail

@@ -24,7 +24,8 @@ def runs(make_dataset, make_run):
     def make(name, *accuracies, results=None, **options):
         made = []
         for seed, accuracy in enumerate(accuracies):
-            figures = {"accuracy": accuracy} | (results or {})
+            means = dict.fromkeys(("precision", "recall", "f1"), accuracy)
+            figures = {"accuracy": accuracy, "macro": means} | (results or {})
             run = make_run(
                 make_dataset(30), name=f"{name}_{seed}", seed=seed, results=figures, **options
             )
@@ -244,6 +245,16 @@ def test_gaps_and_epochs_are_beside_the_reported_ones(runs):
     assert under["Gap, pp"] == "-6.7"
     assert under["Reported gap"] == "–"
     assert under["Epochs"] == "4"
+
+
+def test_means_over_classes_are_in_the_table_where_they_differ_from_accuracy(runs, rows):
+    assert "Balanced accuracy" not in compare.markdown(rows)
+    means = {"precision": 0.8, "recall": 0.61, "f1": 0.67}
+    rare = summarize([Group("rare", {}, runs("rare", 0.9, results={"macro": means}))])
+    results, _ = tables(compare.markdown(rows + rare))
+    assert results["rare"]["Balanced accuracy, %"] == "61.00"
+    assert results["rare"]["Macro F1, %"] == "67.00"
+    assert results["LSTM"]["Balanced accuracy, %"] == "98.40"
 
 
 def test_a_gap_that_is_not_known_is_left_out(runs):

@@ -21,6 +21,7 @@ from imgcls_jax.run.checkpoints import Checkpoints, shapes
 from imgcls_jax.run.folder import CHECKPOINTS, RunFolder
 from imgcls_jax.training import dispatch, inputs, loop, optimizers, parallel, profiling, setup
 from imgcls_jax.training.interrupt import Interrupted
+from imgcls_jax.training.losses import LabelLoss
 from imgcls_jax.training.objectives import Labels
 from imgcls_jax.training.state import TrainState
 from imgcls_jax.training.train_step import Recipe
@@ -282,7 +283,7 @@ def test_devices_hold_the_same_state():
     model, transform = setup.build_model(config, num_classes=4)
     params, model_state = setup.initialize(model, transform, DATA.train.images, seed=0)
     optimizer = optimizers.create(config.optimizer, lambda _: 1e-2)
-    recipe = Recipe(model=model, optimizer=optimizer, objective=Labels(0.1))
+    recipe = Recipe(model=model, optimizer=optimizer, objective=Labels(LabelLoss(0.1)))
     step = dispatch.make_train(recipe, transform, steps_per_epoch=10, seed=0)
     state = TrainState.create(params, model_state, optimizer.init(params))
     batches = epoch_batches(210, 20, seed=0, epoch=0)
