@@ -32,7 +32,7 @@ def run(ratio: float) -> ConfigDict:
     config.data.transform = "random_crop(4, reflect)|flip|normalize(cifar10)"
 
     config.model.name = "fast_cnn"
-    config.model.filters = (24, 96, 96)
+    config.model.filters = (16, 64, 64)
 
     config.train.epochs = 24
     config.train.batch_size = 128
@@ -43,7 +43,7 @@ def run(ratio: float) -> ConfigDict:
     config.optimizer.name = "sgd"
     config.optimizer.momentum = 0.9
     config.optimizer.nesterov = True
-    config.optimizer.learning_rate = 0.2
+    config.optimizer.learning_rate = 0.1
     config.optimizer.weight_decay = 1e-3
     config.optimizer.decay_vectors = False
 

@@ -151,7 +151,7 @@ def _balance_warnings(names: tuple[str, ...], counts: Mapping[str, np.ndarray]) 
         return []
     return [
         f"The training images are unbalanced, {ratio:,.3g} to 1: {names[largest]} has "
-        f"{train[largest]:,}, {names[smallest]} {train[smallest]:,}. Let "
+        f"{train[largest]:,} images, {names[smallest]} has {train[smallest]:,}. Let "
         "--config.train.monitor=balanced_accuracy pick the checkpoint, and try "
         "--config.train.logit_adjustment=1 (docs/unbalanced.md)."
     ]

@@ -1,10 +1,11 @@
-"""What training does about unbalanced classes: weights, focal loss and logit adjustment.
+"""The loss that a config asks for, with what helps against unbalanced classes.
 
-All of it is off by default, and goes together: the shares of the classes are those of the examples that
-training sees, which are equal if they are sampled so (`train.balanced_sampling`). Validation and test
-are never changed.
+Weights and logit adjustment are computed of the shares that the classes have among the examples of an
+epoch, which balanced sampling changes: what it has balanced is not balanced again. The loss of
+validation and test is never changed.
 """
 
+import dataclasses
 import math
 
 import numpy as np
@@ -21,34 +22,26 @@ BALANCED = "balanced"
 def label_loss(config: ConfigDict, train: Dataset | None = None) -> LabelLoss:
     """Returns the loss of a run's config.
 
-    train: the training set; without one the options are checked alone, and what depends on its
-    classes is left out. Raises ConfigError for class weights that cannot be read, and for those of
-    classes that are not there.
+    train: the training set; without one what depends on its classes is left out. Raises ConfigError
+    for class weights that cannot be read, and for those of classes that are not in the data.
     """
     settings = config.train
-    given_weights = parse_weights(settings.class_weights)
+    weights = parse_weights(settings.class_weights)
+    sampling = settings.balanced_sampling
     loss = LabelLoss(smoothing=settings.label_smoothing, focal_gamma=settings.focal_gamma)
-    is_balanced = settings.class_weights == BALANCED
-    needs_classes = is_balanced or given_weights or settings.logit_adjustment
-    if train is None or not needs_classes:
+    if train is None:
         return loss
     counts = np.bincount(train.labels, minlength=len(train.class_names))
-    shares = sampled_shares(counts, settings.balanced_sampling)
-    weights = None
-    if is_balanced:
-        weights = balanced_weights(shares)
-    elif given_weights:
-        weights = _by_class(given_weights, train.class_names)
-    offsets = None
+    shares = sampled_shares(counts, sampling)
+    if settings.class_weights == BALANCED:
+        loss = dataclasses.replace(loss, class_weights=balanced_weights(shares))
+    elif weights:
+        loss = dataclasses.replace(loss, class_weights=_by_class(weights, train.class_names))
     if settings.logit_adjustment:
         smallest = shares[shares > 0].min()  # of a class without images the logarithm is infinite
-        offsets = settings.logit_adjustment * np.log(np.maximum(shares, smallest))
-    return LabelLoss(
-        smoothing=loss.smoothing,
-        focal_gamma=loss.focal_gamma,
-        class_weights=weights,
-        logit_offsets=offsets,
-    )
+        log_shares = np.log(np.maximum(shares, smallest))
+        loss = dataclasses.replace(loss, logit_offsets=settings.logit_adjustment * log_shares)
+    return loss
 
 
 def balanced_weights(shares: np.ndarray) -> np.ndarray:

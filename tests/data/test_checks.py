@@ -176,7 +176,7 @@ def test_one_class_is_warned_of():
 def test_unbalanced_training_images_are_warned_of():
     (warning,) = warnings_of(train=[0] * 6 + [1] * 3 + [2] * 2, test=[0, 1, 2])
     assert warning == (
-        "The training images are unbalanced, 3 to 1: cat has 6, owl 2. Let "
+        "The training images are unbalanced, 3 to 1: cat has 6 images, owl has 2. Let "
         "--config.train.monitor=balanced_accuracy pick the checkpoint, and try "
         "--config.train.logit_adjustment=1 (docs/unbalanced.md)."
     )

@@ -1,4 +1,4 @@
-"""Unbalanced classes: each loss against NumPy, whom the sampler draws, and that all of it resumes."""
+"""Unbalanced classes: each loss against NumPy, what the sampler draws, and that all of it resumes."""
 
 import signal
 
@@ -202,7 +202,7 @@ def test_interrupted_in_mid_epoch_it_resumes_to_the_same_bits(tmp_path, monkeypa
 
     def interrupting(*args, **options):
         calls.append(args)
-        if len(calls) == 3:
+        if len(calls) == 2:
             signal.raise_signal(signal.SIGTERM)
         return split(*args, **options)
 
