@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from quadrants import quadrants
 from scipy import special
 from sklearn.utils.class_weight import compute_class_weight
@@ -236,13 +237,10 @@ def test_pmap_and_shard_map_give_the_same_bits():
 
 def test_a_phase_may_balance_what_the_one_before_did_not(tmp_path):
     config = small_config(**{"train.epochs": 1})
-    config.adapt.phases = {
-        "1_all": {},
-        "2_head": {
-            "adapt": {"trainable": ("^classifier/",)},
-            "train": {"balanced_sampling": 1.0, "logit_adjustment": 1.0},
-        },
-    }
+    head = {"balanced_sampling": 1.0, "logit_adjustment": 1.0}
+    config.adapt.phases = ConfigDict(
+        {"1_all": {}, "2_head": {"adapt": {"trainable": ("^classifier/",)}, "train": head}}
+    )
     run = train(config, tmp_path / "run")
     assert [line["phase"] for line in run.history] == [1, 2]
     _, second = setup.build(config, DATA)
