@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 from imgcls_jax import distributed
 from imgcls_jax.config import reads
 from imgcls_jax.data import Splits
-from imgcls_jax.data.batches import balanced_batches
 from imgcls_jax.run.checkpoints import Checkpoints
 from imgcls_jax.run.folder import CHECKPOINTS, RunFolder
 from imgcls_jax.training import (
@@ -137,13 +136,7 @@ class _Training:
         progress = self.progress
         settings = self.config.train
         steps_per_epoch = self.phase.steps_per_epoch
-        batches = balanced_batches(
-            self.data.train.labels,
-            settings.batch_size,
-            balance=self.phase.config.train.balanced_sampling,
-            seed=self.config.seed,
-            epoch=progress.epoch,
-        )
+        batches = self.phase.batches(self.data.train, epoch=progress.epoch)
         feed = inputs.Feed(
             self.train_data,
             batches[progress.step_in_epoch :],

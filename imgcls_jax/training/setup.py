@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from imgcls_jax import models, pretrained, trees
 from imgcls_jax.config import reads
 from imgcls_jax.data import Splits, device_budget
-from imgcls_jax.data.batches import steps_in_epoch
+from imgcls_jax.data.batches import balanced_batches, steps_in_epoch
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.streaming import steps_in_window
 from imgcls_jax.data.transforms import Transform, parse
@@ -62,6 +62,17 @@ class Setup:
     def begin(self, state: TrainState) -> TrainState:
         """Returns the state with which the phase begins, from that at the end of the one before."""
         return state.replace(opt_state=self.state.opt_state)
+
+    def batches(self, train: Dataset, *, epoch: int) -> np.ndarray:
+        """Returns the batches of an epoch, as indices int32 [steps, batch_size]."""
+        settings = self.config.train
+        return balanced_batches(
+            train.labels,
+            settings.batch_size,
+            balance=settings.balanced_sampling,
+            seed=self.config.seed,
+            epoch=epoch,
+        )
 
     def learning_rate(self, state: TrainState, step: int) -> float:
         """Returns the learning rate of a step, counted from the start of the phase."""
