@@ -27,9 +27,7 @@ def get_config() -> ConfigDict:
     data.validation_size = 0.1
     # share (below 1) or number of training images to train on, stratified; 0 takes all
     data.train_size = 0
-    # for studies: the first class keeps so many times more training images than the last,
-    # exponentially between (Cui et al., 2019); 1 keeps all
-    data.long_tail = 1.0
+    data.long_tail = 1.0  # largest class by smallest, exponentially between; 1 keeps all
     data.drawn = 0  # drawn images of each digit added to MNIST's training images
     # share (below 1) or number of images held out for the test, if there is no test set
     data.test_size = 0.2
@@ -67,14 +65,10 @@ def get_config() -> ConfigDict:
     train.eval_batch_size = 512  # images a step of validation and test, over all devices
     train.precision = "float32"  # type of activations: float32 | bfloat16
     train.label_smoothing = 0.0  # share of the target spread over all classes
-    # factors on the loss: "balanced", or by class, as in "cat=2|dog=0.5" (others: 1); "" for none
-    train.class_weights = ""
-    train.focal_gamma = 0.0  # focal loss: exponent of 1 - p (usually 2); 0 for none
-    # training adds so many times the log shares of the classes to the logits (usually 1); 0 none
-    train.logit_adjustment = 0.0
-    # how far an epoch is balanced: 1 has as many images of each class, 0.5 by the square root of
-    # their number, 0 has each image once
-    train.balanced_sampling = 0.0
+    train.class_weights = ""  # "balanced", or by class, as in "cat=2|dog=0.5"; "" for none
+    train.focal_gamma = 0.0  # focal loss: usually 2; 0 for none
+    train.logit_adjustment = 0.0  # of logits, by the classes' log shares: usually 1; 0 for none
+    train.balanced_sampling = 0.0  # 1 has as many images of each class in an epoch; 0 has their own
     # picks the checkpoint, stops early, lowers the rate: loss | accuracy | balanced_accuracy | top5
     train.monitor = "accuracy"
     train.early_stopping = 0  # epochs without improvement after which training stops; 0 never

@@ -93,11 +93,7 @@ OPTIONS: dict[str, Option] = {
         old_name="data.train",
     ),
     "data.long_tail": later(
-        1.0,
-        Number(1),
-        "for studies: the first class keeps so many times more training images than the last, "
-        "exponentially between (Cui et al., 2019); 1 keeps all",
-        since="0.2",
+        1.0, Number(1), "largest class by smallest, exponentially between; 1 keeps all", since="0.2"
     ),
     "data.drawn": later(
         0, Whole(0, 100_000), "drawn images of each digit added to MNIST's training images"
@@ -168,26 +164,14 @@ OPTIONS: dict[str, Option] = {
     "train.precision": Option("float32", Choice(), "type of activations: {choices}"),
     "train.label_smoothing": Option(0.0, BELOW_1, "share of the target spread over all classes"),
     "train.class_weights": later(
-        "",
-        Text(),
-        'factors on the loss: "balanced", or by class, as in "cat=2|dog=0.5" (others: 1); "" for none',
-        since="0.2",
+        "", Text(), '"balanced", or by class, as in "cat=2|dog=0.5"; "" for none', since="0.2"
     ),
-    "train.focal_gamma": later(
-        0.0, Number(0), "focal loss: exponent of 1 - p (usually 2); 0 for none", since="0.2"
-    ),
+    "train.focal_gamma": later(0.0, Number(0), "focal loss: usually 2; 0 for none", since="0.2"),
     "train.logit_adjustment": later(
-        0.0,
-        Number(0),
-        "training adds so many times the log shares of the classes to the logits (usually 1); 0 none",
-        since="0.2",
+        0.0, Number(0), "of logits, by the classes' log shares: usually 1; 0 for none", since="0.2"
     ),
     "train.balanced_sampling": later(
-        0.0,
-        SHARE,
-        "how far an epoch is balanced: 1 has as many images of each class, 0.5 by the square root of "
-        "their number, 0 has each image once",
-        since="0.2",
+        0.0, SHARE, "1 has as many images of each class in an epoch; 0 has their own", since="0.2"
     ),
     "train.monitor": Option(
         "accuracy", Choice(), "picks the checkpoint, stops early, lowers the rate: {choices}"
