@@ -86,11 +86,17 @@ def check(config: ConfigDict, *, at: str = "") -> None:
     options = flat_options(config)
     _check_values(options, at)
     content = config.to_dict()  # looking for an option is not reading it
-    for path in OPTIONS:
-        if path not in OPTIONAL and section_of(content, path) is None:
+    for path, option in OPTIONS.items():
+        section = section_of(content, path)
+        if section is None:
+            if path in OPTIONAL:
+                continue
             raise ConfigError(
                 f"{at}{path} is missing: start from configs/base.py, which has every option."
             )
+        value = section[path.rpartition(".")[2]]
+        if value == {}:  # it holds no option that would be checked alone
+            _check_value(f"{at}{path}", option.kind, value)
     _check_known(options, at)
     _check_sections(config, at)
     _check_model(config.model.to_dict(), f"{at}model")
