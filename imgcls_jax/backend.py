@@ -5,7 +5,6 @@ import importlib.metadata
 import logging
 import os
 import platform
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -118,10 +117,30 @@ def peak_memory() -> int:
     statistics = jax.devices()[0].memory_stats() or {}
     if statistics.get("peak_bytes_in_use"):
         return statistics["peak_bytes_in_use"]
+    return _peak_resident()
+
+
+def _peak_resident() -> int:
+    """Returns the most memory of this process so far, in bytes."""
+    try:
+        import resource
+    except ImportError:
+        return _peak_working_set()
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if sys.platform == "darwin":
         return resident
     return 1024 * resident  # Linux counts kilobytes
+
+
+def _peak_working_set() -> int:
+    """Returns the most memory of this process so far, as Windows counts it.
+
+    psutil knows no peak elsewhere: there it is the memory of now.
+    """
+    import psutil
+
+    memory = psutil.Process().memory_info()
+    return getattr(memory, "peak_wset", memory.rss)
 
 
 def _versions() -> dict[str, str]:

@@ -5,20 +5,22 @@ Also finds and removes the partial files that killed processes left.
 
 import contextlib
 import errno
-import fcntl
 import io
 import os
 import re
 import secrets
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+import filelock
 import numpy as np
 
 from imgcls_jax import distributed
 from imgcls_jax.errors import RunError, UserError
+from imgcls_jax.foreign import NO_FOLLOW, NO_WAITING
 
 # Names of partial files that `replacing` makes. Older versions had the process id in them.
 PARTIAL = re.compile(r"\..+\.[0-9a-f]+\.partial")
@@ -36,11 +38,15 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     whose process was killed.
     """
     partial, file = _open_partial(path)
+    renames_open_files = sys.platform != "win32"
     try:
         with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
+            if renames_open_files:
+                os.replace(partial, path)
+        if not renames_open_files:
             os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)  # the disk may be full because of it
@@ -48,7 +54,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _open_partial(path: Path) -> tuple[Path, IO[bytes]]:
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_FOLLOW
     while True:
         partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
         file = os.fdopen(os.open(partial, flags, 0o666), "w+b")
@@ -70,23 +76,31 @@ def sweep(folder: Path, names: re.Pattern = PARTIAL) -> None:
 
 def _remove_abandoned(path: Path) -> None:
     with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | NO_FOLLOW | NO_WAITING)
         with os.fdopen(descriptor, "rb") as file:
             if stat.S_ISREG(os.fstat(descriptor).st_mode) and lock(file):
                 path.unlink()
 
 
-def lock(file: IO, *, shared: bool = False) -> bool:
+def lock(file: IO, *, shared: bool = False, wait: bool = False) -> bool:
     """Locks an open file. Returns whether it could; if not, another process has the lock.
 
     The lock ends when the file is closed or the process ends. shared: several processes may have
-    the lock at a time, and none may have it alone.
+    the lock at a time, and none may have it alone. wait: until another process releases it.
     """
-    operation = fcntl.LOCK_EX
     if shared:
-        operation = fcntl.LOCK_SH
+        return _lock_shared(file)
+    return filelock.lock_descriptor(file.fileno(), blocking=wait)
+
+
+def _lock_shared(file: IO) -> bool:
+    """Locks a file as several processes may. filelock has no such lock, and Windows goes without."""
     try:
-        fcntl.flock(file, operation | fcntl.LOCK_NB)
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return True
     except BlockingIOError:
         return False
@@ -123,7 +137,7 @@ def writing(path: Path) -> Iterator[None]:
 def _disk_error(error: BaseException) -> str | None:
     """Returns the system's words for a full or read-only disk where the error has them.
 
-    Orbax and TensorFlow raise errors of their own, with the system's words in their text.
+    Orbax raises errors of its own, with the system's words in their text.
     """
     texts = []
     cause: BaseException | None = error

@@ -18,6 +18,9 @@ from imgcls_jax.errors import RunError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+# Flags of os.open: a link is not followed, a pipe is not waited for. Windows has neither of them.
+NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+NO_WAITING = getattr(os, "O_NONBLOCK", 0)
 # The formats that are read, by Pillow's names. Some others start programs (EPS: Ghostscript) or
 # are rarely tested.
 IMAGE_FORMATS = (
@@ -51,7 +54,7 @@ def check_regular(path: str | os.PathLike) -> None:
 def open_regular(path: str | os.PathLike) -> BinaryIO:
     """Opens a file to read. Raises OSError if it cannot be read or is no regular file."""
     check_regular(path)  # before opening, since that alone can have an effect on a device
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    file = os.fdopen(os.open(path, os.O_RDONLY | NO_WAITING), "rb")
     # The path may lead to something else by now.
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
@@ -125,7 +128,7 @@ def open_to_append(path: Path) -> BinaryIO:
 
     Raises OSError for a link, which is not followed.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | NO_FOLLOW | NO_WAITING
     return os.fdopen(os.open(path, flags, 0o666), "ab")
 
 

@@ -22,6 +22,7 @@ import argparse
 import json
 import logging
 import signal
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -130,8 +131,9 @@ def predict(
     model = classifiers.load(classifier)
     columns = _check_columns(columns, model, classifier)
     log.info("%s", model.reader)
-    # End without a traceback where the lines go to `head`.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    if sys.platform != "win32":
+        # End without a traceback where the lines go to `head`.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     summary = Summary(model.class_names, learned=_learned_images(classifier))
     for prediction in _printed(model, files, columns):
         summary.add(prediction)

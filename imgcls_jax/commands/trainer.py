@@ -216,7 +216,8 @@ def _wait(process: BaseProcess, deadline: float) -> bool:
 
 def _run_process(run: Planned) -> None:
     """The process of a run. Ctrl-C reaches it through the study alone; it ends with the study."""
-    os.setpgrp()
+    if sys.platform != "win32":
+        os.setpgrp()
     console.set_up()
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     try:

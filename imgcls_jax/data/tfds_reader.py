@@ -4,6 +4,7 @@ Prepared data is read without TensorFlow and without a network. TFDS itself prep
 """
 
 import difflib
+import importlib.util
 import io
 import json
 import logging
@@ -15,6 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -88,8 +90,9 @@ def prepare(name: str, folder: Path) -> Path:
     builder = _builder(name, folder)
     if builder.is_prepared():  # under the name of its default configuration
         return Path(builder.data_path)
+    file_format = _file_format()
     command = (
-        f"tfds.builder({name!r}, data_dir=FOLDER).download_and_prepare(file_format='array_record')"
+        f"tfds.builder({name!r}, data_dir=FOLDER).download_and_prepare(file_format={file_format!r})"
     )
     if not has_network():
         raise DataError(
@@ -99,18 +102,38 @@ def prepare(name: str, folder: Path) -> Path:
             f"{command} in Python and copy its folder here; --config.data.path=FOLDER or "
             f"$TFDS_DATA_DIR says where it is. {OTHER_SOURCES}"
         )
+    tensorflow = _tensorflow(command)
     log.info("TFDS downloads and prepares %s in %s.", builder.info.full_name, builder.data_path)
     try:
-        import tensorflow as tf
-
-        tf.config.set_visible_devices([], "GPU")  # TensorFlow would take the memory that JAX needs
-        builder.download_and_prepare(file_format="array_record")
+        # TensorFlow would take the memory that JAX needs.
+        tensorflow.config.set_visible_devices([], "GPU")
+        builder.download_and_prepare(file_format=file_format)
     except Exception as error:  # failed downloads have no common type of error
         raise DataError(
             f"TFDS could not prepare {name!r} in {folder} ({type(error).__name__}: {error}). Try "
             f"again later, or elsewhere by {command}, and copy its folder here. {OTHER_SOURCES}"
         ) from error
     return Path(builder.data_path)
+
+
+def _file_format() -> str:
+    """Returns the format that data is prepared in: array_record has no package for Windows."""
+    if importlib.util.find_spec("array_record") is None:
+        return "tfrecord"
+    return "array_record"
+
+
+def _tensorflow(command: str) -> ModuleType:
+    """Imports TensorFlow, by which TFDS prepares data. command: what would prepare it elsewhere."""
+    try:
+        import tensorflow
+    except ImportError as error:
+        raise DataError(
+            f"TFDS prepares data with TensorFlow, which cannot be imported ({error}): pip install "
+            f"tensorflow. Or run {command} on another machine and copy its folder here. "
+            f"{OTHER_SOURCES}"
+        ) from error
+    return tensorflow
 
 
 def _builder(name: str, folder: Path):
@@ -292,6 +315,12 @@ def _read_split(builder, split: str, class_names: tuple[str, ...]) -> Dataset:
             )
     except DataError:
         raise
+    except ImportError as error:
+        raise DataError(
+            f"The files in {builder.data_path} are in the format array_record, whose package "
+            f"cannot be imported ({error}): pip install array_record. Where there is none, as on "
+            f"Windows, have TFDS prepare them with file_format='tfrecord'. {OTHER_SOURCES}"
+        ) from error
     except Exception as error:  # a damaged file can raise nearly anything
         raise DataError(
             f"The {split} split in {builder.data_path} is damaged after {examples_read} examples "

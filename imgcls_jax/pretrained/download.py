@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 from tqdm import tqdm
 
+from imgcls_jax import files
 from imgcls_jax.errors import DataError, printable
 from imgcls_jax.foreign import open_to_append
 from imgcls_jax.pretrained.catalog import Weights
@@ -109,10 +110,8 @@ def _is_verified(target: Path, weights: Weights) -> bool:
 @contextlib.contextmanager
 def _locked(target: Path) -> Iterator[None]:
     """Lets only one process at a time download a file; the others wait."""
-    import fcntl  # not at the top: Windows does not have it
-
-    with open_to_append(target.with_name(f".{target.name}.lock")) as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with open_to_append(target.with_name(f".{target.name}.lock")) as file:
+        files.lock(file, wait=True)
         yield
 
 

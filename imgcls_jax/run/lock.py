@@ -7,6 +7,7 @@ from typing import IO
 
 from imgcls_jax import files
 from imgcls_jax.errors import RunError
+from imgcls_jax.foreign import NO_FOLLOW, NO_WAITING
 
 POLL_SECONDS = 0.05
 
@@ -64,7 +65,7 @@ class FolderLock:
 def is_locked(path: Path) -> bool:
     """Returns whether a process has the lock of this file."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDWR | NO_FOLLOW | NO_WAITING)
     except OSError:
         return False
     with os.fdopen(descriptor, "rb") as file:
@@ -92,7 +93,7 @@ def _acquire(path: Path, deadline: float, *, shared: bool) -> IO:
 def _open(path: Path) -> IO | None:
     """Opens the lock file, which is created if needed; None if its folder was just removed."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | NO_FOLLOW, 0o666)
     except FileNotFoundError:
         return None
     except OSError as error:

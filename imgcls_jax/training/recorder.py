@@ -1,4 +1,4 @@
-"""What a run says while it trains: progress on the terminal, metrics.jsonl, TensorBoard by CLU."""
+"""What a run says while it trains: progress on the terminal, metrics.jsonl, TensorBoard."""
 
 import json
 import logging
@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -17,6 +17,9 @@ from imgcls_jax.errors import RunError
 from imgcls_jax.foreign import open_image, open_to_append
 from imgcls_jax.run.folder import EVENTS, METRICS, OLD_EVENTS, STEPS, RunFolder
 from imgcls_jax.training import metrics, trackers
+
+if TYPE_CHECKING:
+    from imgcls_jax.training.event_files import EventWriter
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +40,7 @@ class Recorder:
     Between epochs steps.jsonl and TensorBoard get the metrics of single training steps, of at most
     MAX_POINTS of the `total_steps` that the run may have. A resumed run starts from the `history` and
     the `step` of its checkpoint, and the files are written again up to there, whatever they held: no
-    step is in them twice. CLU, and with it TensorFlow, is imported by the first line written.
+    step is in them twice. The tensorboard package is imported by the first line written.
     """
 
     def __init__(
@@ -97,13 +100,13 @@ class Recorder:
 
     @property
     def tensorboard(self):
-        """CLU's writer of TensorBoard's files; the first use writes the lines of `history` again."""
+        """The writer of TensorBoard's files; the first use writes the lines of `history` again."""
         if self._tensorboard is None:
             _remove_events(self._run.path)
             self._tensorboard = _open_writer(self._run)
             config = self._run.config
             self._tensorboard.write_texts(0, {"config": f"```\n{config}\n```"})
-            _write_hyperparameters(self._tensorboard, config)
+            self._tensorboard.write_hparams(_hyperparameters(config))
             self._num_written = 0
             for line in self.history:
                 self._write_epoch(line)
@@ -153,19 +156,6 @@ def _remove_events(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def _write_hyperparameters(writer, config) -> None:
-    """Writes the options for TensorBoard's HPARAMS tab, which shows those that differ first.
-
-    CLU's own function calls the row after a hash of the options. A row without an id of its own is
-    called after its run.
-    """
-    from tensorboard.plugins.hparams import api
-
-    (value,) = api.hparams_pb(_hyperparameters(config), trial_id="").value
-    content = np.asarray(value.tensor.float_val, np.float32)
-    writer.write_summaries(0, {value.tag: content}, {value.tag: value.metadata})
-
-
 def _hyperparameters(config) -> dict[str, Scalar]:
     """Returns the options of a config by path, as TensorBoard's HPARAMS tab takes them."""
     options = {}
@@ -191,24 +181,20 @@ def _open_writer(run: RunFolder, events_folder: Path | None = None):
 
     events_folder: where TensorBoard's files are written; None for the run's folder.
     """
-    tensorboard = _summary_writer(events_folder or run.path)
+    tensorboard = _event_writer(events_folder or run.path)
     config = run.config
     if not config.train.tracker:
         return tensorboard
-    from clu import metric_writers
+    from clu import metric_writers  # with TensorFlow
 
     tracker = trackers.Tracker(run, _hyperparameters(config))
     return metric_writers.MultiWriter([tensorboard, tracker])
 
 
-def _summary_writer(folder: Path):
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # which TensorFlow would announce
-    from clu import metric_writers
+def _event_writer(folder: Path) -> "EventWriter":
+    from imgcls_jax.training.event_files import EventWriter
 
-    if tensorflow := sys.modules.get("tensorflow"):
-        tensorflow.config.set_visible_devices([], "GPU")  # they are JAX'
-    return metric_writers.SummaryWriter(str(folder))
+    return EventWriter(folder)
 
 
 def write_results(run: RunFolder) -> None:

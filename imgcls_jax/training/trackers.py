@@ -66,8 +66,8 @@ class Tracker:
     def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
         self._add(self._writer.write_texts, step, texts)
 
-    def write_summaries(self, step: int, values, metadata=None) -> None:
-        """Does nothing: these are for TensorBoard's plugins."""
+    def write_hparams(self, hyperparameters: Mapping[str, Any]) -> None:
+        """Does nothing: the writer was given them at its start."""
 
     def _add(self, write: Callable, step: int, values: Mapping[str, Any]) -> None:
         """Keeps what the writer has not been given before, for `flush` to write."""

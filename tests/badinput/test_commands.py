@@ -18,13 +18,6 @@ from imgcls_jax.training import recorder
 from tests.badinput.test_config import changed
 
 
-class NoWriter:
-    """TensorBoard's files need TensorFlow, which takes seconds to import."""
-
-    def __getattr__(self, name):
-        return lambda *args, **options: None
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A small finished run, its copy, and the ensemble of both."""
@@ -38,7 +31,6 @@ def finished(tmp_path_factory):
     }
     small |= {"train.batch_size": 20, "train.eval_batch_size": 100}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recorder, "_summary_writer", lambda run: NoWriter())
         patch.setattr(recorder, "write_pictures", lambda run: None)
         commands.train.train(changed(**small), folder / "whole")
     shutil.copytree(folder / "whole", folder / "other")

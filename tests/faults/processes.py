@@ -1,6 +1,6 @@
 """Real processes of launch.py, to be watched and ended.
 
-They are forked off one process that has imported everything already, as JAX and TensorFlow take seconds to import; from
+They are forked off one process that has imported everything already, as JAX takes seconds to import; from
 there on they do what `python launch.py` does. `plain` ones are started by that very command.
 """
 
@@ -17,12 +17,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 LONGEST = 1800.0  # seconds that a process may take to end on a machine however busy
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 FORKING = multiprocessing.get_context("forkserver")
 FORKING.set_forkserver_preload(
     [
-        *("tensorflow", "clu.metric_writers", "sklearn.datasets", "matplotlib.figure", "PIL.Image"),
+        *("imgcls_jax.training.event_files", "sklearn.datasets", "matplotlib.figure", "PIL.Image"),
         *("imgcls_jax.commands.study", "imgcls_jax.training.loop", "imgcls_jax.evaluation.predict"),
         *("imgcls_jax.reporting.run_report", "imgcls_jax.reporting.plots.dashboard"),
     ]

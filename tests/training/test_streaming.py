@@ -92,8 +92,7 @@ def test_training_and_evaluation_are_the_same_to_the_bit(tmp_path):
 def test_on_one_device_too(tmp_path):
     code = (
         "import sys, types; from pathlib import Path; sys.path.insert(0, 'tests/training'); import test_streaming as t;"
-        "from unittest import mock; from imgcls_jax.training import recorder; import jax;"
-        "recorder._summary_writer = lambda run: mock.MagicMock();"
+        "import jax;"
         "one, other = t.resident_and_streamed(Path(sys.argv[1]), **{'data.transform': 'alternating_flip'});"
         "assert jax.device_count() == 1;"
         "assert t.outcome(one) == t.outcome(other); print('the same')"
