@@ -6,7 +6,8 @@
 
 Given again, a command continues where it stopped. All options are in configs/base.py. A run is in
 runs/NAME, a study in runs/STUDY/ROW-seedN, or in --workdir. --dry_run lists what would be trained.
-Several processes train one config together by --coordinator=HOST:PORT --processes=2 --process=0.
+Several processes train one config together by --distributed=auto (SLURM, Open MPI, Kubernetes, TPU
+pods) or --coordinator=HOST:PORT --processes=2 --process=0.
 Everything else is a command of `python -m imgcls_jax`: see `python -m imgcls_jax --help`.
 """
 
@@ -22,6 +23,9 @@ CONFIG = overrides.define_config(
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run or study; runs/NAME by default.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "List what would be trained, and train nothing.")
+DISTRIBUTED = flags.DEFINE_enum(
+    "distributed", None, ["auto"], "SLURM, Open MPI, Kubernetes or a TPU pod says the next three."
+)
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of the first of some processes.")
 PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are.", lower_bound=1)
 PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0.", lower_bound=0)
@@ -45,7 +49,7 @@ def run(arguments: list[str]) -> None:
     if CONFIG.value is None:
         raise ConfigError(overrides.no_config("--config is missing"))
     workdir, changed = overrides.choose_workdir(WORKDIR.value, CONFIG.value)
-    joining = (COORDINATOR.value, PROCESSES.value, PROCESS.value)
+    joining = train.joining(DISTRIBUTED.value, COORDINATOR.value, PROCESSES.value, PROCESS.value)
     train.train(CONFIG.value, workdir, changed, dry_run=DRY_RUN.value, joining=joining)
 
 

@@ -5,6 +5,7 @@ its run folder.
 """
 
 import ctypes
+import dataclasses
 import logging
 import os
 import re
@@ -18,6 +19,7 @@ import numpy as np
 
 from imgcls_jax import console
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.peers import Peers
 
 T = TypeVar("T")
 
@@ -30,6 +32,7 @@ CONNECTION_ERRORS = ("Gloo", "NCCL", "grpc_status")
 
 _process_id = 0
 _num_processes = 1
+_peers: Peers | None = None
 _abort_handler = None  # a reference, since C holds none
 
 
@@ -38,48 +41,92 @@ def is_primary() -> bool:
     return _process_id == 0
 
 
-def join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+@dataclasses.dataclass(frozen=True)
+class Joining:
+    """How a process finds the others; by default it is the only one.
+
+    coordinator: HOST:PORT, a free port on the machine of the first process. process_id: from 0.
+    is_automatic: the cluster that started the process says all of that.
+    """
+
+    coordinator: str | None = None
+    num_processes: int | None = None
+    process_id: int | None = None
+    is_automatic: bool = False
+
+
+def join(joining: Joining) -> None:
     """Makes this process one of several. Call it before JAX's first computation.
 
-    coordinator: HOST:PORT, a free port on the machine of the first process. process_id: from 0. If
-    all three are None, the process is the only one. Returns when all processes are there. Raises
-    ConfigError for arguments that cannot be. From then on this process exits, with a message and
-    status 1, within a minute after another one is gone.
+    Returns when all processes are there. Raises ConfigError for arguments that cannot be, and if no
+    cluster is found. From then on this process exits, with a message and status 1, within a minute
+    after another one is gone.
     """
-    global _process_id, _num_processes
-    if coordinator is None and num_processes is None and process_id is None:
+    if joining == Joining():
         return
-    _check_arguments(coordinator, num_processes, process_id)
-    if num_processes == 1:
+    _check_arguments(joining)
+    if joining.num_processes == 1:
         return
     import jax
 
-    _print_on_abort(
-        f"error: not all of the {num_processes} processes came to {coordinator} within "
-        f"{START_TIMEOUT} s. Start each of them, with an address that all can reach and a port "
-        "that is free."
-    )
+    _print_on_abort(lambda: _not_all_came(joining))
     jax.config.update("jax_enable_preemption_service", False)  # training handles SIGTERM itself
-    jax.distributed.initialize(
-        coordinator,
-        num_processes,
-        process_id,
-        initialization_timeout=START_TIMEOUT,
-        heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT,
-        shutdown_timeout_seconds=SHUTDOWN_TIMEOUT,
-    )
-    _process_id = process_id
-    _num_processes = num_processes
-    _print_on_abort(_process_gone())
+    try:
+        jax.distributed.initialize(
+            joining.coordinator,
+            joining.num_processes,
+            joining.process_id,
+            initialization_timeout=START_TIMEOUT,
+            heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT,
+            shutdown_timeout_seconds=SHUTDOWN_TIMEOUT,
+        )
+    except ValueError as error:  # no coordinator
+        raise ConfigError(
+            f"--distributed=auto finds no cluster that says which processes there are ({error}). "
+            "Start them by srun or mpirun, on the workers of a TPU pod or as a Kubernetes job "
+            "(pip install jax[k8s]), or give each --coordinator, --processes and --process."
+        ) from error
+    _start()
+
+
+def _start() -> None:
+    """Notes what JAX found, and prepares for the end of another process."""
+    global _process_id, _num_processes, _peers
+    # Its public functions would start the backend, before its flags are set.
+    from jax._src.distributed import global_state
+
+    if global_state.num_processes == 1:
+        return
+    _process_id = global_state.process_id
+    _num_processes = global_state.num_processes
+    host = global_state.coordinator_address.rpartition(":")[0].strip("[]")
+    _peers = Peers(global_state.client, host, _process_id)
+    _print_on_abort(_process_gone)
     sys.excepthook = _exit_with_error
     if not is_primary():
         # The first process logs the same.
         logging.getLogger("imgcls_jax").setLevel(logging.WARNING)
 
 
-def _check_arguments(
-    coordinator: str | None, num_processes: int | None, process_id: int | None
-) -> None:
+def _not_all_came(joining: Joining) -> str:
+    return (
+        f"error: not all of the {joining.num_processes or ''} processes came to "
+        f"{joining.coordinator or 'the first one'} within {START_TIMEOUT} s. Start each of them, "
+        "with an address that all can reach and a port that is free."
+    )
+
+
+def _check_arguments(joining: Joining) -> None:
+    if joining.is_automatic:
+        if joining != Joining(is_automatic=True):
+            raise ConfigError(
+                "--distributed=auto asks the cluster, and --coordinator, --processes and --process "
+                "say the same by hand: give one or the other."
+            )
+        return
+    coordinator = joining.coordinator
+    num_processes = joining.num_processes
+    process_id = joining.process_id
     is_address = coordinator is not None and re.fullmatch(r".+:\d+", coordinator)
     if is_address and num_processes and process_id in range(num_processes):
         return
@@ -148,10 +195,11 @@ def global_max(value: float) -> float:
 
 
 def _process_gone() -> str:
+    name = _peers.gone() or f"another one of the {_num_processes} processes"
     return (
-        f"error: another one of the {_num_processes} processes is gone: killed, failed or cut off. "
-        f"Training stopped in process {_process_id} too. What was saved is kept. The same "
-        "commands, in all processes, resume."
+        f"error: {name} is gone: killed, failed or cut off. Training stopped in process "
+        f"{_process_id} too. What was saved is kept. The same commands, in all {_num_processes} "
+        "processes, resume."
     )
 
 
@@ -165,8 +213,8 @@ def _exit_with_error(kind: type, error: BaseException, trace) -> None:
     leave(1)
 
 
-def _print_on_abort(message: str) -> None:
-    """Prints `message` and exits when JAX aborts this process.
+def _print_on_abort(message: Callable[[], str]) -> None:
+    """Prints what `message` returns, and exits, when JAX aborts this process.
 
     JAX aborts it when the coordinator or another process no longer answers, and has no other way
     to tell. Python's own signal handlers would run too late.
@@ -174,7 +222,7 @@ def _print_on_abort(message: str) -> None:
     global _abort_handler
 
     def on_abort(number: int) -> None:
-        os.write(2, f"{message}\n".encode())
+        os.write(2, f"{message()}\n".encode())
         os._exit(1)
 
     handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(on_abort)

@@ -13,7 +13,10 @@ from imgcls_jax.errors import ConfigError
 
 # The flags that each mode takes; each became an argument of the command.
 MODE_FLAGS: Mapping[str, tuple[str, ...]] = {
-    "train": ("config", "workdir", "dry_run", "coordinator", "processes", "process"),
+    "train": (
+        *("config", "workdir", "dry_run"),
+        *("distributed", "coordinator", "processes", "process"),
+    ),
     "show_data": ("config", "workdir"),
     "profile": ("config", "workdir"),
     "compare": ("workdir",),

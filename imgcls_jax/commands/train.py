@@ -18,10 +18,8 @@ from imgcls_jax.commands import configs
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
+    from imgcls_jax.distributed import Joining
     from imgcls_jax.run.folder import RunFolder
-
-# HOST:PORT of the first process, number of processes, and which of them this one is.
-Joining = tuple[str | None, int | None, int | None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group(
         "several processes that train one config together (docs/distributed.md)"
+    )
+    group.add_argument(
+        "--distributed",
+        choices=["auto"],
+        help="SLURM, Open MPI, Kubernetes or a TPU pod say what the other three would",
     )
     group.add_argument("--coordinator", metavar="HOST:PORT", help="address of the first process")
     group.add_argument("--processes", type=int, metavar="N", help="how many there are")
@@ -46,8 +49,19 @@ def run(options: argparse.Namespace) -> None:
         request.workdir,
         request.changed,
         dry_run=options.dry_run,
-        joining=(options.coordinator, options.processes, options.process),
+        joining=joining(
+            options.distributed, options.coordinator, options.processes, options.process
+        ),
     )
+
+
+def joining(
+    distributed: str | None, coordinator: str | None, processes: int | None, process: int | None
+) -> "Joining":
+    """Returns how this process joins others, as the options say."""
+    from imgcls_jax.distributed import Joining
+
+    return Joining(coordinator, processes, process, is_automatic=distributed == "auto")
 
 
 def train(
@@ -56,7 +70,7 @@ def train(
     changed: Iterable[str] = (),
     *,
     dry_run: bool = False,
-    joining: Joining = (None, None, None),
+    joining: "Joining | None" = None,
 ) -> "RunFolder | None":
     """Trains what the config describes: a run, a study's rows or trials, or an ensemble's members.
 
@@ -71,13 +85,14 @@ def train(
 
     workdir = Path(workdir)
     has_several_runs = "rows" in config or "members" in config
-    has_several_processes = any(argument is not None for argument in joining)
+    joining = joining or distributed.Joining()
+    has_several_processes = joining != distributed.Joining()
     if has_several_processes and (has_several_runs or dry_run):
         raise ConfigError(
-            "Several processes (--coordinator) can only train one run together. "
+            "Several processes (--coordinator, --distributed) can only train one run together. "
             "Give the config of a run, without --dry_run."
         )
-    distributed.join(*joining)
+    distributed.join(joining)
     if dry_run:
         plans.show(config, workdir)
     elif "rows" in config and config.get("search"):

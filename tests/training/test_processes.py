@@ -162,8 +162,8 @@ def test_one_that_dies_ends_the_other_within_a_minute_and_the_run_resumes_to_the
         printed = end(first, 1)
         assert_quick(time.perf_counter() - killed, 60)
     last = printed.splitlines()[-1]
-    assert "error: another one of the 2 processes is gone" in last, printed
-    assert "in all processes, resume" in last, printed
+    assert f"error: process 1 on {socket.gethostname()} is gone" in last, printed
+    assert "in all 2 processes, resume" in last, printed
     assert "Traceback" not in printed
     assert len(run.history) < 8, "the run is too short to be interrupted"
     with two(config, run.path) as (first, second):
@@ -183,16 +183,19 @@ def test_what_cannot_be_is_refused(config, tmp_path):
             [*options, "--process=0", "--profile"],
             "--coordinator has no effect here: --profile takes",
         ),
+        ([*options, "--distributed=auto"], "give one or the other"),
+        (["--distributed=auto"], "finds no cluster that says which processes there are"),
     ):
         printed = end(start(config, tmp_path / "run", *wrong), 2)
         assert message in printed and "Traceback" not in printed
     with two(config, tmp_path / "run", second=["--config.seed=1"]) as (first, second):
         assert "error: Process 1 was given another config than the first process" in end(second, 2)
-        assert "another one of the 2 processes is gone" in end(first, 1)
+        assert f"process 1 on {socket.gethostname()} is gone" in end(first, 1)
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "one.txt").write_text("")
     # The second one waits for the first one, the coordinator.
     with two(config, tmp_path / "letters") as (first, second):
         assert "holds other files and no run" in end(first, 2)
-        assert "another one of the 2 processes is gone" in end(second, 1).splitlines()[-1]
+        last = end(second, 1).splitlines()[-1]
+        assert f"process 0 on {socket.gethostname()} is gone" in last
     assert not (tmp_path / "run" / "checkpoints").exists()
