@@ -26,7 +26,10 @@ LAYERS = [
     "demo",
     "commands",
 ]
-BASE = {"errors", "files", "trees", "backend", "console", "pickles", "distributed", "foreign"}
+BASE = {
+    *("errors", "files", "trees", "backend", "console", "pickles", "distributed", "peers"),
+    *("devices", "foreign"),
+}
 CONFIGS = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.py"))
 
 

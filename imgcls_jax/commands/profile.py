@@ -5,6 +5,7 @@ run of another config, in NAME-profile beside it.
 
   imgcls profile configs/cifar_fast.py
   imgcls profile configs/cifar_fast.py --config.train.batch_size=256
+  imgcls profile configs/cifar_fast.py --plan h100   what a GPU would need at least: time, memory
 """
 
 import argparse
@@ -14,18 +15,49 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imgcls_jax.commands import configs
+from imgcls_jax.devices import DEVICES, Device
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 log = logging.getLogger(__name__)
 
-add_arguments = configs.add_config
+PUBLISHED = Path("results")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    configs.add_config(parser)
+    parser.add_argument(
+        "--plan",
+        choices=list(DEVICES),
+        help="compute what a step needs on another device, from XLA's counts, and run nothing",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
     request = configs.load_one(options)
-    profile(request.config, request.workdir, request.changed)
+    if options.plan:
+        plan(request.config, DEVICES[options.plan])
+    else:
+        profile(request.config, request.workdir, request.changed)
+
+
+def plan(config: "ConfigDict", device: Device) -> None:
+    """Prints what a step of the config needs at least on a device of this kind.
+
+    Published runs in results/ say how near to it measured ones came.
+    """
+    from imgcls_jax import api, backend, console, data
+    from imgcls_jax.training import planning
+
+    config = api.check_config(config)
+    config.train.cpu_devices = 1
+    backend.configure()
+    step = planning.plan(config, data.load(config.data, quick=config.quick), device)
+    measured = []
+    if PUBLISHED.is_dir():
+        measured = planning.measurements(config, [str(PUBLISHED)])
+    console.say(planning.describe(step, device, measured))
 
 
 def profile(config: "ConfigDict", workdir: Path, changed: Iterable[str] = ()) -> None:

@@ -39,12 +39,12 @@ _choice = _Choice()
 def use(*, enabled: bool = True, winograd: bool = True) -> Iterator[None]:
     """Sets what layers traced in this context use on CPUs.
 
-    enabled: the forms of this package, otherwise XLA's. winograd: Winograd's convolution, where it
-    is faster.
+    enabled: the forms of this package, otherwise XLA's, whatever is set further in. winograd:
+    Winograd's convolution, where it is faster.
     """
     global _choice
     previous = _choice
-    _choice = _Choice(enabled, winograd)
+    _choice = _Choice(previous.enabled and enabled, winograd)
     try:
         yield
     finally:

@@ -10,19 +10,12 @@ from ml_collections import ConfigDict
 
 from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import epoch_batches
+from imgcls_jax.devices import DEVICES
 from imgcls_jax.training import inputs, parallel, setup
 
 STEPS = 5  # in the trace
 TIMED_STEPS = 20
 MAX_CALLS = 50  # that are timed
-# Dense matrix products, FLOP/s, as NVIDIA publishes them: in bfloat16, and in TF32, which float32
-# convolutions use.
-PEAKS = {
-    "H100": {"bfloat16": 989e12, "float32": 495e12},
-    "H200": {"bfloat16": 989e12, "float32": 495e12},
-    "A100": {"bfloat16": 312e12, "float32": 156e12},
-    "V100": {"float32": 15.7e12},
-}
 
 
 def seconds_of(call: Callable[[], object], *, over: float = 0.0) -> float:
@@ -87,8 +80,10 @@ def describe(figures: dict[str, float | None], folder: Path) -> str:
 
 def _peak(precision: str) -> float | None:
     """Returns the FLOP/s of all devices, None if they are not known."""
+    if jax.default_backend() == "cpu":
+        return None
     kind = jax.devices()[0].device_kind
-    for name, peaks in PEAKS.items():
-        if name in kind and precision in peaks:
-            return peaks[precision] * jax.device_count()
+    for device in DEVICES.values():
+        if device.name in kind and precision in device.flops:
+            return device.flops[precision] * jax.device_count()
     return None
