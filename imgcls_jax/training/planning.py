@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from imgcls_jax import models
 from imgcls_jax.data import Splits
 from imgcls_jax.devices import CPU, DEVICES, Device
-from imgcls_jax.errors import RunError, choose
+from imgcls_jax.errors import ConfigError, RunError
 from imgcls_jax.models import cpu_kernels
 from imgcls_jax.run.folder import RunFolder, runs_in
 from imgcls_jax.training import setup
@@ -74,7 +74,11 @@ def plan(config: ConfigDict, data: Splits, device: Device) -> Plan:
     Raises ConfigError if the device does not compute in the config's precision.
     """
     precision = config.train.precision
-    choose(f"precision of {device.name}", precision, device.flops)
+    if precision not in device.flops:
+        raise ConfigError(
+            f"train.precision is {precision!r}, in which {device.name} is not fast: "
+            f"give --config.train.precision={', '.join(device.flops)}."
+        )
     config = config.copy_and_resolve_references()
     config.train.precision = "float32"
     share = BYTES[precision] / BYTES["float32"]
@@ -165,7 +169,8 @@ def _comparison(step: Plan, measured: Iterable[Measurement]) -> list[str]:
         share = ""
         for device in DEVICES.values():
             if device.name in name:
-                share = f", {step.floor(device) / measurement.seconds_per_step:.0%} of the floor's speed"
+                relative = step.floor(device) / measurement.seconds_per_step
+                share = f", {relative:.1%} of the floor's speed"
         lines.append(
             f"Measured on {name}: {1000 * measurement.seconds_per_step:,.1f} ms a step{share} "
             f"({measurement.folder})."
