@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--distributed",
         choices=["auto"],
+        metavar="auto",
         help="SLURM, Open MPI, Kubernetes or a TPU pod say what the other three would",
     )
     group.add_argument("--coordinator", metavar="HOST:PORT", help="address of the first process")
