@@ -1,9 +1,9 @@
 """What waits for a GPU, most valuable first, in a given time: python -m benchmarks.gpu --minutes 25
 
-Trains report C's SE-ResNet (row C1), measures the goals for speed, trains SimCLR for 100 epochs with its
-probe (B8), and then as much of the optimizers' study (C3) as there is time for. Each is published as
-soon as it ends. Given again, it goes on where it stopped. --folder is where runs/, results/ and
-goals.json are. --miniature tries all of it on a CPU, on noise.
+Trains report C's SE-ResNet (row C1), measures the goals for speed, trains SimCLR for 100 epochs
+with its probe (B8), and then as much of the optimizers' study (C3) as there is time for. Each is
+published as soon as it ends. Given again, it goes on where it stopped. --folder is where runs/,
+results/ and goals.json are. --miniature tries all of it on a CPU, on noise.
 """
 
 import argparse
@@ -190,7 +190,7 @@ def measure(goal: Goal, folder: Path, *, miniature: Sequence[str], seconds: floa
 def run(
     arguments: Sequence[str], folder: Path, *, seconds: float
 ) -> subprocess.CompletedProcess[str]:
-    """Runs Python on these arguments in a folder; after some seconds it is told to save and stop."""
+    """Runs Python on these arguments in a folder; after some seconds it is told to stop."""
     command = [sys.executable, *arguments]
     process = subprocess.Popen(
         command,

@@ -11,7 +11,7 @@ from PIL import Image
 from imgcls_jax.run.folder import EVENTS, RunFolder
 
 ROOT = Path(__file__).parents[1]
-# filelock and psutil do without on Windows. Here they need fcntl and resource: they are imported before.
+# filelock and psutil do without on Windows. Here they need fcntl and resource, and come first.
 WITHOUT = """
 import importlib.machinery, os, sys
 

@@ -1,7 +1,7 @@
 """TensorBoard's files, written with the `tensorboard` package alone.
 
-CLU's writer and tf.summary need TensorFlow, which takes seconds to import, hundreds of MB of memory,
-and is not available everywhere.
+CLU's writer and tf.summary need TensorFlow, which takes seconds to import and hundreds of MB of
+memory, and is not available everywhere.
 """
 
 import io

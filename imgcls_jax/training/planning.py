@@ -29,8 +29,8 @@ BYTES = {"float32": 4, "bfloat16": 2}  # of a number, by precision
 class Plan:
     """What one step of training needs, counted by XLA.
 
-    flops: before XLA optimizes the program. num_bytes: read and written, as XLA fuses operations for
-    CPUs. memory: bytes of data, state and whatever the step keeps, in float32.
+    flops: before XLA optimizes the program. num_bytes: read and written, as XLA fuses operations
+    for CPUs. memory: bytes of data, state and whatever the step keeps, in float32.
     """
 
     flops: float
