@@ -21,7 +21,7 @@ TIMED_SECONDS = 0.4  # of all calls that are timed
 MAX_CALLS = 50  # that are timed
 # How long a run does other things, in imports of this package: both are work of Python on one core.
 CHECKPOINT = 0.12  # an epoch's checkpoint and its lines in the logs
-REPORT = 5.0  # TensorFlow's import, for TensorBoard's files, and the pictures and the page
+REPORT = 3.5  # TensorBoard's files, the pictures and the page
 CACHE_EVENT = "/jax/compilation_cache/compile_time_saved_sec"
 
 
