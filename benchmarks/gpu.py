@@ -105,7 +105,6 @@ MINIATURE = (
     "--config.data.source=npz",
     f"--config.data.path={NOISE_FILE}",
     "--config.data.name=noise",
-    "--config.data.cache=",
     "--config.data.validation_size=20",
     "--config.train.epochs=1",
     "--config.train.batch_size=20",
