@@ -76,6 +76,7 @@ def _rows(options: Sequence[str]) -> list[str]:
     return changes
 
 
+NO_WARMUP = ("--config.schedule.warmup_epochs=0.0",)
 TINY = ("--config.model.width=4", "--config.model.blocks=(1,1,1)")
 STAGES: Sequence[Training | Goal] = (
     Training("cifar_se_resnet", "cifar_se_resnet.py", tiny_options=TINY),
@@ -92,8 +93,8 @@ STAGES: Sequence[Training | Goal] = (
         (NO_WEIGHTS, "--config.adapt.trainable=('.*',)"),
     ),
     Goal("hybrid_lora", "mnist_hybrid_lora.py", 6_000, (NO_WEIGHTS,)),
-    Training("cifar_simclr", "cifar_simclr.py"),
-    Training("cifar_simclr_probe", "cifar_simclr_probe.py"),
+    Training("cifar_simclr", "cifar_simclr.py", tiny_options=NO_WARMUP),
+    Training("cifar_simclr_probe", "cifar_simclr_probe.py", tiny_options=NO_WARMUP),
     Training(
         "se_resnet_optimizers",
         "studies/se_resnet_optimizers.py",

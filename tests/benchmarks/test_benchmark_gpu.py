@@ -74,6 +74,7 @@ def test_every_command_gives_a_config(stage, is_miniature):
     for run in runs:
         assert run.train.precision == "bfloat16"
         assert (run.train.epochs == 1) == is_miniature
+        assert run.schedule.get("warmup_epochs", 0) < run.train.epochs
 
 
 def loaded(file, arguments):
