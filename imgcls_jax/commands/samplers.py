@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from imgcls_jax import files
 from imgcls_jax.config.ranges import Range
 from imgcls_jax.errors import ConfigError, RunError
 from imgcls_jax.run.lock import FolderLock
@@ -199,5 +200,5 @@ def _drop_half_line(path: Path) -> None:
     content = path.read_bytes()
     end = content.rfind(b"\n") + 1
     if end < len(content):
-        with open(path, "r+b") as file:
-            file.truncate(end)
+        with files.replacing(path) as file:
+            file.write(content[:end])

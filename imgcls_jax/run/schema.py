@@ -152,7 +152,7 @@ KINDS: dict[str, Any] = {
         "train": {},
         "optimizer": {},
         "schedule": {},
-        "data": {REQUIRED: ("source",), "source": str, "name": str},
+        "data": {REQUIRED: ("source",), "source": str, "name": str, "folds": int, "fold": int},
         "model": {REQUIRED: ("name",), "name": str},
     },
     "environment.json": {
