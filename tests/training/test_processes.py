@@ -19,6 +19,7 @@ from limits import HANGS, assert_quick
 from imgcls_jax.run.folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
+GLOO = "[Gloo] Rank is connected to peer ranks. Expected number of connected peer ranks is :"
 # With momentum, since Adam divides by the size of gradients, which enlarges rounding errors.
 SMALL = """
 from configs import base
@@ -115,8 +116,9 @@ def two_processes(config, tmp_path_factory):
     with two(config, run.path) as (first, second):
         assert f"report: {run.path / 'report.html'}" in end(first)
         printed = end(second)
-    # Gloo's own lines cannot be turned off.
-    assert all("Gloo" in line for line in printed.splitlines()), printed
+    # Gloo's own lines cannot be turned off, and its threads print them into each other.
+    words = {word for word in printed.split() if not word.isdigit()}
+    assert words <= set(GLOO.split()), printed
     assert [path.name for path in run.path.parent.iterdir()] == ["run"], "the second process wrote"
     assert (run.environment["device_count"], run.environment["processes"]) == (4, 2)
     return run
