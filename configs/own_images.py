@@ -24,7 +24,7 @@ from configs.own_photos import count, training_folder, up_to
 MEASURED = 50  # images whose size is looked at
 LARGE = 128  # pixels of a side from which images keep 64 pixels, not 32
 MANY = 20_000  # images above which cifar_fast's recipe is used
-IMAGES_SEEN = 400_000  # in all epochs of that recipe, about
+IMAGES_SEEN = 250_000  # in all epochs of that recipe, about
 WARMUP = 3.5 / 16  # its share of the epochs in cifar_fast
 
 
@@ -81,7 +81,7 @@ def many_images(config: ConfigDict, images: int) -> None:
         config[section] = recipe[section]
     config.data.transform = "random_crop(2, reflect)|normalize(.5, .25)"
     config.train.tta = "none"  # its views are mirrored
-    config.train.epochs = min(max(IMAGES_SEEN // images, 4), 16)
+    config.train.epochs = max(IMAGES_SEEN // images, 4)
     config.schedule.warmup_epochs = WARMUP * config.train.epochs
 
 

@@ -201,14 +201,14 @@ def _learning_rate(axes: Axes, history: History) -> None:
 
 
 def _legend(axes: Axes, best_epoch: int | None, *, narrow: bool) -> None:
-    """A legend above the axes, at the right; where that is too narrow, beside the curves."""
+    """A legend above the axes, at the right; where that is too narrow, in them."""
     handles, labels = axes.get_legend_handles_labels()
     if best_epoch is not None:
         handles.append(axes.lines[2])
         labels.append(f"best, epoch {best_epoch}")
     place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": 3}
     if narrow:
-        place = {"loc": "best"}
+        place = {"loc": "upper right", "bbox_to_anchor": (1, 0.86)}  # below a note
     axes.legend(
         handles,
         labels,
