@@ -53,8 +53,8 @@ def test_model_and_numbers_fit_the_images(images, side, expected, monkeypatch, c
 
 def test_many_images_have_the_recipe_of_cifar_fast_without_its_flips():
     config = own_images.base.get_config()
-    own_images.many_images(config, 25_000)
     recipe = cifar_fast.get_config()
+    own_images.many_images(config, own_images.IMAGES_SEEN // recipe.train.epochs)
     for section in ("model", "optimizer", "schedule"):
         assert flat_options(config[section]) == flat_options(recipe[section])
     assert "flip" not in config.data.transform + config.train.tta
