@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from imgcls_jax.data import Splits
-from imgcls_jax.data.batches import epoch_batches, steps_in_epoch
+from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import ConfigError, TrainingError
 from imgcls_jax.training import inputs, metrics, parallel, schedules, setup
 
@@ -90,7 +90,7 @@ def run(
         state = setup.with_pretrained(state, config, data.train.class_names)
     state = parallel.replicate(state, to_donate=True)
     placed, _ = phase.place(state, data.train)
-    batches = _batches(phase.config, len(data.train), num_steps)
+    batches = _batches(phase, data.train, num_steps)
     feed = inputs.Feed(placed, batches, most=config.train.steps_per_dispatch)
     losses: list[float] = []
     while len(losses) < num_steps and np.isfinite(losses).all():
@@ -109,11 +109,8 @@ def check(num_steps: int, low: float, high: float) -> None:
         raise ConfigError(f"--low is {low:g} and --high {high:g}: give 0 < low < high.")
 
 
-def _batches(config: ConfigDict, num_examples: int, num_steps: int) -> np.ndarray:
-    """Returns the first batches of the config's training, indices int32 [num_steps, B]."""
-    size = config.train.batch_size
-    num_epochs = -(-num_steps // steps_in_epoch(num_examples, size))
-    parts = []
-    for epoch in range(num_epochs):
-        parts.append(epoch_batches(num_examples, size, seed=config.seed, epoch=epoch))
+def _batches(phase: setup.Setup, train: Dataset, num_steps: int) -> np.ndarray:
+    """Returns the first batches of a phase, indices int32 [num_steps, B]."""
+    num_epochs = -(-num_steps // phase.steps_per_epoch)
+    parts = [phase.batches(train, epoch=epoch) for epoch in range(num_epochs)]
     return np.concatenate(parts)[:num_steps]

@@ -65,10 +65,12 @@ def test_what_makes_no_range_is_refused_before_data_is_read(
     assert not (tmp_path / "run").exists()
 
 
-def test_the_steps_are_those_of_the_configs_training(tmp_path):
+@pytest.mark.parametrize("balanced_sampling", [0.0, 1.0])
+def test_the_steps_are_those_of_the_configs_training(tmp_path, balanced_sampling):
     """With a range of nearly one rate the losses are those of a training with that rate."""
     config = small.get_config()
     config.train.epochs = 1
+    config.train.balanced_sampling = balanced_sampling
     config.optimizer.learning_rate = 1e-3
     config.schedule.name = "constant"
     config.schedule.warmup_epochs = 0.0
