@@ -4,12 +4,12 @@ import base64
 import contextlib
 import io
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import browsers
 import numpy as np
 import pytest
 from limits import HANGS
@@ -26,7 +26,6 @@ pytest.importorskip("starlette", reason="starlette is not installed: requirement
 pytest.importorskip("uvicorn", reason="uvicorn is not installed: requirements-demo.txt")
 
 ROOT = Path(__file__).parents[2]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 DESKTOP = {"viewport": {"width": 1280, "height": 900}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -94,17 +93,8 @@ def address(run):
 
 @pytest.fixture(scope="module")
 def chromium():
-    sync_api = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: requirements-dev.txt"
-    )
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the PATH")
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic", *CAMERA]
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=arguments)
+    with browsers.launched(*CAMERA) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

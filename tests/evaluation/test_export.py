@@ -18,6 +18,7 @@ import yaml
 from jax import export as jax_export
 from ml_collections import ConfigDict
 from PIL import Image
+from small_models import SMALL
 
 from configs import base
 from imgcls_jax import backend, commands, models, pretrained, trees
@@ -52,17 +53,6 @@ images = np.load(images)
 np.savez(out, *[logits(images[:count]) for count in (1, 7, 64)])
 assert not any(name.split(".")[0] in ("imgcls_jax", "flax", "configs") for name in sys.modules)
 """
-# Options that make models small.
-SMALL = {
-    "cnn": {"filters": (4, 8)},
-    "lstm": {"units": 8},
-    "attention": {"width": 8},
-    "vgg": {"filters": (4, 4, 8, 8)},
-    "fast_cnn": {"filters": (4, 4)},
-    "resnet20": {"width": 4, "blocks": (1, 1, 1)},
-    "se_resnet": {"width": 4, "blocks": (1, 1, 1)},
-    "hybrid": {"backbones": ("resnet20", "vgg"), "se": True, "projection": 8},
-}
 
 
 def pictures(count: int, shape, seed: int = 0) -> np.ndarray:

@@ -4,13 +4,13 @@ import base64
 import gzip
 import json
 import re
-import shutil
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import browsers
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +18,7 @@ import pytest
 from jax import lax
 from ml_collections import ConfigDict
 from PIL import Image
+from small_models import SMALL
 
 import imgcls_jax
 from imgcls_jax import data, models
@@ -50,14 +51,7 @@ EfficientNet = partial(efficientnet.EfficientNet, transform_input=True)
 ResNet = partial(resnet.ResNet, blocks=(1, 1, 1, 1))
 # Every model of models.MODELS, made small: by its options, or as a module.
 SMALL_OPTIONS = {
-    "cnn": {"filters": (4, 8)},
-    "lstm": {"units": 8},
-    "attention": {"width": 8},
-    "vgg": {"filters": (4, 4, 8, 8)},
-    "fast_cnn": {"filters": (4, 4)},
-    "resnet20": {"width": 4, "blocks": (1, 1, 1)},
-    "se_resnet": {"width": 4, "blocks": (1, 1, 1)},
-    "hybrid": {"backbones": ("resnet20", "vgg"), "se": True, "projection": 8},
+    **SMALL,
     "simclr": {"options": {"width": 4, "blocks": (1, 1, 1)}},
     "googlenet": {},
 }
@@ -278,19 +272,15 @@ def test_a_page_holds_model_and_runtime(run, exported, tmp_path, monkeypatch):
 @pytest.fixture
 def page(run, exported, monkeypatch):
     """The page of the run in Chromium, with ONNX Runtime of this checkout's node_modules."""
-    sync_api = pytest.importorskip("playwright.sync_api")
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None or not (ROOT / browser_page.RUNTIME).is_dir():
-        pytest.skip("needs Chromium, and `npm install onnxruntime-web` in this folder")
+    if not (ROOT / browser_page.RUNTIME).is_dir():
+        pytest.skip("needs `npm install onnxruntime-web` in this folder")
     monkeypatch.chdir(ROOT)
     path = browser_page.write(run, exported)
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    with browsers.launched() as browser:
         page = browser.new_page(viewport={"width": 390, "height": 844})
         page.goto(path.as_uri())
         page.wait_for_selector("body[data-ready]")
         yield page
-        browser.close()
 
 
 def confidences(page) -> list[float]:

@@ -1,7 +1,6 @@
 """The pages of runs and of folders of runs, in headless Chromium."""
 
-import shutil
-
+import browsers
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,7 +11,6 @@ from imgcls_jax.reporting import index, robustness, run_report
 from imgcls_jax.reporting import page as pages
 from imgcls_jax.run.folder import PREDICTIONS
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 HOSTILE = '<img src=x onerror="document.title=1"> \'&amp;'  # no name of a folder may hold a slash
 SCRIPT = "</script><script>document.title=1</script>"
 PHONE = {"viewport": {"width": 390, "height": 844}}
@@ -20,17 +18,8 @@ PHONE = {"viewport": {"width": 390, "height": 844}}
 
 @pytest.fixture(scope="module")
 def chromium():
-    sync_api = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: requirements-dev.txt"
-    )
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the PATH")
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic"]
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=arguments)
+    with browsers.launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
