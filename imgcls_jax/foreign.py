@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from imgcls_jax.errors import RunError
 
 if TYPE_CHECKING:
+    from numpy.lib.npyio import NpzFile
     from PIL.Image import Image
 
 # Flags of os.open: a link is not followed, a pipe is not waited for. Windows has neither of them.
@@ -60,6 +61,18 @@ def open_regular(path: str | os.PathLike) -> BinaryIO:
         file.close()
         raise OSError("it is no regular file")
     return file
+
+
+@contextlib.contextmanager
+def open_npz(path: str | os.PathLike) -> Iterator["NpzFile"]:
+    """Opens an .npz file, whose arrays are read when they are asked for; it may hold no pickles.
+
+    Raises OSError like `open_regular`. A damaged file can raise nearly anything, also later.
+    """
+    import numpy as np
+
+    with open_regular(path) as file, np.load(file, allow_pickle=False) as arrays:
+        yield arrays
 
 
 @contextlib.contextmanager

@@ -5,6 +5,8 @@
 lists the runs, with parameters and estimated times.
 """
 
+import importlib.util
+
 from ml_collections import ConfigDict
 
 
@@ -28,4 +30,19 @@ def get_config() -> ConfigDict:
     config.needs = ConfigDict()  # configs by name that are trained first, as runs/NAME
     # By label: "config", "reported" figures of the row, and "seeds" of its own, if any.
     config.rows = ConfigDict()
+    return config
+
+
+def of_config(name: str, *, study: str) -> ConfigDict:
+    """A study whose one row is configs/NAME.py. study: the file here that it is made for."""
+    if importlib.util.find_spec(f"configs.{name}") is None:
+        raise ValueError(
+            f"There is no configs/{name}.py: give --config configs/studies/{study}.py:NAME."
+        )
+    config = get_config()
+    config.name = f"{name}_{study}"
+    config.title = f"A {study} over configs/{name}.py"
+    config.rows = ConfigDict(
+        {name: {"config": importlib.import_module(f"configs.{name}").get_config()}}
+    )
     return config

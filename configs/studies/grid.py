@@ -6,22 +6,10 @@
 Without --dry_run it trains. Without a grid it is the config itself, with several seeds and a table.
 """
 
-import importlib.util
-
 from ml_collections import ConfigDict
 
 from configs.studies import base
 
 
 def get_config(name: str = "quickstart") -> ConfigDict:
-    if importlib.util.find_spec(f"configs.{name}") is None:
-        raise ValueError(
-            f"There is no configs/{name}.py: give --config configs/studies/grid.py:NAME."
-        )
-    config = base.get_config()
-    config.name = f"{name}_grid"
-    config.title = f"A grid over configs/{name}.py"
-    config.rows = ConfigDict(
-        {name: {"config": importlib.import_module(f"configs.{name}").get_config()}}
-    )
-    return config
+    return base.of_config(name, study="grid")

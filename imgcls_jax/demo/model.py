@@ -1,9 +1,8 @@
 """What the page shows of an image: classes, confidence, the model's input, and a map."""
 
-import base64
 import io
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -15,11 +14,11 @@ from imgcls_jax.evaluation import calibration, classifiers, gradcam
 from imgcls_jax.evaluation.classifiers import Classifier
 from imgcls_jax.evaluation.ensemble import EnsemblePredictor
 from imgcls_jax.evaluation.export import ExportedClassifier
-from imgcls_jax.evaluation.images import TOP_K, Prediction, classify_images
+from imgcls_jax.evaluation.images import Prediction, classify_images, most_probable
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.evaluation.published import PublishedClassifier
 from imgcls_jax.foreign import open_image
-from imgcls_jax.reporting import formats
+from imgcls_jax.reporting import formats, page
 from imgcls_jax.reporting.plots.explanation import overlay
 from imgcls_jax.run.folder import RunFolder
 
@@ -69,7 +68,7 @@ class DemoModel:
         if self.temperature is not None:
             probabilities = calibration.apply_temperature(probabilities[None], self.temperature)[0]
         return {
-            "classes": _most_probable(probabilities, self.classifier.class_names),
+            "classes": _rows(most_probable(probabilities, self.classifier.class_names)),
             "seen": _data_uri(image),
             "map": self._map(prediction),
             "flag": _flag(prediction),
@@ -121,13 +120,10 @@ def _check_size(content: bytes) -> None:
         )
 
 
-def _most_probable(probabilities: np.ndarray, class_names: tuple[str, ...]) -> list[dict[str, Any]]:
+def _rows(classes: Iterable[tuple[str, float]]) -> list[dict[str, Any]]:
     rows = []
-    most_probable_first = np.argsort(-probabilities, kind="stable")
-    for k in most_probable_first[:TOP_K]:
-        share = float(probabilities[k])
-        row = {"name": str(class_names[k]), "share": share, "text": formats.confidence(share)}
-        rows.append(row)
+    for name, share in classes:
+        rows.append({"name": name, "share": share, "text": formats.confidence(share)})
     return rows
 
 
@@ -147,4 +143,4 @@ def _data_uri(pixels: np.ndarray) -> str:
         pixels = pixels[..., 0]
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="png")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return page.data_uri("png", buffer.getvalue())

@@ -4,9 +4,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from imgcls_jax import reporting
 from imgcls_jax.demo.model import DemoModel
-from imgcls_jax.reporting import templates
+from imgcls_jax.reporting import page, templates
 
 FOLDER = Path(__file__).parent
 # What the page loads, with its content type. page.css is that of all pages.
@@ -65,5 +64,5 @@ def read(name: str) -> str:
     """Returns the content of one of FILES."""
     folder = FOLDER
     if name == "page.css":
-        folder = Path(reporting.__file__).parent
+        folder = page.FOLDER
     return (folder / name).read_text()

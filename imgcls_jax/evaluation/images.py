@@ -61,10 +61,8 @@ class Prediction:
         if self.error:
             return content | {"error": self.error}
         top = []
-        most_probable_first = np.argsort(-self.probabilities, kind="stable")
-        for k in most_probable_first[:TOP_K]:
-            probability = float(self.probabilities[k])
-            top.append([str(class_names[k]), round(probability, 6)])
+        for name, probability in most_probable(self.probabilities, class_names):
+            top.append([name, round(probability, 6)])
         class_name, confidence = top[0]
         content |= {
             "class": class_name,
@@ -77,6 +75,15 @@ class Prediction:
             content["unknown"] = self.is_unknown
             content["classes"] = list(self.classes)
         return content
+
+
+def most_probable(probabilities: np.ndarray, class_names: Sequence[str]) -> list[tuple[str, float]]:
+    """Returns the TOP_K most probable classes of an image, most probable first.
+
+    probabilities: [K]. Of equally probable classes the first counts as more probable.
+    """
+    most_probable_first = np.argsort(-probabilities, kind="stable")
+    return [(str(class_names[k]), float(probabilities[k])) for k in most_probable_first[:TOP_K]]
 
 
 def classify(classifier: Classifier, files: Sequence[str]) -> Iterator[Prediction]:

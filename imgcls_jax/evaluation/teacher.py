@@ -76,11 +76,10 @@ def _saved_predictions(file: Path | None, train: Dataset) -> np.ndarray | None:
     """Returns the log probabilities in the file, or None if it has none for these images."""
     if file is None or not file.exists():
         return None
-    with foreign.open_regular(file) as stream:
-        with np.load(stream, allow_pickle=False) as arrays:
-            if str(arrays["fingerprint"]) != train.fingerprint:
-                return None
-            return arrays["log_probabilities"]
+    with foreign.open_npz(file) as arrays:
+        if str(arrays["fingerprint"]) != train.fingerprint:
+            return None
+        return arrays["log_probabilities"]
 
 
 def _check_teacher(

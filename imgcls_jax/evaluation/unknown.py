@@ -114,8 +114,7 @@ def _read_neighbours(run: RunFolder) -> Neighbours:
     if not file.exists():
         raise RunError(f"{file} is missing, which {UNKNOWN} needs: {fit_again(run)}")
     try:
-        with foreign.open_regular(file) as stream:
-            arrays = np.load(stream, allow_pickle=False)
+        with foreign.open_npz(file) as arrays:
             features = arrays["features"]
         num_features, _ = features.shape
         if num_features < 2 or features.dtype != np.float16:

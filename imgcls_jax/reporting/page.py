@@ -136,7 +136,7 @@ def _picture(png: bytes) -> dict[str, Any]:
     """Source, width and height of a PNG."""
     with open_image(io.BytesIO(png), ("PNG",)) as picture:
         width, height = picture.size
-    return {"source": _data_uri("png", png), "width": width, "height": height}
+    return {"source": data_uri("png", png), "width": width, "height": height}
 
 
 def image(pixels: np.ndarray, description: str, *, side: int) -> Markup:
@@ -153,10 +153,10 @@ def image(pixels: np.ndarray, description: str, *, side: int) -> Markup:
     if max(picture.size) > side:
         picture.thumbnail((side, side), Image.Resampling.LANCZOS)
         picture.save(buffer, format="jpeg", quality=85)
-        source = _data_uri("jpeg", buffer.getvalue())
+        source = data_uri("jpeg", buffer.getvalue())
         return _parts().image("photo", description, source)
     picture.save(buffer, format="png", optimize=True)
-    source = _data_uri("png", buffer.getvalue())
+    source = data_uri("png", buffer.getvalue())
     return _parts().image("pixels", description, source)
 
 
@@ -166,7 +166,7 @@ def thumbnail(picture: "Image", width: int) -> str:
     small = picture.convert("RGB")
     small.thumbnail((width, width))
     small.save(buffer, format="jpeg", quality=70, optimize=True)
-    return _data_uri("jpeg", buffer.getvalue())
+    return data_uri("jpeg", buffer.getvalue())
 
 
 def tiles(
@@ -240,5 +240,6 @@ def _parts() -> Any:
     return templates.macros("parts.html")
 
 
-def _data_uri(kind: str, content: bytes) -> str:
+def data_uri(kind: str, content: bytes) -> str:
+    """The content of a picture's file as the source of an <img>. kind: "png" or "jpeg"."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -38,7 +38,7 @@ def read(run: RunFolder) -> dict[str, np.ndarray]:
 
 def _read_arrays(file: Path) -> dict[str, np.ndarray]:
     try:
-        with foreign.open_regular(file) as stream, np.load(stream, allow_pickle=False) as arrays:
+        with foreign.open_npz(file) as arrays:
             return {split: arrays[split] for split in SPLITS}
     except Exception as error:  # a damaged file can raise nearly anything
         raise schema.damaged(file, error) from error

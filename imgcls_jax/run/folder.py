@@ -362,7 +362,7 @@ def _read_text(file: Path) -> str:
 def _read_arrays(file: Path, prefix: str) -> tuple[np.ndarray, np.ndarray] | None:
     """The probabilities and labels whose names have the prefix; None if there are none."""
     try:
-        with foreign.open_regular(file) as stream, np.load(stream, allow_pickle=False) as arrays:
+        with foreign.open_npz(file) as arrays:
             if f"{prefix}labels" not in arrays:
                 return None
             return arrays[f"{prefix}probabilities"], arrays[f"{prefix}labels"]

@@ -115,7 +115,7 @@ def _path(
 
 
 def _read(path: Path) -> tuple[np.ndarray, float]:
-    with foreign.open_regular(path) as file, np.load(file, allow_pickle=False) as arrays:
+    with foreign.open_npz(path) as arrays:
         vectors = arrays["vectors"]
         seconds = float(arrays["seconds"])
         if trees.digest(vectors) != str(arrays["digest"]):

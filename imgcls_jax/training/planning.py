@@ -15,13 +15,12 @@ from ml_collections import ConfigDict
 
 from imgcls_jax import models
 from imgcls_jax.data import Splits
-from imgcls_jax.devices import CPU, DEVICES, Device
+from imgcls_jax.devices import CPU, DEVICES, GIGA, Device
 from imgcls_jax.errors import ConfigError, RunError
 from imgcls_jax.models import cpu_kernels
 from imgcls_jax.run.folder import RunFolder, runs_in
 from imgcls_jax.training import setup
 
-GIGA = 1e9
 BYTES = {"float32": 4, "bfloat16": 2}  # of a number, by precision
 
 
