@@ -32,6 +32,11 @@ class TrainingError(UserError):
     """Training that cannot go on, such as a loss that is no longer finite."""
 
 
+def pip_install(extra: str) -> str:
+    """Returns the command that brings the packages of one of pyproject.toml's extras."""
+    return f'pip install "imgcls_jax[{extra}]"'
+
+
 def printable(text: object, *, keep: str = "") -> str:
     r"""Returns the text with control and invisible characters escaped, such as \x1b.
 

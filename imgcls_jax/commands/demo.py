@@ -3,7 +3,7 @@
 The page shows the most likely classes with their calibrated confidence, the image as the model got
 it, and Grad-CAM where the model has feature maps. It works without a network and listens to this
 machine alone; with --host others reach it too, by an address with a token in it. Nothing that is
-sent is kept. It needs two packages, which pip install -r requirements-demo.txt brings.
+sent is kept. It needs two packages, which pip install "imgcls_jax[demo]" brings.
 
   imgcls demo runs/quickstart
   imgcls demo runs/own_photos --open
@@ -58,7 +58,7 @@ def demo(
     the port or a package is missing.
     """
     from imgcls_jax import backend
-    from imgcls_jax.errors import ConfigError
+    from imgcls_jax.errors import ConfigError, pip_install
 
     try:
         from imgcls_jax.demo import server
@@ -67,8 +67,7 @@ def demo(
         if package not in PACKAGES:
             raise
         raise ConfigError(
-            f"The page needs {package}, which is not installed: pip install -r "
-            "requirements-demo.txt"
+            f"The page needs {package}, which is not installed: {pip_install('demo')} brings it."
         ) from error
     backend.configure()
     server.serve(classifier, host=host, port=port, opens_browser=opens_browser)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imgcls_jax.commands import runs
-from imgcls_jax.errors import ConfigError
+from imgcls_jax.errors import ConfigError, pip_install
 
 if TYPE_CHECKING:
     from imgcls_jax.run.folder import RunFolder
@@ -84,7 +84,6 @@ def _write(run: "RunFolder", format: str, *, with_int8: bool) -> Path:
         if error.name not in ("onnx", "onnxruntime"):
             raise
         raise ConfigError(
-            f"--format {format} needs the package {error.name}: "
-            'pip install "onnx>=1.17,<2" "onnxruntime>=1.20,<2" brings it.'
+            f"--format {format} needs the package {error.name}: {pip_install('onnx')} brings it."
         ) from error
     return onnx_models.write(run, runs.data_of(run), with_int8=with_int8)

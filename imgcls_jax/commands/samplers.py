@@ -9,7 +9,7 @@ import numpy as np
 
 from imgcls_jax import files
 from imgcls_jax.config.ranges import Range
-from imgcls_jax.errors import ConfigError, RunError
+from imgcls_jax.errors import ConfigError, RunError, pip_install
 from imgcls_jax.run.lock import FolderLock
 
 JOURNAL = "optuna.journal"  # Optuna's own storage, in the folder of the study
@@ -17,7 +17,7 @@ STUDY = "search"  # its name there
 RANGES = "ranges"  # the attribute there that has the ranges, as texts
 PATIENCE = 60.0  # seconds to wait for another process that reads or writes the journal
 MISSING = (
-    'config.sampler is "optuna", which is not installed: pip install "optuna>=4,<6", or give '
+    f'config.sampler is "optuna", which is not installed: {pip_install("search")}, or give '
     "--config.sampler=random."
 )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from imgcls_jax.demo.model import DemoModel
-from imgcls_jax.reporting import page, templates
+from imgcls_jax.reporting import calibration, page, templates
 
 FOLDER = Path(__file__).parent
 # What the page loads, with its content type. page.css is that of all pages.
@@ -44,20 +44,12 @@ def render(model: DemoModel, *, max_bytes: int) -> Markup:
         pen=max(MIN_PEN, round(PEN_PIXELS * SIDE / height)),
         accept=ACCEPT,
         preparation=str(classifier.reader),
-        calibration=_calibration_sentence(model.temperature),
+        calibration=calibration.confidence_sentence(model.temperature),
         has_maps=model.has_maps,
         class_names=classifier.class_names,
         num_classes=len(classifier.class_names),
         is_open=len(classifier.class_names) <= MAX_NAMED,
     )
-
-
-def _calibration_sentence(temperature: float | None) -> str:
-    if temperature is None:
-        return "Confidences are as trained: no calibration comes with the model."
-    if temperature == 1:
-        return "Confidences are as trained: no other temperature is shown to be better."
-    return f"Confidences are calibrated: the temperature is {temperature:.3g}."
 
 
 def read(name: str) -> str:

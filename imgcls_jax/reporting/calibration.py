@@ -57,6 +57,15 @@ def sentence(results: Figures) -> str:
     )
 
 
+def confidence_sentence(temperature: float | None) -> str:
+    """What a page that classifies says of its confidences. temperature: of best_temperature."""
+    if temperature is None:
+        return "Confidences are as trained: no calibration comes with the model."
+    if temperature == 1:
+        return "Confidences are as trained: no other temperature is shown to be better."
+    return f"Confidences are calibrated: the temperature is {temperature:.3g}."
+
+
 def _temperature_sentence(results: Figures) -> str:
     p = results.get("p")  # runs of older versions do not have it
     if p is not None and p >= SIGNIFICANT:

