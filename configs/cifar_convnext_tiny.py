@@ -5,8 +5,7 @@ it trained.
 
 The report has no figure and no recipe for it (row D6): that of its ResNet-50 is taken, with a third
 of its rate after half an epoch of warm-up, since all layers train (ours). Like the other members it
-sees whole images at 224x224, while its weights were trained on the middle 224 of 236 pixels. No
-figure of ours yet: the weights have to be fetched.
+sees whole images at 224x224, while its weights were trained on the middle 224 of 236 pixels.
 """
 
 from ml_collections import ConfigDict

@@ -3,7 +3,7 @@
     python launch.py --config configs/cifar_efficientnet_b0.py
 
 The report gives 89.72 % on validation after 10 epochs (row D4a), and no recipe: that of its
-ResNet-50 is taken. No figure of ours yet: the weights have to be fetched.
+ResNet-50 is taken.
 """
 
 from ml_collections import ConfigDict

@@ -4,7 +4,7 @@ layers too.
     python launch.py --config configs/cifar_efficientnetv2_224.py
 
 The report gives 94.0 % on test at a loss of 0.2 and no gap after 40 + 40 epochs (row E7). All else
-is as in cifar_efficientnetv2_96. No figure of ours yet: the weights have to be fetched.
+is as in cifar_efficientnetv2_96.
 """
 
 from ml_collections import ConfigDict

@@ -5,7 +5,7 @@ last 30 layers too.
 
 The report gives 6.26 M parameters, 334 K of which train at first, and 90.4 % on test at a loss of
 0.3 and a gap of -4.5 points after 30 + 30 epochs (row E6). Dropout, rates and the augmentation, the
-mild one of cifar_vgg10_optimized, are ours. No figure of ours yet: the weights have to be fetched.
+mild one of cifar_vgg10_optimized, are ours.
 """
 
 from ml_collections import ConfigDict

@@ -30,7 +30,6 @@ def get_config() -> ConfigDict:
     config.train.tta = "flip_shift"
 
     config.optimizer.name = "sgd"
-    config.optimizer.momentum = 0.9
     config.optimizer.learning_rate = 1.5
     config.optimizer.momentum = 0.85
     config.optimizer.nesterov = True

@@ -5,7 +5,7 @@
 
 The report gives 89.87 % on validation and 89.36 % on test (row A3), and about 87 % on validation
 (row A2) for --config.train.batch_size=64 --config.optimizer.learning_rate=1e-4. It does not give
-the augmentation: it is ours. No figure of ours yet: the weights have to be fetched.
+the augmentation: it is ours.
 """
 
 from ml_collections import ConfigDict

@@ -6,7 +6,7 @@ images.
 The report gives 94.34 % on validation and 94.64 % on test (row D2). The amounts of the crop and of
 the colour jitter are ours, and so is the choice that frozen layers keep the batch statistics of
 their weights; the report does not say whether its layers went on updating them
-(--config.adapt.frozen_statistics=update). No figure of ours yet: the weights have to be fetched.
+(--config.adapt.frozen_statistics=update).
 """
 
 from ml_collections import ConfigDict

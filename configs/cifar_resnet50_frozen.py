@@ -4,7 +4,7 @@ parameters.
     python launch.py --config configs/cifar_resnet50_frozen.py
 
 The report gives 82.23 % on validation and 82.06 % on test (row D1). Nothing of the features is
-trained or random, so they are computed once. No figure of ours yet: the weights have to be fetched.
+trained or random, so they are computed once.
 """
 
 from ml_collections import ConfigDict

@@ -32,7 +32,6 @@ def get_config() -> ConfigDict:
     config.train.batch_size = 128
 
     config.optimizer.name = "sgd"
-    config.optimizer.momentum = 0.9
     config.optimizer.learning_rate = 0.1
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 5e-4

@@ -5,8 +5,7 @@ classified.
 
 The report gives 98.97 % on validation and 98.56 % on test (row A1), after 40 epochs at 224x224. It
 does not give rank, widths and amounts of the augmentation: these are ours. It gives the batch of
-its data loaders as 128 once, and that of training as 64, which is taken. No figure of ours yet: the
-weights have to be fetched.
+its data loaders as 128 once, and that of training as 64, which is taken.
 """
 
 from ml_collections import ConfigDict

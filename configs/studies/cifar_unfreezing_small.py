@@ -1,9 +1,9 @@
 """cifar_unfreezing for two CPU cores: 5,000 training images, 4 + 4 epochs.
 
-    python launch.py --config configs/studies/cifar_unfreezing_small.py
+    python launch.py --config configs/studies/cifar_unfreezing_small.py --config.weights=EFFICIENTNETV2_B0_FILE
 
 Without augmentation the features of the first phase, which is the same in all rows, are computed
-once and kept for the other rows. No figure of ours yet: the weights have to be fetched.
+once and kept for the other rows.
 """
 
 from ml_collections import ConfigDict
@@ -21,5 +21,5 @@ def get_config() -> ConfigDict:
     row.data.transform = "resize(96)|normalize(imagenet)"
     for phase in row.adapt.phases.values():
         phase.train.epochs = 4
-    config.rows = cifar_unfreezing.rows(row)
+    cifar_unfreezing.set_rows(config, row)
     return config

@@ -6,7 +6,7 @@ fusions, drawn digits.
 Beside mnist_hybrid_lora: partial fine-tuning of each backbone's last stage instead of low-rank
 pairs; the two projections fused by weights that the model learns for each image, or by attention
 over them; and 500 drawn images of each digit added to the training images. The report has no
-figures of these. No figures of ours yet: the weights have to be fetched.
+figures of these.
 """
 
 from ml_collections import ConfigDict

@@ -4,7 +4,7 @@ A1, A4 to A7).
     python launch.py --config configs/studies/lora_ablation.py
 
 The report does not say which layers are the middle ones: ours are ResNet-18's second and third
-stage and GoogLeNet's fourth. No figures of ours yet: the weights have to be fetched.
+stage and GoogLeNet's fourth.
 """
 
 from ml_collections import ConfigDict

@@ -3,8 +3,7 @@ lora_ablation.
 
     python launch.py --config configs/studies/lora_ablation_cifar.py
 
-By the recipe of cifar_hybrid_lora. The report has no figures of these. No figures of ours yet: the
-weights have to be fetched.
+By the recipe of cifar_hybrid_lora. The report has no figures of these.
 """
 
 from ml_collections import ConfigDict

@@ -8,8 +8,9 @@ As configs/studies/lora_ablation.py, but with EfficientNetV2-B0 and EfficientNet
 ResNet-18 and GoogLeNet, both frozen, on 4,000 training images at 96x96 and for 5 epochs, which fits
 two cores (--config.images, --config.epochs). Low-rank pairs are beside the first convolutions
 (stems and first blocks), in the middle (the 1x1 convolutions of blocks 4 and 5), in both, or
-nowhere (as A4 to A6); the last row has both and no projections (as A7). EFFICIENTNETV2_B0_FILE is
-Keras' file without its top; if it is left out, it is downloaded. The test set is all of MNIST's.
+nowhere (as A4 to A6); the last row has both and no projections (as A7). 1,000 images validate, and
+the test set is all of MNIST's. EFFICIENTNETV2_B0_FILE is Keras' file without its top; if it is left
+out, it is downloaded.
 """
 
 from ml_collections import ConfigDict
@@ -49,6 +50,7 @@ def get_config() -> ConfigDict:
             "|normalize(imagenet)"
         )
         row.data.train_size = config.get_ref("images")
+        row.data.validation_size = 1_000
         row.model.backbones = BACKBONES
         row.model.pretrained = config.get_ref("weights") + ",efficientnet_lite0"
         row.model.options = ConfigDict({"efficientnet_lite0": {"transform_input": True}})

@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from imgcls_jax.errors import ConfigError, choose
 from imgcls_jax.models.classifier import Classifier
-from imgcls_jax.models.layers import BatchNorm, Conv, Dropout, SqueezeExcite, glorot
+from imgcls_jax.models.layers import BatchNorm, Conv, Dropout, SqueezeExcite, glorot, lecun
 
 SE_PLACES = {
     "none": "no squeeze-and-excitation block",
@@ -35,7 +35,7 @@ class Defaults:
 
 TORCH = Defaults(
     kernel_init=nn.initializers.he_normal(),
-    dense_init=nn.initializers.lecun_normal(),
+    dense_init=lecun,
     momentum=0.9,
     epsilon=1e-5,
     same_padding=False,

@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from imgcls_jax.errors import ConfigError, choose
 from imgcls_jax.models.classifier import Classifier
-from imgcls_jax.models.layers import BatchNorm, Dropout, SqueezeExcite
+from imgcls_jax.models.layers import BatchNorm, Dropout, SqueezeExcite, glorot, lecun
 
 HEADS = {
     "linear": "dense (report D)",
@@ -135,19 +135,23 @@ class Head(nn.Module):
         drop = Dropout(self.dropout)
         if self.kind == "normalized":
             x = drop(self._norm(x, train), train=train)
-            x = nn.relu(self._hidden(x))
+            x = nn.relu(self._dense(self.hidden, "hidden")(x))
             x = drop(self._norm(x, train), train=train)
         elif self.kind == "fusion":
-            x = nn.relu(self._hidden(x))
+            x = nn.relu(self._dense(self.hidden, "hidden")(x))
             x = drop(x, train=train)
-        return nn.Dense(self.num_classes, dtype=self.dtype, name="classifier")(x)
+        return self._dense(self.num_classes, "classifier")(x)
+
+    # Report E's head was written in Keras, and has its figures and initial weights.
 
     def _norm(self, x, train: bool):
-        # Keras' figures, with which report E's head was written
         return BatchNorm(momentum=0.99, epsilon=1e-3, dtype=self.dtype)(x, train=train)
 
-    def _hidden(self, x):
-        return nn.Dense(self.hidden, dtype=self.dtype, name="hidden")(x)
+    def _dense(self, features: int, name: str):
+        initializer = lecun
+        if self.kind == "normalized":
+            initializer = glorot
+        return nn.Dense(features, kernel_init=initializer, dtype=self.dtype, name=name)
 
 
 class AdaptiveFusion(nn.Module):

@@ -20,6 +20,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 glorot = nn.initializers.xavier_uniform()  # Keras' default
+lecun = nn.initializers.lecun_normal()  # Flax' default
 he = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # torchvision's default
 
 Conv = functools.partial(nn.Conv, conv_general_dilated=cpu_kernels.convolve)

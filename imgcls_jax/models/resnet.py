@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from imgcls_jax.models.classifier import Classifier
-from imgcls_jax.models.layers import BatchNorm, Conv, he, max_pool
+from imgcls_jax.models.layers import BatchNorm, Conv, glorot, he, lecun, max_pool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Style:
     strided_conv: int  # the convolution of a bottleneck that has the stride: 1 or 2
     stem_names: tuple[str, str]  # convolution, BatchNorm
     classifier_name: str
+    classifier_init: nn.initializers.Initializer
     block_name: Callable[[int, int], str]  # of stage (from 1) and index (from 0)
     layer_names: Callable[[int], tuple[str, str]]  # of a block's layer; 0 is the shortcut
 
@@ -39,6 +40,7 @@ TORCHVISION = Style(
     strided_conv=2,
     stem_names=("conv1", "bn1"),
     classifier_name="fc",
+    classifier_init=lecun,
     block_name=lambda stage, index: f"layer{stage}_{index}",
     layer_names=_torchvision_layers,
 )
@@ -50,6 +52,7 @@ KERAS = Style(
     strided_conv=1,
     stem_names=("conv1_conv", "conv1_bn"),
     classifier_name="predictions",
+    classifier_init=glorot,
     block_name=lambda stage, index: f"conv{stage + 1}_block{index + 1}",
     layer_names=lambda number: (f"{number}_conv", f"{number}_bn"),
 )
@@ -155,7 +158,12 @@ class ResNet(Classifier):
                 block = Block(features, strides, self.bottleneck, style, self.dtype, name=name)
                 residual_blocks.append(block)
         self.residual_blocks = residual_blocks
-        self.classifier = nn.Dense(self.num_classes, dtype=self.dtype, name=style.classifier_name)
+        self.classifier = nn.Dense(
+            self.num_classes,
+            kernel_init=style.classifier_init,
+            dtype=self.dtype,
+            name=style.classifier_name,
+        )
 
     def features(self, x, *, train: bool = False):
         x = self.stem_conv(x)

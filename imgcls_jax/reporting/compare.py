@@ -17,7 +17,7 @@ from imgcls_jax.reporting.formats import UNKNOWN
 from imgcls_jax.reporting.plain_tables import csv_table, escape, latex_table, markdown_table
 from imgcls_jax.run.folder import RunFolder
 
-MOST_PAIRED = 6  # systems of which every pair is compared
+MOST_PAIRED = 7  # systems of which every pair is compared
 WORDS = ("System", "Device")  # columns that hold no figures
 # Percentage points between accuracy and balanced accuracy from which the table has means over classes.
 NOTABLE = 0.1

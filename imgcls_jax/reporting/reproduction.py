@@ -14,7 +14,7 @@ from imgcls_jax.run.folder import TEST, RunFolder
 
 SYSTEMS = "systems.csv"  # a line for each row of the reports
 COLUMNS = [
-    "row",
+    "row",  # the reports' rows have a letter and a number; what is after a comma makes a row our own
     "system",
     "reported",  # the report's figures as text; the next three as numbers
     "accuracy",
@@ -48,12 +48,12 @@ BEGIN = "<!-- reproduction table: python -m imgcls_jax reproduce results -->\n"
 END = "<!-- end of the table -->\n"
 # The rows of each kind, counted separately in the summary.
 KINDS = {
-    "figure": "have a figure beside a reported one",
-    "the same runs": "has another row's runs",
-    "figure alone": "have a figure where none was reported",
-    "figure of a stand-in": "have a stand-in's figure",
-    "shown": "are shown",
-    "shown of a stand-in": "are shown of a stand-in",
+    "figure": "with a figure beside a reported one",
+    "the same runs": "with another row's runs",
+    "figure alone": "with a figure where none was reported",
+    "figure of a stand-in": "with a stand-in's figure",
+    "shown": "shown",
+    "shown of a stand-in": "shown of a stand-in",
 }
 WAITS = "waits"
 Line = Mapping[str, str]  # of systems.csv, by its columns
@@ -90,6 +90,11 @@ class System:
     @property
     def name(self) -> str:
         return self.line["row"]
+
+    @property
+    def is_our_own(self) -> bool:
+        """Whether no report has the row: it is beside one of theirs, such as "C1, 8 epochs"."""
+        return "," in self.name
 
     @property
     def stand_in(self) -> str:
@@ -299,15 +304,18 @@ def _remark(system: System) -> str:
 
 
 def _summary(systems: Sequence[System]) -> str:
-    kinds = collections.Counter(system.kind for system in systems)
+    """How many rows of the reports are of each kind, and how many rows are our own."""
+    rows = [system for system in systems if not system.is_our_own]
+    kinds = collections.Counter(system.kind for system in rows)
     parts = [f"{kinds[kind]} {words}" for kind, words in KINDS.items() if kinds[kind]]
-    done = ", ".join(parts) or "none has a figure"
-    reasons = [system.waits_for for system in systems if system.kind == WAITS]
-    waiting = collections.Counter(reasons)
-    if not waiting:
-        return f"Of {len(systems)} rows {done}; none waits."
-    counts = ", ".join(f"{count} for {reason}" for reason, count in waiting.most_common())
-    return f"Of {len(systems)} rows {done}; {len(reasons)} wait: {counts}."
+    text = f"{len(rows)} rows: {', '.join(parts) or 'none with a figure'}"
+    waiting = collections.Counter(system.waits_for for system in rows if system.kind == WAITS)
+    if waiting:
+        counts = ", ".join(f"{count} for {reason}" for reason, count in waiting.most_common())
+        text += f"; {waiting.total()} waiting: {counts}"
+    if len(rows) < len(systems):
+        text += f". Beside them: {len(systems) - len(rows)} of our own"
+    return f"{text}."
 
 
 def _split(readme: Path) -> tuple[str, str, str]:

@@ -41,10 +41,18 @@ def test_every_row_names_a_config_and_a_run_or_what_it_waits_for(systems):
         assert system["row"][0] in reproduction.REPORTS
 
 
+# Rows that have a stand-in's figure: the row of a study that has the system itself.
+OWN_RUNS = {
+    "E2": "cifar_progression/2_vgg10_base",
+    "E3": "cifar_progression/3_vgg10_callbacks",
+}
+
+
 def test_reported_figures_are_those_of_the_studies(systems):
     checked = 0
     for system in systems:
-        study, _, label = system["ours"].partition("/")
+        runs = OWN_RUNS.get(system["row"], system["ours"])
+        study, _, label = runs.partition("/")
         config = Path("configs/studies", f"{study}.py")
         rows = load(config).rows if (ROOT / config).exists() else {}
         if system["accuracy"] and label in rows:
@@ -55,7 +63,7 @@ def test_reported_figures_are_those_of_the_studies(systems):
                 if figure in reported:
                     assert float(system[figure]) == reported[figure], system
                     checked += 1
-    assert checked == 14
+    assert checked == 10
 
 
 LINES = [
@@ -66,6 +74,7 @@ LINES = [
     "A5,five,91,91,,,row A1,,,cifar_fast,",
     "A6,six,named,,,,study/a,,,cifar_fast,",
     "A7,seven,90,90,,,study/a,the head alone,,cifar_fast,",
+    '"A1, 2 epochs",one,,,,,study/a,,2 epochs,cifar_fast,',
 ]
 
 
@@ -94,9 +103,9 @@ def readme(tmp_path):
 
 def test_the_summary_counts_the_rows_of_each_kind(folder, readme):
     assert reproduction.write(folder, readme) == (
-        "Of 7 rows 1 have a figure beside a reported one, 1 has another row's runs, "
-        "1 have a figure where none was reported, 1 have a stand-in's figure, 1 are shown, "
-        "1 are shown of a stand-in; 1 wait: 1 for a GPU."
+        "7 rows: 1 with a figure beside a reported one, 1 with another row's runs, "
+        "1 with a figure where none was reported, 1 with a stand-in's figure, 1 shown, "
+        "1 shown of a stand-in; 1 waiting: 1 for a GPU. Beside them: 1 of our own."
     )
 
 
