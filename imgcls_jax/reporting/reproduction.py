@@ -43,7 +43,8 @@ HEAD = (
 )
 SHORT = 7  # the first columns of HEAD, which the project's README has
 SAME = "row "
-# In the project's README the table is between these lines.
+# In the project's README the table, of rows with figures of the reports' own systems, is between
+# these lines.
 BEGIN = "<!-- reproduction table: python -m imgcls_jax reproduce results -->\n"
 END = "<!-- end of the table -->\n"
 # The rows of each kind, counted separately in the summary.
@@ -179,7 +180,8 @@ def _page(folder: Path, systems: Sequence[System]) -> str:
 def _short_table(folder: Path, systems: Sequence[System]) -> str:
     lines = []
     for system in systems:
-        if system.figures is not None:
+        has_figure = system.figures is not None and not system.stand_in
+        if has_figure and not system.is_our_own:
             lines.append(_cells(system, folder, link=f"{folder.name}/")[:SHORT])
     table = markdown_table(HEAD[:SHORT], lines, figures=range(2, SHORT))
     return f"{table}\n{_summary(systems)}\n"
