@@ -185,7 +185,7 @@ def _same(expected: dict[str, Any], found: dict[str, Any]) -> None:
 
 def describe(figures: dict[str, Any]) -> str:
     """The figures as a table in Markdown, and what was lost."""
-    known = (*STAGES, *STUDY_STAGES, *(f"--mode {name}" for name in writers.WRITERS))
+    known = (*STAGES, *STUDY_STAGES, *(f"imgcls {name}" for name in writers.WRITERS))
     stages = [stage for stage in known if stage in figures["kills_by_stage"]]
     rows = [
         *(f"| killed in {stage} | {figures['kills_by_stage'][stage]} |" for stage in stages),

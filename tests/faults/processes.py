@@ -1,4 +1,4 @@
-"""Real processes of launch.py, to be watched and ended.
+"""Real processes of launch.py and imgcls, to be watched and ended.
 
 They are forked off one process that has imported everything already, as JAX takes seconds to import; from
 there on they do what `python launch.py` does. `plain` ones are started by that very command.
@@ -87,13 +87,15 @@ def _launch(
     *,
     largest_file: int = 0,
     clock: bool = False,
+    command: str = "launch.py",
     compiled: Path | None = None,
     cwd: Path = ROOT,
 ) -> None:
     """What a process does.
 
-    largest_file: bytes beyond which writing fails, as on a full disk. clock: it is set back by a day after a second.
-    compiled: the folder of compiled programs, if it is another. cwd: the working folder.
+    command: "launch.py" or "imgcls". largest_file: bytes beyond which writing fails, as on a full
+    disk. clock: it is set back by a day after a second. compiled: the folder of compiled programs,
+    if it is another. cwd: the working folder.
     """
     cat = None
     try:
@@ -112,8 +114,11 @@ def _launch(
         )
         os.chdir(cwd)
         sys.path.insert(0, str(ROOT))
-        sys.argv = ["launch.py", *arguments]
-        runpy.run_path(str(ROOT / "launch.py"), run_name="__main__")
+        sys.argv = [command, *arguments]
+        if command == "imgcls":
+            runpy.run_module("imgcls_jax", run_name="__main__")
+        else:
+            runpy.run_path(str(ROOT / command), run_name="__main__")
     except KeyboardInterrupt:  # before launch.py catches it: Python itself would end like this
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)

@@ -14,49 +14,46 @@ from typing import Any
 
 from tests.faults import kills, outcome
 from tests.faults.kills import SIGNALS, Kill, Loss
-from tests.faults.processes import Launched
+from tests.faults.processes import ROOT, Launched
 
-# By the command's name, its arguments in a folder that holds the runs "run" and "other".
+TINY = str(ROOT / "tests/faults/tiny.py")
+# By a name, the command's arguments in a folder that holds the runs "run" and "other".
 WRITERS: dict[str, Callable[[Path], list[str]]] = {
-    "report": lambda folder: ["--mode", "report", str(folder / "run")],
-    "explain": lambda folder: ["--mode", "explain", str(folder / "run")],
-    "robustness": lambda folder: ["--mode", "robustness", "--limit=20", str(folder / "run")],
-    "export": lambda folder: ["--mode", "export", str(folder / "run")],
-    "predict": lambda folder: [
-        "--mode",
-        "predict",
-        str(folder / "run"),
-        "--images",
-        str(folder / "run/samples.png"),
-    ],
-    "publish": lambda folder: ["--mode", "publish", str(folder / "run")],
+    "report": lambda folder: ["report", f"{folder}/run"],
+    "explain": lambda folder: ["explain", f"{folder}/run"],
+    "robustness": lambda folder: ["robustness", f"{folder}/run", "--limit=20"],
+    "unknown": lambda folder: ["unknown", f"{folder}/run"],
+    "export": lambda folder: ["export", f"{folder}/run"],
+    "export for ONNX": lambda folder: ["export", f"{folder}/run", "--format=onnx", "--int8"],
+    "predict": lambda folder: ["predict", f"{folder}/run", f"{folder}/run/samples.png"],
+    "publish": lambda folder: ["publish", f"{folder}/run"],
+    "audit": lambda folder: ["audit", f"{folder}/run"],
+    "find-lr": lambda folder: ["find-lr", TINY, "--steps=40", f"--workdir={folder}/run"],
+    "show-data": lambda folder: ["show-data", TINY, f"--workdir={folder}/run"],
     "ensemble": lambda folder: [
-        *(
-            "--mode",
-            "ensemble",
-            str(folder / "run"),
-            str(folder / "other"),
-            "--workdir",
-            str(folder / "both"),
-        )
+        "ensemble",
+        f"{folder}/run",
+        f"{folder}/other",
+        f"--workdir={folder}/both",
     ],
     "compare": lambda folder: [
-        *(
-            "--mode",
-            "compare",
-            str(folder / "run"),
-            str(folder / "other"),
-            "--workdir",
-            str(folder / "table"),
-        )
+        "compare",
+        f"{folder}/run",
+        f"{folder}/other",
+        f"--workdir={folder}/table",
     ],
-    "index": lambda folder: ["--mode", "index", str(folder)],
+    "index": lambda folder: ["index", str(folder)],
 }
 RACES = [
     ("report", "report"),
     ("report", "explain"),
     ("robustness", "export"),
     ("export", "export"),
+    ("export", "export for ONNX"),
+    ("unknown", "report"),
+    ("unknown", "unknown"),
+    ("audit", "audit"),
+    ("find-lr", "show-data"),
     ("explain", "publish"),
     ("publish", "publish"),
     ("predict", "predict"),
@@ -93,7 +90,7 @@ class Writers:
             process.send(ended_by)
             if process.wait() != 0:  # otherwise it was quicker
                 kills.check_end(process, ended_by, name)
-                found.append(Kill(f"--mode {name}", ended_by.name))
+                found.append(Kill(f"imgcls {name}", ended_by.name))
         kills.finish(self._start(name, folder, "last"))
         self._check(folder, [name])
         return found
@@ -121,7 +118,8 @@ class Writers:
         return folder
 
     def _start(self, name: str, folder: Path, number: str) -> Launched:
-        return Launched(WRITERS[name](folder), folder.with_suffix(f".{number}.txt"), cwd=folder)
+        output = folder.with_suffix(f".{number}.txt")
+        return Launched(WRITERS[name](folder), output, command="imgcls", cwd=folder)
 
     def _undisturbed(self, name: str) -> Undisturbed:
         """Run three times: with its programs compiled it takes its time, and what the last two leave may differ."""
