@@ -6,7 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from configs.studies import cifar_levels_lite0, lora_ablation_imagenet
+from configs.studies import (
+    cifar_levels_lite0,
+    cifar_unfreezing_small,
+    hybrid_next_steps_imagenet,
+    lora_ablation_imagenet,
+)
 from imgcls_jax import trees
 from imgcls_jax.training import adapt, setup
 
@@ -64,9 +69,33 @@ def test_where_low_rank_pairs_stand(row, kernels):
     assert projected == (row != "no_projection") == ("^projection_" in config.adapt.trainable)
 
 
-def test_one_option_names_the_file_for_all_rows():
-    config = lora_ablation_imagenet.get_config()
+@pytest.mark.parametrize("study", [lora_ablation_imagenet, hybrid_next_steps_imagenet])
+def test_one_option_names_the_file_for_all_rows(study):
+    config = study.get_config()
     config.weights, config.images = "b0.h5", 100
     rows = [row.config for row in config.copy_and_resolve_references().rows.values()]
     assert {row.model.pretrained for row in rows} == {"b0.h5,efficientnet_lite0"}
     assert {row.data.train_size for row in rows} == {100} and len(rows) == 5
+
+
+def test_the_studies_of_unfreezing_take_a_file():
+    config = cifar_unfreezing_small.get_config()
+    config.weights = "b0.h5"
+    rows = [row.config for row in config.copy_and_resolve_references().rows.values()]
+    assert {row.model.pretrained for row in rows} == {"b0.h5"}
+    depths = [row.adapt.phases.phase2.adapt.last_layers for row in rows]
+    assert depths == [10, 30, 50, 270]
+
+
+def test_the_last_stages_train_in_partial_finetuning():
+    row = hybrid_next_steps_imagenet.get_config().rows["2_partial_finetuning"].config
+    config = row.copy_and_resolve_references()
+    adaptation, params = adapt.create(config, *shapes(config), seed=0)
+    trained = trees.flatten(adaptation.split(params)[0])
+    modules = {"/".join(path.split("/")[:2]) for path in trained}
+    assert {module for module in modules if module.startswith("efficientnet_lite0/")} == {
+        "efficientnet_lite0/block7a",
+        "efficientnet_lite0/top",
+    }
+    assert any(module.startswith("efficientnetv2_b0/block6") for module in modules)
+    assert not any(module.startswith("efficientnetv2_b0/block5") for module in modules)

@@ -13,6 +13,9 @@ the test set is all of MNIST's. EFFICIENTNETV2_B0_FILE is Keras' file without it
 out, it is downloaded.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs import mnist_hybrid_lora
@@ -25,25 +28,25 @@ ROWS = {
     "no_lora": {"adapt.lora.targets": ()},
     "first": {"adapt.lora.targets": FIRST},
     "middle": {"adapt.lora.targets": MIDDLE},
-    "first_and_middle": {"adapt.lora.targets": FIRST + MIDDLE},
+    "first_and_middle": {},
     "no_projection": {
-        "adapt.lora.targets": FIRST + MIDDLE,
         "adapt.trainable": ("^top/",),
         "model.projection": 0,
     },
 }
 
 
-def get_config() -> ConfigDict:
+def study(name: str, title: str, rows: Mapping[str, Mapping[str, Any]]) -> ConfigDict:
+    """A study of this hybrid. rows: by label, the options in which each row differs."""
     config = base.get_config()
-    config.name = "lora_ablation_imagenet"
-    config.title = "Where LoRA is: a hybrid of EfficientNetV2-B0 and EfficientNet-Lite0 on MNIST"
+    config.name = name
+    config.title = title
     config.seeds = (0, 1, 2)
     config.images = 4_000  # to train on
     config.epochs = 5
     # Of EfficientNetV2-B0: a name of `imgcls weights list`, or a file.
     config.weights = "efficientnetv2_b0_keras_notop"
-    for label, options in ROWS.items():
+    for label, options in rows.items():
         row = mnist_hybrid_lora.get_config()
         row.data.transform = (
             "rgb|rotation(10)|affine(0, .1, .9, 1.1)|resize(96)|color_jitter(.2, .2)"
@@ -52,6 +55,8 @@ def get_config() -> ConfigDict:
         row.data.train_size = config.get_ref("images")
         row.data.validation_size = 1_000
         row.model.backbones = BACKBONES
+        row.model.fusion = "concatenated"
+        row.adapt.lora.targets = FIRST + MIDDLE
         row.model.pretrained = config.get_ref("weights") + ",efficientnet_lite0"
         row.model.options = ConfigDict({"efficientnet_lite0": {"transform_input": True}})
         row.train.epochs = config.get_ref("epochs")
@@ -60,3 +65,11 @@ def get_config() -> ConfigDict:
         row.update_from_flattened_dict(options)
         config.rows[label] = ConfigDict({"config": row})
     return config
+
+
+def get_config() -> ConfigDict:
+    return study(
+        "lora_ablation_imagenet",
+        "Where LoRA is: a hybrid of EfficientNetV2-B0 and EfficientNet-Lite0 on MNIST",
+        ROWS,
+    )
