@@ -16,6 +16,7 @@ from imgcls_jax.reporting.compare_rows import REPORTED, Group, Meter, Row, summa
 from imgcls_jax.reporting.formats import UNKNOWN
 from imgcls_jax.reporting.plain_tables import csv_table, escape, latex_table, markdown_table
 from imgcls_jax.run.folder import RunFolder
+from imgcls_jax.training.metrics import METRICS
 
 MOST_PAIRED = 7  # systems of which every pair is compared
 WORDS = ("System", "Device")  # columns that hold no figures
@@ -55,12 +56,13 @@ def write(
     note = _note(rows, has_pairs=bool(sentences))
     if any(group.runs[0].config.data.folds for group in groups):
         note += FOLDS_NOTE
+    curve_title = METRICS[comparison.curve_metric(groups)].title
     text = (
         f"# {escape(title)}\n\n{tables}\n{note}\n\n"
         f"{sentences}{confusions(groups)}\n"
         "![Test accuracy of each row](table.png)\n\n"
         "![Test accuracy against parameters and training time](cost.png)\n\n"
-        "![Validation accuracy against the epoch](curves.png)\n"
+        f"![Validation {curve_title} against the epoch](curves.png)\n"
     )
     write_atomically(folder / "table.csv", csv(rows).encode())
     write_atomically(folder / "table.tex", latex(rows).encode())

@@ -69,6 +69,7 @@ def make_run(tmp_path, history):
             "data": {"source": "digits", "name": "made & up", "path": None},
             "model": {"name": "cnn", "filters": [32, 64]},
             "optimizer": {"name": "adam", "learning_rate": 1e-3},
+            "train": {"monitor": "accuracy"},
         }
         for section, values in (changes or {}).items():
             config[section] |= values

@@ -345,6 +345,21 @@ def test_curves_at_the_same_place_are_dashed(runs):
     assert [line.is_dashed() for line in axes.lines] == [False, False, True]
 
 
+def test_curves_show_the_metric_that_all_runs_monitor(runs):
+    groups = [Group(name, {}, runs(name, 0.9)) for name in ("a", "b")]
+    assert comparison.curve_metric(groups) == "accuracy"
+    for group in groups:
+        (run,) = group.runs
+        config = run.read_json("config.json")
+        config["train"]["monitor"] = "balanced_accuracy"
+        run.write_json("config.json", config)
+        run.write_history([line | {"validation_balanced_accuracy": 0.2} for line in run.history])
+    (axes,) = comparison.curves(groups).axes
+    assert axes.get_ylabel().startswith("Validation balanced accuracy, %")
+    assert set(axes.lines[0].get_ydata()) == {20.0}
+    assert comparison.curve_metric([*groups, Group("c", {}, runs("c", 0.9))]) == "accuracy"
+
+
 def test_a_point_around_another_is_a_ring(runs):
     rows = summarize([Group(name, {}, runs(name, 0.9)) for name in ("a", "b")])
     left, _ = comparison.costs(rows).axes

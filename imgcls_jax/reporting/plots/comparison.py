@@ -14,6 +14,7 @@ from imgcls_jax.reporting.compare_rows import Group, Row
 from imgcls_jax.reporting.plots import curves as run_curves
 from imgcls_jax.reporting.plots import fonts, style
 from imgcls_jax.run.folder import RunFolder
+from imgcls_jax.training.metrics import METRICS
 
 SHORTEST_TIME = 1e-3  # seconds, so that a logarithmic axis can show it
 INTERVAL_WIDTH = 2.2
@@ -241,13 +242,14 @@ def _cost(
 
 
 def curves(groups: Sequence[Group]) -> Figure:
-    """Validation accuracy of each system against the epoch: mean and range over its seeds."""
+    """`curve_metric` of each system against the epoch: mean and range over its seeds."""
+    metric = curve_metric(groups)
     seeds = [len(group.runs) for group in groups]
     labels = _legend_labels([group.label for group in groups], seeds)
     figure, (axes,) = _figure(labels, columns=1)
     colours = _colours(len(groups))
-    values = [_validation_accuracies(group.runs) for group in groups]
-    means = _padded([np.nanmean(accuracies, 0) for accuracies in values])
+    values = [_percentages(group.runs, metric) for group in groups]
+    means = _padded([np.nanmean(percentages, 0) for percentages in values])
     for number, hidden in enumerate(_hidden(means[:, :, None])):
         longest = values[number].shape[1]
         epochs = np.arange(1, longest + 1)
@@ -272,12 +274,24 @@ def curves(groups: Sequence[Group]) -> Figure:
             linewidth=0,
         )
     style.end_at_percent(axes)
-    all_values = [curve for accuracies in values for curve in accuracies]
+    all_values = [curve for percentages in values for curve in percentages]
     run_curves.leave_out_beginning(axes, _padded(all_values))
     run_curves.epoch_axis(axes)
-    axes.set_ylabel("Validation accuracy, %: mean and range over seeds", **style.LABEL)
+    title = f"Validation {METRICS[metric].title}, %: mean and range over seeds"
+    axes.set_ylabel(title, **style.LABEL)
     _legend(figure, axes)
     return figure
+
+
+def curve_metric(groups: Sequence[Group]) -> str:
+    """Returns the metric that the curves show: what all runs monitor if it is a share, or accuracy."""
+    monitored = {run.config.train.monitor for group in groups for run in group.runs}
+    if len(monitored) > 1:
+        return "accuracy"
+    (metric,) = monitored
+    if not METRICS[metric].is_share:
+        return "accuracy"
+    return metric
 
 
 def _hidden(curves: np.ndarray) -> list[int]:
@@ -303,11 +317,11 @@ def _marker(hidden: int, colour: np.ndarray) -> dict[str, Any]:
     return {"markersize": 7 + 5 * hidden, "markerfacecolor": "none"}
 
 
-def _validation_accuracies(runs: Sequence[RunFolder]) -> np.ndarray:
-    """Percentages [runs, epochs]; NaN after the end of runs that stopped early."""
+def _percentages(runs: Sequence[RunFolder], metric: str) -> np.ndarray:
+    """A validation metric [runs, epochs]; NaN after the end of runs that stopped early."""
     histories = []
     for run in runs:
-        histories.append([100 * line["validation_accuracy"] for line in run.history])
+        histories.append([100 * line[f"validation_{metric}"] for line in run.history])
     return _padded(histories)
 
 
