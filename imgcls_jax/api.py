@@ -160,6 +160,9 @@ def _train(config: ConfigDict, run: RunFolder, splits: data.Splits) -> None:
     run.write_json(ENVIRONMENT, environment)
     run.write_json(DATA, splits.report)
     digests.write(run, splits.digests)
+    if not run.begun and distributed.is_primary():
+        # What an attempt left that saved no epoch may be of another teacher.
+        (run.path / TEACHER).unlink(missing_ok=True)
     loop.train(config, run, teacher.add_predictions(config, splits, run.path / TEACHER))
     if not distributed.is_primary():
         return

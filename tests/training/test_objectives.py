@@ -1,6 +1,7 @@
 """What a step learns from: losses against slow NumPy, and what reaches which parameters."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from quadrants import quadrants
 from scipy import special
 
 from configs import base
-from imgcls_jax import models, pretrained, trees
+from imgcls_jax import api, models, pretrained, trees
 from imgcls_jax.data import Splits
 from imgcls_jax.data.transforms import parse
 from imgcls_jax.errors import ConfigError
@@ -21,6 +22,7 @@ from imgcls_jax.models.batch_axis import AXIS
 from imgcls_jax.run.folder import RunFolder
 from imgcls_jax.training import loop, objectives, setup
 from imgcls_jax.training.losses import divergence, nt_xent
+from tests.old_runs import small
 
 
 def slow_nt_xent(one, other, temperature):
@@ -135,6 +137,33 @@ def test_the_teacher_looks_once(teaching, tmp_path, monkeypatch):
     again = teacher.add_predictions(config, DATA, tmp_path / "teacher.npz")
     assert np.array_equal(again.train.teacher, first.train.teacher)
     assert np.array_equal(first.train.take(np.array([3, 1])).teacher, first.train.teacher[[3, 1]])
+
+
+def test_without_a_checkpoint_the_teacher_named_now_is_the_one(tmp_path, monkeypatch):
+    """The first attempt was stopped in its first epoch, and had another teacher."""
+
+    def load(name):
+        probabilities = np.eye(10)[int(name)]
+        return types.SimpleNamespace(
+            name=name,
+            class_names=tuple("0123456789"),
+            shape=(8, 8, 1),
+            probabilities=lambda images: np.tile(probabilities, (len(images), 1)),
+        )
+
+    def stop(config, run, data):
+        taught.append(data.train.teacher.argmax(-1))
+        raise KeyboardInterrupt
+
+    taught = []
+    monkeypatch.setattr(teacher.classifiers, "load", load)
+    monkeypatch.setattr(loop, "train", stop)
+    config = small.get_config()
+    for name in "37":
+        config.objective = {"name": "distill", "teacher": name}
+        with pytest.raises(KeyboardInterrupt):
+            api.train(config, tmp_path / "run")
+    assert [set(classes) for classes in taught] == [{3}, {7}]
 
 
 def test_a_teacher_of_other_classes_is_refused(teaching):
