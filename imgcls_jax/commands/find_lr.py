@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RATE = "--config.optimizer.learning_rate"
+RATE = "optimizer.learning_rate"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,10 +46,11 @@ def run(options: argparse.Namespace) -> None:
         high=options.high,
     )
     words = ["python", "launch.py", f"--config={options.config}"]
-    words += [change for change in options.changes if not change.startswith(f"{RATE}=")]
+    rate = f"--config.{_rate_path(request.config)}"
+    words += [change for change in options.changes if not change.startswith(f"{rate}=")]
     if options.workdir:
         words.append(f"--workdir={options.workdir}")
-    console.say(shlex.join([*words, f"{RATE}={suggestion:g}"]))
+    console.say(shlex.join([*words, f"{rate}={suggestion:g}"]))
 
 
 def find_lr(
@@ -75,7 +76,7 @@ def find_lr(
     from imgcls_jax.reporting.plots import style
     from imgcls_jax.run import resuming
     from imgcls_jax.run.folder import RANGE_TEST, RunFolder
-    from imgcls_jax.training import range_test
+    from imgcls_jax.training import phases, range_test
 
     config = api.check_config(reads.recorded(config, changed))
     range_test.check(num_steps, low, high)
@@ -87,12 +88,26 @@ def find_lr(
         splits = teacher.add_predictions(config, splits)
         test = range_test.run(config, splits, num_steps=num_steps, low=low, high=high)
         style.save(plot.draw(test), picture)
+    first_phase = next(iter(phases.of(config).values()))
     log.info(
-        "Training breaks down at a learning rate of %.2g; a twentieth of that is %.2g, and the "
-        "config has %.2g.\n%s",
+        "Training breaks down at a learning rate of %.2g; a twentieth of that is %.2g, and "
+        "config.%s is %.2g.\n%s",
         test.breakdown,
         test.suggestion,
-        config.optimizer.learning_rate,
+        _rate_path(config),
+        first_phase.optimizer.learning_rate,
         "\n".join([str(picture), *reads.unread(config)]),
     )
     return test.suggestion
+
+
+def _rate_path(config: "ConfigDict") -> str:
+    """Returns the path of the option that sets the learning rate of the config's first phase."""
+    from imgcls_jax.config.options import flat_options
+    from imgcls_jax.training import phases
+
+    first_phase = next(iter(phases.of(config)))
+    path = f"adapt.phases.{first_phase}.{RATE}"
+    if path in flat_options(config):
+        return path
+    return RATE

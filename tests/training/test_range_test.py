@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from configs import own_photos
 from imgcls_jax import __main__, commands, data
 from imgcls_jax.errors import ConfigError, TrainingError
 from imgcls_jax.run.folder import CONFIG, RunFolder
@@ -93,3 +94,11 @@ def test_the_command_prints_what_trains_with_the_suggestion(tmp_path, capsys, mo
         "python launch.py --config=configs/quickstart.py --config.seed=3 "
         "--config.optimizer.learning_rate=0.0023\n"
     )
+
+
+def test_the_rate_is_that_of_the_first_phase():
+    config = own_photos.get_config()
+    path = commands.find_lr._rate_path
+    assert path(config) == "adapt.phases.phase1.optimizer.learning_rate"
+    del config.adapt.phases.phase1["optimizer"]
+    assert path(config) == path(small.get_config()) == "optimizer.learning_rate"
