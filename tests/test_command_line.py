@@ -93,9 +93,12 @@ def test_a_config_with_changes(tmp_path):
             [
                 "--mode=show_data",
                 "--config=configs/quickstart.py",
+                "--config.seed",
+                "3",
                 "--config.data.transform=flip|flop(1)",
             ],
-            "show-data configs/quickstart.py '--config.data.transform=flip|flop(1)'",
+            "show-data configs/quickstart.py --config.seed=3 "
+            "'--config.data.transform=flip|flop(1)'",
         ),
     ],
 )

@@ -1,14 +1,12 @@
 """The older form `launch.py --mode X` and `--profile`, as commands of `python -m imgcls_jax`."""
 
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 
 from absl import flags
 
 from imgcls_jax import console
 from imgcls_jax.commands import overrides
-from imgcls_jax.commands.configs import CHANGE
 from imgcls_jax.errors import ConfigError
 
 # The flags that each mode takes; each became an argument of the command.
@@ -100,7 +98,8 @@ def _command_options(accepted: Sequence[str]) -> list[str]:
         value = flags.FLAGS[name].value
         if name == "config":
             options.append(overrides.config_file())
-            options += [argument for argument in sys.argv if CHANGE.match(argument)]
+            for path, new_value in overrides.new_values().items():
+                options.append(f"--config.{path}={new_value}")
         elif value is True:
             options.append(f"--{name}")
         else:

@@ -261,6 +261,12 @@ def config_file() -> str:
     return flag.config_filename
 
 
+def new_values() -> dict[str, Any]:
+    """Returns the values, by path, of the options that the command line changes."""
+    flag: Any = flags.FLAGS["config"]
+    return flat_options(config_flags.get_override_values(flag))
+
+
 def no_config(problem: str) -> str:
     """Returns an error that says which config files there are."""
     names = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem != "base")
@@ -278,8 +284,7 @@ def choose_workdir(workdir: str | None, config: ConfigDict) -> tuple[Path, tuple
     workdir: the argument --workdir. Without it the folder is runs/NAME, or runs/NAME-trial for a
     trial, where NAME is the config's name or that of its file.
     """
-    flag = flags.FLAGS["config"]
-    changed = list(flat_options(config_flags.get_override_values(flag)))
+    changed = list(new_values())
     if workdir:
         return Path(os.path.expanduser(workdir)), tuple(changed)
     if "name" in changed:
