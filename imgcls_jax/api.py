@@ -136,7 +136,8 @@ def check_config(config: ConfigDict) -> ConfigDict:
 
     Raises ConfigError if an option has a value that cannot be used.
     """
-    options.check(config)
+    with reads.paused(config):  # checking an option is not using it
+        options.check(config)
     return trial.shortened(pretrained.resolve(config))
 
 

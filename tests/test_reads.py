@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import base
-from imgcls_jax import commands
+from imgcls_jax import api, commands
 from imgcls_jax.commands import dry_run
 from imgcls_jax.commands import study as studies
 from imgcls_jax.config import reads
@@ -177,6 +177,12 @@ def test_the_sentence_says_what_was_chosen(caplog):
     assert reads.unread(config) == [] and reads.unread(small.get_config()) == []
 
 
+def test_checking_an_option_is_not_reading_it():
+    given = ["train.epochs", "optimizer.learning_rate", "data.folds", "train.label_smoothing"]
+    config = api.check_config(reads.recorded(small.get_config(), given))
+    assert len(reads.unread(config)) == len(given)
+
+
 def test_what_goes_over_all_options_reads_none():
     config = reads.recorded(small.get_config(), ["optimizer.momentum", "seed"])
     (
@@ -218,6 +224,7 @@ def test_runs_whose_steps_take_as_long_are_of_one_kind():
 
     assert kind() == kind(seed=3, name="other", optimizer_in_learning_rate=0.5, train_in_epochs=9)
     assert kind() == kind(schedule_in_name="cosine", schedule_in_end_factor=0.1)
+    assert kind() == kind(data_in_fold=1, train_in_tracker="mlflow", adapt_in_lora_in_alpha=8.0)
     others = [
         kind(model_in_hidden=3),
         kind(train_in_batch_size=8),

@@ -33,8 +33,11 @@ from imgcls_jax.training.estimates import Estimate
 # Options, of a run or of one of its phases, that do not change how long an epoch takes.
 TIMELESS = re.compile(
     r"^(seed|name)$"
-    r"|(^|\.)data\.(split_seed|cache)$"
-    r"|(^|\.)train\.(epochs|monitor|early_stopping|label_smoothing)$"
+    r"|^data\.(fold|split_seed|cache)$"
+    r"|^pretrained\.cache$"
+    r"|^adapt\.lora\.alpha$"
+    r"|^objective\.(temperature|weight)$"
+    r"|(^|\.)train\.(epochs|monitor|early_stopping|label_smoothing|tracker)$"
     r"|(^|\.)train\.(class_weights|focal_gamma|logit_adjustment|balanced_sampling)$"
     r"|(^|\.)optimizer\.(?!name$)\w+$"
     r"|(^|\.)schedule\.\w+$"

@@ -124,6 +124,13 @@ def note(config: Recorded, paths: Iterable[str]) -> None:
     config._reads.paths.update(paths)
 
 
+def paused(config: ConfigDict) -> contextlib.AbstractContextManager[None]:
+    """Returns a context in which reading options of the config, or of a copy, notes nothing."""
+    if isinstance(config, Recorded):
+        return config._reads.pause()
+    return contextlib.nullcontext()
+
+
 def unread(config: ConfigDict) -> list[str]:
     """Returns a sentence on each option that the command line set and that nothing has read so far."""
     if not isinstance(config, Recorded):
