@@ -56,6 +56,7 @@ def test_numbers_are_drawn_from_all_of_their_range(text, low, high):
     generator = np.random.default_rng(0)
     drawn = [choices.draw(generator) for _ in range(3000)]
     assert low <= min(drawn) and max(drawn) <= high and tuple(choices.extremes) == (low, high)
+    assert set(map(type, choices.extremes)) == set(map(type, drawn))  # so checks see what is drawn
     assert all(float(f"{value:.4g}") == value for value in drawn)
     middle = np.median(drawn)
     expected = np.sqrt(low * high) if "log" in text else (low + high) / 2
@@ -93,6 +94,8 @@ def test_a_choice_may_be_of_words_numbers_and_tuples():
         ({"search": (RANGES[0], RANGES[0])}, "give each option once"),
         ({"search": (("train.monitor", "choice(loss, accuracy)"),)}, "has to be the same in all"),
         ({"search": (("data.validation_size", "uniform(.1, .2)"),)}, "the same validation images"),
+        ({"search": (("data.long_tail", "uniform(1, 9)"),)}, "the same validation images"),
+        ({"search": (("data.corrections", "choice(a, b)"),)}, "the same validation images"),
         ({"trials": 0}, "trials is 0: give 1 or more"),
         ({"search_seed": -1}, "search_seed is -1"),
         ({"sampler": "optun"}, "Did you mean 'optuna'?"),
@@ -171,6 +174,36 @@ def test_a_random_search_is_ranked_by_validation_and_goes_on(trained, tmp_path, 
     assert trained == ["trial6-seed0", "trial7-seed0"]
     first = [(row["trial"], row[RATE]) for row in rows_of(folder) if int(row["trial"]) < 6]
     assert sorted(first) == sorted((row["trial"], row[RATE]) for row in rows)
+
+
+@pytest.mark.parametrize("sampler", ["random", "optuna"])
+def test_trials_of_another_config_are_refused_and_are_in_no_table(sampler, trained, tmp_path):
+    if sampler == "optuna":
+        pytest.importorskip("optuna")
+    folder = tmp_path / "study"
+    config = config_of(sampler=sampler, trials=2)
+    search.train(config, folder)
+    before = (folder / "table.md").read_text()
+    config.trials = 3
+    config.rows.tiny.config.train.epochs = 2
+    words = r"trial0-seed0 holds the run of another config:\n  train.epochs: 1 there, 2 now"
+    with pytest.raises(RunError, match=words):
+        search.train(config, folder)
+    assert trained == ["trial0-seed0", "trial1-seed0"]
+    assert (folder / "table.md").read_text() == before
+    outcomes = dict.fromkeys((folder / name for name in trained), Outcome.FINISHED)
+    outcomes[folder / "trial1-seed0"] = Outcome.FAILED
+    finished = search.Search(config_of(sampler=sampler, trials=2), folder).finished(outcomes)
+    assert [trial.number for trial in finished] == [0]
+
+
+def test_optuna_does_not_go_on_in_another_direction(tmp_path):
+    pytest.importorskip("optuna")
+    config = config_of(sampler="optuna")
+    search.Search(config, tmp_path).sampler.options(0)
+    config.rows.tiny.config.train.monitor = "loss"
+    with pytest.raises(RunError, match="was to maximize its metric.*to minimize now"):
+        search.Search(config, tmp_path).sampler.options(0)
 
 
 def test_the_command_that_tests_the_best_options_can_be_pasted(trained, tmp_path):

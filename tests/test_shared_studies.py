@@ -3,14 +3,19 @@
 import re
 import signal
 import time
+import types
 
 import pytest
 from limits import HANGS
 
+from imgcls_jax.commands import search
+from imgcls_jax.commands import study as studies
+from imgcls_jax.commands.trainer import Outcome, Trainer
 from imgcls_jax.errors import RunError
+from imgcls_jax.run import lock
 from imgcls_jax.run.claim import claimed, is_claimed
-from imgcls_jax.run.folder import RunFolder
-from imgcls_jax.run.lock import FolderInUseError
+from imgcls_jax.run.folder import CLAIM, RunFolder
+from imgcls_jax.run.lock import FolderInUseError, FolderLock
 from tests.faults.processes import Launched
 
 STUDY = """
@@ -72,6 +77,34 @@ def test_a_claim_is_of_one_process_and_leaves_no_files(tmp_path):
     with claimed(run):
         (run.path / "file").touch()
     assert [path.name for path in run.path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("command", [studies, search])
+def test_however_long_another_process_writes_the_table_it_is_waited_for(
+    command, tmp_path, monkeypatch
+):
+    """As where it measures the latency of many models."""
+    scope = {}
+    exec(STUDY, scope)
+    config = scope["get_config"]()
+    if command is search:
+        config.search = (("optimizer.learning_rate", "uniform(0.1, 0.2)"),)
+        config.trials = 1
+    other = FolderLock(tmp_path / CLAIM)
+    hours = iter(range(9))
+    written = []
+
+    def release_later(seconds):
+        if next(hours) == 5:
+            other.__exit__()
+
+    clock = types.SimpleNamespace(monotonic=lambda: 3600 * next(hours), sleep=release_later)
+    monkeypatch.setattr(lock, "time", clock)
+    monkeypatch.setattr(Trainer, "_train", lambda *_: Outcome.FINISHED)
+    monkeypatch.setattr(studies, "_compare", lambda *_: written.append("table"))
+    monkeypatch.setattr(search, "_report", lambda *_: written.append("table"))
+    command.train(config, tmp_path)
+    assert written == ["table"]
 
 
 def test_those_who_share_a_folder_keep_the_others_out(tmp_path):

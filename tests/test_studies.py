@@ -202,11 +202,39 @@ def test_a_row_with_folds_is_trained_on_each(tmp_path):
         ("(('optimizer.learning_rat', (.1,)),)", "Did you mean 'optimizer.learning_rate'?"),
         ("(('train.epochs', ('many',)),)", "A value of config.grid is of the wrong type"),
         ("('train.epochs', (1, 2))", "give pairs of an option and its values"),
+        ("(('train.batch_size', (16, 0)),)", "rows.narrow.config.train.batch_size is 0: give 1"),
+        ("(('seed', (5, 6)),)", "config.grid has 'seed': give config.seeds instead"),
+        ("(('data.fold', (0, 1)),)", "config.grid has 'data.fold': give data.folds instead"),
+        (
+            "(('data.transform', ('flip|random_crop(4)', 'flip|random_crop( 4)')),)",
+            "Two runs would be called narrow,transform=fliprandom_crop4-seed0",
+        ),
+        (f"(('data.transform', ('{'flip|' * 50}flip',)),)", "characters, more than 200"),
     ],
 )
 def test_a_grid_that_cannot_be_is_refused(tmp_path, grid, words):
     with pytest.raises(ConfigError, match=re.escape(words)):
         studies.plan(study_config(ast.literal_eval(grid)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("trials", "the study has no config.search"),
+        ("seeds", "each row has seeds of its own"),
+        ("rows.wide.config.seed", "the study sets it in each run"),
+        ("rows.wide.config.train.batch_size", "the study sets it in each run"),
+        ("rows.wide.config.train.epochs", ""),
+    ],
+)
+def test_options_that_the_study_does_not_use_are_named(option, reason, caplog):
+    caplog.set_level("INFO", "imgcls_jax")
+    config = study_config((("train.batch_size", (16, 32)),))
+    for row in config.rows.values():
+        row.seeds = (3,)
+    studies.log_unread(config, [option])
+    named = f"config.{option} was given and has no effect: {reason}."
+    assert [record.getMessage() for record in caplog.records] == [named] * bool(reason)
 
 
 def test_a_budget_ends_a_study(tmp_path):

@@ -136,7 +136,7 @@ class OptunaSampler:
                     f"{path} is damaged ({error}). Give another --workdir: the search begins "
                     "again there."
                 ) from error
-            self._check_ranges(study)
+            self._check_search(study)
             yield study
 
     def _load(self, path: Path, number: int) -> Any:
@@ -158,7 +158,7 @@ class OptunaSampler:
                 storage=storage, study_name=STUDY, direction=self._direction, sampler=sampler
             )
 
-    def _check_ranges(self, study: Any) -> None:
+    def _check_search(self, study: Any) -> None:
         """Raises RunError if the journal is one of another search."""
         ranges = {path: str(choices) for path, choices in self._ranges.items()}
         stored = study.user_attrs.get(RANGES)
@@ -168,6 +168,12 @@ class OptunaSampler:
             raise RunError(
                 f"{self._folder} has a search over other ranges: {stored}. Give another --workdir "
                 "or --config.name for these."
+            )
+        if study.direction.name.lower() != self._direction:
+            raise RunError(
+                f"{self._folder} has a search that was to {study.direction.name.lower()} its "
+                f"metric, and train.monitor is one to {self._direction} now. Give another --workdir "
+                "or --config.name."
             )
 
 

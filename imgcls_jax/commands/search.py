@@ -4,6 +4,7 @@ Trials are ranked by the validation metric that the row monitors. The test set h
 """
 
 import logging
+import math
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
-from imgcls_jax import console
-from imgcls_jax.commands import overrides, samplers, study
-from imgcls_jax.commands.trainer import PATIENCE, Outcome, Planned, Trainer
+from imgcls_jax import api, console
+from imgcls_jax.commands import samplers, study
+from imgcls_jax.commands.trainer import Outcome, Planned, Trainer
 from imgcls_jax.config import kinds, ranges
 from imgcls_jax.errors import ConfigError, RunError, choose
+from imgcls_jax.run import resuming
 from imgcls_jax.run.claim import claimed
 from imgcls_jax.run.folder import RunFolder
 
@@ -30,7 +32,7 @@ SAMPLERS = ("random", "optuna")
 # What would give trials other validation images, or another metric to compare.
 SHARED = re.compile(
     r"seed|name|quick|train\.monitor"
-    r"|data\.(source|name|path|validation_size|test_size|split_seed|folds?)"
+    r"|data\.(source|name|path|validation_size|test_size|split_seed|folds?|long_tail|corrections)"
 )
 FRESH_SEEDS = 3  # with which the best trial is tested
 
@@ -73,14 +75,23 @@ class Search:
         """Returns the runs, and chooses nothing: what is not chosen yet is drawn by chance."""
         return list(self.runs(lambda: True))
 
-    def finished(self) -> list["Trial"]:
-        """Returns the trials of which every run is finished."""
+    def check_folders(self) -> None:
+        """Raises RunError if a trial's folder holds the run of another config."""
+        for run in self.preview():
+            folder = RunFolder(run.folder)
+            if folder.begun or folder.finished:
+                resuming.check_folder(api.check_config(run.config), folder)
+
+    def finished(self, outcomes: Mapping[Path, Outcome]) -> list["Trial"]:
+        """Returns the trials of which every run is finished, by the outcomes of their folders."""
         from imgcls_jax.reporting.search import Trial
 
         trials = []
         for number in range(self.trials):
+            folders = [self._folder(number, end) for end in self.repetitions]
+            is_finished = all(outcomes[folder] == Outcome.FINISHED for folder in folders)
             value = self._value(number)
-            if value is not None:
+            if is_finished and value is not None:
                 runs = self._folders(number)
                 trials.append(Trial(number, self.sampler.preview(number), value, runs))
         return trials
@@ -129,8 +140,6 @@ class Search:
 
 def check(config: ConfigDict) -> None:
     """Raises ConfigError for a search that cannot be trained, before anything is."""
-    from imgcls_jax.training import checks
-
     study.check(config)
     if len(config.rows) != 1 or config.get("grid"):
         raise ConfigError(
@@ -141,7 +150,7 @@ def check(config: ConfigDict) -> None:
     _check_number("trials", kinds.Whole(1), config.get("trials", TRIALS))
     _check_number("search_seed", kinds.SEED, config.get("search_seed", 0))
     choose("sampler (sampler)", config.get("sampler", "random"), dict.fromkeys(SAMPLERS))
-    ((label, row),) = config.rows.items()
+    (label,) = config.rows
     for path, choices in ranges.of(config.search).items():
         if SHARED.fullmatch(path):
             raise ConfigError(
@@ -149,9 +158,7 @@ def check(config: ConfigDict) -> None:
                 "compared by one metric on the same validation images."
             )
         for value in choices.extremes:
-            run_config = row.config.copy_and_resolve_references()
-            overrides.apply(run_config, {path: value}, source="config.search")
-            checks.check(run_config, at=f"rows.{label}.config.")
+            study.check_row(config, label, {path: value}, source="config.search")
 
 
 def _check_number(name: str, kind: kinds.Whole, value: Any) -> None:
@@ -165,17 +172,20 @@ def train(config: ConfigDict, workdir: Path, changed: Iterable[str] = ()) -> Non
 
     As in a study, what is finished is not repeated, what was interrupted goes on, and several
     processes share the trials. A trial that fails, as with a rate at which the loss is no longer
-    finite, is left out of the table. Raises RunError if all fail.
+    finite, is left out of the table. Raises RunError if all fail, or if the folder has trials of
+    another search.
     """
     search = Search(config, workdir, changed)
+    study.log_unread(config, search.changed)
     folder = RunFolder(workdir)
     with folder.locked(shared=True):
         needs = study.needed(config, changed)
         trainer = Trainer(folder, total=len(needs) + len(search), hours=config.get("budget", 0.0))
         outcomes = trainer.train(needs)
+        search.check_folders()
         outcomes |= trainer.train(search.runs(trainer.is_over))
-        with claimed(folder, patience=PATIENCE):  # another process may write the same table
-            _report(search)
+        with claimed(folder, patience=math.inf):  # another process may write the same table
+            _report(search, outcomes)
     study.log_late(config, [*needs, *search.preview()], outcomes)
     failed = [path.name for path, outcome in outcomes.items() if outcome == Outcome.FAILED]
     if failed and len(failed) == len(search):
@@ -190,11 +200,11 @@ def train(config: ConfigDict, workdir: Path, changed: Iterable[str] = ()) -> Non
         )
 
 
-def _report(search: Search) -> None:
-    """Writes the table of the trials that are finished, and logs it."""
+def _report(search: Search, outcomes: Mapping[Path, Outcome]) -> None:
+    """Writes the table of the trials of which every run is finished, and logs it."""
     from imgcls_jax.reporting import search as reporting
 
-    trials = search.finished()
+    trials = search.finished(outcomes)
     if not trials:
         return
     importances = None

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import logging
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,14 +14,17 @@ from ml_collections import ConfigDict
 from imgcls_jax import backend
 from imgcls_jax.commands import ensemble as ensembles
 from imgcls_jax.commands import overrides
-from imgcls_jax.commands.trainer import PATIENCE, Outcome, Planned, Trainer
-from imgcls_jax.config import trial
+from imgcls_jax.commands.trainer import Outcome, Planned, Trainer
+from imgcls_jax.config import kinds, trial
 from imgcls_jax.config.options import flat_options
 from imgcls_jax.errors import ConfigError, RunError
 from imgcls_jax.run.claim import claimed
 from imgcls_jax.run.folder import RunFolder
 
 log = logging.getLogger(__name__)
+
+# What sets the options in which the runs of one row differ.
+REPEATED_BY = {"seed": "config.seeds", "data.fold": "data.folds"}
 
 
 def plan(config: ConfigDict, workdir: Path, changed: Iterable[str] = ()) -> list[Planned]:
@@ -49,6 +53,7 @@ def plan(config: ConfigDict, workdir: Path, changed: Iterable[str] = ()) -> list
                     changed=changed,
                 )
                 runs.append(dataclasses.replace(run, row=label + suffix))
+    _check_folders(runs)
     return runs
 
 
@@ -59,8 +64,21 @@ def check(config: ConfigDict) -> None:
 
     if "rows" in config:
         checks.check_study(config, figures=compare.REPORTED)
+        _check_grid(config)
     else:
         checks.check_ensemble(config)
+
+
+def check_row(config: ConfigDict, label: str, options: Mapping[str, Any], *, source: str) -> None:
+    """Raises ConfigError if a row cannot be trained with these options.
+
+    source: what gives the options, for the error.
+    """
+    from imgcls_jax.training import checks
+
+    run_config = config.rows[label].config.copy_and_resolve_references()
+    overrides.apply(run_config, options, source=source)
+    checks.check(run_config, at=f"rows.{label}.config.")
 
 
 def needed(config: ConfigDict, changed: Iterable[str] = ()) -> list[Planned]:
@@ -131,6 +149,34 @@ def _below(prefix: str, paths: Iterable[str]) -> tuple[str, ...]:
     return tuple(path.removeprefix(prefix) for path in paths if path.startswith(prefix))
 
 
+def _check_grid(config: ConfigDict) -> None:
+    """Raises ConfigError for a grid of which a combination cannot be trained."""
+    for _, options in _combinations(config.get("grid", ())):
+        for path in REPEATED_BY:
+            if path in options:
+                raise ConfigError(f"config.grid has {path!r}: give {REPEATED_BY[path]} instead.")
+        if options:
+            for label in config.rows:
+                check_row(config, label, options, source="config.grid")
+
+
+def _check_folders(runs: Iterable[Planned]) -> None:
+    """Raises ConfigError if a run's folder has no name of its own, or too long a one."""
+    folders = set()
+    for run in runs:
+        if len(run.name) > kinds.LONGEST_NAME:
+            raise ConfigError(
+                f"The run {run.name[:60]}... has a name of {len(run.name)} characters, more than "
+                f"{kinds.LONGEST_NAME}. Make rows of the values of config.grid that are long."
+            )
+        if run.folder in folders:
+            raise ConfigError(
+                f"Two runs would be called {run.name}: in folders' names their values of "
+                "config.grid are the same. Train them as studies with another --config.name."
+            )
+        folders.add(run.folder)
+
+
 def _combinations(
     grid: Sequence[tuple[str, Sequence[Any]]],
 ) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -161,7 +207,9 @@ def train(config: ConfigDict, workdir: Path, changed: Iterable[str] = ()) -> Non
     are trained all the same; then the table has the rows that are whole, and RunError names the
     runs that failed. After `budget` hours, if it is not 0, the current run is saved and stopped.
     """
+    changed = tuple(changed)
     runs = plan(config, workdir, changed)
+    log_unread(config, changed)
     study = RunFolder(workdir)
     with study.locked(shared=True):
         _train_and_compare(config, study, runs)
@@ -171,7 +219,7 @@ def _train_and_compare(config: ConfigDict, study: RunFolder, runs: Sequence[Plan
     trainer = Trainer(study, total=len(runs), hours=config.get("budget", 0.0))
     outcomes = trainer.train([run for run in runs if not run.row])
     outcomes |= trainer.train([run for run in runs if run.row])
-    with claimed(study, patience=PATIENCE):  # another process may write the same table
+    with claimed(study, patience=math.inf):  # another process may write the same table
         _compare(config, study.path, runs, outcomes)
     log_late(config, runs, outcomes)
     failed = [run.name for run in runs if outcomes[run.folder] == Outcome.FAILED]
@@ -181,6 +229,23 @@ def _train_and_compare(config: ConfigDict, study: RunFolder, runs: Sequence[Plan
             f"{', '.join(failed)}. The table has the other rows; the same command tries these "
             "again."
         )
+
+
+def log_unread(config: ConfigDict, changed: Iterable[str]) -> None:
+    """Logs which options were given and have no effect on the study or its rows."""
+    reasons = {}
+    if not config.get("search"):
+        for path in ("trials", "sampler", "search_seed"):
+            reasons[path] = "the study has no config.search"
+    if all("seeds" in row for row in config.rows.values()):
+        reasons["seeds"] = "each row has seeds of its own"
+    varied = [path for path, _ in (*config.get("grid", ()), *config.get("search", ()))]
+    for label in config.rows:
+        for path in (*REPEATED_BY, *varied):
+            reasons[f"rows.{label}.config.{path}"] = "the study sets it in each run"
+    for path in changed:
+        if path in reasons:
+            log.info("config.%s was given and has no effect: %s.", path, reasons[path])
 
 
 def log_late(config: ConfigDict, runs: Sequence[Planned], outcomes: Mapping[Path, Outcome]) -> None:

@@ -149,7 +149,7 @@ def _train_run(run: Planned, deadline: float) -> Outcome:
         if time.monotonic() >= deadline:
             return Outcome.OUT_OF_TIME
         with claimed(folder):
-            if folder.finished:  # by another process, after the look above
+            if resuming.finished(config, folder):  # by another process, after the look above
                 return Outcome.FINISHED
             return _train_in_process(run, deadline)
     except FolderInUseError:

@@ -48,7 +48,7 @@ class Uniform:
 
     @property
     def extremes(self):
-        return self.low, self.high
+        return float(self.low), float(self.high)
 
     def _rounded(self, value: float) -> float:
         value = float(f"{value:.{DIGITS}g}")

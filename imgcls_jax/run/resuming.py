@@ -33,10 +33,26 @@ def finished(config: ConfigDict, run: RunFolder) -> bool:
     config: with derived options, as `train.checked` returns it. Raises RunError if the folder holds
     other files or the run of another config.
     """
-    _check_folder(run, config)
+    check_folder(config, run)
     if run.finished:
         log.info("%s is finished.\n%s", run.path, figures(run))
     return run.finished
+
+
+def check_folder(config: ConfigDict, run: RunFolder) -> None:
+    """Raises RunError if the folder holds other files or the run of another config.
+
+    config: as of `finished`.
+    """
+    if not run.begun and not run.finished:
+        # What failed before its first checkpoint is no obstacle.
+        _check_no_other_files(run)
+        return
+    if not (run.path / CONFIG).exists() and (run.path / DATA).exists():
+        # The user deleted it since it was damaged.
+        log.warning("%s is missing: the run is taken for one of this config.", run.path / CONFIG)
+        return
+    _check_config(run, config)
 
 
 def folder_for(config: ConfigDict, run: RunFolder, *, use: str) -> RunFolder:
@@ -82,18 +98,6 @@ def figures(run: RunFolder) -> str:
         f"{test['parameters']:,} parameters)\n"
         f"report: {report}"
     )
-
-
-def _check_folder(run: RunFolder, config: ConfigDict) -> None:
-    if not run.begun and not run.finished:
-        # What failed before its first checkpoint is no obstacle.
-        _check_no_other_files(run)
-        return
-    if not (run.path / CONFIG).exists() and (run.path / DATA).exists():
-        # The user deleted it since it was damaged.
-        log.warning("%s is missing: the run is taken for one of this config.", run.path / CONFIG)
-        return
-    _check_config(run, config)
 
 
 def _check_no_other_files(run: RunFolder) -> None:
