@@ -34,7 +34,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if changes and "changes" not in options:
         unknown = rest
     if unknown:
-        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        hint = ""
+        if any("=" not in change for change in changes):
+            hint = ". A value follows its option after =, as in --config.seed=1"
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     if changes:
         options.changes = changes
     return options

@@ -53,6 +53,7 @@ def test_every_command_has_help(name, capsys):
         (["predict", "run"], "required: IMAGE"),
         (["reproduce", "results", "runs"], "unrecognized arguments: runs"),
         (["train", "configs/quickstart.py", "--limit=5"], "unrecognized arguments: --limit=5"),
+        (["train", "a.py", "--config.seed", "3"], "3. A value follows its option after ="),
         (["weights"], "required: ACTION"),
     ],
 )
