@@ -49,7 +49,8 @@ def cached(
     if not folder:
         return read()
     path = Path(os.path.expanduser(folder)) / f"{key[0]}-{_digest(key, sources)[:32]}.npz"
-    files.sweep(path.parent)
+    if keep:
+        files.sweep(path.parent)
     if path.is_file():
         try:
             return _read(path)

@@ -53,7 +53,9 @@ def choose(
 def of_run(run: RunFolder, dataset: Dataset) -> np.ndarray:
     """Returns the features of a run's best model, float32 [N, F]."""
     predictor = Predictor(run)
-    return _of_model(run.config, predictor.model, predictor.transform, predictor.variables, dataset)
+    config = run.config
+    config.adapt.feature_folder = ""  # that of the run may be a stranger's choice
+    return _of_model(config, predictor.model, predictor.transform, predictor.variables, dataset)
 
 
 def of_weights(config: ConfigDict, dataset: Dataset) -> np.ndarray:

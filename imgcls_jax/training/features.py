@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from imgcls_jax.training import parallel
 
 log = logging.getLogger(__name__)
 
+CACHED = re.compile(r".+-[0-9a-f]{32}\.npz")  # the names of files, as `_path` gives them
 VERSION = 1  # raised when models come to give other features for the same weights
 
 
@@ -131,7 +133,8 @@ def _write(path: Path, vectors: np.ndarray, seconds: float, *, max_bytes: int) -
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(path) as file:
         np.savez(file, vectors=vectors, seconds=seconds, digest=trees.digest(vectors))
-    kept = sorted(path.parent.glob("*.npz"), key=lambda file: file.stat().st_mtime)
+    kept = [file for file in path.parent.iterdir() if CACHED.fullmatch(file.name)]
+    kept.sort(key=lambda file: file.stat().st_mtime)
     total = sum(file.stat().st_size for file in kept)
     for file in kept[:-1]:
         if total <= max_bytes:

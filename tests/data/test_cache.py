@@ -136,8 +136,11 @@ def test_partial_files_of_killed_processes_are_removed_at_the_next_start(tmp_pat
         f".digits-{'0' * 32}.npz.0123456789abcdef.partial",
     ):
         (tmp_path / name).write_bytes(b"half")
+    abandoned = sorted(tmp_path.iterdir())
     (tmp_path / ".resnet50.pth.partial").write_bytes(b"half")
     datasets = {"train": Dataset(np.zeros((2, 4, 4, 1), np.uint8), np.zeros(2, np.int32), ("a",))}
+    cached(str(tmp_path), ("digits",), [], lambda: datasets, keep=False)
+    assert all(path.exists() for path in abandoned)  # a stranger's config named the folder
     with files.replacing(tmp_path / "other.npz") as file:
         cached(str(tmp_path), ("digits",), [], lambda: datasets)
         left = sorted(path.name[:10] for path in tmp_path.glob(".*"))

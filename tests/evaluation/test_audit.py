@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -161,8 +162,15 @@ def corrected(planted, audited, tmp_path_factory):
 
 
 def test_a_run_is_audited_on_its_own_features(corrected, tmp_path):
-    run, _ = corrected
+    """Which are kept nowhere, whatever folder its config.json names."""
+    folder = tmp_path / "small"
+    shutil.copytree(corrected[0].path, folder)
+    run = RunFolder(folder)
+    config = run.read_json("config.json")
+    config["adapt"]["feature_folder"] = str(tmp_path / "mine")
+    run.write_json("config.json", config)
     commands.audit.audit_run(run, tmp_path / "audit", splits=["train"])
+    assert not (tmp_path / "mine").exists()
     found = json.loads((tmp_path / "audit" / "audit.json").read_text())
     assert found["features"] == "features of small" and found["accuracy"] > 0.3
     assert found["examples"] == {"train": 446}
