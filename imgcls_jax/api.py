@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from imgcls_jax import backend, data, distributed, pretrained
+from imgcls_jax import backend, data, distributed, files, pretrained
 from imgcls_jax.commands import overrides, runs
 from imgcls_jax.config import reads, trial
 from imgcls_jax.config.options import flat_options
@@ -37,6 +37,7 @@ from imgcls_jax.evaluation.scores import score
 from imgcls_jax.run import digests, resuming
 from imgcls_jax.run.folder import (
     CONFIG,
+    CORRECTIONS,
     DATA,
     ENVIRONMENT,
     PREDICTIONS,
@@ -160,6 +161,8 @@ def _train(config: ConfigDict, run: RunFolder, splits: data.Splits) -> None:
     run.write_json(CONFIG, config.to_dict())
     run.write_json(ENVIRONMENT, environment)
     run.write_json(DATA, splits.report)
+    if splits.corrections:
+        files.write_atomically(run.path / CORRECTIONS, splits.corrections.content)
     digests.write(run, splits.digests)
     if not run.begun and distributed.is_primary():
         # What an attempt left that saved no epoch may be of another teacher.

@@ -87,7 +87,6 @@ def audit_run(folder: "RunFolder", workdir: Path | str, *, splits: Sequence[str]
     from imgcls_jax.commands import runs
 
     runs.require_tested(folder)
-    runs.data_of(folder)
     _audit(folder.config, workdir, splits=splits, run=folder)
 
 
@@ -98,29 +97,53 @@ def _audit(
     splits: Sequence[str],
     run: "RunFolder | None" = None,
 ) -> None:
+    from imgcls_jax.errors import RunError
+    from imgcls_jax.run.folder import CORRECTIONS, RunFolder
+
+    folder = RunFolder(workdir)
+    with folder.locked():
+        corrections = folder.path / CORRECTIONS
+        if corrections.exists():
+            raise RunError(
+                f"{corrections} is there already. It may have been edited, or runs were trained with "
+                "it: give another --workdir, or remove it."
+            )
+        _write(config, folder, splits=splits, run=run)
+
+
+def _write(
+    config: "ConfigDict",
+    folder: "RunFolder",
+    *,
+    splits: Sequence[str],
+    run: "RunFolder | None",
+) -> None:
     from imgcls_jax import backend, data, pretrained
+    from imgcls_jax.commands import runs
     from imgcls_jax.evaluation import audit as evaluation
     from imgcls_jax.evaluation import embedding
     from imgcls_jax.reporting import audit as reporting
     from imgcls_jax.reporting import formats
-    from imgcls_jax.run.folder import RunFolder
+    from imgcls_jax.run.folder import CORRECTIONS
 
     backend.configure()
     if run is None:
+        data_config = config.data
         pretrained.fetch(config)
-    source, broken = data.read_readable(config.data, keep=run is None)
+    else:
+        data_config = runs.data_config(run)
+        runs.data_of(run)
+    source, broken = data.read_readable(data_config, keep=run is None)
     examples = evaluation.collect(source, splits)
     first = next(iter(examples.datasets.values()))
     embed, features = embedding.choose(config, first.images, run=run)
     result = evaluation.run(examples, embed)
-    folder = RunFolder(workdir)
     title = config.data.get("name") or config.data.source
-    with folder.locked():
-        reporting.write(folder.path, result, source, title=title, features=features, broken=broken)
+    reporting.write(folder.path, result, source, title=title, features=features, broken=broken)
     lines = [reporting.lead(result, features)]
     for name, count in evaluation.counts(result, broken).items():
         lines.append(f"{name}: {count:,}")
     seconds = formats.duration(sum(result.seconds.values()))
     lines.append(f"{seconds}, {backend.peak_memory() / 1e9:.1f} GB of memory")
-    lines += [str(folder.path / reporting.PAGE), str(folder.path / reporting.CORRECTIONS)]
+    lines += [str(folder.path / reporting.PAGE), str(folder.path / CORRECTIONS)]
     log.info("%s", "\n".join(lines))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from imgcls_jax.errors import RunError
 
 if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
     from imgcls_jax.data import Splits
     from imgcls_jax.run.folder import RunFolder
 
@@ -62,9 +64,20 @@ def data_of(run: "RunFolder") -> "Splits":
     from imgcls_jax import data
     from imgcls_jax.run import resuming
 
-    splits = data.load(run.config.data, quick=run.config.quick, keep=False)
+    splits = data.load(data_config(run), quick=run.config.quick, keep=False)
     resuming.check_data(run, splits)
     return splits
+
+
+def data_config(run: "RunFolder") -> "ConfigDict":
+    """Returns the run's `config.data`, with the corrections that its folder has a copy of."""
+    from imgcls_jax.run.folder import CORRECTIONS
+
+    config = run.config.data
+    copy = run.path / CORRECTIONS
+    if config.corrections and copy.exists():
+        config.corrections = str(copy)
+    return config
 
 
 def write_report(

@@ -29,6 +29,7 @@ class Splits:
     """The three splits of a data set, without overlap, and the data report of checks.py.
 
     digests: of the images of each split, uint64 [N], as `checks.image_digests` has them.
+    corrections: those that were made, if any.
     """
 
     train: Dataset
@@ -36,6 +37,7 @@ class Splits:
     test: Dataset
     report: dict
     digests: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    corrections: Corrections | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -84,7 +86,8 @@ def load(config: ConfigDict, *, quick: float = 0.0, keep: bool = True) -> Splits
     `config.validation_size` of what is kept. The training set is
     `config.train_size` of what is left then, with `config.drawn` drawn images of each digit. The
     report's `origin` says where validation and test set come from. Images of more bytes than
-    `config.device_bytes` stay in their files as LazyImages.
+    `config.device_bytes` stay in their files as LazyImages. `config.corrections` are made in the end:
+    the same images are held out with them and without.
 
     quick: share of each set that is taken in the end, for a trial; 0 takes all.
     keep: whether decoded data is kept in `config.cache` and missing TFDS data is prepared. A config
@@ -94,9 +97,8 @@ def load(config: ConfigDict, *, quick: float = 0.0, keep: bool = True) -> Splits
     options that do not fit the data.
     """
     config = config.copy_and_resolve_references()
-    source = read(config, keep=keep)
-    datasets = source.datasets
-    rare_class_warnings = checks.rare_class_warnings(datasets["train"])
+    datasets, lines = _read(config, keep=keep)
+    rare_class_warnings = checks.rare_class_warnings(_source(datasets, lines).datasets["train"])
 
     origin = {}
     if config.folds:
@@ -116,8 +118,10 @@ def load(config: ConfigDict, *, quick: float = 0.0, keep: bool = True) -> Splits
             datasets["train"], datasets[split] = _hold_out(
                 datasets["train"], f"{split}_size", config
             )
-    datasets["train"] = _training_set(datasets["train"], config)
-    datasets = {split: datasets[split] for split in SPLIT_NAMES}
+    if config.train_size and config.train_size != len(datasets["train"]):
+        _, datasets["train"] = _hold_out(datasets["train"], "train_size", config)
+    datasets = {split: datasets[split].correct() for split in SPLIT_NAMES}
+    datasets["train"] = _with_drawn(datasets["train"], config)
     if quick:
         for split, dataset in datasets.items():
             share = stratified_share(dataset.labels, quick, config.split_seed)
@@ -125,9 +129,9 @@ def load(config: ConfigDict, *, quick: float = 0.0, keep: bool = True) -> Splits
     report, digests = checks.check_with_digests(datasets)
     report["warnings"] = [*rare_class_warnings, *report["warnings"]]
     report["origin"] = origin
-    if source.corrections:
-        report["corrections"] = source.corrections.report
-    return Splits(**datasets, report=report, digests=digests)
+    if lines:
+        report["corrections"] = lines.report
+    return Splits(**datasets, report=report, digests=digests, corrections=lines)
 
 
 def read(config: ConfigDict, *, keep: bool = True) -> Source:
@@ -136,8 +140,7 @@ def read(config: ConfigDict, *, keep: bool = True) -> Source:
     Labels and images are those of `config.corrections`, where it is given. keep: as of `load`.
     Raises as `load` does.
     """
-    read_source = choose("data source", config.source, SOURCES)
-    return _prepare(config, read_source(config, keep=keep))
+    return _source(*_read(config, keep=keep))
 
 
 def read_readable(config: ConfigDict, *, keep: bool = True) -> tuple[Source, dict[Path, str]]:
@@ -159,23 +162,39 @@ def read_readable(config: ConfigDict, *, keep: bool = True) -> tuple[Source, dic
         for name, files in classes.items():
             classes[name] = [file for file in files if file not in broken]
     datasets = folder.read_folder(splits, image_size=config.image_size, fit=config.fit)
-    return _prepare(config, datasets), broken
+    return _source(*_prepare(config, datasets)), broken
 
 
-def _prepare(config: ConfigDict, datasets: Datasets) -> Source:
-    """Checks data sets as their source has them, and makes the corrections."""
+def _read(config: ConfigDict, *, keep: bool) -> tuple[Datasets, Corrections | None]:
+    """Returns the data sets of the source, with corrections that are not made yet."""
+    read_source = choose("data source", config.source, SOURCES)
+    return _prepare(config, read_source(config, keep=keep))
+
+
+def _prepare(config: ConfigDict, datasets: Datasets) -> tuple[Datasets, Corrections | None]:
+    """Checks data sets as their source has them, and gives them their corrections."""
     checks.validate(datasets)
     nbytes = sum(dataset.images.nbytes for dataset in datasets.values())
     if device_budget(config, nbytes) is None:
         datasets = {name: dataset.in_memory() for name, dataset in datasets.items()}
     datasets = {name: _with_int32_labels(dataset) for name, dataset in datasets.items()}
-    indices = {name: np.arange(len(dataset)) for name, dataset in datasets.items()}
     if not config.corrections:
-        return Source(datasets, indices)
+        return datasets, None
     lines = corrections.read(config.corrections)
-    datasets, indices = corrections.apply(lines, datasets)
-    checks.validate(datasets)  # again: all images of a split may have been left out
-    return Source(datasets, indices, lines)
+    return corrections.add(lines, datasets), lines
+
+
+def _source(datasets: Datasets, lines: Corrections | None) -> Source:
+    """Makes the corrections of what `_prepare` returns."""
+    indices = {}
+    corrected = {}
+    for name, dataset in datasets.items():
+        indices[name] = np.arange(len(dataset))
+        if dataset.corrected is not None:
+            indices[name] = np.flatnonzero(dataset.corrected >= 0)
+        corrected[name] = dataset.correct()
+    checks.validate(corrected)  # again: all images of a split may have been left out
+    return Source(corrected, indices, lines)
 
 
 def _with_int32_labels(dataset: Dataset) -> Dataset:
@@ -200,14 +219,11 @@ def _take_fold(train: Dataset, config: ConfigDict) -> tuple[Dataset, Dataset]:
     return train.take(rest), train.take(part)
 
 
-def _training_set(train: Dataset, config: ConfigDict) -> Dataset:
-    """Returns `config.train_size` of the training set, and `config.drawn` drawn images of each digit."""
-    size = config.train_size
-    if size and size != len(train):
-        _, train = _hold_out(train, "train_size", config)
-    if config.drawn:
-        # Imported here, so that `python -m imgcls_jax.data.drawn` does not import it twice.
-        from imgcls_jax.data.drawn import with_drawn
+def _with_drawn(train: Dataset, config: ConfigDict) -> Dataset:
+    """Returns the training set with `config.drawn` drawn images of each digit."""
+    if not config.drawn:
+        return train
+    # Imported here, so that `python -m imgcls_jax.data.drawn` does not import it twice.
+    from imgcls_jax.data.drawn import with_drawn
 
-        train = with_drawn(train, config.drawn, seed=config.split_seed)
-    return train
+    return with_drawn(train, config.drawn, seed=config.split_seed)

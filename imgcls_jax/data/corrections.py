@@ -9,7 +9,8 @@ The file has a line for each image, under a header:
 `index` counts the images of a split of the source from 0, before anything is held out of it.
 `new_label` is the name of a class, or "remove". `label`, the class so far, and `image`, the image's
 digest, may be empty or missing; where they are there, they must agree with the data, so that a file
-for another version of the data is refused. Other columns, such as a reason, are not read.
+for another version of the data is refused. Other columns, such as a reason, are not read. A name
+that a spreadsheet would take for a formula has a quote in front.
 """
 
 import csv
@@ -17,7 +18,7 @@ import dataclasses
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,8 @@ REMOVE = "remove"  # the new label of an image that is left out
 REQUIRED = ("split", "index", "new_label")
 OPTIONAL = ("label", "image")
 MAX_BYTES = 2**28  # of a file, which has a line for each image at most
+MAX_DIGITS = 18  # of an index
+QUOTED = ("=", "+", "-", "@", "'")  # begin names that have a quote in front
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,10 +55,10 @@ class Correction:
 
 @dataclasses.dataclass(frozen=True)
 class Corrections:
-    """A file of corrections. sha256: of its content."""
+    """A file of corrections, and its content."""
 
     path: Path
-    sha256: str
+    content: bytes
     lines: tuple[Correction, ...]
 
     @property
@@ -63,7 +66,7 @@ class Corrections:
         """What the data report says of them, ready for JSON."""
         removed = sum(line.new_label == REMOVE for line in self.lines)
         return {
-            "sha256": self.sha256,
+            "sha256": hashlib.sha256(self.content).hexdigest(),
             "relabelled": len(self.lines) - removed,
             "removed": removed,
         }
@@ -79,13 +82,18 @@ def read(path: str) -> Corrections:
     content = _content(file)
     try:
         text = content.decode("utf-8-sig")
-        table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        header = text.partition("\n")[0]
+        delimiter = ","
+        if header.count(";") > header.count(","):  # as of Excel in many languages
+            delimiter = ";"
+        stream = io.StringIO(text, newline="")
+        table = csv.DictReader(stream, delimiter=delimiter, strict=True)
         _check_columns(file, table.fieldnames or ())
         lines = tuple(_line(row, f"{file}, line {table.line_num}") for row in table)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file} is not a CSV file in UTF-8 ({error}). Save it as one.") from error
     _check_once(lines)
-    return Corrections(file, hashlib.sha256(content).hexdigest(), lines)
+    return Corrections(file, content, lines)
 
 
 def _content(file: Path) -> bytes:
@@ -112,13 +120,34 @@ def _check_columns(file: Path, columns: Iterable[str]) -> None:
 
 
 def _line(row: Mapping[str, str | None], place: str) -> Correction:
-    values = {name: (row.get(name) or "").strip() for name in REQUIRED + OPTIONAL}
+    values = {name: row.get(name) or "" for name in REQUIRED + OPTIONAL}
+    for name in ("split", "index", "image"):
+        values[name] = values[name].strip()
+    for name in ("new_label", "label"):
+        values[name] = _unquoted(values[name])
     index = values["index"]
-    if not (index.isascii() and index.isdigit()):
-        raise DataError(f"{place}: the index is {index!r}. Give a number, counted from 0.")
-    if not values["new_label"]:
+    if not (index.isascii() and index.isdigit() and len(index) <= MAX_DIGITS):
+        raise DataError(f"{place}: the index is {index!r:.40}. Give a number, counted from 0.")
+    new_label = values["new_label"].strip()
+    if not new_label:
         raise DataError(f"{place}: new_label is empty. Give a class, or {REMOVE!r}.")
+    if new_label == REMOVE:
+        values["new_label"] = REMOVE
     return Correction(**values | {"place": place, "index": int(index)})
+
+
+def quoted(name: str) -> str:
+    """Returns the name of a class as the file has it."""
+    if name.lstrip().startswith(QUOTED):
+        return f"'{name}"
+    return name
+
+
+def _unquoted(text: str) -> str:
+    name = text.removeprefix("'")
+    if name.lstrip().startswith(QUOTED):
+        return name
+    return text
 
 
 def _check_once(lines: Iterable[Correction]) -> None:
@@ -133,8 +162,8 @@ def _check_once(lines: Iterable[Correction]) -> None:
         first[image] = line
 
 
-def apply(corrections: Corrections, datasets: Datasets) -> tuple[Datasets, dict[str, np.ndarray]]:
-    """Returns the corrected data sets, and the indices, int64, of the images that are left.
+def add(corrections: Corrections, datasets: Datasets) -> Datasets:
+    """Returns the data sets with their corrections, which `Dataset.correct` makes.
 
     datasets: by split, as their source has them. Raises DataError, with file and line, for a
     correction of an image or a class that is not there, or of an image whose label or digest is
@@ -147,27 +176,26 @@ def apply(corrections: Corrections, datasets: Datasets) -> tuple[Datasets, dict[
                 f"{line.place}: the data has no split {line.split!r}. It has {listed([*splits])}."
             )
         splits[line.split].append(line)
-    corrected = {}
-    kept = {}
-    for split, lines in splits.items():
-        _check_images(lines, datasets[split])
-        corrected[split], kept[split] = _apply(lines, datasets[split])
-    return corrected, kept
+    return {split: _add(lines, datasets[split]) for split, lines in splits.items()}
 
 
-def _apply(lines: list[Correction], dataset: Dataset) -> tuple[Dataset, np.ndarray]:
-    labels = dataset.labels.copy()
-    is_kept = np.ones(len(dataset), bool)
+def _add(lines: list[Correction], dataset: Dataset) -> Dataset:
+    _check_images(lines, dataset)
+    corrected = dataset.labels.copy()
     for line in lines:
         if line.new_label == REMOVE:
-            is_kept[line.index] = False
+            corrected[line.index] = -1
         else:
-            labels[line.index] = dataset.class_names.index(line.new_label)
-    kept = np.flatnonzero(is_kept)
-    corrected = dataclasses.replace(dataset, labels=labels)
-    if len(kept) < len(dataset):
-        corrected = corrected.take(kept)
-    return corrected, kept
+            corrected[line.index] = _label(line.new_label, dataset.class_names)
+    return dataclasses.replace(dataset, corrected=corrected)
+
+
+def _label(text: str, class_names: Sequence[str]) -> int | None:
+    """Returns the number of the class that a text names, also with white space around it."""
+    for name in (text, text.strip()):
+        if name in class_names:
+            return class_names.index(name)
+    return None
 
 
 def _check_images(lines: list[Correction], dataset: Dataset) -> None:
@@ -179,16 +207,22 @@ def _check_images(lines: list[Correction], dataset: Dataset) -> None:
                 f"{line.place}: there is no {line.split} image {line.index}. The split has "
                 f"{len(dataset):,}, counted from 0."
             )
-        if line.new_label != REMOVE and line.new_label not in class_names:
+        if line.new_label == REMOVE and REMOVE in class_names:
+            raise DataError(
+                f"{line.place}: new_label is {REMOVE!r}, which is a class of this data, too. Rename "
+                "the class."
+            )
+        if line.new_label != REMOVE and _label(line.new_label, class_names) is None:
             hint = did_you_mean(line.new_label, class_names)
             raise DataError(
                 f"{line.place}: there is no class {line.new_label!r}.{hint} Give {REMOVE!r} or one "
                 f"of {listed(class_names)}."
             )
-        label = class_names[dataset.labels[line.index]]
-        if line.label and line.label != label:
+        label = dataset.labels[line.index]
+        if line.label.strip() and _label(line.label, class_names) != label:
             raise DataError(
-                f"{line.place}: the {line.split} image {line.index} has the label {label!r}, not "
+                f"{line.place}: the {line.split} image {line.index} has the label "
+                f"{class_names[label]!r}, not "
                 f"{line.label!r}. The corrections are for other data: run `imgcls audit` again."
             )
     _check_digests([line for line in lines if line.image], dataset)

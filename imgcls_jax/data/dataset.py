@@ -31,13 +31,15 @@ class Dataset:
 
     images: uint8 [N, H, W, C] with 1 or 3 channels, in memory or LazyImages. labels: int32 [N],
     each in [0, len(class_names)). teacher: log probabilities float32 [N, K] that another model
-    gives the images, for distillation. warnings: sentences on what is doubtful in the source.
+    gives the images, for distillation. corrected: labels int32 [N] of a file of corrections, -1 for
+    an image that it leaves out. warnings: sentences on what is doubtful in the source.
     """
 
     images: Images
     labels: np.ndarray
     class_names: tuple[str, ...]
     teacher: np.ndarray | None = None
+    corrected: np.ndarray | None = None
     warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -52,9 +54,26 @@ class Dataset:
         teacher = self.teacher
         if teacher is not None:
             teacher = teacher[indices]
+        corrected = self.corrected
+        if corrected is not None:
+            corrected = corrected[indices]
         return dataclasses.replace(
-            self, images=images, labels=self.labels[indices], teacher=teacher
+            self,
+            images=images,
+            labels=self.labels[indices],
+            teacher=teacher,
+            corrected=corrected,
         )
+
+    def correct(self) -> "Dataset":
+        """Returns the data set with its corrections made, if there are any."""
+        if self.corrected is None:
+            return self
+        kept = np.flatnonzero(self.corrected >= 0)
+        dataset = dataclasses.replace(self, labels=self.corrected, corrected=None)
+        if len(kept) == len(self):
+            return dataset  # its images need no copy
+        return dataset.take(kept)
 
     def in_memory(self) -> "Dataset":
         """Returns the same data set with all its images read."""

@@ -15,13 +15,13 @@ import numpy as np
 
 from imgcls_jax.data import Source
 from imgcls_jax.data.checks import image_digests
-from imgcls_jax.data.corrections import REMOVE, digest_text
+from imgcls_jax.data.corrections import REMOVE, digest_text, quoted
 from imgcls_jax.data.dataset import Dataset, Datasets
 from imgcls_jax.data.lazy_images import chunks
 from imgcls_jax.errors import DataError, choose
 from imgcls_jax.evaluation import confident_learning, neighbours
 
-BLANK = 2.0  # grey levels of 255: an image whose pixels deviate less is blank
+BLANK = 2.0  # grey levels of 255: an image whose pixels deviate less in each channel is blank
 CONFUSED = 0.75  # a pair of classes is not told apart if fewer of its images are
 # A copy is taken out of the split that comes later here.
 HELD_OUT = ("test", "validation", "train")
@@ -33,7 +33,7 @@ class Examples:
 
     split, row, index: str [N], int64 [N] and int64 [N], of each image its split, its place in the
     data set, and its place in the source. labels: int [N]. digests: uint64 [N]. deviations: of an
-    image's pixels, float [N], in grey levels.
+    image's pixels, float [N], in grey levels of the channel where they deviate most.
     """
 
     datasets: Datasets
@@ -116,7 +116,8 @@ def collect(source: Source, splits: Sequence[str] = ()) -> Examples:
     for split in names:
         for chunk in chunks(datasets[split].images):
             digests.append(image_digests(chunk))
-            deviations.append(chunk.reshape(len(chunk), -1).std(1, dtype=np.float32))
+            pixels = chunk.reshape(len(chunk), -1, chunk.shape[-1])
+            deviations.append(pixels.std(1, dtype=np.float32).max(1))
     examples = Examples(
         datasets={split: datasets[split] for split in names},
         class_names=datasets[names[0]].class_names,
@@ -128,10 +129,12 @@ def collect(source: Source, splits: Sequence[str] = ()) -> Examples:
         deviations=np.concatenate(deviations),
     )
     num_present = len(np.unique(examples.labels))
-    if num_present < 2 or len(examples) < 2 * confident_learning.NUM_FOLDS:
+    num_different = len(np.unique(examples.digests))
+    least = 2 * confident_learning.NUM_FOLDS
+    if num_present < 2 or num_different < least:
         raise DataError(
-            f"There are {len(examples):,} images of {num_present} classes: an audit needs at least "
-            f"{2 * confident_learning.NUM_FOLDS} images of 2 classes."
+            f"There are {len(examples):,} images of {num_present} classes, {num_different:,} of them "
+            f"different: an audit needs at least {least} different images of 2 classes."
         )
     return examples
 
@@ -140,6 +143,10 @@ def run(examples: Examples, embed: Callable[[Dataset], np.ndarray]) -> Audit:
     """Audits the examples. embed: returns the vectors float32 [N, F] of a data set's images."""
     clock = _Clock()
     vectors = np.concatenate([embed(dataset) for dataset in examples.datasets.values()])
+    if not np.isfinite(vectors).all():
+        raise DataError(
+            "The features are not finite, as of a run that diverged: give a config or another run."
+        )
     vectors = neighbours.principal_components(vectors)
     clock.lap("features")
     labels = examples.labels
@@ -223,21 +230,21 @@ def correction_rows(
             rows[line.split, line.index] = {
                 "split": line.split,
                 "index": line.index,
-                "new_label": line.new_label,
-                "label": line.label,
+                "new_label": quoted(line.new_label),
+                "label": quoted(line.label),
                 "image": line.image,
                 "reason": "earlier correction",
             }
     for suggestion in suggestions:
         example = suggestion.example
         place = (str(examples.split[example]), int(examples.index[example]))
-        label = examples.label(example)
+        label = quoted(examples.label(example))
         if place in rows:  # the source has another label than the corrected data
             label = rows.pop(place)["label"]
         rows[place] = {
             "split": place[0],
             "index": place[1],
-            "new_label": suggestion.new_label,
+            "new_label": quoted(suggestion.new_label),
             "label": label,
             "image": digest_text(examples.digests[example]),
             "reason": suggestion.reason,

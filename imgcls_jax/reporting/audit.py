@@ -12,13 +12,14 @@ from markupsafe import Markup
 
 from imgcls_jax import backend
 from imgcls_jax.data import Source
+from imgcls_jax.errors import printable
 from imgcls_jax.evaluation import audit as auditing
 from imgcls_jax.evaluation.audit import Audit
 from imgcls_jax.files import write_atomically
 from imgcls_jax.reporting import formats, page, templates
+from imgcls_jax.run.folder import CORRECTIONS
 
 PAGE = "audit.html"
-CORRECTIONS = "corrections.csv"
 FIGURES = "audit.json"
 COLUMNS = ("split", "index", "new_label", "label", "image", "reason", "score")
 MOST_SHOWN = 60  # images of a section
@@ -38,7 +39,6 @@ def write(
     title: of the page. features: what the vectors are, in words. broken: as of `read_readable`.
     """
     rows = auditing.correction_rows(audit.examples, auditing.suggest(audit), source)
-    write_atomically(folder / CORRECTIONS, _csv(rows).encode())
     details = auditing.summary(audit)
     details["features"] = features
     details["unreadable"] = {str(path): reason for path, reason in broken.items()}
@@ -55,6 +55,7 @@ def write(
     ]
     html = page.page(f"Audit of {title}", Markup().join(sections))
     write_atomically(folder / PAGE, html.encode())
+    write_atomically(folder / CORRECTIONS, _csv(rows).encode())  # last: it ends an audit
 
 
 def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -209,7 +210,10 @@ def _broken(broken: Broken) -> Markup | None:
         return None
     parts = templates.macros("audit.html")
     text = "Training refuses them: repair or remove them. They are not part of this audit."
-    return parts.explained(text, parts.files(sorted(broken.items())))
+    files = []
+    for path, reason in sorted(broken.items()):
+        files.append((printable(path), printable(reason)))
+    return parts.explained(text, parts.files(files))
 
 
 def _pairs(audit: Audit) -> Markup | None:

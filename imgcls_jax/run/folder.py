@@ -29,6 +29,7 @@ STEPS = "steps.jsonl"  # a line for every so many training steps, which TensorBo
 TEST = "test.json"  # scores on the test set and the summary of the training
 PREDICTIONS = "predictions.npz"  # probabilities and labels of the test and validation sets
 REPORT = "report.html"  # the last file that training writes
+CORRECTIONS = "corrections.csv"  # a copy of the file that data.corrections names
 TEACHER = "teacher.npz"  # of distillation: the teacher's log probabilities of the training images
 CHECKPOINTS = "checkpoints"
 EVENTS = "events.out.tfevents."  # begins the names of TensorBoard's files

@@ -18,6 +18,7 @@ from imgcls_jax.files import write_atomically
 from imgcls_jax.run.folder import (
     CALIBRATION,
     CONFIG,
+    CORRECTIONS,
     DATA,
     ENSEMBLE,
     ENVIRONMENT,
@@ -40,6 +41,7 @@ OF_RUNS = (
     CONFIG,
     ENVIRONMENT,
     DATA,
+    CORRECTIONS,
     METRICS,
     TEST,
     CALIBRATION,

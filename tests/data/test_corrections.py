@@ -8,6 +8,7 @@ from imgcls_jax import data
 from imgcls_jax.config.options import upgrade
 from imgcls_jax.data import checks, corrections
 from imgcls_jax.errors import DataError
+from imgcls_jax.evaluation.audit import correction_rows
 
 HEADER = "split,index,new_label,label,image\n"
 
@@ -61,6 +62,51 @@ def test_columns_of_a_spreadsheet_are_read(tmp_path):
         data.read(config)
     config = config_of(tmp_path, '"a ""copy""", remove,train, 3\r\n', header=header)
     assert len(data.read(config).datasets["train"]) == 1796
+    config = config_of(tmp_path, "train;3;remove\r\n", header="split;index;new_label\r\n")
+    assert len(data.read(config).datasets["train"]) == 1796
+
+
+def test_the_same_images_are_held_out_with_corrections(tmp_path):
+    plain = data.load(config_of(tmp_path, None))
+    splits = data.load(config_of(tmp_path, "train,0,8\ntrain,3,remove\n"))
+    source = data.read(config_of(tmp_path, None)).datasets["train"]
+    (removed,) = checks.image_digests(source.images[[3]])
+    num_changed = 0
+    pairs = {
+        "train": (plain.train, splits.train),
+        "validation": (plain.validation, splits.validation),
+        "test": (plain.test, splits.test),
+    }
+    for split, (before, after) in pairs.items():
+        is_kept = plain.digests[split] != removed
+        np.testing.assert_array_equal(splits.digests[split], plain.digests[split][is_kept])
+        num_changed += (after.labels != before.labels[is_kept]).sum()
+    assert num_changed == 1
+
+
+def config_of_two_classes(tmp_path, name, lines):
+    """A config of images of two classes in turn, the first with a given name."""
+    images = np.arange(160, dtype=np.uint8).reshape(10, 4, 4)
+    class_names = np.array([name, "dog"])
+    np.savez(tmp_path / "a.npz", images=images, labels=np.arange(10) % 2, class_names=class_names)
+    return config_of(tmp_path, lines, source="npz", path=str(tmp_path / "a.npz"))
+
+
+@pytest.mark.parametrize("name", ["=1+1|cmd", " -2", "'cat", "'=1", " cat "])
+def test_the_name_of_any_class_can_be_written_and_read(tmp_path, name):
+    text = corrections.quoted(name)
+    assert not text.strip().startswith(("=", "-"))
+    config = config_of_two_classes(tmp_path, name, f"train,0,dog,{text}\ntrain,1,{text},dog\n")
+    source = data.read(config)
+    assert source.datasets["train"].labels[:2].tolist() == [1, 0]
+    (_, row) = correction_rows(None, [], source)
+    assert row["new_label"] == text
+
+
+def test_a_class_that_is_called_remove_is_not_taken_for_the_word(tmp_path):
+    config = config_of_two_classes(tmp_path, "remove", "train,1,remove\n")
+    with pytest.raises(DataError, match="line 2: new_label is 'remove', which is a class"):
+        data.read(config)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +119,7 @@ def test_columns_of_a_spreadsheet_are_read(tmp_path):
         ("train,0,\n", r"line 2: new_label is empty"),
         ("train,-1,3\n", r"line 2: the index is '-1'. Give a number"),
         ("train,²,3\n", r"line 2: the index is '²'"),
+        (f"train,{'9' * 5000},3\n", r"line 2: the index is '9{39}. Give a number"),
         ("train,0,3\ntrain,1,3\ntrain,0,4\n", r"line 4: the train image 0 is corrected a second"),
         ("train,0,3,5\n", r"line 2: the train image 0 has the label '0', not '5'"),
         ("train,0,3,0,00ff\n", r"line 2: the train image 0 is not the one that the line"),

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 
 import numpy as np
@@ -14,6 +15,7 @@ from configs.base import get_config
 from imgcls_jax import __main__, api, commands, data
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import ConfigError, DataError, RunError
+from imgcls_jax.evaluation import audit as auditing
 from imgcls_jax.evaluation import confident_learning, embedding, neighbours
 from imgcls_jax.run.folder import RunFolder
 
@@ -126,6 +128,8 @@ def test_an_audit_gives_the_same_bytes_again(planted, audited, tmp_path):
     commands.audit.audit(config_of(path), tmp_path)
     again = (tmp_path / "corrections.csv").read_bytes()
     assert again == (audited / "corrections.csv").read_bytes()
+    with pytest.raises(RunError, match="corrections.csv is there already.*another --workdir"):
+        commands.audit.audit(config_of(path), tmp_path)  # a person may have edited it
 
 
 def test_a_folder_with_unreadable_files_is_audited_without_them(tmp_path):
@@ -135,8 +139,10 @@ def test_a_folder_with_unreadable_files_is_audited_without_them(tmp_path):
         path = tmp_path / "images" / f"class {label}" / f"{index:02}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path)
-    broken = tmp_path / "images" / "class 0" / "00.png"
-    broken.write_bytes(broken.read_bytes()[:60])
+    whole = tmp_path / "images" / "class 0" / "00.png"
+    broken = whole.with_name(os.fsdecode(b"caf\xe9.png"))  # not UTF-8
+    broken.write_bytes(whole.read_bytes()[:60])
+    whole.unlink()
     options = [f"--config.data.path={tmp_path / 'images'}", "--config.data.source=folder"]
     options += ["--config.data.cache="]
     workdir = ["--workdir", str(tmp_path / "audit")]
@@ -144,7 +150,7 @@ def test_a_folder_with_unreadable_files_is_audited_without_them(tmp_path):
     found = json.loads((tmp_path / "audit" / "audit.json").read_text())
     assert list(found["unreadable"]) == [str(broken)] and found["examples"] == {"train": 79}
     html = (tmp_path / "audit" / "audit.html").read_text()
-    assert "Unreadable files</h2>" in html and "00.png" in html
+    assert "Unreadable files</h2>" in html and r"caf\udce9.png" in html
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +190,9 @@ def test_corrections_are_part_of_what_a_run_is(corrected):
     plain.data.corrections = None
     with pytest.raises(RunError, match="data.corrections: .*corrections.csv' there, None now"):
         api.train(plain, run.path)
-    file = run.path.parent / "corrections.csv"
+    (run.path.parent / "corrections.csv").unlink()
+    assert len(commands.runs.data_of(run).test) == 150  # the run has a copy
+    file = run.path / "corrections.csv"
     file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(RunError, match="was made of other data"):
         commands.audit.audit_run(run, run.path.parent / "audit")
@@ -199,10 +207,26 @@ def test_what_cannot_be_audited_is_refused(planted, tmp_path):
         commands.audit.audit_run(RunFolder(tmp_path / "empty"), tmp_path / "audit")
     images = np.zeros((20, 8, 8), np.uint8)
     np.savez(tmp_path / "one.npz", images=images, labels=np.zeros(20, int))
-    with pytest.raises(DataError, match="20 images of 1 classes: an audit needs"):
+    with pytest.raises(DataError, match="20 images of 1 classes, 1 of them different: an audit"):
         commands.audit.audit(config_of(tmp_path / "one.npz"), tmp_path)
+    black = Dataset(images[..., None], np.arange(20, dtype=np.int32) % 2, ("a", "b"))
+    with pytest.raises(DataError, match="20 images of 2 classes, 1 of them different: an audit"):
+        auditing.collect(source_of(black))
     arguments = ["audit", str(tmp_path / "empty"), "--config.seed=1"]
     assert __main__.main(arguments) == 2
+
+
+def source_of(dataset):
+    return data.Source({"train": dataset}, {"train": np.arange(len(dataset))})
+
+
+def test_an_image_of_one_colour_is_blank():
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3)).astype(np.uint8)
+    images[3] = (255, 0, 0)
+    examples = auditing.collect(source_of(Dataset(images, np.arange(20) % 2, ("a", "b"))))
+    assert np.flatnonzero(examples.deviations < auditing.BLANK).tolist() == [3]
+    with pytest.raises(DataError, match="not finite, as of a run that diverged"):
+        auditing.run(examples, lambda dataset: np.full((20, 4), np.nan, np.float32))
 
 
 def test_copies_share_a_fold_and_classes_are_spread_evenly():
