@@ -13,6 +13,7 @@ operations of data.transform. configs/studies/own_images.py compares other model
 
 import statistics
 import sys
+import warnings
 from math import inf
 from pathlib import Path
 
@@ -30,7 +31,7 @@ WARMUP = 3.5 / 16  # its share of the epochs in cifar_fast
 
 def typical_side(folder: str) -> float:
     """Returns the median of the shorter sides of some images, in pixels; 0 if none can be read."""
-    files = sorted(training_folder(folder).glob("*/*"))
+    files = sorted(training_folder(folder).glob("[!.]*/[!.]*"))
     step = max(len(files) // MEASURED, 1)
     sides = []
     for file in files[::step]:
@@ -48,11 +49,13 @@ def _side(file: Path) -> int:
 
     if not file.is_file():
         return 0
-    try:
-        with Image.open(file) as image:
-            return min(image.size)
-    except (OSError, Image.DecompressionBombError):
-        return 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow calls a large photo an attack
+        try:
+            with Image.open(file) as image:
+                return min(image.size)
+        except Exception:  # a damaged file can make Pillow raise nearly anything
+            return 0
 
 
 def few_images(config: ConfigDict, images: int) -> None:

@@ -25,17 +25,18 @@ LIGHT = "flip|random_crop({}, reflect)|color_jitter(.1, .1, .1)"  # with the pad
 
 
 def training_folder(folder: str) -> Path:
-    """Returns the folder of the class folders: FOLDER/train or FOLDER."""
+    """Returns the folder of the class folders: FOLDER/train, in any case, or FOLDER."""
     path = Path(folder).expanduser()
-    if any((path / "train").glob("*/*")):
-        return path / "train"
+    for split in path.glob("*"):
+        if split.name.lower() in ("train", "training") and any(split.glob("*/*")):
+            return split
     return path
 
 
 def count(folder: str) -> int:
     """Returns the number of training photos: the files in FOLDER/train/CLASS or FOLDER/CLASS."""
-    files = training_folder(folder).glob("*/*")
-    return sum(file.is_file() and file.name[0] != "." for file in files)
+    files = training_folder(folder).glob("[!.]*/[!.]*")
+    return sum(file.is_file() for file in files)
 
 
 def up_to(photos: int, *steps: tuple[float, int]) -> int:

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from configs import cifar_fast, own_images
 from configs.studies import own_images as study
@@ -64,6 +64,9 @@ def test_the_size_is_that_of_most_images(tmp_path):
     write(tmp_path, 6, (40, 300))
     write(tmp_path / "large", 1, (500, 500))  # no class folder of this folder
     (tmp_path / "a" / "damaged.png").write_bytes(b"no image")
+    text = PngImagePlugin.PngInfo()
+    text.add_text("comment", "x" * 2**21, zip=True)
+    Image.new("L", (999, 999)).save(tmp_path / "a" / "text.png", pnginfo=text)
     assert own_images.typical_side(str(tmp_path)) == 40
     assert own_images.typical_side(str(tmp_path / "nowhere")) == 0
 

@@ -55,14 +55,13 @@ def test_numbers_fit_the_number_of_photos(count, expected, monkeypatch):
 
 
 def test_photos_are_counted_in_both_kinds_of_folders(tmp_path):
-    for name in ("a/1.jpg", "a/2.jpg", "b/1.jpg", "b/.hidden"):
-        for split in ("plain", "split/train", "split/test"):
+    for name in ("a/1.jpg", "a/2.jpg", "b/1.jpg", "b/.hidden", ".hidden/1.jpg"):
+        for split in ("plain", "split/train", "split/test", "other/Training", "other/Testing"):
             path = tmp_path / split / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-    assert (
-        own_photos.count(str(tmp_path / "plain")) == own_photos.count(str(tmp_path / "split")) == 3
-    )
+    for folder in ("plain", "split", "other"):
+        assert own_photos.count(str(tmp_path / folder)) == 3
     assert own_photos.count(str(tmp_path / "nowhere")) == 0
     assert numbers(own_photos.get_config(str(tmp_path / "nowhere"))) == numbers(
         own_photos.get_config()

@@ -105,8 +105,8 @@ def _audit(
         corrections = folder.path / CORRECTIONS
         if corrections.exists():
             raise RunError(
-                f"{corrections} is there already. It may have been edited, or runs were trained with "
-                "it: give another --workdir, or remove it."
+                f"{corrections} is there already, and may have been edited or trained with. Give "
+                "another --workdir, or remove it."
             )
         _write(config, folder, splits=splits, run=run)
 

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from imgcls_jax.data import checks, corrections, folder
 from imgcls_jax.data.corrections import Corrections
-from imgcls_jax.data.dataset import SPLIT_NAMES, Dataset, Datasets
+from imgcls_jax.data.dataset import SPLIT_NAMES, Dataset, Datasets, log_unused
 from imgcls_jax.data.sources import SOURCES
 from imgcls_jax.data.splits import (
     long_tailed,
@@ -86,8 +86,8 @@ def load(config: ConfigDict, *, quick: float = 0.0, keep: bool = True) -> Splits
     `config.validation_size` of what is kept. The training set is
     `config.train_size` of what is left then, with `config.drawn` drawn images of each digit. The
     report's `origin` says where validation and test set come from. Images of more bytes than
-    `config.device_bytes` stay in their files as LazyImages. `config.corrections` are made in the end:
-    the same images are held out with them and without.
+    `config.device_bytes` stay in their files as LazyImages. `config.corrections` are made last, so
+    that the same images are held out with them and without.
 
     quick: share of each set that is taken in the end, for a trial; 0 takes all.
     keep: whether decoded data is kept in `config.cache` and missing TFDS data is prepared. A config
@@ -103,6 +103,8 @@ def load(config: ConfigDict, *, quick: float = 0.0, keep: bool = True) -> Splits
     origin = {}
     if config.folds:
         origin["test"] = HELD_OUT
+        if "test" in datasets:
+            log_unused(config.name or config.source, ["its own test set"], "the test set is a fold")
         datasets["train"], datasets["test"] = _take_fold(datasets["train"], config)
     for split in ("test", "validation"):
         if split in origin:

@@ -1,12 +1,14 @@
 """CIFAR-10's original files: the python and the binary version, in a folder or in their archive."""
 
 import dataclasses
+import gzip
 import io
 import math
 import tarfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -113,21 +115,30 @@ def _join(batches: list[Arrays]) -> Arrays:
 def _archive_members(path: Path) -> dict[str, bytes]:
     """Returns the content of CIFAR-10's files in an archive, by their names without folder.
 
-    Nothing is unpacked to disk.
+    Nothing is unpacked to disk. tarfile would read a header of any size into memory, so the members
+    are walked here.
     """
     accepted = set().union(*(version.files for version in VERSIONS))
     contents = {}
     try:
-        with tarfile.open(path, "r:*") as archive:
-            for member in archive:
+        with _open_archive(path) as archive:
+            while any(header := archive.read(tarfile.BLOCKSIZE)):
+                member = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
                 name = Path(member.name).name
-                if not member.isfile() or name not in accepted:
-                    continue
-                if member.size > MAX_FILE:
+                if member.isdir() or member.issym() or member.islnk() or member.isdev():
+                    continue  # they have no content
+                if not 0 <= member.size <= MAX_FILE:
                     raise tarfile.TarError(
-                        f"{name} has {member.size:,} bytes, and CIFAR-10's have 31 million"
+                        f"{printable(name)} has {member.size:,} bytes, and CIFAR-10's files have "
+                        "31 million"
                     )
-                contents[name] = archive.extractfile(member).read()
+                padding = -member.size % tarfile.BLOCKSIZE
+                end = archive.tell() + member.size + padding
+                if member.isfile() and name in accepted:
+                    contents[name] = archive.read(member.size)
+                    if len(contents[name]) < member.size:
+                        raise EOFError(f"{name} is not complete")
+                archive.seek(end)
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         reason = " ".join(str(error).split())
         raise DataError(
@@ -135,6 +146,15 @@ def _archive_members(path: Path) -> dict[str, bytes]:
             f"there: download it again, as {' or '.join(ARCHIVES)}."
         ) from error
     return contents
+
+
+def _open_archive(path: Path) -> BinaryIO:
+    """Opens an archive that is compressed by gzip, or not at all."""
+    with open(path, "rb") as file:
+        start = file.read(2)
+    if start == b"\x1f\x8b":
+        return gzip.open(path)
+    return open(path, "rb")
 
 
 class _PickledArray:

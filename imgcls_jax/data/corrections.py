@@ -209,8 +209,8 @@ def _check_images(lines: list[Correction], dataset: Dataset) -> None:
             )
         if line.new_label == REMOVE and REMOVE in class_names:
             raise DataError(
-                f"{line.place}: new_label is {REMOVE!r}, which is a class of this data, too. Rename "
-                "the class."
+                f"{line.place}: new_label is {REMOVE!r}, which is a class of this data, too. "
+                "Rename the class."
             )
         if line.new_label != REMOVE and _label(line.new_label, class_names) is None:
             hint = did_you_mean(line.new_label, class_names)

@@ -14,7 +14,7 @@ from typing import TextIO
 import numpy as np
 
 from imgcls_jax.data.dataset import SPLIT_NAMES, Arrays, log_unused, split_of
-from imgcls_jax.errors import DataError, listed
+from imgcls_jax.errors import DataError, listed, printable
 from imgcls_jax.foreign import check_regular
 
 CSV_NAME = re.compile(r"\.csv(\.gz)?$", re.IGNORECASE)
@@ -28,9 +28,10 @@ MISSING_VALUES = ("", "nan", "na", "n/a", "null", "none", "?")
 def find_csv(path: Path) -> dict[str, Path]:
     """Returns the CSV file of each split, which may be compressed by gzip (.csv.gz).
 
-    path: a file, or a folder with one *train*.csv and one *test*.csv, and one for validation if it
-    has val, valid or validation as a word of its name. Other files are logged as unused. Raises
-    DataError if there is not exactly one for train and test.
+    path: a file, or a folder with a CSV file for train, one for test, and perhaps one for
+    validation. Each has one of SPLIT_NAMES as a word of its name; "train" and "test" may also be
+    part of a word, as in mytrain.csv. Other files are logged as unused. Raises DataError if there
+    is not exactly one for train and one for test, or one for two splits.
     """
     if path.is_file():
         return {"train": path}
@@ -44,9 +45,16 @@ def find_csv(path: Path) -> dict[str, Path]:
         if split != "validation" and len(matches) != 1:
             present = ", ".join(file.name for file in tables) or "no CSV file at all"
             raise DataError(
-                f"{path} should hold exactly one CSV file with {split!r} in its name; it holds "
-                f"{present}.{_unpack_hint(files)} Rename the files, or name a single file by "
+                f"{path} should hold exactly one CSV file with the word {split!r} in its name; it "
+                f"holds {present}.{_unpack_hint(files)} Rename the files, or name a single file by "
                 "--config.data.path, which is then split."
+            )
+    for file in splits.values():
+        names = [split for split in splits if splits[split] == file]
+        if len(names) > 1:
+            raise DataError(
+                f"{path}: {file.name} would be both {' and '.join(names)}. Rename it, or name it "
+                "alone by --config.data.path, and it is split."
             )
     unused = [file.name for file in files if file not in splits.values()]
     used = ", ".join(file.name for file in splits.values())
@@ -69,14 +77,18 @@ def is_unlabelled(path: Path) -> bool:
 
 
 def _tables_of(split: str, tables: list[Path]) -> list[Path]:
-    if split != "validation":
-        return [file for file in tables if split in file.name.lower()]
     matches = []
+    others = []
     for file in tables:
         words = re.split(r"[\W\d_]+", file.name)
-        if any(split_of(word) == "validation" for word in words):
+        splits = [split_of(word) for word in words]
+        if split in splits:
             matches.append(file)
-    return matches
+        if not any(splits):
+            others.append(file)
+    if matches or split == "validation":
+        return matches
+    return [file for file in others if split in file.name.lower()]
 
 
 def _unpack_hint(files: list[Path]) -> str:
@@ -216,8 +228,8 @@ def header_warnings(path: Path) -> tuple[str, ...]:
     if not repeated:
         return ()
     return (
-        f"{path.name}, line 1: names of several columns: {listed(repeated)}. Pixels are read in "
-        "the order of the columns: is one of them there twice, and another missing?",
+        f"{printable(path.name)}, line 1: names of several columns: {listed(repeated)}. Pixels are "
+        "read in the order of the columns: is one of them there twice, and another missing?",
     )
 
 

@@ -12,7 +12,7 @@ from imgcls_jax.data.checks import validate_name
 from imgcls_jax.data.dataset import SPLIT_NAMES, Dataset, Datasets, log_unused, split_of
 from imgcls_jax.data.lazy_images import LazyImages
 from imgcls_jax.errors import DataError, listed, shape_text
-from imgcls_jax.foreign import is_image, open_image
+from imgcls_jax.foreign import image_suffixes, is_image, open_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,9 +54,14 @@ def find_images(path: Path) -> dict[str, Classes]:
 
 
 def _has_splits(path: Path) -> bool:
-    """Returns whether there is a training split. A class called "train" has no folders in it."""
-    for folder in _visible_folders(path):
-        if split_of(folder.name) == "train" and _visible_folders(folder):
+    """Returns whether there is a training split.
+
+    A class called "train" has no folders in it, and a class of another name beside it.
+    """
+    folders = _visible_folders(path)
+    are_splits = all(split_of(folder.name) for folder in folders)
+    for folder in folders:
+        if split_of(folder.name) == "train" and (are_splits or _visible_folders(folder)):
             return True
     return False
 
@@ -95,7 +100,14 @@ def _find_classes(folder: Path) -> Classes:
     if not classes:
         raise DataError(f"{folder} holds no class folders. {EXPECTED}")
     log_unused(folder, [file.name for file in loose], "they are in no class folder")
+    log_unused(folder, _hidden_images(folder), "hidden")
     return classes
+
+
+def _hidden_images(folder: Path) -> list[str]:
+    hidden = sorted(folder.glob("[!.]*/.*"))
+    images = [file for file in hidden if file.suffix.lower() in image_suffixes()]
+    return [str(file.relative_to(folder)) for file in images]
 
 
 def _find_class_images(folder: Path) -> list[Path]:

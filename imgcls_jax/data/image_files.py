@@ -3,7 +3,7 @@
 import dataclasses
 import glob
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -51,9 +51,7 @@ def _find(path: str) -> list[str]:
 def _images_below(folder: str) -> list[str]:
     images = []
     skipped = []
-    for file in sorted(Path(folder).rglob("*")):
-        if file.is_dir():
-            continue
+    for file in _files_below(Path(folder)):
         name = file.relative_to(folder)
         if any(part.startswith(".") for part in name.parts):
             # Other hidden files are not worth a mention.
@@ -65,6 +63,24 @@ def _images_below(folder: str) -> list[str]:
             skipped.append(str(name))
     log_unused(folder, skipped, "hidden, or no images")
     return images
+
+
+def _files_below(folder: Path, parents: tuple[str, ...] = ()) -> Iterator[Path]:
+    """Yields the files in a folder and its subfolders, sorted, and a folder that cannot be read.
+
+    Links are followed, but not in a circle. parents: real paths of the folders above.
+    """
+    parents = (*parents, os.path.realpath(folder))
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        yield folder
+        return
+    for entry in entries:
+        if not entry.is_dir():
+            yield entry
+        elif os.path.realpath(entry) not in parents:
+            yield from _files_below(entry, parents)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -168,6 +168,6 @@ def _class_names(arrays: dict[str, np.ndarray]) -> tuple[str, ...] | None:
     names = []
     for name in arrays["class_names"].ravel().tolist():
         if isinstance(name, bytes):
-            name = name.decode()
+            name = name.decode(errors="surrogateescape")  # checks.py says if it is not UTF-8
         names.append(str(name))
     return tuple(names)

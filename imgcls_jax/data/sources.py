@@ -18,7 +18,7 @@ from imgcls_jax.data import csv_files, idx_files, npz_files, tfds_reader
 from imgcls_jax.data import folder as image_folder
 from imgcls_jax.data.cache import cached
 from imgcls_jax.data.dataset import ArraysBySplit, Dataset, Datasets
-from imgcls_jax.errors import ConfigError, DataError, listed
+from imgcls_jax.errors import ConfigError, DataError, listed, printable
 
 
 def digits(config: ConfigDict, *, keep: bool = True) -> Datasets:
@@ -106,10 +106,10 @@ def csv(config: ConfigDict, *, keep: bool = True) -> Datasets:
     files = csv_files.find_csv(path)
     train_warnings: tuple[str, ...] = ()
     if "test" in files and csv_files.is_unlabelled(files["test"]):
-        unlabelled = files.pop("test")
+        name = printable(files.pop("test").name)
         train_warnings = (
-            f"{unlabelled.name} has no labels, so the test set is held out of the training images. "
-            f"`imgcls predict RUN {shlex.quote(unlabelled.name)}` classifies its images.",
+            f"{name} has no labels, so the test set is held out of the training images. "
+            f"`imgcls predict RUN {shlex.quote(name)}` classifies its images.",
         )
 
     def read() -> Datasets:

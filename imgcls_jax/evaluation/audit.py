@@ -133,8 +133,8 @@ def collect(source: Source, splits: Sequence[str] = ()) -> Examples:
     least = 2 * confident_learning.NUM_FOLDS
     if num_present < 2 or num_different < least:
         raise DataError(
-            f"There are {len(examples):,} images of {num_present} classes, {num_different:,} of them "
-            f"different: an audit needs at least {least} different images of 2 classes."
+            f"There are {len(examples):,} images of {num_present} classes, {num_different:,} of "
+            f"them different: an audit needs at least {least} different images of 2 classes."
         )
     return examples
 

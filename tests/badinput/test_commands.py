@@ -52,6 +52,10 @@ def predict(folders):
     commands.predict.predict(*folders, ["nothing.png"])
 
 
+def audit(folders):
+    commands.audit.audit_run(RunFolder(*folders), "audit")
+
+
 def ensemble(folders):
     commands.ensemble.ensemble([*folders, *folders[:1]], workdir="both")
 
@@ -66,6 +70,7 @@ MODES = {
     "export": commands.export.export,
     "ensemble": ensemble,
     "predict": predict,
+    "audit": audit,
 }
 FOLDERS = {
     "missing": lambda path: None,
@@ -105,7 +110,7 @@ def test_what_is_no_run(mode, kind, tried, tmp_path, monkeypatch):
     assert not (tmp_path / "results" / "run").exists()
 
 
-@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "predict"])
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode not in ("predict", "audit")])
 def test_no_folder_and_names_that_cannot_be(mode, tried):
     with pytest.raises(SystemExit, match="2"):
         __main__.parse([mode])

@@ -1,7 +1,9 @@
+import gzip
 import io
 import os
 import pickle
 import tarfile
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -176,3 +178,23 @@ def test_damaged_archives_are_refused(tmp_path):
     write_archive(archive, {"other": b""}, "x")
     with pytest.raises(DataError, match="holds no batch of CIFAR-10"):
         read_cifar([archive])
+
+
+def test_a_header_of_any_size_takes_no_memory(tmp_path):
+    """And so does the header of what is no file of CIFAR-10."""
+    path = tmp_path / "cifar-10-python.tar.gz"
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("other")
+        member.pax_headers = {"comment": "x" * 10**7}
+        archive.addfile(member)
+    tracemalloc.start()
+    with pytest.raises(DataError, match="holds no batch of CIFAR-10"):
+        read_cifar([path])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20
+    header = tarfile.TarInfo("data_batch_1")
+    header.size = 2**40
+    path.write_bytes(gzip.compress(header.tobuf(tarfile.GNU_FORMAT)))
+    with pytest.raises(DataError, match="data_batch_1 has 1,099,511,627,776 bytes"):
+        read_cifar([path])

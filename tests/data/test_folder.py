@@ -47,12 +47,15 @@ def test_classes_right_below_the_path_have_no_test_set(tmp_path):
     assert data["train"].class_names == ("b", "train")
 
 
-def test_hidden_files_are_ignored(tmp_path):
+def test_hidden_files_are_ignored_and_images_among_them_named(tmp_path, caplog):
     save(tmp_path / "a/1.png", colour(1))
+    save(tmp_path / "a/.2.png", colour(1))
     (tmp_path / "a/.DS_Store").write_bytes(b"x")
     (tmp_path / ".git").mkdir()
     (tmp_path / "labels.txt").write_text("a")
     assert len(load(tmp_path)["train"]) == 1
+    assert f"Not used of {tmp_path}: a/.2.png (hidden)." in caplog.text
+    assert ".DS_Store" not in caplog.text
 
 
 def test_grayscale_gives_one_channel_unless_one_image_has_colour(tmp_path):

@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -184,6 +185,12 @@ def test_a_split_without_classes_says_what_to_do_with_it(tmp_path):
         DataError, match=r"test holds no class folders, but 6 files .*imgcls predict"
     ):
         find_images(folder)
+    for path in sorted((folder / "train").iterdir()):
+        for file in path.iterdir():
+            file.rename(folder / "train" / f"{path.name}-{file.name}")
+        path.rmdir()
+    with pytest.raises(DataError, match="train holds no class folders, but 8 files"):
+        find_images(folder)
 
 
 def test_labels_in_a_column_are_labels(tmp_path):
@@ -254,3 +261,45 @@ def test_a_training_file_without_labels_is_refused(tmp_path):
     for path in (tmp_path, tmp_path / "train.csv"):
         with pytest.raises(DataError, match="train.csv has no column 'label'.*imgcls predict"):
             load("csv", path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["latest_train.csv"], "one CSV file with the word 'test' in its name; it holds latest_tr"),
+        (["train_val.csv", "test.csv"], "train_val.csv would be both train and validation"),
+    ],
+)
+def test_a_csv_file_is_of_one_split_alone(tmp_path, names, message):
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=message):
+        find_csv(tmp_path)
+
+
+def test_words_in_the_names_of_csv_files_come_first(tmp_path):
+    for name in ("contest_train.csv", "mytest.csv"):
+        (tmp_path / name).touch()
+    files = find_csv(tmp_path)
+    assert {split: file.name for split, file in files.items()} == {
+        "train": "contest_train.csv",
+        "test": "mytest.csv",
+    }
+
+
+def test_names_that_are_not_utf_8_can_be_written_or_are_refused(tmp_path):
+    rows = [f"{index % 2},{index},0,0,9" for index in range(20)]
+    (tmp_path / "train.csv").write_text("\n".join(["label,a,a,c,d", *rows]))
+    unlabelled = tmp_path / os.fsdecode(b"t\xe9_test.csv")
+    unlabelled.write_text(table("pixel0", "pixel1", "pixel2", "pixel3"))
+    (tmp_path / "train.csv").rename(tmp_path / os.fsdecode(b"t\xe9_train.csv"))
+    warnings = "\n".join(load("csv", tmp_path, tmp_path).report["warnings"])
+    assert (
+        r"t\udce9_test.csv has no labels" in warnings and r"t\udce9_train.csv, line 1" in warnings
+    )
+    warnings.encode()
+    images, labels = ARRAYS["train"]
+    names = np.array([b"cat", b"caf\xe9"])
+    np.savez(tmp_path / "a.npz", images=images, labels=labels, class_names=names)
+    with pytest.raises(DataError, match=r"class caf\\udce9 has a name that is not UTF-8"):
+        load("npz", tmp_path / "a.npz", tmp_path)

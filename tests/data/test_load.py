@@ -314,7 +314,7 @@ def test_one_wrong_label_of_a_csv_is_named_as_doubtful(tmp_path):
         assert "train.csv, line 1" in warnings
 
 
-def test_a_fold_is_the_test_set_and_the_sources_own_stays_unread(tmp_path):
+def test_a_fold_is_the_test_set_and_the_sources_own_stays_unread(tmp_path, caplog):
     write_idx(tmp_path)
     pixels = []
     for fold in range(2):
@@ -322,5 +322,6 @@ def test_a_fold_is_the_test_set_and_the_sources_own_stays_unread(tmp_path):
         sizes = [len(splits.train), len(splits.validation), len(splits.test)]
         assert sizes == [18, 2, 20]
         assert splits.report["origin"]["test"] == data.HELD_OUT
+        assert "Not used of mine: its own test set (the test set is a fold)." in caplog.text
         pixels += [image.tobytes() for image in np.asarray(splits.test.images)]
     assert sorted(pixels) == sorted(image.tobytes() for image in TRAIN[0])

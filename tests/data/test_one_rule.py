@@ -49,6 +49,16 @@ def test_training_and_prediction_take_the_same_files(folder, caplog):
     assert not caplog.text
 
 
+def test_links_are_followed_by_both_but_not_in_a_circle(folder):
+    (folder / "cat").rename(folder.parent / "real")
+    (folder / "cat").symlink_to(folder.parent / "real")
+    (folder / "dog").symlink_to(folder.parent / "real")
+    files = [file for files in find_images(folder)["train"].values() for file in files]
+    assert len(files) == 38
+    (folder / "cat" / "up").symlink_to(folder)
+    assert find([str(folder)]) == [str(file) for file in files]
+
+
 def test_what_prediction_skips_is_counted_and_named(folder, caplog):
     for name in ("a.txt", "b.csv", "c", "d", "e", "f", ".hidden.png", ".DS_Store"):
         (folder / "cat" / name).write_text("no image")

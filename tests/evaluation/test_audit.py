@@ -128,7 +128,7 @@ def test_an_audit_gives_the_same_bytes_again(planted, audited, tmp_path):
     commands.audit.audit(config_of(path), tmp_path)
     again = (tmp_path / "corrections.csv").read_bytes()
     assert again == (audited / "corrections.csv").read_bytes()
-    with pytest.raises(RunError, match="corrections.csv is there already.*another --workdir"):
+    with pytest.raises(RunError, match="corrections.csv is there already.*Give another --workdir"):
         commands.audit.audit(config_of(path), tmp_path)  # a person may have edited it
 
 
