@@ -11,6 +11,7 @@ config.model.pretrained or of a run; without either they are responses to patche
 
 import argparse
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,13 +102,10 @@ def _audit(
     from imgcls_jax.run.folder import CORRECTIONS, RunFolder
 
     folder = RunFolder(workdir)
+    corrections = os.path.expanduser(config.data.corrections or "")
+    if os.path.realpath(corrections) == os.path.realpath(folder.path / CORRECTIONS):
+        raise RunError(f"{corrections} is what this data is corrected by. Give another --workdir.")
     with folder.locked():
-        corrections = folder.path / CORRECTIONS
-        if corrections.exists():
-            raise RunError(
-                f"{corrections} is there already, and may have been edited or trained with. Give "
-                "another --workdir, or remove it."
-            )
         _write(config, folder, splits=splits, run=run)
 
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from imgcls_jax import backend
 from imgcls_jax.data import Source
-from imgcls_jax.errors import printable
+from imgcls_jax.errors import RunError, printable
 from imgcls_jax.evaluation import audit as auditing
 from imgcls_jax.evaluation.audit import Audit
 from imgcls_jax.files import write_atomically
@@ -37,8 +37,12 @@ def write(
     """Writes audit.html, corrections.csv and audit.json of an audit into the folder.
 
     title: of the page. features: what the vectors are, in words. broken: as of `read_readable`.
+    Raises RunError if other corrections are there.
     """
     rows = auditing.correction_rows(audit.examples, auditing.suggest(audit), source)
+    corrections = _csv(rows).encode()
+    _check_replaceable(folder / CORRECTIONS, corrections)
+    write_atomically(folder / CORRECTIONS, corrections)
     details = auditing.summary(audit)
     details["features"] = features
     details["unreadable"] = {str(path): reason for path, reason in broken.items()}
@@ -55,7 +59,15 @@ def write(
     ]
     html = page.page(f"Audit of {title}", Markup().join(sections))
     write_atomically(folder / PAGE, html.encode())
-    write_atomically(folder / CORRECTIONS, _csv(rows).encode())  # last: it ends an audit
+
+
+def _check_replaceable(file: Path, content: bytes) -> None:
+    """Raises RunError if there is a file with other content, which may be a person's work."""
+    if file.exists() and file.read_bytes() != content:
+        raise RunError(
+            f"{file} has other corrections: it was edited, or is of another audit. Give another "
+            "--workdir, or remove it."
+        )
 
 
 def _csv(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -128,8 +128,15 @@ def test_an_audit_gives_the_same_bytes_again(planted, audited, tmp_path):
     commands.audit.audit(config_of(path), tmp_path)
     again = (tmp_path / "corrections.csv").read_bytes()
     assert again == (audited / "corrections.csv").read_bytes()
-    with pytest.raises(RunError, match="corrections.csv is there already.*Give another --workdir"):
-        commands.audit.audit(config_of(path), tmp_path)  # a person may have edited it
+    commands.audit.audit(config_of(path), tmp_path)  # it may have been killed before
+    edited = again.replace(b"remove", b"3")
+    (tmp_path / "corrections.csv").write_bytes(edited)
+    with pytest.raises(RunError, match="corrections.csv has other corrections: it was edited"):
+        commands.audit.audit(config_of(path), tmp_path)
+    config = config_of(path, corrections=str(tmp_path / "corrections.csv"))
+    with pytest.raises(RunError, match="is what this data is corrected by. Give another --work"):
+        commands.audit.audit(config, tmp_path)
+    assert (tmp_path / "corrections.csv").read_bytes() == edited
 
 
 def test_a_folder_with_unreadable_files_is_audited_without_them(tmp_path):
