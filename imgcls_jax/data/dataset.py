@@ -75,6 +75,16 @@ class Dataset:
             return dataset  # its images need no copy
         return dataset.take(kept)
 
+    def sample(self, most: int) -> "Dataset":
+        """Returns at most that many examples, at random and in their order.
+
+        The first ones may be of few classes: folders are read one after the other.
+        """
+        rng = np.random.default_rng(0)
+        indices = rng.permutation(len(self))[:most]
+        indices.sort()
+        return self.take(indices)
+
     def in_memory(self) -> "Dataset":
         """Returns the same data set with all its images read."""
         return dataclasses.replace(self, images=np.asarray(self.images))

@@ -6,8 +6,10 @@ from typing import Protocol
 import numpy as np
 
 from imgcls_jax.data.image_files import Reader
+from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation.ensemble import EnsemblePredictor
 from imgcls_jax.evaluation.export import WEIGHTS, ExportedClassifier
+from imgcls_jax.evaluation.onnx import MODEL
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.evaluation.published import PublishedClassifier
 from imgcls_jax.evaluation.unknown import CautiousPredictor
@@ -50,6 +52,11 @@ def load(path: str | Path, *, batch_size: int | None = None) -> Classifier:
         return EnsemblePredictor(folder, batch_size=batch_size)
     if (folder.path / WEIGHTS).exists():
         return ExportedClassifier(folder.path, batch_size=batch_size)
+    if (folder.path / MODEL).exists():
+        raise RunError(
+            f"{path} holds a model for ONNX Runtime alone. Give the run itself, or "
+            "`imgcls export RUN` writes the program for JAX beside it."
+        )
     if (folder.path / UNKNOWN).exists():
         return CautiousPredictor(folder, batch_size=batch_size)
     return Predictor(folder, batch_size=batch_size)

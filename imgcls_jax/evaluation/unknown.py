@@ -181,7 +181,7 @@ def fit(
     """
     check(run, coverage=coverage, false_alarms=false_alarms)
     predictor = Predictor(run)
-    validation = _sample(data.validation, MOST_IMAGES)
+    validation = data.validation.sample(MOST_IMAGES)
     outputs = predictor.outputs(validation.images)
     usual = _Usual(outputs)
     candidates = _compare(predictor, validation, usual)
@@ -231,14 +231,6 @@ class _Usual:
             )
 
 
-def _sample(data: Dataset, most: int) -> Dataset:
-    """Returns at most that many examples of the data, at random and in their order."""
-    rng = np.random.default_rng(0)
-    indices = rng.permutation(len(data))[:most]
-    indices.sort()
-    return data.take(indices)
-
-
 def _compare(
     predictor: Predictor,
     validation: Dataset,
@@ -248,7 +240,7 @@ def _compare(
 
     The figure is the AUROC; "mean" is that over the kinds.
     """
-    sources = _sample(validation, MOST_STRANGE).in_memory()
+    sources = validation.sample(MOST_STRANGE).in_memory()
     aurocs: dict[str, dict[str, float]] = {}
     for name in SCORES:
         aurocs[name] = {}

@@ -12,14 +12,13 @@ from markupsafe import Markup
 from imgcls_jax.data.image_files import MNIST_BOX, Reader
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.evaluation.calibration import best_temperature
-from imgcls_jax.evaluation.onnx import MODEL
+from imgcls_jax.evaluation.onnx import MODEL, PAGE
 from imgcls_jax.files import write_atomically
 from imgcls_jax.reporting import formats, templates
 from imgcls_jax.reporting.calibration import confidence_sentence
 from imgcls_jax.reporting.page import FOLDER, scripts
 from imgcls_jax.run.folder import RunFolder
 
-PAGE = "try.html"
 RUNTIME = Path("node_modules") / "onnxruntime-web" / "dist"
 # The files of RUNTIME that a page holds, by the names of its elements.
 PARTS = {

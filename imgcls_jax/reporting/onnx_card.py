@@ -1,6 +1,5 @@
 """What the model card says of a run's ONNX models."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,15 +8,19 @@ from imgcls_jax.evaluation import paired
 from imgcls_jax.evaluation.onnx import FIGURES, INT8_MODEL, MODEL
 from imgcls_jax.reporting import templates
 from imgcls_jax.reporting.plain_tables import Markdown, code, markdown_table
+from imgcls_jax.run.folder import RunFolder
 
 HEAD = ("", "MB", "Images/s", "Accuracy, %")
 
 
 def section(folder: Path) -> str:
-    """Returns the figures of the ONNX models in the folder of an export; "" if it has none."""
+    """Returns the figures of the ONNX models in the folder of an export; "" if it has none.
+
+    Raises RunError if they are damaged.
+    """
     if not (folder / FIGURES).exists():
         return ""
-    figures = json.loads((folder / FIGURES).read_text())
+    figures = RunFolder(folder).read_json(FIGURES)
     floats = figures["float32"]
     rows = [
         _row("the run, in JAX", figures["run"]),

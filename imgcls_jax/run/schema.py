@@ -135,6 +135,7 @@ _SPLIT = {
     "label_min": int,
     "label_max": int,
 }
+_DIFFERENCE = {"difference": float, "low": float, "high": float, "p": float}
 _MEMBER = {
     "run": str,
     "fingerprint": str,
@@ -142,8 +143,9 @@ _MEMBER = {
     "accuracy": float,
     "loss": LOSS,
     "parameters": int,
-    "against": {"difference": float, "low": float, "high": float, "p": float},
+    "against": _DIFFERENCE,
 }
+_EXPORTED = {"bytes": int, "accuracy": float, "images_per_second": float}
 # The kind of each file's content: a type or a Kind, a list of one kind, or a dict of kinds by key.
 KINDS: dict[str, Any] = {
     "config.json": {
@@ -237,6 +239,15 @@ KINDS: dict[str, Any] = {
         "mutual_information": {},
         "stacking": {"kernel": [[[float]]], "bias": [float]},
         "soft_voting": {"accuracy": float, "loss": float},
+    },
+    "onnx.json": {
+        "images": int,
+        "batch_size": int,
+        "cores": int,
+        "versions": {ANY_KEY: str},
+        "run": _EXPORTED,
+        "float32": {**_EXPORTED, "largest_difference": float},
+        "int8": {**_EXPORTED, "calibration_images": int, "against_float32": _DIFFERENCE},
     },
 }
 

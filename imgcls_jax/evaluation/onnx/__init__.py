@@ -2,4 +2,5 @@
 
 MODEL = "model.onnx"
 INT8_MODEL = "model.int8.onnx"
+PAGE = "try.html"  # with MODEL in it; reporting.browser_page writes it
 FIGURES = "onnx.json"  # how the two compare with the run

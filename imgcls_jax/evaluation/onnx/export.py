@@ -17,7 +17,7 @@ from imgcls_jax.data import Splits
 from imgcls_jax.data.views import View
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation import calibration, paired
-from imgcls_jax.evaluation.onnx import FIGURES, INT8_MODEL, MODEL, graph, int8
+from imgcls_jax.evaluation.onnx import FIGURES, INT8_MODEL, MODEL, PAGE, graph, int8
 from imgcls_jax.evaluation.onnx.runtime import (
     BATCH_SIZE,
     OnnxClassifier,
@@ -33,6 +33,7 @@ from imgcls_jax.training.train_step import eval_step
 
 # The largest difference of logits accepted, as a share of the largest logit.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
+MAX_CALIBRATION = 512  # validation images that int8 is calibrated on
 PREPROCESSING = "preprocessing"  # scopes of the graph
 NETWORK = "network"
 
@@ -47,8 +48,8 @@ def write(
 ) -> Path:
     """Writes MODEL and FIGURES of the run's best model into its folder `export`; returns that.
 
-    with_int8: writes INT8_MODEL too. Raises RunError if the model's logits differ from the run's
-    on the test set.
+    with_int8: writes INT8_MODEL too. What earlier exports left of another model is removed. Raises
+    RunError if the model's logits differ from the run's on the test set.
     """
     views = tta_views(run.config)
     with jax.default_matmul_precision("float32"):
@@ -81,13 +82,29 @@ def write(
         contents[INT8_MODEL], figures["int8"] = _int8(model, data, logits)
     folder = run.path / EXPORT
     folder.mkdir(exist_ok=True)
-    (folder / INT8_MODEL).unlink(missing_ok=True)  # that of an earlier export
+    if not _is_there(folder / MODEL, content):
+        _remove(folder, (INT8_MODEL, PAGE))
+    elif (folder / INT8_MODEL).exists() and not with_int8:
+        earlier_figures = run.read_json(f"{EXPORT}/{FIGURES}")
+        figures["int8"] = earlier_figures["int8"]
     for name, bytes_ in contents.items():
         files.write_atomically(folder / name, bytes_)
     text = json.dumps(figures, indent=1) + "\n"
     files.write_atomically(folder / FIGURES, text.encode())
     log.info("%s: %s", folder, _summary(figures))
     return folder
+
+
+def _is_there(path: Path, content: bytes) -> bool:
+    return path.exists() and path.read_bytes() == content
+
+
+def _remove(folder: Path, names: Sequence[str]) -> None:
+    for name in names:
+        path = folder / name
+        if path.exists():
+            path.unlink()
+            log.info("Removed %s, which was of another model.", path)
 
 
 def to_onnx(
@@ -166,7 +183,8 @@ def _int8(
     float_logits: np.ndarray,
 ) -> tuple[bytes, dict[str, Any]]:
     """Returns the quantized model, and how it compares with the model in float32."""
-    content = int8.quantize(model, data.validation.images, float_scope=f"{PREPROCESSING}/")
+    calibration_data = data.validation.sample(MAX_CALIBRATION).in_memory()
+    content = int8.quantize(model, calibration_data.images, float_scope=f"{PREPROCESSING}/")
     classifier = OnnxClassifier(content)
     logits = classifier.logits(data.test.images)
     labels = data.test.labels
@@ -175,7 +193,7 @@ def _int8(
     is_float_right = float_logits.argmax(-1) == labels
     figures = {
         **_figures(content, classifier, batch, logits, labels),
-        "calibration_images": min(len(data.validation), int8.MAX_CALIBRATION),
+        "calibration_images": len(calibration_data),
         "against_float32": paired.compare(is_right, is_float_right),
     }
     return content, figures

@@ -12,25 +12,23 @@ import onnx
 from onnxruntime import quantization
 from onnxruntime.quantization import quant_utils
 
-from imgcls_jax.data.lazy_images import Images
 from imgcls_jax.evaluation.onnx.graph import IMAGES
 from imgcls_jax.evaluation.onnx.runtime import BATCH_SIZE
 
-MAX_CALIBRATION = 512  # validation images that are used
 # What the ranges are found for. All else, as the gates of an LSTM and softmax, stays float32.
 OPERATORS = ("Conv", "Gemm", "MatMul", "Add", "Concat", "MaxPool", "Relu", "Clip")
 
 
 def quantize(
     model: onnx.ModelProto,
-    images: Images,
+    images: np.ndarray,
     *,
     float_scope: str,
 ) -> bytes:
     """Returns the model with int8 kernels and uint8 activations.
 
-    images: uint8 [N, H, W, C], of which the first MAX_CALIBRATION are used. float_scope: nodes
-    whose names begin with it stay float32.
+    images: uint8 [N, H, W, C], all of which are used. float_scope: nodes whose names begin with it
+    stay float32.
     """
     calibrated = onnx.ModelProto()
     calibrated.CopyFrom(model)
@@ -42,7 +40,7 @@ def quantize(
         quantization.quantize_static(
             calibrated,
             path,
-            _Batches(images[:MAX_CALIBRATION]),
+            _Batches(images),
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=list(OPERATORS),
             nodes_to_exclude=excluded,
