@@ -28,10 +28,12 @@ async function load() {
 
 const loading = load();
 
-// A canvas of this size with part of a picture on it.
+// A canvas of this size with part of a picture on it; what is transparent becomes white.
 function resized(picture, left, top, partWidth, partHeight, newWidth, newHeight) {
   const result = new OffscreenCanvas(newWidth, newHeight);
   const context = result.getContext("2d", { willReadFrequently: true });
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, newWidth, newHeight);
   context.imageSmoothingQuality = "high";
   context.drawImage(picture, left, top, partWidth, partHeight, 0, 0, newWidth, newHeight);
   return result;
@@ -51,7 +53,7 @@ function gray(rgba) {
   return values;
 }
 
-// The median brightness of the outermost pixels.
+// The median value of the outermost pixels.
 function border(values, columns, rows) {
   const edge = [];
   for (let i = 0; i < values.length; i++) {
@@ -105,12 +107,16 @@ function asDigit(picture) {
   return result;
 }
 
-// The picture in the middle of a square of the colour of its corner.
+// The picture in the middle of a square of the colour of its border.
 function padded(picture) {
   const side = Math.max(picture.width, picture.height);
   const result = new OffscreenCanvas(side, side);
   const context = result.getContext("2d", { willReadFrequently: true });
-  const [red, green, blue] = pixelsOf(picture);
+  const rgba = pixelsOf(picture);
+  const [red, green, blue] = [0, 1, 2].map((channel) => {
+    const values = rgba.filter((_, i) => i % 4 === channel);
+    return border(values, picture.width, picture.height);
+  });
   context.fillStyle = `rgb(${red} ${green} ${blue})`;
   context.fillRect(0, 0, side, side);
   context.drawImage(picture, (side - picture.width) / 2, (side - picture.height) / 2);
@@ -145,7 +151,9 @@ function show(pixels) {
 }
 
 async function classify(picture) {
-  const pixels = new Uint8Array(settings.digits ? asDigit(picture) : fitted(picture));
+  const isModelSize = picture.width === width && picture.height === height;
+  const isDigit = settings.digits && !isModelSize;
+  const pixels = new Uint8Array(isDigit ? asDigit(picture) : fitted(picture));
   show(pixels);
   const { ort, session } = await loading;
   const images = new ort.Tensor("uint8", pixels, [1, height, width, channels]);

@@ -1,9 +1,11 @@
 """Runs as ONNX models: the logits of Flax for every architecture, int8, and what is refused."""
 
 import base64
+import dataclasses
 import gzip
 import json
 import re
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -23,19 +25,20 @@ from small_models import SMALL
 import imgcls_jax
 from imgcls_jax import data, models
 from imgcls_jax.commands import export as command
+from imgcls_jax.data.image_files import Reader
 from imgcls_jax.data.transforms import parse
 from imgcls_jax.data.views import VIEWS
 from imgcls_jax.errors import ConfigError, RunError
-from imgcls_jax.evaluation import calibration
+from imgcls_jax.evaluation import calibration, classifiers
 from imgcls_jax.models import convnext, efficientnet, resnet
 from imgcls_jax.models.cifar_resnet import ResNet20
-from imgcls_jax.reporting import browser_page
+from imgcls_jax.reporting import browser_page, onnx_card
 from imgcls_jax.training.train_step import eval_step
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from imgcls_jax.evaluation.onnx import FIGURES, INT8_MODEL, MODEL  # noqa: E402
+from imgcls_jax.evaluation.onnx import FIGURES, INT8_MODEL, MODEL, PAGE  # noqa: E402
 from imgcls_jax.evaluation.onnx import export as onnx_export  # noqa: E402
 from imgcls_jax.evaluation.onnx.graph import convert  # noqa: E402
 from imgcls_jax.evaluation.onnx.runtime import OnnxClassifier  # noqa: E402
@@ -227,6 +230,56 @@ def test_the_card_shows_them_and_its_snippet_classifies_a_file(run, exported):
     assert 0 < float(confidence) <= 1
 
 
+def test_int8_is_calibrated_on_images_of_all_classes(run, exported, monkeypatch):
+    splits = data.load(run.config.data)
+    by_class = splits.validation.take(np.argsort(splits.validation.labels))
+    splits = dataclasses.replace(splits, validation=by_class)
+    content = (exported / MODEL).read_bytes()
+    calibrated = []
+
+    def quantize(model, images, *, float_scope):
+        calibrated.extend(image.tobytes() for image in images)
+        return content
+
+    monkeypatch.setattr(onnx_export.int8, "quantize", quantize)
+    monkeypatch.setattr(onnx_export, "MAX_CALIBRATION", 60)
+    logits = OnnxClassifier(content).logits(splits.test.images)
+    _, figures = onnx_export._int8(None, splits, logits)
+    assert figures["calibration_images"] == len(calibrated) == 60
+    class_of = {}
+    for image, label in zip(by_class.images, by_class.labels, strict=True):
+        class_of[image.tobytes()] = int(label)
+    assert {class_of[image] for image in calibrated} == set(range(10))
+
+
+def test_an_export_removes_what_is_of_another_model_alone(run, exported, tmp_path, monkeypatch):
+    monkeypatch.setattr("imgcls_jax.evaluation.onnx.runtime.MIN_SECONDS", 0.0)
+    copy = tmp_path / run.name  # which is in the model
+    shutil.copytree(run.path, copy)
+    folder = copy / "export"
+    (folder / PAGE).write_text("<html>")
+    before = json.loads((folder / FIGURES).read_text())
+    command.export([str(copy)], "onnx")
+    assert (folder / INT8_MODEL).exists() and (folder / PAGE).exists()
+    assert json.loads((folder / FIGURES).read_text())["int8"] == before["int8"]
+    (folder / MODEL).write_bytes(b"of other weights")
+    command.export([str(copy)], "onnx")
+    assert not (folder / INT8_MODEL).exists() and not (folder / PAGE).exists()
+    assert "int8" not in json.loads((folder / FIGURES).read_text())
+
+
+def test_an_export_of_onnx_alone_is_no_classifier_here(exported):
+    with pytest.raises(RunError, match="export holds a model for ONNX Runtime alone. Give the run"):
+        classifiers.load(exported)
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[", b"\xff", b'{"run": 5}'])
+def test_damaged_figures_are_named(content, tmp_path):
+    (tmp_path / FIGURES).write_bytes(content)
+    with pytest.raises(RunError, match=f"{FIGURES}"):
+        onnx_card.section(tmp_path)
+
+
 def test_a_model_that_differs_is_not_written(run, exported, monkeypatch):
     monkeypatch.setattr(onnx_export, "tta_views", lambda config: VIEWS["none"])
     monkeypatch.setattr(onnx_export, "EXPORT", "other")
@@ -282,6 +335,63 @@ def page(run, exported, monkeypatch):
         page.goto(path.as_uri())
         page.wait_for_selector("body[data-ready]")
         yield page
+
+
+# Stands for ONNX Runtime: its model finds nothing.
+NO_RUNTIME = """
+export const env = { wasm: {} };
+export class Tensor {}
+export const InferenceSession = {
+  create: async () => ({ run: async () => ({ logits: { data: [0, 0] } }) }),
+};
+"""
+SEEN = """() => {
+  const { width, height } = document.getElementById("seen");
+  const context = document.getElementById("seen").getContext("2d");
+  return [...context.getImageData(0, 0, width, height).data];
+}"""
+
+
+def black_on_transparent(side: int) -> Image.Image:
+    pixels = np.zeros((side, side, 4), np.uint8)
+    quarter = side // 4
+    pixels[quarter:-quarter, quarter : 2 * quarter, 3] = 255
+    pixels[-2 * quarter : -quarter, quarter:-quarter, 3] = 255
+    return Image.fromarray(pixels)
+
+
+def red_with_a_blue_corner() -> Image.Image:
+    pixels = np.zeros((8, 16, 3), np.uint8) + np.array([200, 30, 30], np.uint8)
+    pixels[0, 0] = (0, 0, 255)
+    return Image.fromarray(pixels)
+
+
+def test_the_page_sees_files_as_predict_does(run, exported, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    browser_page.RUNTIME.mkdir(parents=True)
+    for file in browser_page.PARTS.values():
+        (browser_page.RUNTIME / file).write_text(NO_RUNTIME)
+    digits = Reader((28, 28, 1), ground="dark", digits=True)
+    small_digit = Image.fromarray(pictures(1, (28, 28))[0] // 4)
+    cases = [
+        (digits, small_digit, 0),
+        (digits, black_on_transparent(56), 8),  # they smooth differently
+        (Reader((8, 8, 3), fit="pad"), red_with_a_blue_corner(), 8),
+        (Reader((8, 8, 3)), black_on_transparent(8), 0),
+    ]
+    with browsers.launched() as browser:
+        for reader, image, tolerance in cases:
+            image.save("image.png")
+            monkeypatch.setattr(browser_page.Reader, "of", lambda *_, reader=reader: reader)
+            page = browser.new_page()
+            page.goto(browser_page.write(run, exported).as_uri())
+            page.wait_for_selector("body[data-ready]")
+            page.set_input_files("#file", "image.png")
+            page.wait_for_selector("#classes li")
+            seen = np.array(page.evaluate(SEEN)).reshape(*reader.shape[:2], 4)
+            expected, _ = reader("image.png")
+            difference = np.abs(seen[..., : reader.shape[2]] - expected.astype(int))
+            assert difference.mean() <= tolerance, reader
 
 
 def confidences(page) -> list[float]:
