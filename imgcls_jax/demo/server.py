@@ -34,11 +34,9 @@ def serve(path: str, *, host: str = LOOPBACK, port: int = 0, opens_browser: bool
     with listen(host, port) as listener:
         demo_model = model.load(path)
         token = ""
-        hosts = LOOPBACK_HOSTS
         if not is_loopback(listener):
             token = secrets.token_urlsafe(TOKEN_BYTES)
-            hosts = frozenset()
-        server = build(app.create(demo_model, hosts=hosts, token=token))
+        server = build(app.create(demo_model, hosts=names(listener, host), token=token))
         addresses = urls(listener, token)
         with contextlib.suppress(KeyboardInterrupt):
             console.say(f"Try {demo_model.classifier.name} at", *addresses, "Ctrl-C stops it.")
@@ -68,7 +66,8 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigError(f"--port is {port}. Give one up to {MAX_PORT}, or 0 for a free one.")
     try:
         (family, *_, address), *_ = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        return socket.create_server((address[0], port), family=family)
+        is_dual = address[0] == "::" and socket.has_dualstack_ipv6()  # also by IPv4 addresses
+        return socket.create_server((address[0], port), family=family, dualstack_ipv6=is_dual)
     except (OSError, UnicodeError) as error:
         raise ConfigError(
             f"Nothing can listen on port {port} of {host} ({error}). Give another --port, or none "
@@ -80,6 +79,17 @@ def is_loopback(listener: socket.socket) -> bool:
     """Returns whether only this machine can reach a socket."""
     address, *_ = listener.getsockname()
     return ipaddress.ip_address(address).is_loopback
+
+
+def names(listener: socket.socket, host: str) -> frozenset[str]:
+    """Returns the names by which the page may be asked for on this machine; none for any.
+
+    host: that the socket was asked to listen on.
+    """
+    if not is_loopback(listener):
+        return frozenset()
+    address, *_ = listener.getsockname()
+    return LOOPBACK_HOSTS | {address, host.lower()}
 
 
 def urls(listener: socket.socket, token: str) -> Sequence[str]:

@@ -4,6 +4,7 @@ import base64
 import io
 import ipaddress
 import re
+import socket
 import sys
 import threading
 import time
@@ -215,6 +216,22 @@ def test_addresses():
         server.listen("no.such.host.invalid", 0)
     with pytest.raises(ConfigError, match="--port is 99999. Give one up to 65535"):
         server.listen("127.0.0.1", 99_999)
+
+
+def test_the_page_may_be_asked_for_by_the_name_that_was_given():
+    with server.listen("127.0.0.2", 0) as listener:
+        hosts = server.names(listener, "My-Laptop")
+    assert hosts == server.LOOPBACK_HOSTS | {"127.0.0.2", "my-laptop"}
+    everywhere = SimpleNamespace(getsockname=lambda: ("::", 8000, 0, 0))
+    assert not server.names(everywhere, "::")
+
+
+def test_all_addresses_of_ipv6_are_those_of_ipv4_too():
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("no IPv6 here")
+    with server.listen("::", 0) as listener:
+        port = listener.getsockname()[1]
+        socket.create_connection(("127.0.0.1", port), timeout=60).close()
 
 
 @pytest.mark.parametrize("package", ["starlette", "uvicorn"])
