@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import sys
 import traceback
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from imgcls_jax.peers import Peers
 
 T = TypeVar("T")
 
+MAX_PORT = 65_535
 START_TIMEOUT = 300  # seconds that processes wait at their start for the others
 HEARTBEAT_TIMEOUT = 30  # seconds without a heartbeat after which a process counts as gone
 # Seconds that processes wait at their end for the others: the first one still tests and reports.
@@ -58,9 +60,9 @@ class Joining:
 def join(joining: Joining) -> None:
     """Makes this process one of several. Call it before JAX's first computation.
 
-    Returns when all processes are there. Raises ConfigError for arguments that cannot be, and if no
-    cluster is found. From then on this process exits, with a message and status 1, within a minute
-    after another one is gone.
+    Returns when all processes are there. Raises ConfigError for arguments that cannot be, for a
+    port that is taken, and if no cluster is found. From then on this process exits, with a message
+    and status 1, within a minute after another one is gone.
     """
     if joining == Joining():
         return
@@ -96,6 +98,7 @@ def _start() -> None:
     from jax._src.distributed import global_state
 
     if global_state.num_processes == 1:
+        signal.signal(signal.SIGABRT, signal.SIG_DFL)
         return
     _process_id = global_state.process_id
     _num_processes = global_state.num_processes
@@ -127,8 +130,10 @@ def _check_arguments(joining: Joining) -> None:
     coordinator = joining.coordinator
     num_processes = joining.num_processes
     process_id = joining.process_id
-    is_address = coordinator is not None and re.fullmatch(r".+:\d+", coordinator)
+    is_address = re.fullmatch(r".+:\d{1,5}", coordinator or "") and _port(coordinator) <= MAX_PORT
     if is_address and num_processes and process_id in range(num_processes):
+        if process_id == 0:
+            _check_port(coordinator)
         return
     raise ConfigError(
         f"--coordinator={coordinator} --processes={num_processes} --process={process_id} cannot "
@@ -136,6 +141,22 @@ def _check_arguments(joining: Joining) -> None:
         "which one it is, from 0, for example --coordinator=10.0.0.1:9000 --processes=2 "
         "--process=1."
     )
+
+
+def _port(coordinator: str) -> int:
+    return int(coordinator.rpartition(":")[2])
+
+
+def _check_port(coordinator: str) -> None:
+    """Raises ConfigError if this process cannot listen on the port: JAX would crash."""
+    port = _port(coordinator)
+    try:
+        socket.create_server(("", port)).close()
+    except OSError as error:
+        raise ConfigError(
+            f"--coordinator={coordinator} cannot be: nothing can listen on port {port} here "
+            f"({error}). Give all processes another one."
+        ) from error
 
 
 def leave(status: int) -> int:

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from limits import HANGS, assert_quick
 
+from imgcls_jax import distributed
+from imgcls_jax.errors import ConfigError
 from imgcls_jax.run.folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
@@ -174,6 +176,17 @@ def test_one_that_dies_ends_the_other_within_a_minute_and_the_run_resumes_to_the
     assert newest(run) == newest(two_processes)
     assert losses(run) == losses(two_processes) and accuracies(run) == accuracies(two_processes)
     assert [path.name for path in tmp_path.iterdir()] == ["run"], "the second process wrote"
+
+
+def test_a_port_that_is_taken_is_refused():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        joining = distributed.Joining(f"127.0.0.1:{port}", num_processes=2, process_id=0)
+        with pytest.raises(ConfigError, match=f"listen on port {port} here.*all processes another"):
+            distributed.join(joining)
+    joining = distributed.Joining("localhost:99999", num_processes=2, process_id=0)
+    with pytest.raises(ConfigError, match="every process is given all three"):
+        distributed.join(joining)
 
 
 def test_what_cannot_be_is_refused(config, tmp_path):
