@@ -42,15 +42,22 @@ class MlflowWriter(MetricWriter):
         return run_id
 
     def _create(self, run: RunFolder) -> str:
-        name = run.path.resolve().parent.name
-        experiment = self._client.get_experiment_by_name(name)
-        if experiment is None:
-            experiment_id = self._client.create_experiment(name)
-        else:
-            experiment_id = experiment.experiment_id
+        experiment_id = self._experiment(run.path.resolve().parent.name)
         run_id = self._client.create_run(experiment_id, run_name=run.name).info.run_id
         run.write_json(RUN_ID, {"run_id": run_id})
         return run_id
+
+    def _experiment(self, name: str) -> str:
+        """Returns the id of the experiment of that name, which is created if it is not there."""
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
+            try:
+                return self._client.create_experiment(name)
+            except MlflowException:  # another process may just have created it
+                experiment = self._client.get_experiment_by_name(name)
+                if experiment is None:
+                    raise
+        return experiment.experiment_id
 
     def write_scalars(self, step, scalars):
         now = int(1000 * time.time())

@@ -40,7 +40,8 @@ class Recorder:
     Between epochs steps.jsonl and TensorBoard get the metrics of single training steps, of at most
     MAX_POINTS of the `total_steps` that the run may have. A resumed run starts from the `history` and
     the `step` of its checkpoint, and the files are written again up to there, whatever they held: no
-    step is in them twice. The tensorboard package is imported by the first line written.
+    step is in them twice. The tensorboard package is imported by the first line written; with a
+    tracker at once, so that one which cannot be opened ends the run before it trains.
     """
 
     def __init__(
@@ -54,6 +55,8 @@ class Recorder:
         self._num_written = 0  # of the points, to TensorBoard
         self._interval = max(-(-total_steps // MAX_POINTS), 1)
         self._tensorboard = None
+        if distributed.is_primary() and run.config.train.tracker:
+            self._open()
 
     def steps(self, step: int, means: dict[str, np.ndarray]) -> None:
         """Records a dispatch: each metric's mean in its steps, [count], of which `step` is the last."""
@@ -102,15 +105,17 @@ class Recorder:
     def tensorboard(self):
         """The writer of TensorBoard's files; the first use writes the lines of `history` again."""
         if self._tensorboard is None:
-            _remove_events(self._run.path)
-            self._tensorboard = _open_writer(self._run)
-            config = self._run.config
-            self._tensorboard.write_texts(0, {"config": f"```\n{config}\n```"})
-            self._tensorboard.write_hparams(_hyperparameters(config))
-            self._num_written = 0
-            for line in self.history:
-                self._write_epoch(line)
+            self._open()
         return self._tensorboard
+
+    def _open(self) -> None:
+        _remove_events(self._run.path)
+        self._tensorboard = _open_writer(self._run)
+        config = self._run.config
+        self._tensorboard.write_texts(0, {"config": f"```\n{config}\n```"})
+        self._tensorboard.write_hparams(_hyperparameters(config))
+        for line in self.history:
+            self._write_epoch(line)
 
     def _write_epoch(self, line: dict[str, Any]) -> None:
         """Writes an epoch's line, after the points of its steps, so that steps never go backwards."""

@@ -3,11 +3,14 @@
 import functools
 import importlib
 import inspect
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from imgcls_jax.errors import ConfigError, RunError, pip_install
 from imgcls_jax.run.folder import TRACKER, RunFolder
+
+log = logging.getLogger(__name__)
 
 MLFLOW = "imgcls_jax.training.mlflow_writer:MlflowWriter"
 
@@ -23,7 +26,7 @@ def writer_class(tracker: str) -> type:
     module_name, _, class_name = path.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:
+    except (ImportError, TypeError, ValueError) as error:
         remedy = "Give mlflow, or package.module:Class."
         if tracker == "mlflow":
             remedy = f"{pip_install('mlflow')} brings it."
@@ -46,16 +49,26 @@ class Tracker:
 
     A resumed run writes its figures again, since TensorBoard's files are made again. A tracker keeps
     what it was given: the run's folder remembers the last step of each figure, in tracker.json, and
-    steps never go backwards. Figures are passed on by `flush`, after they are remembered.
+    steps never go backwards. Figures are passed on by `flush`, after they are remembered. A writer
+    that fails then does not end the training: it is given them again by the next `flush`. Raises
+    RunError if the writer cannot be opened.
     """
 
     def __init__(self, run: RunFolder, hyperparameters: Mapping[str, Any]):
         self._run = run
-        self._writer = writer_class(run.config.train.tracker)(str(run.path))
+        self._name = run.config.train.tracker
         self._last_steps = _read_last_steps(run)
+        self._passed_on = dict(self._last_steps)
         self._waiting: list[Callable[[], None]] = []
-        if not self._last_steps:
-            self._writer.write_hparams(dict(hyperparameters))
+        try:
+            self._writer = writer_class(self._name)(str(run.path))
+            if not self._last_steps:
+                self._writer.write_hparams(dict(hyperparameters))
+        except Exception as error:  # a writer can raise anything
+            raise RunError(
+                f"train.tracker is {self._name!r}, which cannot be written to "
+                f"({_one_line(error)}). Without it: --config.train.tracker=''."
+            ) from error
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
         self._add(self._writer.write_scalars, step, scalars)
@@ -81,14 +94,34 @@ class Tracker:
 
     def flush(self) -> None:
         self._run.write_json(TRACKER, self._last_steps)
-        for write in self._waiting:
-            write()
-        self._waiting = []
-        self._writer.flush()
+        try:
+            while self._waiting:
+                self._waiting[0]()
+                del self._waiting[0]
+            self._writer.flush()
+        except Exception as error:
+            self._run.write_json(TRACKER, self._passed_on)
+            self._warn(error)
+        else:
+            self._passed_on = dict(self._last_steps)
 
     def close(self) -> None:
         self.flush()
-        self._writer.close()
+        try:
+            self._writer.close()
+        except Exception as error:
+            self._warn(error)
+
+    def _warn(self, error: Exception) -> None:
+        log.warning(
+            "The tracker %s was not given the newest figures (%s). The run's folder has them.",
+            self._name,
+            _one_line(error),
+        )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _read_last_steps(run: RunFolder) -> dict[str, int]:

@@ -89,9 +89,52 @@ def test_a_writer_is_given_all_once_in_the_order_of_steps(tmp_path):
 def test_a_damaged_record_of_steps_is_refused(tmp_path):
     run = trained(tmp_path, RECORDING)
     (run.path / "tracker.json").write_text('{"loss/train": "ten"}')
-    writer = recorder.Recorder(run, [line(1)], step=10, total_steps=20)
     with pytest.raises(RunError, match="tracker.json is damaged.*delete it"):
-        record(writer, 2)
+        recorder.Recorder(run, [line(1)], step=10, total_steps=20)
+
+
+class Failing(Recording):
+    """Does not reach its server while `is_down`."""
+
+    is_down = False
+
+    def write_hparams(self, hparams):
+        self._reach()
+        super().write_hparams(hparams)
+
+    def write_scalars(self, step, scalars):
+        self._reach()
+        super().write_scalars(step, scalars)
+
+    close = flush = lambda self: self._reach()
+
+    def _reach(self):
+        if self.is_down:
+            raise ConnectionError("no\nserver")
+
+
+def test_a_tracker_that_fails_ends_no_training_and_misses_nothing(tmp_path, monkeypatch, caplog):
+    run = RunFolder(tmp_path / "small")
+    run.path.mkdir()
+    run.write_json(CONFIG, CONFIGURED | {"train": {"tracker": f"{__name__}:Failing"}})
+    monkeypatch.setattr(Failing, "is_down", True)
+    with pytest.raises(RunError, match=r"cannot be written to \(no server\). Without it: --config"):
+        recorder.Recorder(run, [], step=0, total_steps=40)
+    monkeypatch.setattr(Failing, "is_down", False)
+    killed = recorder.Recorder(run, [], step=0, total_steps=40)
+    record(killed, 1)
+    monkeypatch.setattr(Failing, "is_down", True)
+    record(killed, 2)
+    assert "was not given the newest figures (no server)" in caplog.text
+    monkeypatch.setattr(Failing, "is_down", False)
+    resumed = recorder.Recorder(run, run.history, step=20, total_steps=40)
+    monkeypatch.setattr(Failing, "is_down", True)
+    record(resumed, 3)
+    monkeypatch.setattr(Failing, "is_down", False)
+    resumed.close()
+    text = (run.path / "recorded.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [step for name, step, _ in lines if name == "loss/train"] == [10, 20, 30]
 
 
 @pytest.mark.parametrize(
@@ -101,6 +144,7 @@ def test_a_damaged_record_of_steps_is_refused(tmp_path):
         (f"{__name__}:Writer", "has no clu.metric_writers.MetricWriter of the name 'Writer'"),
         (f"{__name__}:trained", "of the name 'trained'"),
         (":Class", "cannot be imported"),
+        (".module:Class", "cannot be imported"),
     ],
 )
 def test_a_tracker_that_is_not_there_is_refused_before_training(tracker, message):
