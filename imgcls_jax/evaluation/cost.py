@@ -5,17 +5,16 @@ The weights do not matter, so the config of a run is enough.
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import Jaxpr, JaxprEqn, jaxprs_in_params
 
 from imgcls_jax import models
 from imgcls_jax.models import cpu_kernels
 from imgcls_jax.run.folder import RunFolder
+from imgcls_jax.training import operations
 from imgcls_jax.training.profiling import seconds_of
 from imgcls_jax.training.setup import build_model, initialize, tta_views
 from imgcls_jax.training.train_step import eval_step
@@ -101,27 +100,4 @@ def multiply_adds(function: Callable[..., Any], *arguments: Any) -> int:
     with cpu_kernels.use(enabled=False):  # count the architecture, not how a CPU computes it
         # A new function each time, since JAX caches traces by function.
         jaxpr = jax.make_jaxpr(lambda *operands: function(*operands))(*arguments)
-    return _count(jaxpr.jaxpr)
-
-
-def _count(jaxpr: Jaxpr) -> int:
-    return sum(_count_equation(equation) for equation in jaxpr.eqns)
-
-
-def _count_equation(equation: JaxprEqn) -> int:
-    name = equation.primitive.name
-    if name == "conv_general_dilated":
-        kernel = equation.invars[1].aval.shape
-        features_axis = equation.params["dimension_numbers"].rhs_spec[0]
-        taps = math.prod(kernel) // kernel[features_axis]
-        return equation.outvars[0].aval.size * taps
-    if name == "dot_general":
-        (contracted, _), _ = equation.params["dimension_numbers"]
-        left = equation.invars[0].aval.shape
-        terms = math.prod(left[axis] for axis in contracted)
-        return equation.outvars[0].aval.size * terms
-    inner_jaxprs = jaxprs_in_params(equation.params)
-    inner = sum(_count(jaxpr) for jaxpr in inner_jaxprs)
-    if name == "scan":
-        return inner * equation.params["length"]
-    return inner
+    return operations.multiply_adds(jaxpr.jaxpr)

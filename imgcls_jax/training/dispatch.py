@@ -20,7 +20,7 @@ from imgcls_jax.data.streaming import Streamed
 from imgcls_jax.data.transforms import Transform
 from imgcls_jax.data.views import VIEWS, View
 from imgcls_jax.models import cpu_kernels
-from imgcls_jax.training import parallel
+from imgcls_jax.training import operations, parallel
 from imgcls_jax.training.adapt import EVERYTHING, Adaptation
 from imgcls_jax.training.inputs import make_batch
 from imgcls_jax.training.state import TrainState
@@ -52,9 +52,16 @@ class TrainSteps:
         return self.program(self.root, state, *data, rows, indices, np.int32(count))
 
     def flops(self, state: TrainState, data: tuple[jax.Array, Any], indices: np.ndarray) -> float:
-        """Returns the floating point operations of one step on all devices, as XLA counts them."""
-        lowered = self.program.lower(self.root, state, *data, indices, indices, np.int32(1))
-        return lowered.cost_analysis()["flops"] * jax.device_count()
+        """Returns the floating point operations of one step on all devices, as XLA counts them.
+
+        XLA counts the body of a loop once: the products of its other rounds are added.
+        """
+        arguments = (self.root, state, *data, indices, indices, np.int32(1))
+        counted = self.program.lower(*arguments).cost_analysis()["flops"]
+        jaxpr = jax.make_jaxpr(self.program)(*arguments).jaxpr
+        all_rounds = operations.multiply_adds(jaxpr)
+        one_round = operations.multiply_adds(jaxpr, repeats_loops=False)
+        return (counted + 2 * (all_rounds - one_round)) * jax.device_count()
 
 
 def make_train(

@@ -6,6 +6,7 @@ that did nothing but compute, or nothing but read and write memory, would take a
 
 import dataclasses
 import json
+import math
 import statistics
 from collections.abc import Iterable
 
@@ -15,6 +16,7 @@ from ml_collections import ConfigDict
 
 from imgcls_jax import models
 from imgcls_jax.data import Splits
+from imgcls_jax.data.streaming import steps_in_window
 from imgcls_jax.devices import CPU, DEVICES, GIGA, Device
 from imgcls_jax.errors import ConfigError, RunError
 from imgcls_jax.models import cpu_kernels
@@ -29,7 +31,8 @@ class Plan:
     """What one step of training needs, counted by XLA.
 
     flops: before XLA optimizes the program. num_bytes: read and written, as XLA fuses operations
-    for CPUs. memory: bytes of data, state and whatever the step keeps, in float32.
+    for CPUs, the body of a loop once. memory: bytes of data, state and whatever the step keeps, in
+    float32.
     """
 
     flops: float
@@ -84,22 +87,25 @@ def plan(config: ConfigDict, data: Splits, device: Device) -> Plan:
     phase = setup.build(config, data)[0]
     batch_size = config.train.batch_size
     num_devices = jax.device_count()
-    state, images, targets = jax.eval_shape(
-        lambda: (phase.state, data.train.images[:1], data.train.targets)
-    )
-    images = jax.ShapeDtypeStruct(data.train.images.shape, np.uint8)
+    state, targets = jax.eval_shape(lambda: (phase.state, data.train.targets))
+    if config.objective.get("teacher"):
+        shape = (len(data.train), len(data.train.class_names))
+        targets["teacher"] = jax.ShapeDtypeStruct(shape, np.float32)
+    images, others = _images(phase, data)
     indices = jax.ShapeDtypeStruct((num_devices, 1, batch_size // num_devices), np.int32)
     with cpu_kernels.use(enabled=device is CPU):
+        flops = phase.train.flops(state, (images, targets), indices)
         lowered = phase.train.program.lower(
             phase.train.root, state, images, targets, indices, indices, np.int32(1)
         )
     compiled = lowered.compile()
     memory = compiled.memory_analysis()
     return Plan(
-        flops=lowered.cost_analysis()["flops"] * num_devices,
+        flops=flops,
         num_bytes=compiled.cost_analysis()["bytes accessed"] * num_devices * share,
         memory=(
-            memory.argument_size_in_bytes
+            others
+            + memory.argument_size_in_bytes
             + memory.output_size_in_bytes
             + memory.temp_size_in_bytes
             - memory.alias_size_in_bytes
@@ -108,6 +114,32 @@ def plan(config: ConfigDict, data: Splits, device: Device) -> Plan:
         steps_per_epoch=phase.steps_per_epoch,
         precision=precision,
     )
+
+
+def _images(phase: setup.Setup, data: Splits) -> tuple[jax.ShapeDtypeStruct, int]:
+    """Returns what a step reads of the training images, and the bytes of others on the device.
+
+    These are the validation images or, of streamed ones, the window that is read meanwhile.
+    """
+    num_train = len(data.train)
+    image_shape = data.train.images.shape[1:]
+    if phase.embed:
+        model, transform = setup.build_model(phase.config, num_classes=len(data.train.class_names))
+        image = jax.eval_shape(transform, data.train.images[:1])
+        size = setup.num_features(model, image)
+        features = jax.ShapeDtypeStruct((num_train, size), np.float32)
+        return features, 4 * size * len(data.validation)
+    if phase.budget is None:
+        images = jax.ShapeDtypeStruct((num_train, *image_shape), np.uint8)
+        return images, math.prod(data.validation.images.shape)
+    settings = phase.config.train
+    steps = min(
+        steps_in_window(image_shape, settings.batch_size, phase.budget),
+        settings.steps_per_dispatch,
+        phase.steps_per_epoch,
+    )
+    window = jax.ShapeDtypeStruct((steps * settings.batch_size, *image_shape), np.uint8)
+    return window, window.size
 
 
 def measurements(config: ConfigDict, folders: Iterable[str]) -> list[Measurement]:

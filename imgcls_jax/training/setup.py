@@ -135,6 +135,16 @@ def initialize(
     return params, variables
 
 
+def num_features(model: nn.Module, image: jax.ShapeDtypeStruct) -> int:
+    """Returns the size of the vector that the model makes of a transformed image, [1, H, W, C]."""
+
+    def encode(x):
+        vectors, _ = model.init_with_output(jax.random.key(0), x, method="encode")
+        return vectors
+
+    return jax.eval_shape(encode, image).size
+
+
 def build_predict(
     config: ConfigDict,
     model: nn.Module,
@@ -305,12 +315,7 @@ def _can_cache_features(
     if train_transform.ops != tuple(op for op in transform.ops if not op.random):
         return False  # evaluation sees other images
 
-    def encode(x):
-        vectors, _ = model.init_with_output(jax.random.key(0), x, method="encode")
-        return vectors
-
-    vector = jax.eval_shape(encode, image)
-    num_bytes = vector.size * 4 * (len(data.train) + len(data.validation))
+    num_bytes = num_features(model, image) * 4 * (len(data.train) + len(data.validation))
     if num_bytes > config.adapt.feature_bytes:
         log.info(
             "The features could be computed once, but need %.1f GB, more than "

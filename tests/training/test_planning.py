@@ -2,12 +2,13 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from imgcls_jax.devices import DEVICES, GIGA, Device
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.run.folder import RunFolder
-from imgcls_jax.training import planning
+from imgcls_jax.training import inputs, parallel, planning, setup
 from tests.training.test_loop import DATA, small_config
 
 SLOW = Device("Slow", {"float32": 1e9}, bandwidth=1e12, memory=GIGA)
@@ -27,6 +28,40 @@ def test_a_step_is_counted_without_being_run(step):
     assert step.batch_size == batch and step.steps_per_epoch == len(DATA.train) // batch
     parameters = 3 * width**2 + rows * width * hidden
     assert step.num_bytes > 4 * parameters and step.memory > 4 * parameters
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"adapt.trainable": ("^classifier/",)},
+        {"objective.name": "distill", "objective.teacher": "runs/a"},
+    ],
+)
+def test_features_computed_once_and_distillation_are_planned(changes, step):
+    config = small_config(**{"data.transform": "", **changes})
+    planned = planning.plan(config, DATA, SLOW)
+    assert 0 < planned.flops <= 1.1 * step.flops
+    if "adapt.trainable" in changes:
+        assert planned.flops < 0.2 * step.flops
+
+
+def test_of_streamed_images_two_windows_are_on_the_device(step):
+    config = small_config(**{"data.transform": ""})
+    batch = 20 * 64
+    config.data.device_bytes = 2 * batch
+    streamed = planning.plan(config, DATA, SLOW)
+    images = 64 * (len(DATA.train) + len(DATA.validation))
+    assert step.memory - streamed.memory == images - 2 * batch
+
+
+def test_the_products_of_all_rounds_of_a_loop_are_counted():
+    phase = setup.build(small_config(**{"data.transform": "", "model.name": "lstm"}), DATA)[0]
+    batch = 20
+    indices = parallel.split_batches(np.zeros((1, batch), np.int32), 1)
+    flops = phase.train.flops(parallel.replicate(phase.state), inputs.place(DATA.train), indices)
+    rows, columns, units, hidden, classes = 8, 8, 128, 64, 4
+    products = rows * 4 * units * (columns + units) + units * hidden + hidden * classes
+    assert flops == pytest.approx(6 * batch * products, rel=0.2)
 
 
 def test_the_floor_is_the_slower_of_products_and_memory(step):
