@@ -263,6 +263,9 @@ def _open(url: str, start: int) -> http.client.HTTPResponse | None:
         raise _Failed(f"the server answers {answer.code} {_one_line(answer.reason)}") from answer
     if isinstance(answer, Exception):
         raise _Failed(_reason(answer)) from answer
+    if answer.chunked:
+        answer.close()
+        raise _Failed("the server sends chunks (Transfer-Encoding: chunked), which may never end")
     is_part = answer.status == http.client.PARTIAL_CONTENT
     if is_part and _first_byte(answer) != start:
         answer.close()

@@ -38,7 +38,10 @@ ANSWERS = {
     "no bytes": (OK + b"Content-Length: 0\r\n\r\n", "it is empty"),
     "an end at once": (b"", "without response"),
     "no HTTP": (b"\x00\xff" * 5000, "failed: "),
-    "an invalid chunk": (OK + b"Transfer-Encoding: chunked\r\n\r\nZZZ\r\nabc", "failed: "),
+    "chunks, which may never end": (
+        OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX: y\r\n",
+        "the server sends chunks",
+    ),
     "a reason with escapes": (
         b"HTTP/1.1 404 \x1b[2J\x1b]0;mine\x07no\r\nContent-Length: 0\r\n\r\n",
         r"404 \\x1b\[2J",
