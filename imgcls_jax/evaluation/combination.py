@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from imgcls_jax.errors import shape_text
 from imgcls_jax.evaluation.calibration import MIN_PROBABILITY, negative_log_likelihood
 from imgcls_jax.evaluation.scores import log_softmax, softmax
 
@@ -123,12 +124,20 @@ class Combination:
         return {}
 
     @classmethod
-    def from_json(cls, weights: np.ndarray, content: Mapping[str, Any]) -> "Combination":
-        """Reads the rule from the content of ensemble.json."""
+    def from_json(
+        cls, weights: np.ndarray, content: Mapping[str, Any], *, num_classes: int
+    ) -> "Combination":
+        """Reads the rule from the content of ensemble.json.
+
+        Raises ValueError if its layer is not of these members and classes.
+        """
         layer = content.get("stacking")
         if layer:
             kernel = np.array(layer["kernel"])
             bias = np.array(layer["bias"])
+            size = (len(weights), num_classes, num_classes)
+            if kernel.shape != size or bias.shape != size[1:2]:
+                raise ValueError(f"its layer should have the size {shape_text(size)}")
             return cls(weights, kernel=kernel, bias=bias)
         by_confidence = content.get("by_confidence", False)
         return cls(weights, by_confidence=by_confidence)

@@ -26,6 +26,7 @@ from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.evaluation.scores import Predictions, score
 from imgcls_jax.run.folder import ENSEMBLE, TEST, RunFolder
 
+MAX_STACKED = 5_000_000  # numbers of a stacking layer: ensemble.json then has about 150 MB
 RULES = ("equal", "fitted", "greedy", "confidence", "stacked")
 MAKE_AGAIN = "make the ensemble again: python -m imgcls_jax ensemble RUN RUN..."
 
@@ -36,6 +37,7 @@ def fit_combination(rule: str, runs: Sequence[RunFolder]) -> Combination:
     Raises as `member_weights` does.
     """
     if rule == "stacked":
+        _check_stackable(len(runs), num_classes=len(runs[0].data["class_names"]))
         members, labels = _validation_predictions(runs)
         return fit_stacking(members, labels)
     if rule == "confidence":
@@ -43,6 +45,16 @@ def fit_combination(rule: str, runs: Sequence[RunFolder]) -> Combination:
         mean_shares = confidence_shares(members).mean(1)
         return Combination(mean_shares, by_confidence=True)
     return Combination(member_weights(rule, runs))
+
+
+def _check_stackable(num_members: int, *, num_classes: int) -> None:
+    """Raises ConfigError if the layer would have more numbers than a file of results can hold."""
+    count = num_members * num_classes**2
+    if count > MAX_STACKED:
+        raise ConfigError(
+            f"--weights=stacked fits {count:,} numbers for {num_members} members of "
+            f"{num_classes:,} classes, more than {MAX_STACKED:,}: take --weights=fitted."
+        )
 
 
 def _test_probabilities(runs: Sequence[RunFolder]) -> np.ndarray:
@@ -151,7 +163,7 @@ def check_compatible(runs: Sequence[RunFolder]) -> None:
             raise RunError(
                 f"{run.path} has a test set other than {first.path}: they cannot vote together."
             )
-        _check_shape(run)
+        check_shape(run)
 
 
 def _require_tested(run: RunFolder) -> None:
@@ -159,7 +171,7 @@ def _require_tested(run: RunFolder) -> None:
     run.read_json(TEST)
 
 
-def _check_shape(run: RunFolder) -> None:
+def check_shape(run: RunFolder) -> None:
     """Raises RunError if the run's predictions are not of its whole test set."""
     data = run.data
     num_examples = data["splits"]["test"]["examples"]
@@ -318,11 +330,18 @@ class EnsemblePredictor:
                 f"{run.path / ENSEMBLE} names no member that counts: make the ensemble again."
             )
         self.name = run.name
-        weights = np.array([member["weight"] for member in counting])
-        self.combination = Combination.from_json(weights, summary)
         folders = [_member_folder(run, member) for member in counting]
         self.members = [Predictor(folder, batch_size=batch_size) for folder in folders]
         first = self.members[0]
+        for folder, member in zip(folders, self.members, strict=True):
+            if (member.class_names, member.shape) != (first.class_names, first.shape):
+                raise RunError(
+                    f"{folder.path} has other classes or images than {folders[0].path}: they "
+                    f"cannot vote together as {run.path}."
+                )
+        weights = np.array([member["weight"] for member in counting])
+        num_classes = len(first.class_names)
+        self.combination = _combination(run, weights, summary, num_classes=num_classes)
         self.class_names = first.class_names
         self.shape = first.shape
         self.reader = first.reader
@@ -332,6 +351,16 @@ class EnsemblePredictor:
         """Returns probabilities float64 [N, K] of images uint8 [N, H, W, C]."""
         members = [member.probabilities(images) for member in self.members]
         return self.combination(np.stack(members))
+
+
+def _combination(
+    run: RunFolder, weights: np.ndarray, summary: Mapping[str, Any], *, num_classes: int
+) -> Combination:
+    """Returns the rule of ensemble.json. Raises RunError if it is not of these members."""
+    try:
+        return Combination.from_json(weights, summary, num_classes=num_classes)
+    except ValueError as error:
+        raise RunError(f"{run.path / ENSEMBLE} is damaged ({error}): {MAKE_AGAIN}") from error
 
 
 def _member_folder(run: RunFolder, member: Mapping[str, Any]) -> RunFolder:

@@ -180,7 +180,7 @@ class ExportedClassifier:
             self.reader = Reader.of(config["data"], data)
             exported = export.deserialize(bytearray(program))
             self._call = jax.jit(exported.call)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise RunError(
                 f"{path} holds no export, or one of another version "
                 f"({type(error).__name__}: {error}): export again."

@@ -16,6 +16,7 @@ from imgcls_jax.errors import ConfigError, printable
 from imgcls_jax.evaluation import classifiers
 from imgcls_jax.evaluation.calibration import log_probabilities
 from imgcls_jax.files import write_npz
+from imgcls_jax.run import schema
 from imgcls_jax.training import objectives
 
 log = logging.getLogger(__name__)
@@ -73,13 +74,26 @@ def _predictions(
 
 
 def _saved_predictions(file: Path | None, train: Dataset) -> np.ndarray | None:
-    """Returns the log probabilities in the file, or None if it has none for these images."""
+    """Returns the log probabilities in the file, or None if it has none for these images.
+
+    Raises RunError if the file is damaged.
+    """
     if file is None or not file.exists():
         return None
-    with foreign.open_npz(file) as arrays:
-        if str(arrays["fingerprint"]) != train.fingerprint:
-            return None
-        return arrays["log_probabilities"]
+    try:
+        with foreign.open_npz(file) as arrays:
+            fingerprint = str(arrays["fingerprint"])
+            predictions = arrays["log_probabilities"]
+        shape = (len(train), len(train.class_names))
+        if fingerprint == train.fingerprint and predictions.shape != shape:
+            raise ValueError(f"it should hold log probabilities {shape}")
+        if predictions.dtype != np.float32 or not np.isfinite(predictions).all():
+            raise ValueError("its log probabilities are no finite numbers")
+    except Exception as error:  # a damaged file can raise nearly anything
+        raise schema.damaged(file, error) from error
+    if fingerprint != train.fingerprint:
+        return None
+    return predictions
 
 
 def _check_teacher(

@@ -98,7 +98,8 @@ def test_stacking_minimizes_its_loss_and_learns_what_weights_cannot():
             bias=layer.bias + 0.05 * rng.normal(size=4),
         )
         assert penalized_loss(layer) < penalized_loss(neighbour)
-    loaded = Combination.from_json(layer.weights, json.loads(json.dumps(layer.to_json())))
+    content = json.loads(json.dumps(layer.to_json()))
+    loaded = Combination.from_json(layer.weights, content, num_classes=4)
     np.testing.assert_allclose(loaded(probabilities), layer(probabilities))
 
 
@@ -226,6 +227,43 @@ def test_an_ensemble_of_an_older_version_says_what_to_do(voted, tmp_path):
     message = "older version, which did not keep where its members are: make .* again"
     with pytest.raises(RunError, match=message):
         classifiers.load(tmp_path)
+
+
+class Untrained:
+    """Stands for a predictor of two classes, or of three for the run "other"."""
+
+    reader = None
+    batch_size = 1
+    shape = (8, 8, 1)
+    others = "01"
+
+    def __init__(self, run, *, batch_size=None):
+        self.class_names = tuple(self.others if run.name == "other" else "01")
+
+
+@pytest.mark.parametrize("kernel", [[[[1.0]]], [[[1.0, 2.0], [3.0]]] * 2, [[[1.0] * 3] * 3] * 2])
+def test_a_layer_of_other_members_or_classes_is_refused(kernel, voted, monkeypatch):
+    monkeypatch.setattr(ensemble, "Predictor", Untrained)
+    folder = Path("runs/odd")
+    folder.mkdir(exist_ok=True)
+    summary = voted.read_json("ensemble.json")
+    summary["stacking"] = {"kernel": kernel, "bias": [0.0] * len(kernel[0])}
+    RunFolder(folder).write_json("ensemble.json", summary)
+    with pytest.raises(RunError, match="odd/ensemble.json is damaged .*: make the ensemble again"):
+        classifiers.load(folder)
+
+
+def test_members_of_other_classes_than_each_other_are_refused(voted, monkeypatch):
+    monkeypatch.setattr(ensemble, "Predictor", Untrained)
+    monkeypatch.setattr(Untrained, "others", "012")
+    with pytest.raises(RunError, match="other has other classes or images than .*one"):
+        classifiers.load(voted.path)
+
+
+def test_a_layer_of_too_many_numbers_is_refused():
+    ensemble._check_stackable(2, num_classes=1000)
+    with pytest.raises(ConfigError, match="12,500,000 numbers for 2 members of 2,500 classes"):
+        ensemble._check_stackable(2, num_classes=2500)
 
 
 @pytest.mark.parametrize("rule", ["equal", "fitted", "greedy"])

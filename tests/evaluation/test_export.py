@@ -160,6 +160,17 @@ def test_damaged_and_missing_files_are_refused(exported, tmp_path):
         ExportedClassifier(tmp_path)
 
 
+def test_data_of_another_form_are_refused(exported, monkeypatch):
+    _, folder = exported
+    metadata = safetensors_format.read_metadata(folder / WEIGHTS)
+    report = json.loads(metadata["data"])
+    report["splits"]["train"]["shape"] = []
+    metadata["data"] = json.dumps(report)
+    monkeypatch.setattr(safetensors_format, "read_metadata", lambda path: metadata)
+    with pytest.raises(RunError, match="holds no export, or one of another version"):
+        ExportedClassifier(folder)
+
+
 def test_the_views_are_in_the_program(exported, predictor):
     """One view gives other logits."""
     images = pictures(8, (10, 9, 3))

@@ -15,7 +15,7 @@ from configs import base
 from imgcls_jax import api, models, pretrained, trees
 from imgcls_jax.data import Splits
 from imgcls_jax.data.transforms import parse
-from imgcls_jax.errors import ConfigError
+from imgcls_jax.errors import ConfigError, RunError
 from imgcls_jax.evaluation import predict, teacher
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.models.batch_axis import AXIS
@@ -246,3 +246,19 @@ def test_simclr_needs_its_model_and_unmixed_images():
             objectives.create(config, model, parse(transform))
     with pytest.raises(ConfigError, match="backbone is 'hybrid'"):
         models.create(ConfigDict(CONTRASTIVE | {"backbone": "hybrid"}), num_classes=4)
+
+
+@pytest.mark.parametrize("damage", ["no file", "classes", "not finite"])
+def test_damaged_predictions_of_a_teacher_are_named(damage, tmp_path):
+    train = quadrants(30, 0)
+    file = tmp_path / "teacher.npz"
+    predictions = np.full((30, 4), np.log(0.25), np.float32)
+    if damage == "classes":
+        predictions = predictions[:, 1:]
+    if damage == "not finite":
+        predictions[3, 2] = np.nan
+    np.savez(file, log_probabilities=predictions, fingerprint=np.array(train.fingerprint))
+    if damage == "no file":
+        file.write_bytes(b"PK")
+    with pytest.raises(RunError, match="teacher.npz is damaged .* Delete it"):
+        teacher._saved_predictions(file, train)
