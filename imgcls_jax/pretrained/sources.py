@@ -127,20 +127,26 @@ def preprocessing(source: Source) -> str | None:
         return weights.transform
     path = existing_path(source)
     if path.is_dir():
-        return RunFolder(path).config.data.transform
+        return RunFolder(path).config.data.get("transform")
     if formats.kind(path) == "safetensors":
         return safetensors_format.read_metadata(path).get("transform")
     return None
 
 
 def class_names(source: Source) -> list[str] | None:
-    """Returns the class names of a run, or of a file that a run was exported to, if known."""
+    """Returns the class names of a run, or of a file that a run was exported to, if known.
+
+    Raises RunError or DataError if they are damaged.
+    """
     path = Path(os.path.expanduser(source))
     if path.is_dir():
         return RunFolder(path).data["class_names"]
     if path.is_file() and formats.kind(path) == "safetensors":
         metadata = safetensors_format.read_metadata(path)
-        return json.loads(metadata.get("class_names", "null"))
+        try:
+            return json.loads(metadata.get("class_names", "null"))
+        except ValueError as error:
+            raise DataError(f"{path} is damaged: its class_names are no JSON ({error}).") from error
     return None
 
 

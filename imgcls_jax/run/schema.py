@@ -154,7 +154,14 @@ KINDS: dict[str, Any] = {
         "train": {},
         "optimizer": {},
         "schedule": {},
-        "data": {REQUIRED: ("source",), "source": str, "name": str, "folds": int, "fold": int},
+        "data": {
+            REQUIRED: ("source",),
+            "source": str,
+            "name": str,
+            "transform": str,
+            "folds": int,
+            "fold": int,
+        },
         "model": {REQUIRED: ("name",), "name": str},
     },
     "environment.json": {

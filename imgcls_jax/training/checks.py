@@ -5,6 +5,7 @@ What depends on the data or on the number of devices is checked where those are 
 
 import difflib
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ from imgcls_jax.data.transforms import parse
 from imgcls_jax.data.views import VIEWS
 from imgcls_jax.errors import ConfigError, RunError, choose
 from imgcls_jax.models import MODELS
+from imgcls_jax.pretrained import sources
 from imgcls_jax.run.folder import CONFIG, RunFolder
 from imgcls_jax.training import objectives, parallel, phases, schedules, trackers
 from imgcls_jax.training.adapt import STATISTICS
@@ -100,10 +102,19 @@ def check(config: ConfigDict, *, at: str = "") -> None:
     _check_known(options, at)
     _check_sections(config, at)
     _check_model(config.model.to_dict(), f"{at}model")
+    _check_pretrained(config.model)
     if config.train.tracker:
         trackers.writer_class(config.train.tracker)
     for name, phase in phases.of(config).items():
         _check_combinations(phase, f"{at}adapt.phases.{name}." if name else at)
+
+
+def _check_pretrained(config: ConfigDict) -> None:
+    """Raises RunError if the config of a run whose weights are taken cannot be that of a run."""
+    for source in sources.by_model(config).values():
+        run = RunFolder(source)
+        if os.path.isfile(run.path / CONFIG):  # unlike Path.is_file, false for too long a name
+            of_run(run)
 
 
 def of_run(run: RunFolder) -> ConfigDict:

@@ -1,5 +1,6 @@
 """Runs with JSON that no run writes: an index leaves them out, other commands refuse them."""
 
+import argparse
 import io
 import json
 import math
@@ -13,12 +14,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from imgcls_jax import commands
+from imgcls_jax import api, commands
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation import predict as predict_module
 from imgcls_jax.reporting import index
 from imgcls_jax.run import schema
 from imgcls_jax.run.folder import RunFolder
+from tests.badinput import test_config
 from tests.badinput.test_commands import finished, run  # noqa: F401  fixtures
 
 ROOT = Path(__file__).parents[2]
@@ -254,3 +256,19 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
     (tmp_path / "test.json").write_text(" " * 101 + "{}")
     with pytest.raises(RunError, match="more than 100 bytes"):
         RunFolder(tmp_path).read_json("test.json")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"seed": 0, "data": {"source": "digits"}, "model": {"name": "cnn"}},
+        {"seed": 0, "data": {"source": "digits", "transform": 5}, "model": {"name": "cnn"}},
+        {"seed": 0, "data": {"source": "digits"}, "model": {"name": "cnn", "filters": "abc"}},
+    ],
+)
+def test_weights_of_a_run_whose_config_cannot_be(config, tried, tmp_path):
+    RunFolder(tmp_path).write_json("config.json", config)
+    student = test_config.changed(**{"model.pretrained": str(tmp_path)})
+    assert "config.json" in tried.refuses(api.check_config, student)
+    options = argparse.Namespace(action="export", weights=str(tmp_path), to="w.pth")
+    assert "config.json" in tried.refuses(commands.weights.run, options)
