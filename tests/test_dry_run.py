@@ -119,6 +119,14 @@ def test_a_missing_run_is_named_with_the_command_that_trains_it(shown):
     assert "Train it" not in str(caught.value)
 
 
+def test_a_teacher_in_the_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = small(**{"objective.name": "distill", "objective.teacher": "~/teacher"})
+    assert dry_run._missing(config) == ["~/teacher"]
+    (tmp_path / "teacher").mkdir()
+    assert dry_run._missing(config) == []
+
+
 def test_a_dry_run_is_quiet_and_leaves_the_log_as_it_was(shown):
     log = logging.getLogger("imgcls_jax")
     level = log.level

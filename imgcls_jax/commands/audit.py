@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     from imgcls_jax.errors import ConfigError
     from imgcls_jax.run.folder import RunFolder
 
-    if not Path(options.config).is_dir():
+    if not Path(os.path.expanduser(options.config)).is_dir():
         workdir = options.workdir
         request = configs.load_one(options)
         audit(

@@ -242,7 +242,7 @@ def _missing(config: ConfigDict) -> list[str]:
     missing = pretrained.missing(config)
     objective = config.get("objective") or {}
     teacher = objective.get("teacher")
-    if teacher and not os.path.exists(teacher):
+    if teacher and not os.path.exists(os.path.expanduser(teacher)):
         missing.append(teacher)
     return missing
 

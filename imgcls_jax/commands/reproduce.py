@@ -8,6 +8,7 @@ Run it in the repository.
 
 import argparse
 import logging
+import os
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def reproduce(folder: str, *, verify: bool = False) -> None:
     """
     from imgcls_jax.reporting import reproduction, verification
 
-    results = Path(folder)
+    results = Path(os.path.expanduser(folder))
     if verify:
         log.info("%s", verification.verify(results, README))
         return

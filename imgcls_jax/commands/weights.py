@@ -59,13 +59,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from imgcls_jax import console
+    from imgcls_jax import backend, console
     from imgcls_jax.pretrained import export
+    from imgcls_jax.run.folder import RunFolder
+    from imgcls_jax.training import checks
 
     if options.action == "list":
         console.say(table(options.cache))
         return
-    target = Path(options.to)
+    backend.configure()
+    run_folder = RunFolder(options.weights)
+    if run_folder.path.is_dir():
+        checks.of_run(run_folder)
+    target = Path(os.path.expanduser(options.to))
     if options.action == "convert":
         loaded = export.convert(options.weights, target, model=options.model, cache=options.cache)
     else:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from imgcls_jax import __main__, models, pretrained, trees
+from imgcls_jax import __main__, backend, models, pretrained, trees
 from imgcls_jax.commands import weights
 from imgcls_jax.errors import ConfigError, DataError, RunError
 from imgcls_jax.pretrained import (
@@ -20,6 +20,7 @@ from imgcls_jax.pretrained import (
     formats,
     keras_format,
     safetensors_format,
+    sources,
     torch_format,
 )
 from imgcls_jax.pretrained.port import unport
@@ -259,10 +260,12 @@ def run_weights(*arguments) -> int:
     return __main__.main(["weights", *map(str, arguments)])
 
 
-def test_convert_and_export(tmp_path, resnet, resnet_file, capsys):
+def test_convert_and_export(tmp_path, resnet, resnet_file, capsys, monkeypatch):
     expected, variables = resnet
     target = tmp_path / "w.safetensors"
-    assert run_weights("convert", resnet_file, "--model", "resnet18", "--to", target) == 0
+    monkeypatch.setenv("HOME", str(tmp_path))
+    arguments = ("convert", resnet_file, "--model", "resnet18", "--to", "~/w.safetensors")
+    assert run_weights(*arguments) == 0
     parameters = trees.count(expected["params"])
     assert f"{target}: resnet18, {parameters:,} parameters" in capsys.readouterr().out
 
@@ -275,6 +278,22 @@ def test_convert_and_export(tmp_path, resnet, resnet_file, capsys):
     assert "should end in .pth or .pt or .safetensors for this model" in errors
     assert run_weights("export", target, "--to", tmp_path / "nowhere/w.pth") == 2
     assert "there is no folder" in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path, resnet_file, capsys, monkeypatch):
+    def refuse():
+        raise ConfigError("There is no such device.")
+
+    monkeypatch.setattr(backend, "configure", refuse)
+    assert run_weights("export", resnet_file, "--to", tmp_path / "w.pth") == 2
+    assert capsys.readouterr().err == "error: There is no such device.\n"
+
+
+def test_class_names_that_are_no_json_are_named(tmp_path):
+    file = tmp_path / "w.safetensors"
+    safetensors_format.write(file, {"a": np.zeros(2, np.float32)}, {"class_names": "["})
+    with pytest.raises(DataError, match="w.safetensors is damaged: its class_names are no JSON"):
+        sources.class_names(file)
 
 
 def test_the_list(tmp_path):

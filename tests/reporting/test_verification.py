@@ -43,6 +43,7 @@ def published(tmp_path, make_run, make_dataset):
             validation_loss=figures["nll"],
         )
         calibration.write(run)
+    (tmp_path / "study").mkdir()
     compare.write([Group("a", {}, runs)], tmp_path / "study", title="A study")
     return tmp_path
 
@@ -128,9 +129,10 @@ def test_an_ensemble_is_computed_from_its_members(published):
         verification.verify(published, Path("README.md"))
 
 
-def test_a_folder_without_runs_is_refused(tmp_path):
-    with pytest.raises(RunError, match="no published run"):
-        commands.reproduce.reproduce(str(tmp_path), verify=True)
+def test_a_folder_without_runs_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(RunError, match=f"^{tmp_path} holds no published run"):
+        commands.reproduce.reproduce("~", verify=True)
 
 
 @pytest.mark.skipif(
