@@ -46,7 +46,7 @@ def write(
     train: the training set. test: the test set in the order of the run's predictions. before_page:
     is called between the pictures and the page, which marks a run as finished.
 
-    Raises RunError if the test set is not the one that the run predicted.
+    Raises RunError if test set or classes are not those that the run predicted.
     """
     from imgcls_jax.reporting.plots import fonts, images
 
@@ -56,6 +56,12 @@ def write(
             f"The predictions in {run.path} are of {len(labels)} examples whose labels differ from "
             f"those of the {len(test)} test examples: this is not the run's test set. Give the "
             "data that it was trained on."
+        )
+    num_classes = len(test.class_names)
+    if not num_classes == probabilities.shape[1] == len(run.test["per_class"]):
+        raise RunError(
+            f"{run.path} has predictions, or a test.json, that are not of the {num_classes} classes "
+            "of its data: they are damaged, or of another run."
         )
     samples = _choose_samples(train)
     wrong = images.most_confident_mistakes(probabilities, labels)

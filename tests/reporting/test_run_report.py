@@ -189,6 +189,22 @@ def test_another_test_set_is_refused(make_dataset, make_run):
         run_report.write(run, train=test, test=make_dataset(30))
 
 
+@pytest.mark.parametrize("odd", ["predictions", "test.json"])
+def test_files_of_other_classes_are_refused(odd, make_dataset, make_run):
+    test = make_dataset(60)
+    run = make_run(test)
+    if odd == "predictions":
+        probabilities, labels = run.predictions
+        run.write_predictions((np.pad(probabilities, ((0, 0), (0, 2))), labels), None)
+    else:
+        scores = run.test
+        scores["per_class"].append(scores["per_class"][0] | {"name": "bird"})
+        del scores["confusion"]
+        run.write_json(TEST, scores)
+    with pytest.raises(RunError, match="not of the 3 classes of its data"):
+        run_report.write(run, train=test, test=test)
+
+
 def test_an_unfinished_run_is_refused(make_dataset, make_run):
     test = make_dataset(30)
     run = make_run(test)
