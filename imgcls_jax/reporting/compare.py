@@ -9,6 +9,7 @@ import numpy as np
 
 from imgcls_jax import backend
 from imgcls_jax.evaluation import cost, paired
+from imgcls_jax.evaluation.ensemble import check_shape
 from imgcls_jax.evaluation.scores import Confusion, confusion_changes
 from imgcls_jax.files import write_atomically
 from imgcls_jax.reporting import formats
@@ -39,7 +40,7 @@ def write(
     title: str,
     meter: Meter | None = None,
 ) -> str:
-    """Writes the comparison into the folder, which is made; returns its tables and sentences.
+    """Writes the comparison into the folder, which is there; returns its tables and sentences.
 
     The files are table.md with everything, table.csv, table.tex, table.png, cost.png and
     curves.png. meter: as of `summarize`.
@@ -48,7 +49,6 @@ def write(
 
     rows = summarize(groups, meter)
     sentences = "".join(f"- {sentence}\n" for sentence in pairs(groups))
-    folder.mkdir(parents=True, exist_ok=True)
     style.save(comparison.accuracies(rows), folder / "table.png")
     style.save(comparison.costs(rows), folder / "cost.png")
     style.save(comparison.curves(groups), folder / "curves.png")
@@ -153,6 +153,7 @@ def _hits(runs: Sequence[RunFolder]) -> np.ndarray:
     """Whether each run is right on each test image, bool [runs, N]."""
     hits = []
     for run in runs:
+        check_shape(run)
         probabilities, labels = run.predictions
         hits.append(probabilities.argmax(-1) == labels)
     return np.stack(hits)

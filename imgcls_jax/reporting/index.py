@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from imgcls_jax import files
 from imgcls_jax.errors import RunError
-from imgcls_jax.files import write_atomically
 from imgcls_jax.foreign import open_image
 from imgcls_jax.reporting import formats, page, templates
 from imgcls_jax.run.folder import CONFIG, ENSEMBLE, REPORT, RunFolder
@@ -75,7 +75,8 @@ def write(folder: Path) -> Path:
         styles=("page.css", "index.css"),
         script=page.scripts(page.SORTING, "index.js"),
     )
-    write_atomically(folder / INDEX, html.encode())
+    files.sweep(folder)
+    files.write_atomically(folder / INDEX, html.encode())
     return folder / INDEX
 
 
@@ -136,12 +137,12 @@ def _rows(folder: Path) -> list[tuple[Path, Facts]]:
 
 def _finished(folder: Path) -> Iterator[Path]:
     """The folders of finished runs and ensembles, sorted by name; none of them is in another."""
-    for name, subfolders, files in os.walk(folder):
+    for name, subfolders, file_names in os.walk(folder):
         subfolders.sort()
-        if CONFIG not in files and ENSEMBLE not in files:
+        if CONFIG not in file_names and ENSEMBLE not in file_names:
             continue
         subfolders.clear()
-        if REPORT in files or ENSEMBLE in files or RunFolder(name).published:
+        if REPORT in file_names or ENSEMBLE in file_names or RunFolder(name).published:
             yield Path(name)
 
 

@@ -31,12 +31,11 @@ FILE_VERSION = "brain.Event:2"  # the first event of a file says which format it
 class EventWriter:
     """Writes one of TensorBoard's files; its methods are those of CLU's SummaryWriter.
 
-    folder: where the file is created, and the folder if it is not there. What is written is in the
-    file after `flush` or `close`; between them no file is open.
+    folder: where the file is created. What is written is in the file after `flush` or `close`;
+    between them no file is open.
     """
 
     def __init__(self, folder: Path):
-        folder.mkdir(parents=True, exist_ok=True)
         now = time.time()
         self._path = folder / f"{EVENTS}{now:.6f}.{socket.gethostname()}.{os.getpid()}"
         self._buffer = io.BytesIO()

@@ -218,6 +218,7 @@ def write_pictures(run: RunFolder) -> None:
     """Adds pictures of a tested run to its TensorBoard files, as one file that is whole or not there."""
     partial = run.path / PARTIAL
     shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
     writer = _open_writer(run, partial)
     for name in PICTURES:
         with open_image(run.path / name, ("PNG",)) as image:

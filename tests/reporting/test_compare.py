@@ -392,7 +392,10 @@ def test_curves_are_means_over_seeds_some_of_which_stop_early(runs):
 
 
 def test_write(groups, tmp_path):
-    folder = tmp_path / "results" / "models"
+    folder = tmp_path / "models"
+    with pytest.raises(FileNotFoundError):  # it may have been renamed: it is not made anew
+        compare.write(groups, folder, title="Models on MNIST")
+    folder.mkdir()
     printed = compare.write(groups, folder, title="Models on MNIST")
     rows = summarize(groups)
     markdown = compare.markdown(rows)
@@ -456,6 +459,16 @@ def test_other_test_images_are_not_compared(runs):
     assert compare.pairs(groups) == []
 
 
+def test_predictions_that_are_not_of_the_test_set_are_refused(runs):
+    (first,) = runs("one", 0.5)
+    (second,) = runs("other", 0.5)
+    probabilities, labels = second.predictions
+    second.write_predictions((probabilities[1:], labels[1:]), None)
+    groups = [Group("one", {}, [first]), Group("other", {}, [second])]
+    with pytest.raises(RunError, match=r"predictions are \(29, 3\), of its test set \(30, 3\)"):
+        compare.pairs(groups)
+
+
 def test_of_many_systems_each_is_compared_with_the_best(runs):
     groups = []
     for n in range(8):
@@ -477,6 +490,7 @@ def test_confusions_that_changed_between_two_systems(runs, tmp_path):
     for run, confusion in matrices:
         run.write_json(TEST, run.test | {"confusion": confusion})
     groups = [Group("one|1", {}, before), Group("other", {}, after)]
+    (tmp_path / "table").mkdir()
     compare.write(groups, tmp_path / "table", title="Two")
     text = (tmp_path / "table" / "table.md").read_text()
     _, section = text.split("## Confusions that changed most")

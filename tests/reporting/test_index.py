@@ -138,6 +138,14 @@ def test_published_runs_have_a_row_and_a_link_if_their_page_was_written(make, tm
     assert table.links == ["with/report.html"] and len(table.pictures) == 1
 
 
+def test_what_a_killed_process_left_is_removed(make, tmp_path):
+    make("run")
+    partial = tmp_path / ".index.html.0123456789abcdef.partial"
+    partial.write_text("<html>")
+    index.write(tmp_path)
+    assert not partial.exists()
+
+
 def test_a_folder_without_finished_runs_is_refused(make, tmp_path):
     run = make("unfinished")
     (run.path / "report.html").unlink()

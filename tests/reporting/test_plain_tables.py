@@ -109,6 +109,7 @@ def test_tables_of_runs_with_hostile_names(make_dataset, make_run, tmp_path):
     for number, (name, device) in enumerate(zip(names, devices, strict=True)):
         run = make_run(test, name=f"run{number}", device=device)
         groups.append(Group(name, {}, [run]))
+    (tmp_path / "out").mkdir()
     compare.write(groups, tmp_path / "out", title="# a\n<script>")
     text = (tmp_path / "out" / "table.md").read_text()
     for markup in ("<img", "<script", "[click]("):
