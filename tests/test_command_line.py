@@ -79,6 +79,8 @@ def test_a_config_with_changes(tmp_path):
         (["configs/studies/mnist_models.py"], "not of a study"),
     ):
         assert says in run("-m", "imgcls_jax", "show-data", *arguments, code=2)
+    arguments = ("configs/quickstart.py", "--plan=h100", f"--workdir={tmp_path}")
+    assert "--workdir has no effect" in run("-m", "imgcls_jax", "profile", *arguments, code=2)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,12 @@ def test_what_is_kept_of_a_run(run):  # noqa: F811
         assert np.array_equal(before[1], after[1])
 
 
+def test_a_text_that_is_not_utf8_is_published_as_far_as_it_can_be_read(run):  # noqa: F811
+    (run.path / "robustness.md").write_bytes(b"caf\xe9\n")
+    target = publish.publish(run.path)
+    assert (target / "robustness.md").read_text() == "caf\N{REPLACEMENT CHARACTER}\n"
+
+
 def test_a_published_run_is_a_finished_one(run, caplog):  # noqa: F811
     caplog.set_level("INFO", "imgcls_jax")
     published = RunFolder(publish.publish(run.path))

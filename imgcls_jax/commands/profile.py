@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from imgcls_jax.commands import configs
 from imgcls_jax.devices import DEVICES, Device
+from imgcls_jax.errors import ConfigError
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -37,27 +38,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     request = configs.load_one(options)
     if options.plan:
-        plan(request.config, DEVICES[options.plan])
+        if options.workdir:
+            raise ConfigError("--workdir has no effect with --plan, which writes nothing.")
+        plan(request.config, DEVICES[options.plan], request.changed)
     else:
         profile(request.config, request.workdir, request.changed)
 
 
-def plan(config: "ConfigDict", device: Device) -> None:
+def plan(config: "ConfigDict", device: Device, changed: Iterable[str] = ()) -> None:
     """Prints what a step of the config needs at least on a device of this kind.
 
     Published runs in results/ say how near to it measured ones came.
+
+    changed: paths of options changed by hand; those that nothing reads are named.
     """
     from imgcls_jax import api, backend, console, data
+    from imgcls_jax.config import reads
     from imgcls_jax.training import planning
 
-    config = api.check_config(config)
+    config = api.check_config(reads.recorded(config, changed))
     config.train.cpu_devices = 1
     backend.configure()
     step = planning.plan(config, data.load(config.data, quick=config.quick), device)
     measured = []
     if PUBLISHED.is_dir():
         measured = planning.measurements(config, [str(PUBLISHED)])
-    console.say(planning.describe(step, device, measured))
+    console.say(planning.describe(step, device, measured), *reads.unread(config))
 
 
 def profile(config: "ConfigDict", workdir: Path, changed: Iterable[str] = ()) -> None:

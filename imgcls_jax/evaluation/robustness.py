@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.errors import printable
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.run.folder import RunFolder
 
@@ -185,7 +186,7 @@ def evaluate(
     clean = accuracy(test.images)
     total = len(CORRUPTIONS) * len(SEVERITIES)
     accuracies: dict[str, list[float]] = {}
-    with tqdm(total=total, desc=run.name, unit="set", disable=None) as bar:
+    with tqdm(total=total, desc=printable(run.name), unit="set", disable=None) as bar:
         for name in CORRUPTIONS:
             accuracies[name] = []
             for severity in SEVERITIES:

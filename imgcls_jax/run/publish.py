@@ -128,7 +128,8 @@ def _copy(source: Path, target: Path, names: Collection[str]) -> None:
             with foreign.open_regular(source / name) as file:
                 content = file.read()
             if name.endswith(".md"):
-                content = _without_pictures(content.decode(), except_for=names).encode()
+                markdown = content.decode(errors="replace")
+                content = _without_pictures(markdown, except_for=names).encode()
             write_atomically(target / name, content)
         if (source / PREDICTIONS).exists():
             _copy_predictions(RunFolder(source), RunFolder(target))
