@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="take only the first N test images; 0 takes all (default: %(default)s)",
+        help="take only N test images, drawn at random; 0 takes all (default: %(default)s)",
     )
 
 
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> None:
 def robustness(folders: Sequence[str], *, limit: int = 0) -> None:
     """Writes the accuracies of each run, and its page again.
 
-    limit: number of test images, the first ones; 0 for all. Raises RunError for a negative one and
+    limit: number of test images, drawn at random; 0 for all. Raises RunError for a negative one and
     for a folder without a tested run.
     """
     from imgcls_jax import backend

@@ -25,6 +25,13 @@ SPLIT_NAMES = {
 }
 
 
+def sample_indices(count: int, most: int) -> np.ndarray:
+    """Returns at most that many of `count` indices, at random, always the same, and sorted."""
+    indices = np.random.default_rng(0).permutation(count)[:most]
+    indices.sort()
+    return indices
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """One split of a data set.
@@ -80,10 +87,7 @@ class Dataset:
 
         The first ones may be of few classes: folders are read one after the other.
         """
-        rng = np.random.default_rng(0)
-        indices = rng.permutation(len(self))[:most]
-        indices.sort()
-        return self.take(indices)
+        return self.take(sample_indices(len(self), most))
 
     def in_memory(self) -> "Dataset":
         """Returns the same data set with all its images read."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SEVERITIES = (1, 2, 3, 4, 5)
+AT_RANDOM = "at random"  # how a limited number of images is chosen
 CHUNK_SIZE = 1000  # images that are corrupted at a time
 
 
@@ -169,14 +170,14 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measures the accuracy of the run's best model under every corruption and severity.
 
-    limit: use only the first `limit` images; 0 uses all.
+    limit: use only so many of the images, drawn at random; 0 uses all.
 
-    Returns a JSON-ready dict: examples, clean (accuracy without corruption), corruptions: {name:
+    Returns a JSON-ready dict: examples, chosen (AT_RANDOM; not in those of older versions, which
+    took the first images), clean (accuracy without corruption), corruptions: {name:
     [accuracy at severity 1, ..., 5]}, and mean (over all of these).
     """
     if limit:
-        count = min(limit, len(test))
-        test = test.take(np.arange(count))
+        test = test.sample(limit)
     predictor = Predictor(run)
 
     def accuracy(images: np.ndarray) -> float:
@@ -197,6 +198,7 @@ def evaluate(
     all_accuracies = list(accuracies.values())
     return {
         "examples": len(test),
+        "chosen": AT_RANDOM,
         "clean": clean,
         "corruptions": accuracies,
         "mean": float(np.mean(all_accuracies)),

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from imgcls_jax import data
-from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.data.dataset import Dataset, sample_indices
 from imgcls_jax.errors import DataError, RunError
-from imgcls_jax.evaluation import calibration, ensemble
+from imgcls_jax.evaluation import calibration, ensemble, robustness
 from imgcls_jax.evaluation.scores import score
 from imgcls_jax.reporting import reproduction
 from imgcls_jax.reporting.compare_rows import Group, summarize
@@ -310,7 +310,10 @@ def _of_robustness(run: RunFolder) -> Check:
     published = run.read_json(ROBUSTNESS)
     probabilities, labels = run.predictions
     is_right = probabilities.argmax(axis=-1) == labels
-    clean = float(is_right[: published["examples"]].mean())
+    indices = np.arange(published["examples"])
+    if published.get("chosen") == robustness.AT_RANDOM:
+        indices = sample_indices(len(is_right), published["examples"])
+    clean = float(is_right[indices].mean())
     return Check(f"{run.path}/{ROBUSTNESS} clean", published["clean"], clean, ROUNDED)
 
 

@@ -194,6 +194,7 @@ KINDS: dict[str, Any] = {
     "steps.jsonl": {"step": int, "loss": LOSS, "accuracy": float},
     "robustness.json": {
         "examples": int,
+        "chosen": str,
         "clean": float,
         "mean": float,
         "corruptions": {ANY_KEY: [float]},

@@ -43,7 +43,6 @@ def published(tmp_path, make_run, make_dataset):
             validation_loss=figures["nll"],
         )
         calibration.write(run)
-    (tmp_path / "study").mkdir()
     compare.write([Group("a", {}, runs)], tmp_path / "study", title="A study")
     return tmp_path
 
