@@ -157,6 +157,13 @@ def likelihood_ratio_test(gain: float, examples: int) -> float:
     return float(chi2.sf(statistic, 1))
 
 
+def gain_of_p(p: float, examples: int) -> float:
+    """Returns the gain of which `likelihood_ratio_test` gives this p-value."""
+    from scipy.stats import chi2
+
+    return float(chi2.isf(p, 1) / (2 * examples))
+
+
 def entropy(probabilities: np.ndarray) -> np.ndarray:
     """Returns the predictive entropy of each example, in nats, float64 [N]."""
     probabilities = np.asarray(probabilities, np.float64)

@@ -275,7 +275,24 @@ def _of_calibration(run: RunFolder, validation: Predictions) -> Iterator[Check]:
     for key in ("p", "low", "high", "validation_examples"):
         if key not in published:  # older versions did not write it
             del again[key]
+    if "p" in again:
+        _, labels = validation
+        p = again.pop("p")
+        yield Check(f"{where} p", published["p"], p, _tolerance_of_p(p, len(labels)))
     yield from _compare(published, again, where, tolerance=HALF_PRECISION)
+
+
+def _tolerance_of_p(p: float, examples: int) -> float:
+    """Returns by how much the p-value of a temperature may change where predictions are rounded.
+
+    The roundings of the examples are independent of each other, so that their mean, and with it the
+    gain in mean log-likelihood that p follows from, changes by less, the more examples there are.
+    """
+    gain = calibration.gain_of_p(p, examples)
+    change = HALF_PRECISION / math.sqrt(examples)
+    low = calibration.likelihood_ratio_test(gain + change, examples)
+    high = calibration.likelihood_ratio_test(gain - change, examples)
+    return max(HALF_PRECISION, high - low)
 
 
 def _of_confidences(published: Figures, again: Figures, where: str) -> Iterator[Check]:

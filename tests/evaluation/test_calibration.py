@@ -144,3 +144,9 @@ def test_the_temperature_of_confidences_is_one_that_is_shown_to_be_better(
     (tmp_path / "calibration.json").touch()
     monkeypatch.setattr(run, "read_json", lambda name: results)
     assert calibration.best_temperature(run) == best
+
+
+@pytest.mark.parametrize("gain", [0.0, 1e-4, 0.02])
+def test_the_gain_of_a_p_value(gain):
+    p = calibration.likelihood_ratio_test(gain, 1000)
+    assert calibration.gain_of_p(p, 1000) == pytest.approx(gain, rel=1e-6)
