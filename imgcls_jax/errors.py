@@ -9,6 +9,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+FORMULAS = ("=", "+", "-", "@")  # a spreadsheet takes a text that starts with these for a formula
 MAX_LISTED = 5  # items that a message names before it counts the rest
 
 

@@ -26,7 +26,7 @@ import numpy as np
 from imgcls_jax.data.checks import image_digests
 from imgcls_jax.data.dataset import Dataset, Datasets
 from imgcls_jax.data.lazy_images import chunks
-from imgcls_jax.errors import DataError, did_you_mean, listed
+from imgcls_jax.errors import FORMULAS, DataError, did_you_mean, listed
 from imgcls_jax.foreign import open_regular
 
 REMOVE = "remove"  # the new label of an image that is left out
@@ -34,7 +34,7 @@ REQUIRED = ("split", "index", "new_label")
 OPTIONAL = ("label", "image")
 MAX_BYTES = 2**28  # of a file, which has a line for each image at most
 MAX_DIGITS = 18  # of an index
-QUOTED = ("=", "+", "-", "@", "'")  # begin names that have a quote in front
+QUOTED = (*FORMULAS, "'")  # begin names that have a quote in front
 
 
 @dataclasses.dataclass(frozen=True)

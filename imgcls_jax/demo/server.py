@@ -12,11 +12,11 @@ from starlette.types import ASGIApp
 
 from imgcls_jax import console
 from imgcls_jax.demo import app, model
+from imgcls_jax.distributed import MAX_PORT
 from imgcls_jax.errors import ConfigError
 
 LOOPBACK = "127.0.0.1"
 LOOPBACK_HOSTS = frozenset({LOOPBACK, "localhost", "::1"})
-MAX_PORT = 65_535
 TOKEN_BYTES = 16
 MAX_CONNECTIONS = 128
 STOP_SECONDS = 2  # that requests get to end after Ctrl-C

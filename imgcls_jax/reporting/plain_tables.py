@@ -5,7 +5,7 @@ import html
 import io
 from collections.abc import Container, Iterable, Sequence
 
-from imgcls_jax.errors import printable
+from imgcls_jax.errors import FORMULAS, printable
 
 MARKDOWN_SPECIAL = "\\`*[]|"
 LATEX = {character: f"\\{character}" for character in "%&_#${}"}
@@ -13,7 +13,6 @@ LATEX |= {"±": r"$\pm$", "–": "--"}
 LATEX |= {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
 LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}"}
 LATEX_TABLE = str.maketrans(LATEX)
-FORMULAS = ("=", "+", "-", "@")  # a spreadsheet takes a text that starts with these for a formula
 
 
 class Markdown(str):

@@ -51,12 +51,16 @@ class TrainSteps:
             rows = indices
         return self.program(self.root, state, *data, rows, indices, np.int32(count))
 
+    def arguments(self, state: TrainState, data: tuple[Any, Any], indices: Any) -> tuple:
+        """Returns what the program of one step gets: arrays, or their shapes to compile it for."""
+        return (self.root, state, *data, indices, indices, np.int32(1))
+
     def flops(self, state: TrainState, data: tuple[jax.Array, Any], indices: np.ndarray) -> float:
         """Returns the floating point operations of one step on all devices, as XLA counts them.
 
         XLA counts the body of a loop once: the products of its other rounds are added.
         """
-        arguments = (self.root, state, *data, indices, indices, np.int32(1))
+        arguments = self.arguments(state, data, indices)
         counted = self.program.lower(*arguments).cost_analysis()["flops"]
         jaxpr = jax.make_jaxpr(self.program)(*arguments).jaxpr
         all_rounds = operations.multiply_adds(jaxpr)

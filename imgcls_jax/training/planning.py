@@ -96,7 +96,7 @@ def plan(config: ConfigDict, data: Splits, device: Device) -> Plan:
     with cpu_kernels.use(enabled=device is CPU):
         flops = phase.train.flops(state, (images, targets), indices)
         lowered = phase.train.program.lower(
-            phase.train.root, state, images, targets, indices, indices, np.int32(1)
+            *phase.train.arguments(state, (images, targets), indices)
         )
     compiled = lowered.compile()
     memory = compiled.memory_analysis()

@@ -393,7 +393,7 @@ def test_curves_are_means_over_seeds_some_of_which_stop_early(runs):
 
 def test_write(groups, tmp_path):
     folder = tmp_path / "models"
-    with pytest.raises(FileNotFoundError):  # it may have been renamed: it is not made anew
+    with pytest.raises(FileNotFoundError):  # it may have been renamed: it is not made again
         compare.write(groups, folder, title="Models on MNIST")
     folder.mkdir()
     printed = compare.write(groups, folder, title="Models on MNIST")
