@@ -18,14 +18,14 @@ test: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	@echo "About 3,000 tests: 20 minutes on two idle cores. It is $$(date +%H:%M)."
+	@echo "About 3,900 tests: 20 minutes on two idle cores. It is $$(date +%H:%M)."
 	$(VENV)/bin/python -m pytest $(PARALLEL)
 
 faults: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.faults.campaign
 
 parity: $(VENV)-parity/.installed
-	$(VENV)-parity/bin/python -m pytest tests/parity tests/pretrained
+	$(VENV)-parity/bin/python -m pytest $(PARALLEL) tests/parity tests/pretrained
 
 docs: $(VENV)/.cpu
 	$(VENV)/bin/python docs/write_commands.py

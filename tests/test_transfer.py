@@ -1,5 +1,6 @@
 """The configs that start from ImageNet weights, on files of the same formats with other numbers and small images."""
 
+import functools
 import re
 
 import jax
@@ -18,7 +19,7 @@ from configs import (
     mnist_hybrid_lora,
     mnist_resnet50_frozen,
 )
-from imgcls_jax import pretrained, trees
+from imgcls_jax import models, pretrained, trees
 from imgcls_jax.data import Splits
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.errors import ConfigError
@@ -73,6 +74,31 @@ TRAINED = {  # of parameters and statistics
     "E7": "block6[fgh]|/top/",
 }
 CHANNELS = {"A1": 1, "B2": 1}
+# How many blocks each stage has where a config is trained: compiling all of them takes minutes. What is trained is
+# named by the last ones of resnet18 and efficientnetv2_b0.
+BLOCKS = {
+    "resnet18": (1, 1, 1, 2),
+    "resnet50": (1, 1, 1, 2),
+    "resnet50_keras": (1, 1, 1, 2),
+    "efficientnet_b0": (1, 1, 1, 1, 1, 1, 1),
+    "efficientnetv2_b0": (1, 1, 1, 1, 1, 8),
+    "convnext_tiny": (1, 1, 1, 1),
+}
+
+
+@pytest.fixture
+def shallow(monkeypatch):
+    """Models with fewer blocks of each kind, and, afterwards, the memory of their programs."""
+    for name, blocks in BLOCKS.items():
+        model = models.MODELS[name]
+        if "stages" in model.keywords:
+            stages = zip(model.keywords["stages"], blocks, strict=True)
+            changed = {"stages": tuple(stage._replace(blocks=count) for stage, count in stages)}
+        else:
+            changed = {"blocks": blocks}
+        monkeypatch.setitem(models.MODELS, name, functools.partial(model, **changed))
+    yield
+    jax.clear_caches()
 
 
 def examples(count: int, channels: int) -> Dataset:
@@ -172,7 +198,7 @@ def write_weights(path, name: str) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("row", CONFIGS)
-def test_it_trains_from_files_what_it_should_and_nothing_else(row, tmp_path, monkeypatch):
+def test_it_trains_from_files_what_it_should_and_nothing_else(row, tmp_path, monkeypatch, shallow):
     monkeypatch.setattr(recorder.Recorder, "_write_epoch", lambda self, line: None)
     config, data = small(row)
     hybrid = config.model.name == "hybrid"

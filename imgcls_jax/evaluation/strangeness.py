@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from scipy.special import logsumexp
-from scipy.stats import rankdata
 
 from imgcls_jax.evaluation.scores import softmax
 
@@ -105,6 +104,8 @@ def auroc(usual: np.ndarray, strange: np.ndarray) -> float:
 
     Equal scores count half. It is the area under the ROC curve. usual: float [N]. strange: [M].
     """
+    from scipy.stats import rankdata
+
     ranks = rankdata(np.concatenate([strange, usual]))
     ranks_among_strange = rankdata(strange)
     usual_below = ranks[: len(strange)] - ranks_among_strange  # of each strange image

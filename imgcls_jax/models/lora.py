@@ -95,7 +95,8 @@ class LoRA:
             return params
         leaves = traverse_util.flatten_dict(params, sep="/")
         pair_leaves = traverse_util.flatten_dict(pairs[KEY], sep="/")
-        for path in {leaf_path.rpartition("/")[0] for leaf_path in pair_leaves}:
+        # Sorted, so that the program is the same, and its compiled form is found, in every process.
+        for path in sorted({leaf_path.rpartition("/")[0] for leaf_path in pair_leaves}):
             down = pair_leaves[f"{path}/down"]
             up = pair_leaves[f"{path}/up"]
             leaves[path] = self._merged_kernel(leaves[path], down, up)

@@ -1,5 +1,9 @@
 """Low-rank pairs against the two convolutions that they stand for."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -80,3 +84,26 @@ def test_it_starts_as_the_identity_and_does_not_change_its_argument():
 def test_kernels_without_a_centre_are_refused(shape, full):
     with pytest.raises(ConfigError, match="kernel has the shape"):
         LoRA(1, 1.0, full).add({"kernel": jnp.ones(shape)}, ["kernel"], jax.random.key(0))
+
+
+PROGRAM = """
+import jax
+from imgcls_jax.models.lora import LoRA
+kernels = {f"layer{k}": {"kernel": jax.numpy.ones((4, 4))} for k in range(6)}
+pairs = LoRA(rank=1, alpha=1.0)
+params = pairs.add(kernels, [f"layer{k}/kernel" for k in range(6)], jax.random.key(0))
+print(jax.jit(pairs.merge).lower(params).as_text())
+"""
+
+
+def test_every_process_has_the_same_program():
+    """Whatever the order of sets is in it: else its compiled form would not be found again."""
+    programs = set()
+    for seed in ("1", "2"):
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        run = subprocess.run(
+            [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True
+        )
+        assert "stablehlo" in run.stdout, run.stderr
+        programs.add(run.stdout)
+    assert len(programs) == 1

@@ -15,15 +15,24 @@ LONG = "a rather long name of a class"
 
 @pytest.fixture
 def draw(make_dataset, make_run, history):
-    """draw(class_names, shape=, sharpness=, epochs=, name=): the dashboard of made-up predictions."""
+    """draw(class_names, shape=, sharpness=, epochs=, name=, more=): the dashboard of made-up predictions."""
 
-    def make(class_names, *, shape=(8, 8, 3), sharpness=1.5, epochs=4, name="small", examples=400):
+    def make(
+        class_names,
+        *,
+        shape=(8, 8, 3),
+        sharpness=1.5,
+        epochs=4,
+        name="small",
+        examples=400,
+        more=(),
+    ):
         test = make_dataset(examples, shape=shape, class_names=class_names)
         classes = len(class_names)
         noise = np.random.default_rng(0).normal(size=(examples, classes))
         logits = noise + sharpness * np.eye(classes)[test.labels]
         scores = score(logits, test.labels, test.class_names) | {"best_epoch": epochs}
-        facts = run_report._facts(make_run(test, name="facts"))
+        facts = run_report._facts(make_run(test, name="facts")) | dict.fromkeys(more, "99.16 %")
         return dashboard.draw(
             name,
             facts,
@@ -73,8 +82,16 @@ def axes_titled(figure, start):
         {"class_names": [f"{LONG} {k}" for k in range(60)]},
         {"class_names": ["WWWWWWWWWWWWWWWW", "costs $5 or $6"], "shape": (8, 8, 1), "epochs": 1},
         {"class_names": ["a", "b", "c"], "sharpness": 99, "shape": (9, 17, 1)},
+        {
+            "class_names": [f"class {k}" for k in range(10)],
+            "more": [
+                "Test balanced accuracy",
+                "Test top-5 accuracy",
+                "Test negative log-likelihood",
+            ],
+        },
     ],
-    ids=["ten", "long", "many", "gray", "perfect"],
+    ids=["ten", "long", "many", "gray", "perfect", "many figures"],
 )
 def test_no_text_is_cut_or_covers_another(draw, options):
     figure = draw(**options)

@@ -94,8 +94,14 @@ def _heading(figure: Figure, name: str, facts: Mapping[str, str]) -> None:
         fontweight="bold",
         **text,
     )
-    for i, (caption, value) in enumerate(facts.items()):
-        x = 0.03 + 0.94 / len(facts) * i
+    points = 72 * figure.get_figwidth()
+    widths = []
+    for caption, value in facts.items():
+        widest = max(fonts.text_width(value, 15), fonts.text_width(caption, 9.5))
+        widths.append(widest / points)
+    gap = (0.94 - sum(widths)) / len(facts)
+    x = 0.03
+    for (caption, value), width in zip(facts.items(), widths, strict=True):
         figure.text(x, 0.918, value, fontsize=15, **text)
         figure.text(
             x,
@@ -105,6 +111,7 @@ def _heading(figure: Figure, name: str, facts: Mapping[str, str]) -> None:
             color=style.GREY,
             va="center",
         )
+        x += width + gap
 
 
 def _curve(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -80,9 +81,10 @@ def png(figure: Figure, *, exact: bool = False) -> bytes:
     exact: with all its colours, for figures that have gradual ones. Otherwise with 256 colours,
     which takes a third of the space and is hard to tell from the original.
     """
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
-    image = Image.open(buffer).convert("RGB")
+    figure.set_dpi(DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # once; savefig would draw twice and encode what is to be quantized first
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     if not exact:
         image = image.quantize(PNG_COLOURS, method=Image.Quantize.MEDIANCUT)
     buffer = io.BytesIO()
