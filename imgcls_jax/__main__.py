@@ -76,6 +76,11 @@ def guarded(action: Callable[[], None]) -> int:
 
     try:
         action()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not console.reader_is_gone():
+            raise
+        return distributed.leave(console.NO_READER)
     except UserError as error:
         console.say(f"error: {error}", error=True)
         return distributed.leave(2)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import select
 import shlex
 import signal
 import sys
@@ -14,6 +15,9 @@ from absl import logging as absl_logging
 from imgcls_jax.errors import UserError, printable
 
 INTERRUPT_DELAY = 0.05  # seconds after which a Ctrl-C that a callback swallowed is sent again
+NO_READER = (
+    141  # the exit status where the lines went to a `head` that has ended, as a shell has it
+)
 # What absl and ml_collections raise for flags that they refuse.
 FLAG_ERRORS = (
     flags.Error,
@@ -46,6 +50,19 @@ def say(*lines: object, error: bool = False) -> None:
     file = sys.stderr if error else sys.stdout
     for line in lines:
         print(printable(line, keep="\n\t"), file=file, flush=True)
+
+
+def reader_is_gone() -> bool:
+    """Returns whether stdout is a pipe that nobody reads any more; from then on it goes nowhere."""
+    if not hasattr(select, "poll"):  # Windows
+        return False
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    if not poll.poll(0):
+        return False
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())  # Python flushes it once more at its end
+    return True
 
 
 def set_up() -> None:
@@ -82,6 +99,8 @@ def parse_flags(argv: list[str]) -> list[str]:
     except UserError as error:
         _exit(str(error))
     except FLAG_ERRORS as error:
+        if isinstance(error, BrokenPipeError) and reader_is_gone():  # of --help
+            sys.exit(NO_READER)
         text = " ".join(_flag_error_text(error).split())
         _exit(f"{text}; python launch.py --help, and configs/base.py, list all options")
 

@@ -2,6 +2,7 @@ import atexit
 import gc
 import os
 import shutil
+import signal
 import tempfile
 
 import pytest
@@ -25,3 +26,14 @@ def _forget_compiled_programs():
     yield
     jax.clear_caches()
     gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def _signals_are_left_as_they_were():
+    """A handler that stays behind can end the process of the tests, later and without a word."""
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGPIPE"):
+        signals.append(signal.SIGPIPE)
+    before = [signal.getsignal(number) for number in signals]
+    yield
+    assert [signal.getsignal(number) for number in signals] == before

@@ -16,6 +16,7 @@ import imgcls_jax
 from imgcls_jax.__main__ import parse
 from imgcls_jax.commands import runs
 from imgcls_jax.errors import ConfigError, DataError, RunError
+from tests.test_command_line import end_without_a_reader
 
 ROOT = Path(__file__).parents[1]
 QUICKSTART = ROOT / "configs" / "quickstart.py"
@@ -185,6 +186,14 @@ def test_a_csv_file_without_labels_becomes_a_submission(run, tmp_path, capsys, c
     assert lines == [f"{number},{label}" for number, label in enumerate(predicted, 1)]
     assert f"{len(images)} images classified" in caplog.text
     assert "the run knows" not in caplog.text
+
+
+def test_predictions_that_nobody_reads_end_the_command(run, tmp_path):
+    images, _ = digits(run)
+    np.savez(tmp_path / "two.npz", images=images[:2])
+    command = ("-m", "imgcls_jax", "predict", str(run.path), str(tmp_path / "two.npz"))
+    printed = end_without_a_reader(*command)
+    assert "Traceback" not in printed and "BrokenPipe" not in printed
 
 
 def test_rows_of_files_and_images_go_together(run, tmp_path, capsys):

@@ -112,6 +112,36 @@ def test_an_older_form_names_the_new_one_and_does_it(older, newer):
     assert printed.splitlines()[-1].startswith("error: ")
 
 
+def end_without_a_reader(*command) -> str:
+    """What `COMMAND | head` prints as errors where head has ended."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=HANGS,
+    )
+    os.close(writing)
+    assert done.returncode == console.NO_READER, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("command", ["-m imgcls_jax options", "launch.py --help"])
+def test_lines_that_nobody_reads_end_a_command_quietly(command):
+    assert end_without_a_reader(*command.split()) == ""
+
+
+def test_a_broken_pipe_to_something_else_is_an_error():
+    def broken():
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        __main__.guarded(broken)
+
+
 def test_a_printed_command_can_be_pasted(monkeypatch):
     arguments = [
         "--config=configs/a.py",

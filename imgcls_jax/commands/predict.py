@@ -21,8 +21,6 @@ strangeness, unknown and classes.
 import argparse
 import json
 import logging
-import signal
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -131,9 +129,6 @@ def predict(
     model = classifiers.load(classifier)
     columns = _check_columns(columns, model, classifier)
     log.info("%s", model.reader)
-    if sys.platform != "win32":
-        # End without a traceback where the lines go to `head`.
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     summary = Summary(model.class_names, learned=_learned_images(classifier))
     for prediction in _printed(model, files, columns):
         summary.add(prediction)

@@ -47,7 +47,6 @@ def test_lite0_recognises_a_palace_and_a_daisy(lite0, photo):
 
 def test_predict_by_a_name_in_the_catalogue(lite0, capsys, monkeypatch):
     monkeypatch.setattr(classifiers, "PublishedClassifier", lambda name, **options: lite0)
-    monkeypatch.setattr(commands.predict.signal, "signal", lambda *arguments: None)
     commands.predict.predict("efficientnet_lite0", [str(PHOTOS / "flower.jpg")])
     line = json.loads(capsys.readouterr().out)
     assert line["class"] == "daisy"
