@@ -20,6 +20,22 @@ import jax  # noqa: E402
 jax.config.update("jax_num_cpu_devices", 2)
 
 
+# With several workers each takes the next file: those that take longest come first, or one worker would
+# be busy with such a file when the others have none left.
+LONGEST_FILES = (
+    "test_faults.py",
+    "test_transfer.py",
+    "test_launch.py",
+    "test_kills.py",
+    "test_processes.py",
+    "test_studies.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONGEST_FILES)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _forget_compiled_programs():
     """After each file: every program keeps some of the 65,530 memory maps that Linux gives to a process."""
