@@ -44,7 +44,8 @@ def configure(*, cpu_devices: int = 1) -> None:
 
     cpu_devices: the number of virtual devices of the CPU, if JAX runs on it. $JAX_NUM_CPU_DEVICES
     and flags in $XLA_FLAGS have precedence. $JAX_COMPILATION_CACHE_DIR moves the cache; if it is
-    empty there is none. Raises ConfigError if JAX has no device of the requested kind.
+    empty there is none. Raises ConfigError if JAX has no device of the requested kind, and if the
+    cache is no folder.
     """
     if cpu_devices > 1 and "JAX_NUM_CPU_DEVICES" not in os.environ:
         # It can no longer be changed once the backend has started.
@@ -71,6 +72,11 @@ def _add_cpu_flags() -> None:
 def _set_compilation_cache() -> None:
     default = Path("~/.cache/imgcls_jax/compiled").expanduser()
     folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(default))
+    if Path(folder).is_file():  # JAX would compile each time, without a word
+        raise ConfigError(
+            f"JAX_COMPILATION_CACHE_DIR={folder} is a file: give a folder for compiled programs, or "
+            "an empty text to keep none."
+        )
     jax.config.update("jax_compilation_cache_dir", folder or None)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 

@@ -53,3 +53,10 @@ def test_a_version_on_which_the_flags_were_not_tried_is_named(version, lines, mo
     messages = [line for line in caplog.messages if "were not tried on JAX 0.13.0" in line]
     assert len(messages) == lines
     assert ("ynn_fusion" in os.environ["XLA_FLAGS"]) == (not lines)
+
+
+def test_a_cache_that_is_a_file_is_refused(monkeypatch, tmp_path):
+    (tmp_path / "cache").write_text("")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
+    with pytest.raises(ConfigError, match=r"cache is a file: give a folder"):
+        backend.configure()
