@@ -81,6 +81,11 @@ CASES = {
             "adapt.feature_bytes",
         ],
     ),
+    "no decay": (
+        {"optimizer.name": "adamw"},
+        ["optimizer.weight_decay"],
+        ["optimizer.decay_vectors"],
+    ),
     "sgd, plateau": (
         {"optimizer.name": "sgd", "schedule.name": "plateau", "optimizer.weight_decay": 0.1},
         [

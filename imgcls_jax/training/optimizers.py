@@ -157,7 +157,7 @@ def _l2(config: ConfigDict) -> Optimizer:
 
 def _decay_mask(config: ConfigDict) -> Callable | None:
     """Says what decays: all, or kernels alone."""
-    if config.decay_vectors:
+    if not config.weight_decay or config.decay_vectors:
         return None
     return lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
