@@ -30,13 +30,16 @@ PACKAGES = (
 )
 
 # Two defaults of XLA's CPU backend make training slower: its YNNPACK convolutions in the gradient
-# of the kernel, and a pass that removes the barrier which cpu_kernels.py sets. An unknown flag
-# aborts the process, so they are set only for versions of jax on which they were tried.
-CPU_FLAGS = (
-    "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution",
-    "--xla_disable_hlo_passes=cse_barrier_expander",
-)
-TRIED_VERSIONS = ("0.10.", "0.11.", "0.12.")
+# of the kernel, and a pass that removes the barriers which cpu_kernels.py sets. JAX 0.12 does not
+# compile depthwise convolutions without that pass. An unknown flag aborts the process, so flags are
+# set only for versions of jax on which they were tried.
+OWN_CONVOLUTIONS = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
+KEPT_BARRIERS = "--xla_disable_hlo_passes=cse_barrier_expander"
+CPU_FLAGS = {  # by the versions of jax
+    "0.10.": (OWN_CONVOLUTIONS, KEPT_BARRIERS),
+    "0.11.": (OWN_CONVOLUTIONS, KEPT_BARRIERS),
+    "0.12.": (OWN_CONVOLUTIONS,),
+}
 
 
 def configure(*, cpu_devices: int = 1) -> None:
@@ -51,22 +54,30 @@ def configure(*, cpu_devices: int = 1) -> None:
         # It can no longer be changed once the backend has started.
         with contextlib.suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", cpu_devices)
-    flags_tried = jax.__version__.startswith(TRIED_VERSIONS)
-    if flags_tried:
-        _add_cpu_flags()
+    flags = _flags_tried()
+    if flags:
+        _add_cpu_flags(flags)
     _set_compilation_cache()
     _check_devices()
-    if not flags_tried and jax.default_backend() == "cpu":
+    if not flags and jax.default_backend() == "cpu":
         log.info(
             "XLA's flags for CPUs were not tried on JAX %s: it runs without them, perhaps slower.",
             jax.__version__,
         )
 
 
-def _add_cpu_flags() -> None:
+def _flags_tried() -> tuple[str, ...]:
+    """Returns XLA's flags for CPUs that were tried on this version of jax, if any were."""
+    for versions, flags in CPU_FLAGS.items():
+        if jax.__version__.startswith(versions):
+            return flags
+    return ()
+
+
+def _add_cpu_flags(flags: tuple[str, ...]) -> None:
     environment = os.environ.get("XLA_FLAGS", "")
-    flags = [flag for flag in CPU_FLAGS if flag.split("=")[0] not in environment]
-    os.environ["XLA_FLAGS"] = " ".join([environment, *flags]).strip()
+    missing = [flag for flag in flags if flag.split("=")[0] not in environment]
+    os.environ["XLA_FLAGS"] = " ".join([environment, *missing]).strip()
 
 
 def _set_compilation_cache() -> None:

@@ -60,3 +60,36 @@ def test_a_cache_that_is_a_file_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
     with pytest.raises(ConfigError, match=r"cache is a file: give a folder"):
         backend.configure()
+
+
+@pytest.mark.parametrize("version, kept", [("0.10.2", True), ("0.12.0.1", False)])
+def test_barriers_are_kept_where_depthwise_convolutions_compile_with_them(
+    version, kept, monkeypatch
+):
+    monkeypatch.setattr(jax, "__version__", version)
+    monkeypatch.setenv("XLA_FLAGS", "")
+    backend.configure()
+    assert ("cse_barrier_expander" in os.environ["XLA_FLAGS"]) == kept
+
+
+TRAINED = """
+import jax, jax.numpy as jnp
+from imgcls_jax import backend
+backend.configure()
+from imgcls_jax.models import cpu_windows
+
+def loss(x, w):
+    y = cpu_windows.depthwise_convolve(x, w, (1, 1), ((1, 1), (1, 1)))
+    return jnp.sum(jnp.clip(y - y.mean((0, 1, 2)), 0, 6) ** 2)
+
+x, w = jnp.ones((4, 4, 4, 8)), jnp.ones((3, 3, 1, 8))
+print(*[gradient.shape for gradient in jax.jit(jax.grad(loss, (0, 1)))(x, w)])
+"""
+
+
+def test_a_depthwise_convolution_trains_with_the_flags_of_this_version():
+    """In a process of its own: those of other tests have other flags."""
+    run = subprocess.run(
+        [sys.executable, "-c", TRAINED], cwd=ROOT, capture_output=True, text=True, timeout=HANGS
+    )
+    assert run.stdout == "(4, 4, 4, 8) (3, 3, 1, 8)\n", run.stderr[-2000:]

@@ -4,6 +4,7 @@ They are forked off one process that has imported everything already, as JAX tak
 there on they do what `python launch.py` does. `plain` ones are started by that very command.
 """
 
+import contextlib
 import multiprocessing
 import os
 import resource
@@ -68,7 +69,8 @@ class Launched:
         while self.code is None and not self.output.exists():
             time.sleep(0.001)  # what is forked is not there yet
         if self.code is None:
-            os.kill(self._process.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.kill(self._process.pid, number)
 
     def wait(self) -> int:
         """The exit status. Raises TimeoutError for a process that hangs, and ends it."""

@@ -4,6 +4,7 @@ Afterwards, given once more, each leaves what it leaves undisturbed, and the run
 """
 
 import dataclasses
+import functools
 import hashlib
 import random
 import shutil
@@ -28,7 +29,7 @@ WRITERS: dict[str, Callable[[Path], list[str]]] = {
     "predict": lambda folder: ["predict", f"{folder}/run", f"{folder}/run/samples.png"],
     "publish": lambda folder: ["publish", f"{folder}/run"],
     "audit": lambda folder: ["audit", f"{folder}/run"],
-    "find-lr": lambda folder: ["find-lr", TINY, "--steps=40", f"--workdir={folder}/run"],
+    "find-lr": lambda folder: ["find-lr", TINY, "--steps=50", f"--workdir={folder}/run"],
     "show-data": lambda folder: ["show-data", TINY, f"--workdir={folder}/run"],
     "ensemble": lambda folder: [
         "ensemble",
@@ -66,9 +67,9 @@ REFUSALS = ("Another process is training into", "holds the run of another config
 
 @dataclasses.dataclass(frozen=True)
 class Undisturbed:
-    """What a command does to a folder when nothing happens."""
+    """What commands do to a folder, given one after the other, when nothing happens."""
 
-    seconds: float
+    seconds: float  # that the first takes
     files: dict[str, str]  # hashes by path, "" of those that differ from time to time
 
 
@@ -77,12 +78,13 @@ class Writers:
 
     def __init__(self, folder: Path, whole: Path, expected: dict[str, Any]):
         self.folder, self._whole, self._expected = folder, whole, expected
-        self._known: dict[str, Undisturbed] = {}
+        self._known: dict[tuple[str, ...], Undisturbed] = {}
         folder.mkdir(exist_ok=True)
 
     def kill(self, name: str, count: int, *, draw: random.Random) -> list[Kill]:
         """Kills a command `count` times at random moments, then lets it end."""
-        folder, undisturbed, found = self._copy(f"killed-{name}"), self._undisturbed(name), []
+        undisturbed = self._undisturbed([name])
+        folder, found = self._copy(f"killed-{name}", [name]), []
         for number in range(count):
             process = self._start(name, folder, str(number))
             time.sleep(draw.uniform(0, undisturbed.seconds))
@@ -91,63 +93,73 @@ class Writers:
             if process.wait() != 0:  # otherwise it was quicker
                 kills.check_end(process, ended_by, name)
                 found.append(Kill(f"imgcls {name}", ended_by.name))
-        kills.finish(self._start(name, folder, "last"))
+        self._finish([name], folder)
         self._check(folder, [name])
         return found
 
     def race(self, first: str, second: str, *, draw: random.Random, number: int = 0) -> None:
         """Starts two commands on one folder: each comes to its end, or is refused in a line."""
-        folder, longest = (
-            self._copy(f"race{number}-{first}-{second}"),
-            self._undisturbed(first).seconds,
-        )
-        self._undisturbed(second)
+        names = [first] if first == second else [first, second]
+        undisturbed = self._undisturbed(names)
+        folder = self._copy(f"race{number}-{first}-{second}", names)
         processes = [self._start(first, folder, "one")]
-        time.sleep(draw.uniform(0, longest))
+        time.sleep(draw.uniform(0, undisturbed.seconds))
         processes.append(self._start(second, folder, "two"))
         if not any([ended_well(process) for process in processes]):
             raise Loss(f"both were refused: {processes[0].printed[-500:]}")
-        for name in {first, second}:
-            kills.finish(self._start(name, folder, f"after-{name}"))
-        self._check(folder, [first, second])
+        self._finish(names, folder)
+        self._check(folder, names)
 
-    def _copy(self, name: str) -> Path:
-        folder = self.folder / name
-        for run in ("run", "other"):
-            shutil.copytree(self._whole, folder / run)
+    @functools.cached_property
+    def _other(self) -> Path:
+        """A finished run of another seed."""
+        other = self.folder / "seed1"
+        kills.finish(
+            Launched([*kills.arguments(other), "--config.seed=1"], other.with_suffix(".txt"))
+        )
+        return other
+
+    def _copy(self, name: str, commands: Sequence[str]) -> Path:
+        """A folder with the finished run, and another one if a command takes two."""
+        folder = self.folder / name / "runs"  # a name that is on the page of an index
+        shutil.copytree(self._whole, folder / "run")
+        if any(f"{folder}/other" in WRITERS[command](folder) for command in commands):
+            shutil.copytree(self._other, folder / "other")
         return folder
 
     def _start(self, name: str, folder: Path, number: str) -> Launched:
         output = folder.with_suffix(f".{number}.txt")
         return Launched(WRITERS[name](folder), output, command="imgcls", cwd=folder)
 
-    def _undisturbed(self, name: str) -> Undisturbed:
+    def _finish(self, names: Sequence[str], folder: Path) -> None:
+        for name in names:
+            kills.finish(self._start(name, folder, f"after-{name}"))
+
+    def _undisturbed(self, names: Sequence[str]) -> Undisturbed:
         """Run three times: with its programs compiled it takes its time, and what the last two leave may differ."""
-        if name not in self._known:
-            folder, snapshots = self._copy(f"whole-{name}"), []
-            for number in range(3):
+        key = tuple(names)
+        if key not in self._known:
+            folder, snapshots = self._copy(f"whole-{'-'.join(names)}", names), []
+            for _ in range(3):
                 began = time.monotonic()
-                kills.finish(self._start(name, folder, str(number)))
+                self._finish(names[:1], folder)
                 seconds = time.monotonic() - began
+                self._finish(names[1:], folder)
                 snapshots.append(_files(folder))
             before, after = snapshots[1:]
             stable = {
                 path: digest if before.get(path) == digest else "" for path, digest in after.items()
             }
-            self._known[name] = Undisturbed(seconds, stable)
-        return self._known[name]
+            self._known[key] = Undisturbed(seconds, stable)
+        return self._known[key]
 
-    def _check(self, folder: Path, names: list[str]) -> None:
-        files = _files(folder)
-        for name in names:
-            undisturbed = self._undisturbed(name).files
-            others = {path for other in names if other != name for path in self._known[other].files}
-            for path, digest in undisturbed.items():
-                if path not in files or (digest and path not in others and files[path] != digest):
-                    raise Loss(f"{path} is not what an undisturbed {name} leaves")
-        known = {path for name in names for path in self._known[name].files}
-        if more := {path for path in files if path not in known}:
-            raise Loss(f"left over: {sorted(more)}")
+    def _check(self, folder: Path, names: Sequence[str]) -> None:
+        files, expected = _files(folder), self._undisturbed(names).files
+        for path, digest in expected.items():
+            if path not in files or (digest and files[path] != digest):
+                raise Loss(f"{path} is not what an undisturbed {' and '.join(names)} leaves")
+        if more := sorted(set(files) - set(expected)):
+            raise Loss(f"left over: {more}")
         if differs := outcome.differences(self._expected, outcome.of(folder / "run")):
             raise Loss(f"{', '.join(differs)} of the run are no longer the same")
 

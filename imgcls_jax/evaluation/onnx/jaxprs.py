@@ -80,8 +80,7 @@ def _unroll(
     operands: Sequence[Any],
 ) -> list[Any]:
     """The steps of `lax.scan` one after the other: operands -> the last carry, stacked results."""
-    num_consts = params["num_consts"]
-    num_carry = params["num_carry"]
+    num_consts, num_carry = _scan_sizes(params)
     consts = operands[:num_consts]
     carry = operands[num_consts : num_consts + num_carry]
     sequences = operands[num_consts + num_carry :]
@@ -94,7 +93,7 @@ def _unroll(
         for sequence in sequences:
             element = lax.index_in_dim(sequence, step, keepdims=False)
             elements.append(element)
-        results = _evaluate(params["jaxpr"], consts + carry + elements)
+        results = _evaluate(_closed(params["jaxpr"]), consts + carry + elements)
         carry = results[:num_carry]
         rows[step] = results[num_carry:]
     in_order = [rows[step] for step in sorted(rows)]
@@ -103,6 +102,14 @@ def _unroll(
         expanded = [lax.expand_dims(result, (0,)) for result in column]
         stacked.append(lax.concatenate(expanded, 0))
     return carry + stacked
+
+
+def _scan_sizes(params: Mapping[str, Any]) -> tuple[int, int]:
+    """How many operands of `lax.scan` are constants, and how many the carry, of any JAX."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].unpack()  # since JAX 0.12
+    return len(consts), len(carry)
 
 
 def constants(closed: core.ClosedJaxpr) -> dict[core.Var, np.ndarray]:
