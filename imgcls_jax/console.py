@@ -1,5 +1,6 @@
 """Reads the command line of a process of this package, and prints to the terminal."""
 
+import contextlib
 import logging
 import os
 import select
@@ -7,6 +8,7 @@ import shlex
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from typing import NoReturn
 
 from absl import flags
@@ -50,6 +52,22 @@ def say(*lines: object, error: bool = False) -> None:
     file = sys.stderr if error else sys.stdout
     for line in lines:
         print(printable(line, keep="\n\t"), file=file, flush=True)
+
+
+@contextlib.contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Inside, a Ctrl-C waits until the end: JAX can crash where one comes while it is imported."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    received: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if received:
+        raise KeyboardInterrupt
 
 
 def reader_is_gone() -> bool:

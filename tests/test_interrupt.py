@@ -4,8 +4,10 @@ import signal
 import subprocess
 import sys
 
+import pytest
 from limits import HANGS
 
+from imgcls_jax import console
 from imgcls_jax.training.interrupt import catch_signals
 
 IN_A_CALLBACK = """
@@ -33,6 +35,22 @@ def test_ctrl_c_in_a_callback_of_the_garbage_collection_is_not_lost():
         [sys.executable, "-c", IN_A_CALLBACK], capture_output=True, text=True, timeout=HANGS
     )
     assert ended.stdout == "stopped\n" and not ended.stderr
+
+
+def test_ctrl_c_waits_until_what_must_not_be_interrupted_is_done():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    done = []
+    try:
+        with pytest.raises(KeyboardInterrupt), console.interrupts_wait():
+            signal.raise_signal(signal.SIGINT)
+            done.append("imported")
+        assert done and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as of a shell's background
+        with console.interrupts_wait():
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_signal_in_the_middle_of_printing_is_noted(monkeypatch, capfd):

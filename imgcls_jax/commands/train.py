@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imgcls_jax import console
 from imgcls_jax.commands import configs
 
 if TYPE_CHECKING:
@@ -79,10 +80,11 @@ def train(
     lists what would be trained. Returns the run if it is one. Raises ConfigError if several
     processes are asked for anything but training one run.
     """
-    from imgcls_jax import api, distributed
-    from imgcls_jax.commands import dry_run as plans
-    from imgcls_jax.commands import search, study
-    from imgcls_jax.errors import ConfigError
+    with console.interrupts_wait():
+        from imgcls_jax import api, distributed
+        from imgcls_jax.commands import dry_run as plans
+        from imgcls_jax.commands import search, study
+        from imgcls_jax.errors import ConfigError
 
     workdir = Path(workdir)
     has_several_runs = "rows" in config or "members" in config
