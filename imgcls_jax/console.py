@@ -17,9 +17,7 @@ from absl import logging as absl_logging
 from imgcls_jax.errors import UserError, printable
 
 INTERRUPT_DELAY = 0.05  # seconds after which a Ctrl-C that a callback swallowed is sent again
-NO_READER = (
-    141  # the exit status where the lines went to a `head` that has ended, as a shell has it
-)
+NO_READER = 141  # the exit status, as shells have it, where lines went to a `head` that has ended
 # What absl and ml_collections raise for flags that they refuse.
 FLAG_ERRORS = (
     flags.Error,
@@ -57,8 +55,9 @@ def say(*lines: object, error: bool = False) -> None:
 @contextlib.contextmanager
 def interrupts_wait() -> Iterator[None]:
     """Inside, a Ctrl-C waits until the end: JAX can crash where one comes while it is imported."""
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield  # nothing here is interrupted
         return
     received: list[int] = []
     signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
