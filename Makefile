@@ -5,7 +5,8 @@
 # make docs         writes docs/commands.md, docs/options.md and configs/base.py from their sources
 PYTHON ?= python3
 VENV ?= .venv
-# Files of tests run beside each other: that saves a third of the time on two cores.
+# Files of tests run beside each other, in the order of tests/conftest.py: that saves a third of the
+# time on two cores.
 PARALLEL ?= -n 2 --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 

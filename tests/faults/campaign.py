@@ -106,11 +106,7 @@ class Campaign:
     def race(self, rounds: int) -> None:
         """Has pairs of commands, and of trainings of two configs, race for one folder."""
         tried, (_, expected) = self._writers, self.undisturbed()
-        other = self.folder / "seed1"
-        kills.finish(
-            kills.Launched([*kills.arguments(other), "--config.seed=1"], other.with_suffix(".txt"))
-        )
-        outcomes = [expected, outcome.of(other)]
+        outcomes = [expected, outcome.of(tried.other)]
         for number in tqdm(range(rounds), desc="races", unit="round", mininterval=2):
             name, run = f"trainings race {number}", self.folder / f"trainings{number}"
             self._without_loss(

@@ -111,7 +111,7 @@ class Writers:
         self._check(folder, names)
 
     @functools.cached_property
-    def _other(self) -> Path:
+    def other(self) -> Path:
         """A finished run of another seed."""
         other = self.folder / "seed1"
         kills.finish(
@@ -124,7 +124,7 @@ class Writers:
         folder = self.folder / name / "runs"  # a name that is on the page of an index
         shutil.copytree(self._whole, folder / "run")
         if any(f"{folder}/other" in WRITERS[command](folder) for command in commands):
-            shutil.copytree(self._other, folder / "other")
+            shutil.copytree(self.other, folder / "other")
         return folder
 
     def _start(self, name: str, folder: Path, number: str) -> Launched:

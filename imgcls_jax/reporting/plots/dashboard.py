@@ -15,6 +15,8 @@ from imgcls_jax.reporting.plots import confusion, curves, fonts, images, style
 
 MISTAKES = 12
 MISTAKE_COLUMNS = 4
+VALUE_SIZE = 15  # points, of the figures at the top
+CAPTION_SIZE = 9.5
 MOST_CLASSES = 20  # whose names and figures there is room for
 TITLE = style.TITLE | {"fontsize": 11.5, "pad": 9}
 ARROW = "\N{RIGHTWARDS ARROW}"
@@ -97,17 +99,17 @@ def _heading(figure: Figure, name: str, facts: Mapping[str, str]) -> None:
     points = 72 * figure.get_figwidth()
     widths = []
     for caption, value in facts.items():
-        widest = max(fonts.text_width(value, 15), fonts.text_width(caption, 9.5))
+        widest = max(fonts.text_width(value, VALUE_SIZE), fonts.text_width(caption, CAPTION_SIZE))
         widths.append(widest / points)
     gap = (0.94 - sum(widths)) / len(facts)
     x = 0.03
     for (caption, value), width in zip(facts.items(), widths, strict=True):
-        figure.text(x, 0.918, value, fontsize=15, **text)
+        figure.text(x, 0.918, value, fontsize=VALUE_SIZE, **text)
         figure.text(
             x,
             0.892,
             caption,
-            fontsize=9.5,
+            fontsize=CAPTION_SIZE,
             color=style.GREY,
             va="center",
         )
