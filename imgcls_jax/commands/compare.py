@@ -1,4 +1,4 @@
-"""Writes one table of finished runs: accuracy on the same test images, and what they cost.
+"""Writes one table of finished runs and ensembles: accuracy on the same test images, and cost.
 
 Runs whose configs differ in nothing but the seed share a row. The table is written as Markdown,
 CSV and LaTeX, with plots of the accuracy, its price and the curves.
@@ -18,7 +18,6 @@ from imgcls_jax.commands import runs
 
 if TYPE_CHECKING:
     from imgcls_jax.reporting.compare_rows import Group
-    from imgcls_jax.run.folder import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +26,7 @@ SEED_SUFFIX = re.compile(r"-seed\d+(-fold\d+)?$")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    runs.add_folders(parser, "folder of a run or of a study of runs, or a glob of them")
+    runs.add_folders(parser, "folder of a run, an ensemble or a study, or a glob of them")
     runs.add_workdir(parser, FOLDER, "folder of the table and its plots")
 
 
@@ -41,10 +40,10 @@ def compare(folders: Sequence[str], *, workdir: str | Path = FOLDER) -> None:
     from imgcls_jax.errors import RunError
     from imgcls_jax.evaluation import cost
     from imgcls_jax.reporting import compare as tables
-    from imgcls_jax.run.folder import CONFIG, RunFolder, runs_in, without_trials
+    from imgcls_jax.run.folder import CONFIG, RunFolder
 
     runs.require_folders(folders, "compare runs/NAME runs/OTHER")
-    groups = _groups(without_trials(runs_in(folders)))
+    groups = _groups(folders)
     folder = RunFolder(workdir)
     backend.configure()
     with folder.locked():
@@ -54,13 +53,18 @@ def compare(folders: Sequence[str], *, workdir: str | Path = FOLDER) -> None:
     log.info("%s", folder.path / "table.md")
 
 
-def _groups(compared: Sequence["RunFolder"]) -> list["Group"]:
-    """Groups runs that differ in nothing but the seed and the fold."""
+def _groups(folders: Sequence[str]) -> list["Group"]:
+    """Groups runs that differ in nothing but the seed and the fold; each ensemble is a group."""
     from imgcls_jax.reporting.compare_rows import Group
+    from imgcls_jax.run.ensemble_folder import EnsembleFolder
+    from imgcls_jax.run.folder import CONFIG, ENSEMBLE, RunFolder, runs_in, without_trials
     from imgcls_jax.training import checks
 
     groups: dict[str, list[RunFolder]] = {}
-    for run in compared:
+    for run in without_trials(runs_in(folders, marks=(CONFIG, ENSEMBLE))):
+        if (run.path / ENSEMBLE).exists():
+            groups[str(run.path)] = [EnsembleFolder(run.path)]
+            continue
         config = checks.of_run(run)
         config.seed = 0
         config.data.fold = 0

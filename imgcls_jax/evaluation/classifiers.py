@@ -14,6 +14,7 @@ from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.evaluation.published import PublishedClassifier
 from imgcls_jax.evaluation.unknown import CautiousPredictor
 from imgcls_jax.pretrained import CATALOG
+from imgcls_jax.run.ensemble_folder import EnsembleFolder
 from imgcls_jax.run.folder import ENSEMBLE, UNKNOWN, RunFolder
 
 
@@ -49,7 +50,7 @@ def load(path: str | Path, *, batch_size: int | None = None) -> Classifier:
     folder = RunFolder(path)
     folder.check_plain()
     if (folder.path / ENSEMBLE).exists():
-        return EnsemblePredictor(folder, batch_size=batch_size)
+        return EnsemblePredictor(EnsembleFolder(path), batch_size=batch_size)
     if (folder.path / WEIGHTS).exists():
         return ExportedClassifier(folder.path, batch_size=batch_size)
     if (folder.path / MODEL).exists():

@@ -24,6 +24,7 @@ from imgcls_jax.evaluation.combination import (
 )
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.evaluation.scores import Predictions, score
+from imgcls_jax.run.ensemble_folder import EnsembleFolder, voters
 from imgcls_jax.run.folder import ENSEMBLE, TEST, RunFolder
 
 MAX_STACKED = 5_000_000  # numbers of a stacking layer: ensemble.json then has about 150 MB
@@ -203,6 +204,7 @@ def vote(
     Returns the ensemble's probabilities on the test set; its (probabilities, labels) on the
     validation set, or None if the runs have none in common; and a summary, ready for JSON:
       rule: as given.
+      test_fingerprint: of the test set.
       members: run (its path relative to `home`), fingerprint, weight, accuracy, loss, parameters,
         and `against`, the ensemble compared with it (evaluation/paired.py).
       test: the ensemble's scores.
@@ -235,6 +237,7 @@ def vote(
         member_summaries.append(member_summary)
     summary = {
         "rule": rule,
+        "test_fingerprint": _split_fingerprint(runs[0], "test"),
         "members": member_summaries,
         "test": _score(probabilities, labels, class_names),
         "oracle": float(members_correct.any(0).mean()),
@@ -319,18 +322,14 @@ class EnsemblePredictor:
     Raises RunError if a member's folder is missing, or holds another run than the one that voted.
     """
 
-    def __init__(self, run: RunFolder, *, batch_size: int | None = None):
-        summary = run.read_json(ENSEMBLE)
-        counting = []
-        for member in summary["members"]:
-            if member["weight"] > 0:
-                counting.append(member)
-        if not counting:
+    def __init__(self, run: EnsembleFolder, *, batch_size: int | None = None):
+        voting = voters(run.summary)
+        if not voting:
             raise RunError(
                 f"{run.path / ENSEMBLE} names no member that counts: make the ensemble again."
             )
         self.name = run.name
-        folders = [_member_folder(run, member) for member in counting]
+        folders = [_member_folder(run, member) for member in voting]
         self.members = [Predictor(folder, batch_size=batch_size) for folder in folders]
         first = self.members[0]
         for folder, member in zip(folders, self.members, strict=True):
@@ -339,9 +338,9 @@ class EnsemblePredictor:
                     f"{folder.path} has other classes or images than {folders[0].path}: they "
                     f"cannot vote together as {run.path}."
                 )
-        weights = np.array([member["weight"] for member in counting])
+        weights = np.array([member["weight"] for member in voting])
         num_classes = len(first.class_names)
-        self.combination = _combination(run, weights, summary, num_classes=num_classes)
+        self.combination = _combination(run, weights, num_classes=num_classes)
         self.class_names = first.class_names
         self.shape = first.shape
         self.reader = first.reader
@@ -353,12 +352,10 @@ class EnsemblePredictor:
         return self.combination(np.stack(members))
 
 
-def _combination(
-    run: RunFolder, weights: np.ndarray, summary: Mapping[str, Any], *, num_classes: int
-) -> Combination:
+def _combination(run: EnsembleFolder, weights: np.ndarray, *, num_classes: int) -> Combination:
     """Returns the rule of ensemble.json. Raises RunError if it is not of these members."""
     try:
-        return Combination.from_json(weights, summary, num_classes=num_classes)
+        return Combination.from_json(weights, run.summary, num_classes=num_classes)
     except ValueError as error:
         raise RunError(f"{run.path / ENSEMBLE} is damaged ({error}): {MAKE_AGAIN}") from error
 

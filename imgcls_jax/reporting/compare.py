@@ -30,6 +30,8 @@ FOLDS_NOTE = (
     "of their training images, so that the interval is rather too narrow."
 )
 
+ENSEMBLES_NOTE = " The parameters of an ensemble are those of all its members that vote."
+
 Columns = Mapping[str, Sequence[str]]  # cells by the column's title
 
 
@@ -42,8 +44,8 @@ def write(
 ) -> str:
     """Writes the comparison into the folder, which is there; returns its tables and sentences.
 
-    The files are table.md with everything, table.csv, table.tex, table.png, cost.png and
-    curves.png. meter: as of `summarize`.
+    The files are table.md with everything, table.csv, table.tex, table.png, cost.png and, unless
+    all are ensembles, curves.png. meter: as of `summarize`.
     """
     from imgcls_jax.reporting.plots import comparison, style
 
@@ -51,19 +53,23 @@ def write(
     sentences = "".join(f"- {sentence}\n" for sentence in pairs(groups))
     style.save(comparison.accuracies(rows), folder / "table.png")
     style.save(comparison.costs(rows), folder / "cost.png")
-    style.save(comparison.curves(groups), folder / "curves.png")
+    trained = [group for group in groups if not group.is_ensemble]
     tables = markdown(rows)
     note = _note(rows, has_pairs=bool(sentences))
-    if any(group.runs[0].config.data.folds for group in groups):
+    if any(group.runs[0].config.data.folds for group in trained):
         note += FOLDS_NOTE
-    curve_title = METRICS[comparison.curve_metric(groups)].title
+    if len(trained) < len(groups):
+        note += ENSEMBLES_NOTE
     text = (
         f"# {escape(title)}\n\n{tables}\n{note}\n\n"
         f"{sentences}{confusions(groups)}\n"
         "![Test accuracy of each row](table.png)\n\n"
-        "![Test accuracy against parameters and training time](cost.png)\n\n"
-        f"![Validation {curve_title} against the epoch](curves.png)\n"
+        "![Test accuracy against parameters and training time](cost.png)\n"
     )
+    if trained:
+        curve_title = METRICS[comparison.curve_metric(trained)].title
+        style.save(comparison.curves(trained), folder / "curves.png")
+        text += f"\n![Validation {curve_title} against the epoch](curves.png)\n"
     write_atomically(folder / "table.csv", csv(rows).encode())
     write_atomically(folder / "table.tex", latex(rows).encode())
     write_atomically(folder / "table.md", text.encode())
@@ -234,7 +240,7 @@ def _results(rows: Sequence[Row]) -> Columns:
         "Reported loss": _reported(rows, "loss", "g"),
         "Gap, pp": _cells([row.gap for row in rows], "+.1f"),
         "Reported gap": _reported(rows, "gap", "+.1f"),
-        "Epochs": [f"{row.epochs:.1f}".removesuffix(".0") for row in rows],
+        "Epochs": [cell.removesuffix(".0") for cell in _cells([row.epochs for row in rows], ".1f")],
         "Reported epochs": _reported(rows, "epochs", "g"),
     }
 
@@ -251,22 +257,32 @@ def _class_means(rows: Sequence[Row]) -> Columns:
 
 
 def _costs(rows: Sequence[Row]) -> Columns:
-    trainable = [f"{row.trainable:,}" for row in rows]
-    if not any(row.trainable < row.parameters for row in rows):
+    trainable = [formats.optional(row.trainable, ",") for row in rows]
+    if not any(_trains_a_part(row) for row in rows):
         trainable = [UNKNOWN] * len(rows)
     return {
         "System": [row.label for row in rows],
         "Parameters": [f"{row.parameters:,}" for row in rows],
         "Trainable": trainable,
         "Multiply-adds, M": _cells([row.multiply_adds for row in rows], ",.1f", scale=1e-6),
-        "s/epoch": [f"{row.seconds_per_epoch:.2f}" for row in rows],
+        "s/epoch": _cells([row.seconds_per_epoch for row in rows], ".2f"),
         "Reported s/epoch": _reported(rows, "seconds_per_epoch", "g"),
-        "Training": [formats.duration(row.train_seconds) for row in rows],
+        "Training": [_training_time(row) for row in rows],
         "Peak memory, MB": _cells([row.peak_memory for row in rows], ",.0f", scale=1e-6),
         "Latency, ms": _cells([row.latency for row in rows], ",.2f", scale=1e3),
         "Images/s": _cells([row.images_per_second for row in rows], ",.0f"),
-        "Device": [row.device for row in rows],
+        "Device": [row.device or UNKNOWN for row in rows],
     }
+
+
+def _trains_a_part(row: Row) -> bool:
+    return row.trainable is not None and row.trainable < row.parameters
+
+
+def _training_time(row: Row) -> str:
+    if row.train_seconds is None:
+        return UNKNOWN
+    return formats.duration(row.train_seconds)
 
 
 def _cells(values: Sequence[float | None], form: str, *, scale: float = 1.0) -> list[str]:

@@ -9,6 +9,7 @@ from imgcls_jax.config.options import NOT_IDENTITY, differing, flat_options
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation.cost import Cost
 from imgcls_jax.evaluation.scores import train_test_gap
+from imgcls_jax.run.ensemble_folder import EnsembleFolder
 from imgcls_jax.run.folder import RunFolder
 
 REPORTED = ("accuracy", "loss", "gap", "epochs", "seconds_per_epoch")
@@ -24,7 +25,7 @@ Meter = Callable[[RunFolder], Cost]
 
 
 class Group(NamedTuple):
-    """A system to compare: its runs, and what a report says of it.
+    """A system to compare: its runs or the one ensemble, and what a report says of it.
 
     reported: any of the keys REPORTED; accuracy in percent, gap in percentage points.
     """
@@ -32,6 +33,11 @@ class Group(NamedTuple):
     label: str
     reported: Mapping[str, float]
     runs: Sequence[RunFolder]
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether nothing is known of its training, nor of its cost."""
+        return isinstance(self.runs[0], EnsembleFolder)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +51,8 @@ class Row:
     parameters that train in the last phase. epochs: how many ran. peak_memory: bytes, the largest of
     the runs; None for runs of versions that did not measure it. device: of training. multiply_adds,
     latency in seconds: of one image. images_per_second: in batches. These three are None if nobody
-    measured them. reported: as of Group.
+    measured them. reported: as of Group. Figures of the training of an ensemble are None, its
+    parameters those of all members that vote.
     """
 
     label: str
@@ -58,10 +65,10 @@ class Row:
     loss: float
     gap: float | None
     parameters: int
-    trainable: int
-    seconds_per_epoch: float
-    epochs: float
-    train_seconds: float
+    trainable: int | None
+    seconds_per_epoch: float | None
+    epochs: float | None
+    train_seconds: float | None
     peak_memory: float | None
     device: str
     multiply_adds: int | None
@@ -130,14 +137,18 @@ def _row(group: Group, meter: Meter | None) -> Row:
     first = tests[0]
     accuracies = [test["accuracy"] for test in tests]
     low = high = None
-    accuracy_interval = interval(_independent(runs, accuracies))
+    accuracy_interval = None
+    if len(runs) > 1:
+        accuracy_interval = interval(_independent(runs, accuracies))
     if accuracy_interval is not None:
         low, high = (100 * end for end in accuracy_interval)
-    gaps = [train_test_gap(run.history, run.test) for run in runs]
+    trainable = first["parameters"]
+    if group.is_ensemble:
+        trainable = None
     memory = [test.get("peak_memory") for test in tests]
     devices = [str(run.environment.get("device", "")) for run in runs]
     cost = Cost(multiply_adds=None, latency=None, images_per_second=None)
-    if meter is not None:
+    if meter is not None and not group.is_ensemble:
         cost = meter(runs[0])
     return Row(
         label=label,
@@ -148,12 +159,12 @@ def _row(group: Group, meter: Meter | None) -> Row:
         balanced_accuracy=_mean([100 * test["macro"]["recall"] for test in tests]),
         macro_f1=_mean([100 * test["macro"]["f1"] for test in tests]),
         loss=_mean([test["loss"] for test in tests]),
-        gap=None if None in gaps else _mean(gaps),
+        gap=_known_mean([train_test_gap(run.history, run.test) for run in runs]),
         parameters=first["parameters"],
-        trainable=first.get("trainable", first["parameters"]),
-        seconds_per_epoch=_mean([test["seconds_per_epoch"] for test in tests]),
-        epochs=_mean([test["epochs"] for test in tests]),
-        train_seconds=_mean([test["train_seconds"] for test in tests]),
+        trainable=first.get("trainable", trainable),
+        seconds_per_epoch=_known_mean([test.get("seconds_per_epoch") for test in tests]),
+        epochs=_known_mean([test.get("epochs") for test in tests]),
+        train_seconds=_known_mean([test.get("train_seconds") for test in tests]),
         peak_memory=None if None in memory else max(memory),
         device=", ".join(dict.fromkeys(devices)),
         multiply_adds=cost.multiply_adds,
@@ -180,6 +191,14 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
+def _known_mean(values: Sequence[float | None]) -> float | None:
+    """The mean; None if one of the values is not known."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return None
+    return _mean(known)
+
+
 def _check(group: Group) -> None:
     """Raises an error unless the group's figures and runs are as `summarize` demands."""
     label, reported, runs = group
@@ -188,6 +207,8 @@ def _check(group: Group) -> None:
     unknown = sorted(set(reported) - set(REPORTED))
     if unknown:
         raise ValueError(f"Row {label!r} reports {unknown}; accepted are {', '.join(REPORTED)}.")
+    if len(runs) == 1:
+        return
     runs_by_seed: dict[tuple[int, int], RunFolder] = {}
     for run in runs:
         _check_alike(label, runs[0], run)

@@ -11,6 +11,7 @@ from imgcls_jax import files
 from imgcls_jax.errors import RunError
 from imgcls_jax.foreign import open_image
 from imgcls_jax.reporting import formats, page, templates
+from imgcls_jax.run.ensemble_folder import EnsembleFolder, voters
 from imgcls_jax.run.folder import CONFIG, ENSEMBLE, REPORT, RunFolder
 
 log = logging.getLogger(__name__)
@@ -85,11 +86,10 @@ def facts(folder: Path, path: Path) -> Facts:
 
     None stands for what is unknown. Raises RunError if a file is missing or damaged.
     """
-    run = RunFolder(path)
     if (path / ENSEMBLE).exists():
-        row, test = _ensemble_facts(run)
+        row, test = _ensemble_facts(EnsembleFolder(path))
     else:
-        row, test = _run_facts(run)
+        row, test = _run_facts(RunFolder(path))
     study = path.relative_to(folder).parent
     row["study"] = study.as_posix() if study.name else None
     for key in FIGURES:
@@ -111,14 +111,11 @@ def _run_facts(run: RunFolder) -> tuple[Facts, Mapping[str, Any]]:
     return row, test
 
 
-def _ensemble_facts(run: RunFolder) -> tuple[Facts, Mapping[str, Any]]:
-    summary = run.read_json(ENSEMBLE)
-    parameters = []
-    for member in summary["members"]:
-        if member["weight"]:
-            parameters.append(member["parameters"])
-    row = {"model": f"ensemble of {len(parameters)}", "parameters": sum(parameters)}
-    return row, summary["test"]
+def _ensemble_facts(run: EnsembleFolder) -> tuple[Facts, Mapping[str, Any]]:
+    test = run.test
+    num_voters = len(voters(run.summary))
+    row = {"model": f"ensemble of {num_voters}", "parameters": test["parameters"]}
+    return row, test
 
 
 def _rows(folder: Path) -> list[tuple[Path, Facts]]:

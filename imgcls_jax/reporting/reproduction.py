@@ -10,7 +10,8 @@ from imgcls_jax.errors import RunError
 from imgcls_jax.files import write_atomically
 from imgcls_jax.reporting.compare_rows import Group, Row, summarize
 from imgcls_jax.reporting.plain_tables import Markdown, markdown_table
-from imgcls_jax.run.folder import TEST, RunFolder
+from imgcls_jax.run.ensemble_folder import EnsembleFolder
+from imgcls_jax.run.folder import ENSEMBLE, TEST, RunFolder
 
 SYSTEMS = "systems.csv"  # a line for each row of the reports
 COLUMNS = [
@@ -78,9 +79,9 @@ INTRODUCTION = (
 class System:
     """A row of the reports: a line of systems.csv, and what we have of it.
 
-    ours: what "ours" names in the folder of results: a published run, what is before -seedN of the
-    runs of several seeds, or a file that shows what is no figure. is_same: whether these are
-    another row's runs. figures: the means of our runs; None without runs.
+    ours: what "ours" names in the folder of results: a published run or ensemble, what is before
+    -seedN of the runs of several seeds, or a file that shows what is no figure. is_same: whether
+    these are another row's runs. figures: the means of our runs; None without runs.
     """
 
     line: Line
@@ -226,20 +227,28 @@ def _runs_of_other(folder: Path, lines: Mapping[str, Line], name: str) -> str:
 
 
 def _figures(line: Line, path: Path) -> Row | None:
-    """The means of our runs beside the reported figures; None without runs."""
-    runs = [path]
-    if not (path / TEST).exists():
-        runs = sorted(path.parent.glob(f"{path.name}-seed*"))
-    if not runs or path.suffix:
+    """The means of what is at the path beside the reported figures; None without runs."""
+    runs = _runs(path)
+    if not runs:
         return None
     reported = {}
     for key in ("accuracy", "gap", "epochs"):
         if line[key]:
             reported[key] = float(line[key])
     label = f"{line['row']} {line['system']}"
-    group = Group(label, reported, [RunFolder(run) for run in runs])
-    (row,) = summarize([group])
+    (row,) = summarize([Group(label, reported, runs)])
     return row
+
+
+def _runs(path: Path) -> list[RunFolder]:
+    """The run or the ensemble at the path, or the runs of several seeds; none if it is a file."""
+    if path.is_file():
+        return []
+    if (path / TEST).exists():
+        return [RunFolder(path)]
+    if (path / ENSEMBLE).exists():
+        return [EnsembleFolder(path)]
+    return [RunFolder(run) for run in sorted(path.parent.glob(f"{path.name}-seed*"))]
 
 
 def _cells(system: System, folder: Path, *, link: str = "") -> list[str]:
@@ -282,11 +291,9 @@ def _measured_cells(system: System) -> tuple[str, str, str, str, str]:
         return gap, "", "", epochs, ""
     if gap and row.gap is not None:
         gap = f"{row.gap:+.1f}; {gap}"
-    ours = f"{row.epochs:.1f}".removesuffix(".0")
-    if epochs:
-        epochs = f"{ours}; {epochs}"
-    else:
-        epochs = ours
+    if row.epochs is not None:
+        ours = f"{row.epochs:.1f}".removesuffix(".0")
+        epochs = "; ".join(filter(None, (ours, epochs)))
     return gap, str(row.seeds), f"{row.loss:.4f}", epochs, row.device
 
 

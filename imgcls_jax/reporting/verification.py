@@ -352,7 +352,7 @@ def _of_vote(published: Figures, again: Figures, where: str) -> Iterator[Check]:
     for key in ("oracle", "disagreement"):
         yield from _compare(published[key], again[key], f"{where} {key}")
     again = dict(again)
-    for key in ("test", "oracle", "disagreement"):
+    for key in ("test", "test_fingerprint", "oracle", "disagreement"):
         del again[key]
     for member in again["members"]:
         del member["run"]  # where it was when it voted

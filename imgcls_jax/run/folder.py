@@ -298,15 +298,17 @@ class RunFolder:
         return probabilities.astype(np.float32), labels  # published ones are float16
 
 
-def runs_in(paths: Iterable[str | os.PathLike]) -> list[RunFolder]:
+def runs_in(
+    paths: Iterable[str | os.PathLike], *, marks: Sequence[str] = (CONFIG,)
+) -> list[RunFolder]:
     """Returns the runs at the paths, each once and in order.
 
-    A path is a run folder, a folder of runs such as a study's, or a glob of these. Raises RunError
-    if there is no run at one of them.
+    A path is a run folder, a folder of runs such as a study's, or a glob of these. marks: files of
+    which a run folder has one. Raises RunError if there is no run at one of the paths.
     """
     runs: dict[Path, RunFolder] = {}
     for path in paths:
-        folders = _run_folders(os.path.expanduser(path))
+        folders = _run_folders(os.path.expanduser(path), marks)
         if not folders:
             raise RunError(
                 f"{path} is neither a run folder nor a study of runs, nor are there any below it."
@@ -338,14 +340,17 @@ def training_command(path: str | os.PathLike) -> str:
     return f" Train it first: python launch.py --config {config}."
 
 
-def _run_folders(path: str) -> list[Path]:
+def _run_folders(path: str, marks: Sequence[str]) -> list[Path]:
     matches = [path]
     if not os.path.exists(path):  # unlike Path.exists, false for a name that is too long
         matches = sorted(glob.glob(path))
     folders = []
     for folder in map(Path, matches):
-        configs = sorted(folder.glob(CONFIG)) or sorted(folder.glob(f"*/{CONFIG}"))
-        folders += [config.parent for config in configs]
+        if any((folder / mark).exists() for mark in marks):
+            folders.append(folder)
+        else:
+            inner = {file.parent for mark in marks for file in folder.glob(f"*/{mark}")}
+            folders += sorted(inner)
     return folders
 
 

@@ -239,6 +239,7 @@ KINDS: dict[str, Any] = {
     },
     "ensemble.json": {
         "rule": str,
+        "test_fingerprint": str,
         "test": _SCORES,
         "oracle": float,
         "disagreement": [[float]],

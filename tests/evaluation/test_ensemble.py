@@ -170,6 +170,14 @@ def test_it_is_published(voted):
     }
 
 
+def test_it_is_compared_with_its_members(voted):
+    commands.compare.compare(["runs/o*", "runs/both"], workdir="runs/table")
+    table = (Path("runs/table") / "table.md").read_text()
+    accuracy = f"{100 * voted.read_json('ensemble.json')['test']['accuracy']:.2f}"
+    assert f"| both | 1 | {accuracy} |" in table
+    assert "- Between one and both " in table
+
+
 @pytest.mark.parametrize("rule", ["confidence", "stacked"])
 def test_other_rules_are_compared_with_soft_voting_and_classify_images(voted, rule):
     members = ["runs/one", "runs/other"]

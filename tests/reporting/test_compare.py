@@ -8,13 +8,15 @@ import pytest
 from PIL import Image
 
 from imgcls_jax.errors import RunError
-from imgcls_jax.evaluation import predict
+from imgcls_jax.evaluation import ensemble, predict
 from imgcls_jax.evaluation.cost import Cost
 from imgcls_jax.reporting import compare
 from imgcls_jax.reporting.compare_rows import Group, interval, summarize
+from imgcls_jax.reporting.formats import UNKNOWN
 from imgcls_jax.reporting.plain_tables import latex_table
 from imgcls_jax.reporting.plots import comparison
-from imgcls_jax.run.folder import DATA, TEST
+from imgcls_jax.run.ensemble_folder import EnsembleFolder
+from imgcls_jax.run.folder import DATA, ENSEMBLE, TEST
 
 
 @pytest.fixture
@@ -467,6 +469,60 @@ def test_predictions_that_are_not_of_the_test_set_are_refused(runs):
     groups = [Group("one", {}, [first]), Group("other", {}, [second])]
     with pytest.raises(RunError, match=r"predictions are \(29, 3\), of its test set \(30, 3\)"):
         compare.pairs(groups)
+
+
+@pytest.fixture
+def vote(runs, tmp_path):
+    """The groups of two runs, and of the ensemble of the first alone: weights 1 and 0."""
+    members = [answering(*runs("good", 0.9), 27), answering(*runs("poor", 0.3), 9)]
+    folder = EnsembleFolder(tmp_path / "both")
+    folder.path.mkdir()
+    probabilities, _, summary = ensemble.vote(members, "1,0", folder.path)
+    predict.write_predictions(folder, (probabilities, members[0].predictions[1]), None)
+    folder.write_json(ENSEMBLE, summary)
+    return [Group(run.name, {}, [run]) for run in (*members, folder)]
+
+
+def test_an_ensemble_is_compared_like_a_run_but_for_its_training(vote, tmp_path):
+    (tmp_path / "table").mkdir()
+    assert compare.pairs(vote) == [
+        "Between good_0 and both no difference is shown: 0.00 points, p = 1 over images.",
+        "Between good_0 and poor_0, good_0 is better: by 60.00 points, p < .001 over images.",
+        "Between both and poor_0, both is better: by 60.00 points, p < .001 over images.",
+    ]
+    compare.write(vote, tmp_path / "table", title="Three", meter=lambda run: Cost(1, 1e-3, 1e3))
+    text = (tmp_path / "table" / "table.md").read_text()
+    results, costs = tables(text.split("\n\n", 1)[1].split("\nMeans")[0])
+    row = results["both"]
+    assert (row["Accuracy, %"], row["Seeds"]) == ("90.00", "1")
+    assert (row["Gap, pp"], row["Epochs"]) == (UNKNOWN, UNKNOWN)
+    assert costs["both"]["Parameters"] == "93,322"  # of the one that votes
+    assert {costs["both"][title] for title in costs["both"]} == {"both", "93,322", UNKNOWN}
+    assert costs["good_0"]["Multiply-adds, M"] == "0.0"
+    assert "The parameters of an ensemble are those of all its members that vote." in text
+    assert (tmp_path / "table" / "curves.png").exists()
+
+
+def test_ensembles_alone_have_no_curves(vote, tmp_path):
+    (tmp_path / "table").mkdir()
+    compare.write(vote[2:], tmp_path / "table", title="One")
+    assert "curves.png" not in (tmp_path / "table" / "table.md").read_text()
+    assert {file.name for file in (tmp_path / "table").iterdir()} == {
+        "table.md",
+        "table.csv",
+        "table.tex",
+        "table.png",
+        "cost.png",
+    }
+
+
+def test_an_ensemble_of_an_older_version_is_to_be_made_again(vote):
+    (folder,) = vote[2].runs
+    summary = folder.summary
+    del summary["test_fingerprint"]
+    folder.write_json(ENSEMBLE, summary)
+    with pytest.raises(RunError, match="did not keep what its test set was: make the ensemble"):
+        compare.pairs(vote)
 
 
 def test_of_many_systems_each_is_compared_with_the_best(runs):

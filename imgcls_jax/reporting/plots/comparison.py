@@ -180,11 +180,15 @@ def differences(rows: Sequence[Row]) -> Figure:
 
 
 def costs(rows: Sequence[Row]) -> Figure:
-    """Test accuracy with its 95 % interval against the parameters and against training time."""
+    """Test accuracy with its 95 % interval against the parameters and against training time.
+
+    Rows whose training time is not known are at the left alone; if none is, there is no right.
+    """
     labels = _legend_labels([row.label for row in rows], [row.seeds for row in rows])
-    figure, (left, right) = _figure(labels, columns=2)
     parameters = [row.parameters for row in rows]
-    seconds = [max(row.train_seconds, SHORTEST_TIME) for row in rows]
+    seconds = [_seconds(row) for row in rows]
+    times_known = bool(np.isfinite(seconds).any())
+    figure, (left, *right) = _figure(labels, columns=1 + times_known)
     _cost(
         left,
         rows,
@@ -193,11 +197,19 @@ def costs(rows: Sequence[Row]) -> Figure:
         title="Parameters",
         form=EngFormatter(sep=""),
     )
-    _cost(right, rows, seconds, labels=labels, title="Training time, s", form="{x:g}")
+    for axes in right:
+        _cost(axes, rows, seconds, labels=labels, title="Training time, s", form="{x:g}")
     style.end_at_percent(left)
     left.set_ylabel("Test accuracy, %", **style.LABEL)
     _legend(figure, left)
     return figure
+
+
+def _seconds(row: Row) -> float:
+    """The training time, as a logarithmic axis can show it; NaN if it is not known."""
+    if row.train_seconds is None:
+        return np.nan
+    return max(row.train_seconds, SHORTEST_TIME)
 
 
 def _cost(
@@ -228,7 +240,7 @@ def _cost(
             clip_on=False,
             **_marker(hidden, colours[number]),
         )
-    ratio = max(costs) / min(costs)
+    ratio = np.nanmax(costs) / np.nanmin(costs)
     if ratio < 2:
         axes.xaxis.set_major_locator(MaxNLocator(4))
     else:
