@@ -1,8 +1,10 @@
 """The benchmark of frozen layers runs, with tiny settings, and takes ratios within a round."""
 
+import functools
 import re
 
 from benchmarks import transfer
+from imgcls_jax import models
 
 
 def test_epochs_are_put_together_from_images():
@@ -29,6 +31,8 @@ def test_both_tables_from_the_command(monkeypatch, capsys):
         config.model.name = "resnet18"
         return config
 
+    shallow = functools.partial(models.MODELS["resnet18"], blocks=(1, 1, 1, 1))
+    monkeypatch.setitem(models.MODELS, "resnet18", shallow)
     monkeypatch.setattr(transfer, "config_of", tiny)
     monkeypatch.setattr(transfer, "TRAIN", 4)
     monkeypatch.setattr(transfer, "VALIDATION", 2)
