@@ -13,7 +13,6 @@ operations of data.transform. configs/studies/own_images.py compares other model
 
 import statistics
 import sys
-import warnings
 from math import inf
 from pathlib import Path
 
@@ -45,17 +44,13 @@ def typical_side(folder: str) -> float:
 
 def _side(file: Path) -> int:
     """Returns an image's shorter side, 0 if it cannot be read: training says what is wrong."""
-    from PIL import Image
+    from imgcls_jax import foreign
 
-    if not file.is_file():
+    try:
+        with foreign.open_image(file) as image:
+            return min(image.size)
+    except Exception:  # a damaged file can make Pillow raise nearly anything
         return 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow calls a large photo an attack
-        try:
-            with Image.open(file) as image:
-                return min(image.size)
-        except Exception:  # a damaged file can make Pillow raise nearly anything
-            return 0
 
 
 def few_images(config: ConfigDict, images: int) -> None:

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorstore
 
 from imgcls_jax.errors import RunError
 from imgcls_jax.run.checkpoints import Checkpoints, shapes
@@ -153,3 +154,25 @@ def test_saving_a_step_twice_is_an_error(folder):
     with pytest.raises(RunError, match="nothing was saved"):
         save(checkpoints, 5)
     checkpoints.close()
+
+
+@pytest.mark.parametrize("expected", [shapes(MODEL), None])
+def test_an_array_that_only_claims_to_be_huge_is_not_read(tmp_path, expected, caplog):
+    """What is not stored of an array is zeros: a terabyte of them has a few hundred bytes."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    save(checkpoints, 1)
+    checkpoints.close()
+    folder = checkpoints.folder / "1" / "model"
+    database = {"driver": "ocdbt", "base": f"file://{folder}/", "path": "params.kernel/"}
+    tensorstore.open(
+        {"driver": "zarr", "kvstore": database},
+        dtype="float32",
+        shape=[2**38],
+        create=True,
+        delete_existing=True,
+    ).result()
+    checkpoints = Checkpoints(tmp_path / "checkpoints", read_only=True)
+    with pytest.raises(RunError, match="holds no whole checkpoint"):
+        checkpoints.restore_best(expected)
+    checkpoints.close()
+    assert "its model arrays take 1,099,511,627,776 bytes, more than" in caplog.text

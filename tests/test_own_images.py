@@ -71,6 +71,12 @@ def test_the_size_is_that_of_most_images(tmp_path):
     assert own_images.typical_side(str(tmp_path / "nowhere")) == 0
 
 
+def test_a_size_is_looked_at_in_the_formats_that_training_reads(tmp_path):
+    (tmp_path / "a").mkdir()
+    Image.new("L", (40, 40)).save(tmp_path / "a" / "image.png", format="EPS")
+    assert own_images.typical_side(str(tmp_path)) == 0
+
+
 def test_without_a_folder_the_numbers_are_those_of_some_small_images(capsys):
     config = own_images.get_config()
     assert (config.model.name, config.data.image_size, config.data.fit) == ("resnet20", 32, "pad")

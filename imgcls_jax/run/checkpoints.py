@@ -9,6 +9,7 @@ hashes detect what was damaged later.
 import hashlib
 import json
 import logging
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 TREES = ("model", "training")
 KEPT = 2  # of the newest checkpoints: one may turn out damaged
+COMPRESSION = 1_000  # of files with a run's arrays: zeros alone are compressed more
 Content = dict[str, Any]  # of a checkpoint, by the names of its items
 
 
@@ -185,6 +187,7 @@ class Checkpoints:
         """Raises ValueError if shapes or hashes differ, and whatever Orbax raises."""
         arguments = {"progress": ocp.args.JsonRestore()}
         for name, tree in expected.items():
+            self._check_size(step, name, tree)
             arguments[name] = ocp.args.StandardRestore(tree)
         restored = self._manager.restore(step, args=ocp.args.Composite(**arguments))
         record = restored["progress"]
@@ -200,6 +203,24 @@ class Checkpoints:
             content[name] = restored[name]
         return content
 
+    def _check_size(self, step: int, name: str, tree: Any) -> None:
+        """Raises ValueError if reading would take much more memory than the tree has.
+
+        A small file may hold arrays of any size: what is not stored is read as zeros. If the tree
+        is None, its size may be a large multiple of the files'.
+        """
+        folder = self.folder / str(step) / name
+        handler = ocp.StandardCheckpointHandler(multiprocessing_options=_alone())
+        arrays = jax.tree.leaves(handler.metadata(folder).tree)
+        found = sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays)
+        if tree is None:
+            files = [file for file in folder.rglob("*") if file.is_file()]
+            most = COMPRESSION * sum(file.stat().st_size for file in files)
+        else:
+            most = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+        if found > most:
+            raise ValueError(f"its {name} arrays take {found:,} bytes, more than {most:,}")
+
 
 def shapes(tree: Any) -> Any:
     """The tree with uninitialised NumPy arrays, which tell Orbax what to restore."""
@@ -207,11 +228,8 @@ def shapes(tree: Any) -> Any:
 
 
 def _manager(folder: Path, *, best: _KeepBest, read_only: bool) -> ocp.CheckpointManager:
-    process = jax.process_index()
-    # Each process has checkpoints of its own, or none: Orbax must not wait for the others.
-    alone = ocp.options.MultiprocessingOptions(primary_host=process, active_processes={process})
     options = ocp.CheckpointManagerOptions(
-        multiprocessing_options=alone,
+        multiprocessing_options=_alone(),
         create=False,
         # Orbax' own ranking by metrics would need another file.
         preservation_policy=AnyPreservationPolicy([LatestN(KEPT), best]),
@@ -219,6 +237,12 @@ def _manager(folder: Path, *, best: _KeepBest, read_only: bool) -> ocp.Checkpoin
         read_only=read_only,
     )
     return ocp.CheckpointManager(folder, options=options, item_names=(*TREES, "progress"))
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """Each process has checkpoints of its own, or none: Orbax must not wait for the others."""
+    process = jax.process_index()
+    return ocp.options.MultiprocessingOptions(primary_host=process, active_processes={process})
 
 
 def _remove_empty(folder: Path) -> None:
