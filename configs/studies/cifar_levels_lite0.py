@@ -8,13 +8,14 @@ The recipes are those of report D's ResNet-50 (cifar_resnet50_frozen, _finetune 
 that two cores can train: a new classifier on frozen features, which are computed once, with three
 seeds; then what works on the last maps trains too, which is blocks 6 and 7 and the last
 convolution, on augmented images; then with a squeeze-and-excitation block. Level D4b is soft voting
-of the third level and report E's EfficientNetV2 at 96x96, half each, tested against both; the last
-command tests all pairs of single runs:
+of the third level and report E's EfficientNetV2 at 96x96, half each; the last command tests all
+pairs:
 
     python launch.py --config configs/cifar_efficientnetv2_96.py
     python -m imgcls_jax ensemble runs/cifar_levels_lite0/d3_se-seed0 runs/cifar_efficientnetv2_96 \\
       --workdir runs/cifar_levels_lite0_ensemble
-    python -m imgcls_jax compare "runs/cifar_levels_lite0/*" runs/cifar_efficientnetv2_96
+    python -m imgcls_jax compare runs/cifar_levels_lite0 runs/cifar_efficientnetv2_96 \\
+      runs/cifar_levels_lite0_ensemble
 
 The reported figures are ResNet-50's at 224x224, and are in the table of the reports, not in that of
 this study.
