@@ -85,7 +85,7 @@ def get_config() -> ConfigDict:
 
     config.adapt = adapt = ConfigDict()
     config.adapt.lora = lora = ConfigDict()
-    adapt.trainable = ()  # patterns of the parameter paths that train; () for all
+    adapt.trainable = ()  # paths that train; () for all or, beside LoRA and last_layers, none
     adapt.last_layers = 0  # so many of the backbone's last layers train too, as Keras counts them
     # batch statistics, and dropout, of what does not train: stored | update
     adapt.frozen_statistics = "stored"

@@ -41,6 +41,8 @@ def _section(name: str, parser: argparse.ArgumentParser) -> str:
             lines.append(" ".join(text))
             text = []
         lines += ["", *(f"  {line}" for line in paragraph.split("\n"))]  # a block of code
+    if text:
+        lines += ["", " ".join(text)]
     lines.append("")
     lines += _arguments(parser)
     for action, subparser in _subparsers(parser).items():

@@ -34,8 +34,11 @@ class TrainingError(UserError):
 
 
 def pip_install(extra: str) -> str:
-    """Returns the command that brings the packages of one of pyproject.toml's extras."""
-    return f'pip install "imgcls_jax[{extra}]"'
+    """Returns the command that brings the packages of one of pyproject.toml's extras.
+
+    It is for a checkout: by the project's name pip would ask an index, where that may be another's.
+    """
+    return f'pip install -e ".[{extra}]"'
 
 
 def printable(text: object, *, keep: str = "") -> str:

@@ -4,7 +4,7 @@ B1, B3, B4).
     python launch.py --config configs/studies/mnist_models.py
 
 The table, beside the reported figures: results/mnist_models/table.md. The report's frozen ResNet-50
-(row B2) needs ImageNet weights and is not here yet.
+(row B2) needs ImageNet weights, and is a row of imagenet_rows.py.
 """
 
 from ml_collections import ConfigDict

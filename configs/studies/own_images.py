@@ -1,13 +1,12 @@
 """Which model suits your own images: a small CNN, a ResNet-20, and the ResNet-20 without
-augmentation, two seeds each.
+augmentation, three seeds each.
 
-    python launch.py --config configs/studies/own_images.py --config.path=FOLDER
+    python launch.py --config configs/studies/own_images.py:FOLDER
 
 FOLDER is as for configs/own_images.py, which the rows start from.
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
 from configs import own_images
 from configs.studies import base
@@ -19,15 +18,14 @@ ROWS = {
 }
 
 
-def get_config() -> ConfigDict:
+def get_config(folder: str = "") -> ConfigDict:
     config = base.get_config()
     config.name = "own_images_study"
     config.title = "Models for one's own images"
-    config.seeds = (0, 1)
-    config.path = placeholder(str)
+    config.seeds = (0, 1, 2)
+    start = own_images.get_config(folder)
     for label, options in ROWS.items():
-        row = own_images.get_config()
+        row = start.copy_and_resolve_references()
         row.update_from_flattened_dict(options)
-        row.data.path = config.get_ref("path")
         config.rows[label] = ConfigDict({"config": row})
     return config

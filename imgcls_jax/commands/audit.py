@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    configs.add_config(parser)
+    configs.add_config(parser, "folder of the audit (default: runs/NAME-audit)")
     parser.add_argument(
         "--split",
         action="append",

@@ -24,12 +24,16 @@ class Request:
     changed: tuple[str, ...]
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments `config` and `--workdir`, and allows changes of the config's options."""
+def add_config(
+    parser: argparse.ArgumentParser,
+    workdir: str = "folder of the run or study (default: runs/NAME)",
+) -> None:
+    """Adds the arguments `config` and `--workdir`, and allows changes of the config's options.
+
+    workdir: what the help says of it.
+    """
     parser.add_argument("config", metavar="CONFIG", help=HELP)
-    parser.add_argument(
-        "--workdir", metavar="FOLDER", help="folder of the run or study (default: runs/NAME)"
-    )
+    parser.add_argument("--workdir", metavar="FOLDER", help=workdir)
     parser.set_defaults(changes=[])
 
 

