@@ -151,6 +151,10 @@ def _load_data(config: ConfigDict, run: RunFolder, *, begun: bool) -> data.Split
     distributed.check_same("data", splits.fingerprint, primary_fingerprint)
     if begun and distributed.is_primary() and (run.path / DATA).exists():
         resuming.check_data(run, splits)
+        splits.report["learned_before"] = run.data.get("learned_before", {})
+    else:
+        splits.report["learned_before"] = digests.learned_before(config, splits.digests)
+    splits.report["warnings"] += digests.warnings(splits.report)
     data_checks.log_report(splits.report)
     return splits
 
@@ -165,8 +169,9 @@ def _train(config: ConfigDict, run: RunFolder, splits: data.Splits) -> None:
         files.write_atomically(run.path / CORRECTIONS, splits.corrections.content)
     digests.write(run, splits.digests)
     if not run.begun and distributed.is_primary():
-        # What an attempt left that saved no epoch may be of another teacher.
-        (run.path / TEACHER).unlink(missing_ok=True)
+        # What an attempt left that saved no epoch may be of another teacher, or of other weights.
+        for name in (TEACHER, TEST):
+            (run.path / name).unlink(missing_ok=True)
     loop.train(config, run, teacher.add_predictions(config, splits, run.path / TEACHER))
     if not distributed.is_primary():
         return

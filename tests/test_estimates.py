@@ -28,6 +28,8 @@ def test_phases_with_frozen_parts_are_estimated():
     training = 2 * first + second + found.features
     assert found.seconds(config) == pytest.approx(found.start + training + found.end)
     assert found.seconds(config, done=3) == pytest.approx(found.start + found.end)
+    ends = found.start + found.end
+    assert found.seconds(config, done=2) == pytest.approx(ends + found.features + second)
 
 
 def test_start_test_and_report_are_counted():

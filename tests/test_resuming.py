@@ -1,5 +1,6 @@
 """What a command resumes, and what it says of a folder that it does not resume."""
 
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -33,6 +34,18 @@ def test_more_epochs_are_refused_with_the_way_forward_which_works(begun, tmp_pat
     further = commands.train.train(config, tmp_path / "further")
     assert further.finished
     assert further.history[0]["train_loss"] < begun.history[0]["train_loss"]
+
+
+def test_results_without_checkpoints_are_those_of_their_config(begun):
+    """Another config's training reported them as its own."""
+    shutil.rmtree(begun.path / "checkpoints")
+    (begun.path / "checkpoints").mkdir()
+    for name in ("test.json", "predictions.npz"):
+        (begun.path / name).touch()
+    config = small.get_config()
+    config.train.epochs = 9
+    with pytest.raises(RunError, match="train.epochs: 6 there, 9 now"):
+        commands.train.train(config, begun.path)
 
 
 def test_of_another_model_nothing_can_start(begun):

@@ -116,7 +116,7 @@ def test_a_search_that_cannot_be_is_refused_before_anything_is_trained(
 
 def test_without_optuna_the_error_names_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(ConfigError, match=r'pip install "imgcls_jax\[search\]"'):
+    with pytest.raises(ConfigError, match=r'pip install -e "\.\[search\]"'):
         search.train(config_of(sampler="optuna"), tmp_path)
 
 
@@ -224,6 +224,23 @@ def test_the_command_that_tests_the_best_options_can_be_pasted(trained, tmp_path
     best = rows_of(folder)[0]
     assert runs[0].config.optimizer.learning_rate == float(best[RATE])
     assert runs[0].config.train.batch_size == int(best[BATCH])
+
+
+def test_the_command_uses_seeds_where_a_row_has_its_own(trained, tmp_path):
+    config = config_of(trials=2)
+    config.rows.tiny.seeds = (4, 7)
+    train_command.train(config, tmp_path / "study")
+    line = (tmp_path / "study" / "table.md").read_text().splitlines()[-1]
+    assert "--config.rows.tiny.seeds=8,9,10" in line
+
+
+def test_folds_are_not_called_seeds_and_their_test_images_not_new(trained, tmp_path):
+    config = config_of(trials=2)
+    config.rows.tiny.config.data.folds = 3
+    train_command.train(config, tmp_path / "study")
+    table = (tmp_path / "study" / "table.md").read_text()
+    assert "in the kept epoch, the mean over 3 folds." in table
+    assert "has had its part in the choice" in table and "has no part" not in table
 
 
 def test_a_search_whose_time_is_spent_chooses_no_more(trained, tmp_path, caplog):

@@ -58,6 +58,7 @@ def ensemble(
         probabilities, validation, summary = voting.vote(members, weights, run.path)
         splits = runs.data_of(next(runs.tested(folders)))
         predict.write_predictions(run, (probabilities, splits.test.labels), validation)
+        calibration.remove(run)  # that of other members
         if validation is not None:
             calibration.write(run)
         run.write_json(ENSEMBLE, summary)

@@ -46,10 +46,10 @@ class Search:
         self.config = config
         self.workdir = workdir
         self.changed = tuple(changed)
-        (self._label,) = config.rows
+        (self.label,) = config.rows
         self.ranges = ranges.of(config.search)
         self.trials = config.get("trials", TRIALS)
-        row = config.rows[self._label]
+        row = config.rows[self.label]
         self.seeds = row.get("seeds", config.seeds)
         self.repetitions = dict(study.repetitions(self.seeds, row.config.data.folds))
         self.monitor = row.config.train.monitor
@@ -99,7 +99,7 @@ class Search:
     def _plan(self, number: int, end: str, options: Mapping[str, Any]) -> Planned:
         return study.row_run(
             self.config,
-            self._label,
+            self.label,
             self._folder(number, end),
             options=options,
             repetition=self.repetitions[end],
@@ -227,10 +227,13 @@ def _test_command(search: Search, best: "Trial") -> str:
     grid = tuple((path, (value,)) for path, value in best.options.items())
     first = max(search.seeds) + 1
     seeds = ",".join(str(first + number) for number in range(FRESH_SEEDS))
+    option = "seeds"
+    if "seeds" in search.config.rows[search.label]:
+        option = f"rows.{search.label}.seeds"
     changes = [
         "--config.search=()",
         f"--config.grid={grid!r}",
-        f"--config.seeds={seeds}",
+        f"--config.{option}={seeds}",
         f"--workdir={search.workdir}-best",
     ]
     return f"{console.command_line()} {shlex.join(changes)}"

@@ -98,7 +98,12 @@ def load(config: ConfigDict, *, quick: float = 0.0, keep: bool = True) -> Splits
     """
     config = config.copy_and_resolve_references()
     datasets, lines = _read(config, keep=keep)
-    rare_class_warnings = checks.rare_class_warnings(_source(datasets, lines).datasets["train"])
+    source = _source(datasets, lines)
+    rare_class_warnings = checks.rare_class_warnings(
+        source.datasets["train"],
+        source.indices["train"],
+        held_out="validation" not in datasets,
+    )
 
     origin = {}
     if config.folds:

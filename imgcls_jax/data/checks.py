@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -185,16 +186,17 @@ def _copy_warnings(digests: Mapping[str, np.ndarray]) -> list[str]:
     return warnings
 
 
-def rare_class_warnings(train: Dataset) -> list[str]:
+def rare_class_warnings(train: Dataset, indices: np.ndarray, *, held_out: bool) -> list[str]:
     """Returns warnings of labels that may be wrong, and of classes too small to hold out of.
 
-    train: the training set as its source has it, before anything is held out of it.
+    train: the training set before anything is held out of it. indices: int64 [N], where its images
+    are in the source. held_out: whether the validation set is taken out of it.
     """
     counts = np.bincount(train.labels, minlength=len(train.class_names))
     median = np.median(counts[counts > 0])
     warnings = []
     for label in np.flatnonzero(_is_outlier(counts)):
-        examples = np.flatnonzero(train.labels == label)
+        examples = indices[train.labels == label]
         images = "images" if len(examples) > 1 else "image"
         warnings.append(
             f"The class {train.class_names[label]} has only {len(examples):,} {images}, the median "
@@ -203,7 +205,7 @@ def rare_class_warnings(train: Dataset) -> list[str]:
         )
     names = np.array(train.class_names)
     rare = [f"{names[label]} ({counts[label]})" for label in np.flatnonzero(counts < 2)]
-    if rare:
+    if rare and held_out:
         warnings.append(
             f"Classes with fewer than 2 images to train on and hold out of: {listed(rare)}. "
             "None of them is in the validation set: add images, or leave the classes out."
@@ -219,6 +221,12 @@ def validate(datasets: Mapping[str, Dataset]) -> None:
     (first_name, first), *others = datasets.items()
     for class_name in first.class_names:
         validate_name(class_name, "class")
+    repeated = [name for name, count in Counter(first.class_names).items() if count > 1]
+    if repeated:
+        raise DataError(
+            f"Several classes of the {first_name} split have the name {listed(repeated)}: give each "
+            "class a name of its own."
+        )
     shape = first.images.shape[1:]
     for name, dataset in others:
         if dataset.images.shape[1:] != shape:

@@ -10,7 +10,7 @@ import numpy as np
 
 from imgcls_jax.errors import RunError
 from imgcls_jax.evaluation.scores import Predictions, log_softmax, softmax
-from imgcls_jax.run.folder import CALIBRATION, RunFolder
+from imgcls_jax.run.folder import CALIBRATION, CALIBRATION_PICTURE, RunFolder
 
 NUM_BINS = 15  # of equal width between 0 and 1, as in Guo et al. (2017, arXiv:1706.04599)
 MIN_TEMPERATURE = 0.05
@@ -227,6 +227,12 @@ def write(run: RunFolder) -> None:
     """
     validation = require_validation_predictions(run)
     run.write_json(CALIBRATION, calibrate(validation, run.predictions))
+
+
+def remove(run: RunFolder) -> None:
+    """Removes calibration.json and its picture."""
+    for name in (CALIBRATION, CALIBRATION_PICTURE):
+        (run.path / name).unlink(missing_ok=True)
 
 
 def best_temperature(run: RunFolder) -> float | None:

@@ -18,6 +18,7 @@ from imgcls_jax.evaluation.scores import log_softmax, softmax
 MIN_STACKED_PROBABILITY = 1e-4
 L2_STRENGTH = 1e-3  # pulls the stacking layer towards the members' mean
 STACKING_ITERATIONS = 500
+STACKING_FOLDS = 5  # of the images that stacking is fitted to, for probabilities of these
 MAX_GREEDY_ROUNDS = 50  # each adds one member, possibly one that is already in
 EM_ITERATIONS = 500  # converges much earlier
 
@@ -187,6 +188,21 @@ def fit_stacking(members: np.ndarray, labels: np.ndarray) -> Combination:
     sizes = np.abs(kernel).sum((1, 2))
     weights = sizes / sizes.sum()
     return Combination(weights, kernel=kernel, bias=bias)
+
+
+def cross_fitted_stacking(members: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns stacking's probabilities [N, K] of the images themselves that it is fitted to.
+
+    Those of each fold come from a layer fitted to the other folds: on its own images a layer is too
+    sure of itself. Takes two images or more.
+    """
+    fold = np.arange(len(labels)) % min(STACKING_FOLDS, len(labels))
+    probabilities = np.empty(members.shape[1:])
+    for number in np.unique(fold):
+        is_held_out = fold == number
+        combination = fit_stacking(members[:, ~is_held_out], labels[~is_held_out])
+        probabilities[is_held_out] = combination(members[:, is_held_out])
+    return probabilities
 
 
 def _stacked_inputs(members: np.ndarray) -> np.ndarray:

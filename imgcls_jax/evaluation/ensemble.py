@@ -16,6 +16,7 @@ from imgcls_jax.evaluation import calibration, paired
 from imgcls_jax.evaluation.combination import (
     Combination,
     confidence_shares,
+    cross_fitted_stacking,
     equal_weights,
     fit_stacking,
     fit_weights,
@@ -202,7 +203,8 @@ def vote(
     home: the ensemble's folder.
 
     Returns the ensemble's probabilities on the test set; its (probabilities, labels) on the
-    validation set, or None if the runs have none in common; and a summary, ready for JSON:
+    validation set, those of stacking from layers that were not fitted to the image, or None if the
+    runs have none in common; and a summary, ready for JSON:
       rule: as given.
       test_fingerprint: of the test set.
       members: run (its path relative to `home`), fingerprint, weight, accuracy, loss, parameters,
@@ -311,7 +313,11 @@ def _voted_validation(
         members, labels = _validation_predictions(runs)
     except RunError:
         return None
-    return combination(members), labels
+    if combination.kernel is None:
+        return combination(members), labels
+    if len(labels) < 2:
+        return None
+    return cross_fitted_stacking(members, labels), labels
 
 
 class EnsemblePredictor:

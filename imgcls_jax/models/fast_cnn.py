@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from imgcls_jax.data.dataset import sample_indices
 from imgcls_jax.models.classifier import Classifier
 from imgcls_jax.models.cpu_kernels import NHWC
 from imgcls_jax.models.layers import BatchNorm, Conv, max_pool
@@ -128,6 +129,7 @@ class FastCNN(Classifier):
         return self.classifier(x) * self.logit_scale
 
     def prepare(self, model_state, images, transform):
-        examples = transform(images[:WHITENING_EXAMPLES])
+        chosen = sample_indices(len(images), WHITENING_EXAMPLES)  # the first are of few classes
+        examples = transform(images[chosen])
         kernel = jnp.asarray(whitening_kernel(examples, self.patch))
         return {**model_state, "whitening": {"whitening": {"kernel": kernel}}}

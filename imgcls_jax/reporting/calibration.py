@@ -16,7 +16,7 @@ from imgcls_jax.evaluation.calibration import (
     is_at_limit,
 )
 from imgcls_jax.reporting import formats, page, templates
-from imgcls_jax.run.folder import CALIBRATION, RunFolder
+from imgcls_jax.run.folder import CALIBRATION, CALIBRATION_PICTURE, RunFolder
 
 WIDEST = 2.0  # high / low of a temperature's interval, above which there were too few images
 REJECTED = 0.1  # share of the images left out, of which the sentence says what it would bring
@@ -126,7 +126,7 @@ def section(run: RunFolder) -> Markup:
     from imgcls_jax.reporting.plots import style
 
     results = run.read_json(CALIBRATION)
-    picture = run.path / "calibration.png"
+    picture = run.path / CALIBRATION_PICTURE
     style.save(plots.draw(results), picture)
     chart = page.chart(
         picture,

@@ -43,6 +43,13 @@ def optional(value: float | None, form: str, *, scale: float = 1.0) -> str:
     return format(value * scale, form)
 
 
+def when_trained(config: Mapping[str, Any]) -> str:
+    """What is to be said after the number of trainable parameters, which is that of the last phase."""
+    if config.get("adapt", {}).get("phases"):
+        return " in the last phase"
+    return ""
+
+
 def duration(seconds: float) -> str:
     """`9.1 s`, `42 s`, `1 min 15 s` or `1 h 4 min`."""
     if seconds < 10:

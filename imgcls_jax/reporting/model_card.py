@@ -195,7 +195,7 @@ def _parameters_text(run: RunFolder) -> str:
     trained = "all"
     if trainable < total:
         trained = f"{trainable:,}"
-    return f"{text}; {trained} were trained"
+    return f"{text}; {trained} were trained{formats.when_trained(run.config)}"
 
 
 def _prediction_text(run: RunFolder) -> str:
@@ -227,7 +227,10 @@ def _validation_note(run: RunFolder) -> str:
 def _test_note(run: RunFolder) -> str:
     """Where the test images come from, which runs of older versions do not say."""
     origin = run.data.get("origin", {}).get("test")
-    return TEST.get(origin, FINAL)
+    note = TEST.get(origin, FINAL)
+    if "test" in run.data.get("learned_before", {}):
+        note += " But runs that it starts or learns from were trained on some of them."
+    return note
 
 
 def _public(command: str) -> str:

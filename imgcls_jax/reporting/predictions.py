@@ -40,6 +40,7 @@ class Summary:
         self.unreadable = 0
         self.inverted = 0
         self.unknown = 0
+        self.other_labels = 0  # that are none of the run's classes
         # By the true class: how often each class is predicted.
         self.confusion: dict[int, Counter[int]] = {}
         # Predictions with their labels, which are None where they are not known.
@@ -74,6 +75,7 @@ class Summary:
             is_class = 0 <= prediction.label < len(self.class_names)
             if is_class:
                 return prediction.label
+            self.other_labels += 1
             return None
         name = Path(prediction.path).parent.name
         if name not in self.class_names:
@@ -106,6 +108,12 @@ class Summary:
             lines.append(
                 f"Unknown, since stranger than nearly all validation images: {self.unknown:,} of "
                 f"{classified:,}."
+            )
+        if self.other_labels:
+            last = len(self.class_names) - 1
+            lines.append(
+                f"{formats.quantity(self.other_labels, 'label')} of none of the run's classes, 0 to "
+                f"{last}: in no accuracy."
             )
         if self.confusion:
             lines += ["", *self._table()]

@@ -160,6 +160,7 @@ def _header(run: RunFolder) -> Markup:
         "loss": f"{scores['loss']:.4f}",
         "parameters": f"{total:,}",
         "trainable": f"{trainable:,}" if trainable < total else "",
+        "when": formats.when_trained(config),
         "epochs": f"{scores['best_epoch']} of {scores['epochs']}",
         "time": formats.duration(scores["train_seconds"]),
         "device": run.environment.get("device", "an unnamed device"),

@@ -23,7 +23,7 @@ class Trial:
     """A finished trial.
 
     number: from 0. options: by their paths. value: the validation metric of the kept epoch, the
-    mean over its runs, which differ in their seed.
+    mean over its runs, which differ in their seed or fold.
     """
 
     number: int
@@ -158,14 +158,28 @@ def _importances(importances: Mapping[str, float], measure: str) -> str:
 
 def _note(trials: Sequence[Trial], metric: Metric) -> str:
     """What the figures of the table are."""
-    seeds = ""
-    if len(trials[0].runs) > 1:
-        seeds = f", the mean over {len(trials[0].runs)} seeds"
+    configs = [run.config for run in trials[0].runs]
+    seeds = len({config.seed for config in configs})
+    folds = len({config.data.fold for config in configs})
+    counts = []
+    if seeds > 1:
+        counts.append(f"{seeds} seeds")
+    if folds > 1:
+        counts.append(f"{folds} folds")
+    mean = ""
+    if counts:
+        mean = f", the mean over {' and '.join(counts)}"
+    test = "The test set is not in this table, and has no part in the choice."
+    if folds > 1:
+        test = (
+            "Figures of the test sets are not in this table; but each image of a fold's test set is "
+            "a training or validation image of the other folds, so that it has had its part in the "
+            "choice."
+        )
     return (
-        f"Trials are ranked by the {metric.title} on the validation images in the kept epoch{seeds}. "
-        "The test set is not in this table, and has no part in the choice. The validation figure "
-        f"of the best of {len(trials)} is too good by being the best: what its options are worth, "
-        "the test says, with seeds that did not choose them."
+        f"Trials are ranked by the {metric.title} on the validation images in the kept epoch{mean}. "
+        f"{test} The validation figure of the best of {len(trials)} is too good by being the best: "
+        "what its options are worth, the test says, with seeds that did not choose them."
     )
 
 

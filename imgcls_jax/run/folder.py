@@ -49,6 +49,7 @@ EXPLANATION = "explain.json"  # the predictions that explain.png explains
 ENSEMBLE = "ensemble.json"  # of imgcls ensemble: its members, their weights and its scores
 PREDICTED = "predicted.png"  # of imgcls predict: the user's images with their predicted classes
 CALIBRATION = "calibration.json"  # calibration errors, and the temperature that lowers them
+CALIBRATION_PICTURE = "calibration.png"
 EXPORT = "export"  # of imgcls export: the model as files that need no imgcls_jax
 
 Predictions = tuple[np.ndarray, np.ndarray]  # probabilities float32 [N, K], labels int32 [N]

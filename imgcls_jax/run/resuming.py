@@ -18,6 +18,7 @@ from imgcls_jax.run.folder import (
     RANGE_TEST,
     REPORT,
     SHOWN,
+    TEST,
     RunFolder,
 )
 
@@ -44,7 +45,8 @@ def check_folder(config: ConfigDict, run: RunFolder) -> None:
 
     config: as of `finished`.
     """
-    if not run.begun and not run.finished:
+    has_results = run.finished or (run.path / TEST).exists()
+    if not run.begun and not has_results:
         # What failed before its first checkpoint is no obstacle.
         _check_no_other_files(run)
         return

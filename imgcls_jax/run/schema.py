@@ -176,6 +176,7 @@ KINDS: dict[str, Any] = {
         "fingerprint": str,
         "splits": {ANY_KEY: _SPLIT},
         "warnings": [str],
+        "learned_before": {ANY_KEY: int},
         "origin": {ANY_KEY: str},
     },
     "test.json": _SCORES | _SUMMARY,

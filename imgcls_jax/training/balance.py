@@ -1,8 +1,8 @@
 """The loss that a config asks for, with what helps against unbalanced classes.
 
 Weights and logit adjustment are computed of the shares that the classes have among the examples of an
-epoch, which balanced sampling changes: what it has balanced is not balanced again. The loss of
-validation and test is never changed.
+epoch, which balanced sampling changes, and the adjustment of those that the weights give: what one of
+them has balanced is not balanced again. The loss of validation and test is never changed.
 """
 
 import dataclasses
@@ -38,6 +38,9 @@ def label_loss(config: ConfigDict, train: Dataset | None = None) -> LabelLoss:
     elif weights:
         loss = dataclasses.replace(loss, class_weights=_by_class(weights, train.class_names))
     if settings.logit_adjustment:
+        if loss.class_weights is not None:
+            shares = shares * loss.class_weights  # what is weighted counts for so many more
+            shares = shares / shares.sum()
         smallest = shares[shares > 0].min()  # of a class without images the logarithm is infinite
         log_shares = np.log(np.maximum(shares, smallest))
         loss = dataclasses.replace(loss, logit_offsets=settings.logit_adjustment * log_shares)

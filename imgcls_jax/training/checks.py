@@ -37,7 +37,7 @@ from imgcls_jax.errors import ConfigError, RunError, choose
 from imgcls_jax.models import MODELS
 from imgcls_jax.pretrained import sources
 from imgcls_jax.run.folder import CONFIG, RunFolder
-from imgcls_jax.training import objectives, parallel, phases, schedules, trackers
+from imgcls_jax.training import objectives, optimizers, parallel, phases, schedules, trackers
 from imgcls_jax.training.adapt import STATISTICS
 from imgcls_jax.training.metrics import METRICS
 from imgcls_jax.training.objectives import OBJECTIVES
@@ -221,6 +221,7 @@ def _check_combinations(config: ConfigDict, at: str) -> None:
             f"{at}schedule.min_rate is {schedule.min_rate}, above optimizer.learning_rate, {peak}: "
             "give at most that."
         )
+    _check_average(config, at)
     data = config.data
     if data.folds == 1:
         raise ConfigError(f"{at}data.folds is 1: give 2 or more, or 0 for none.")
@@ -230,6 +231,24 @@ def _check_combinations(config: ConfigDict, at: str) -> None:
         )
     model = models.create(config.model, num_classes=2)
     objectives.create(config, model, parse(config.data.transform))
+
+
+def _check_average(config: ConfigDict, at: str) -> None:
+    """Checks what an optimizer that validates an average of the weights cannot do."""
+    optimizer = config.optimizer
+    if not optimizers.averages(optimizer):
+        return
+    given = {
+        "optimizer.multipliers": bool(optimizer.multipliers),
+        "optimizer.beta1=0": not optimizer.beta1,
+        "schedule.name=plateau": config.schedule.name == "plateau",
+    }
+    for option, is_given in given.items():
+        if is_given:
+            raise ConfigError(
+                f"{at}optimizer.name is {optimizer.name!r}, whose average does not go with {option}: "
+                "leave one of them out."
+            )
 
 
 def _check_value(path: str, kind: Kind, value: Any) -> None:

@@ -42,10 +42,14 @@ class Estimate:
         done: epochs that the run has behind it.
         """
         epochs = epochs_of(config)
-        training = self.features
+        training = 0.0
+        if done < sum(epochs):
+            training = self.features
         for count, seconds in zip(epochs, self.per_epoch, strict=True):
-            training += count * seconds
-        return self.start + training * (1 - done / sum(epochs)) + self.end
+            behind = min(done, count)
+            training += (count - behind) * seconds
+            done -= behind
+        return self.start + training + self.end
 
 
 def epochs_of(config: ConfigDict) -> list[int]:

@@ -106,6 +106,7 @@ def _path(
         jax.__version__,
         jax.default_backend(),
         config.train.precision,
+        config.train.winograd,
         config.data.transform,
         models.architecture(config.model),
         trees.digest(weights),

@@ -79,10 +79,10 @@ class _Training:
         first_states = [phase.state for phase in self.phases]
         if restored := restore(self.checkpoints, first_states, self.folder):
             return restored
-        state = first_states[0]
+        first = self.phases[0]
         if self.config.model.get("pretrained"):
-            state = setup.with_pretrained(state, self.config, self.data.train.class_names)
-        return state, Progress()
+            return first.with_pretrained(self.config, self.data.train.class_names), Progress()
+        return first.state, Progress()
 
     @property
     def phase(self) -> setup.Setup:
@@ -110,8 +110,10 @@ class _Training:
             ]
             log.info("%s", features.spared(epoch_seconds, self.feature_seconds))
         if progress.phase + 1 < len(self.phases):
+            ended = self.phase
             progress.begin_phase()
-            self.state = parallel.replicate(self.phase.begin(self.state), to_donate=True)
+            state = self.phase.begin(self.state, after=ended)
+            self.state = parallel.replicate(state, to_donate=True)
             self._begin_phase()
 
     def run(self) -> None:

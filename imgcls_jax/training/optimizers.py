@@ -76,9 +76,13 @@ def schedule_free_adamw(config: ConfigDict, rate: optax.Schedule) -> Optimizer:
 
 
 def sam(config: ConfigDict, rate: optax.Schedule) -> Optimizer:
-    """SGD with sharpness-aware minimization (Foret et al., 2021): two gradients a step."""
+    """SGD with sharpness-aware minimization (Foret et al., 2021): two gradients a step.
+
+    The second one is that of the step, and is clipped.
+    """
     ascent = optax.chain(optax.contrib.normalize(), optax.sgd(config.rho))
-    return optax.contrib.sam(sgd(config, rate), ascent, sync_period=2, opaque_mode=True)
+    descent = optax.chain(*_clips(config), sgd(config, rate))
+    return optax.contrib.sam(descent, ascent, sync_period=2, opaque_mode=True)
 
 
 OPTIMIZERS: dict[str, Callable[[ConfigDict, optax.Schedule], Optimizer]] = {
@@ -103,17 +107,24 @@ def create(config: ConfigDict, rate: optax.Schedule, *, has_plateau: bool = Fals
     Raises ConfigError if there is no optimizer of that name.
     """
     build = choose("optimizer", config.name, OPTIMIZERS)
-    parts = []
-    if config.clip_value:
-        parts.append(optax.clip(config.clip_value))
-    if config.clip_norm:
-        parts.append(optax.clip_by_global_norm(config.clip_norm))
-    parts.append(build(config, rate))
+    parts = [build(config, rate)]
+    if config.name != "sam":  # which clips the second of its gradients
+        parts = [*_clips(config), *parts]
     if config.multipliers:
         parts.append(_multiply(config.multipliers))
     if has_plateau:
         parts.append(optax.inject_hyperparams(optax.scale)(**{PLATEAU_FACTOR: 1.0}))
     return optax.with_extra_args_support(optax.chain(*parts))
+
+
+def _clips(config: ConfigDict) -> list[Optimizer]:
+    """Returns what clips gradients, if anything does."""
+    clips = []
+    if config.clip_value:
+        clips.append(optax.clip(config.clip_value))
+    if config.clip_norm:
+        clips.append(optax.clip_by_global_norm(config.clip_norm))
+    return clips
 
 
 def plateau_factor(opt_state: optax.OptState) -> jax.Array:

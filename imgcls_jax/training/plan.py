@@ -10,7 +10,8 @@ import numpy as np
 
 from imgcls_jax import trees
 from imgcls_jax.data import Splits
-from imgcls_jax.training import parallel, setup
+from imgcls_jax.errors import listed
+from imgcls_jax.training import parallel, schedules, setup
 from imgcls_jax.training.state import Progress
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,10 @@ def say(phases: Sequence[setup.Setup], progress: Progress, data: Splits) -> None
             log.info("%s", describe(phases, data))
         epochs = phase.config.train.epochs
         log.info("Phase %d of %d: %s, %d epochs.", number + 1, len(phases), phase.name, epochs)
+    epochs = phase.config.train.epochs
+    if unreached := schedules.unreached(phase.config.schedule, epochs):
+        times = listed([f"{epoch:g}" for epoch in unreached])
+        log.info("schedule.step_epochs without effect, after %d epochs: %s.", epochs, times)
     trainable, frozen = phase.adaptation.split(phase.state.params)
     counts = f"{trees.count(trainable):,} parameters"
     num_frozen = trees.count(frozen)

@@ -143,7 +143,7 @@ def _images(phase: setup.Setup, data: Splits) -> tuple[jax.ShapeDtypeStruct, int
 
 
 def measurements(config: ConfigDict, folders: Iterable[str]) -> list[Measurement]:
-    """Returns how fast the published runs of such a model and transform were, the fastest first."""
+    """Returns how fast the published runs of such steps were, the fastest first."""
     wanted = _recipe(config)
     measured = []
     for run in runs_in(folders):
@@ -157,7 +157,9 @@ def measurements(config: ConfigDict, folders: Iterable[str]) -> list[Measurement
 
 def _recipe(config: ConfigDict) -> str:
     architecture = models.architecture(config.model)
-    return json.dumps([architecture, config.data.transform, config.train.precision], default=str)
+    settings = config.train
+    parts = [architecture, config.data.transform, settings.precision, settings.batch_size]
+    return json.dumps(parts, default=str)
 
 
 def _measurement(run: RunFolder, batch_size: int) -> Measurement:
@@ -206,4 +208,6 @@ def _comparison(step: Plan, measured: Iterable[Measurement]) -> list[str]:
             f"Measured on {name}: {1000 * measurement.seconds_per_step:,.1f} ms a step{share} "
             f"({measurement.folder})."
         )
-    return lines or ["No published run of this model, transform and precision was measured."]
+    return lines or [
+        "No published run of this model, transform, precision and batch size was measured."
+    ]

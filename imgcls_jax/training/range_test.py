@@ -87,7 +87,7 @@ def run(
     phase = setup.build(config, data, schedule=schedule)[0]
     state = phase.state
     if config.model.get("pretrained"):
-        state = setup.with_pretrained(state, config, data.train.class_names)
+        state = phase.with_pretrained(config, data.train.class_names)
     state = parallel.replicate(state, to_donate=True)
     placed, _ = phase.place(state, data.train)
     batches = _batches(phase, data.train, num_steps)

@@ -28,9 +28,10 @@ def onecycle(config: ConfigDict, peak: float, num_steps: int, steps_per_epoch: i
 
 
 def step(config: ConfigDict, peak: float, num_steps: int, steps_per_epoch: int) -> Schedule:
-    boundaries = {}
+    boundaries: dict[int, float] = {}
     for epoch in config.step_epochs:
-        boundaries[round(epoch * steps_per_epoch)] = config.factor
+        boundary = round(epoch * steps_per_epoch)
+        boundaries[boundary] = boundaries.get(boundary, 1.0) * config.factor
     return optax.piecewise_constant_schedule(peak, boundaries)
 
 
@@ -65,6 +66,13 @@ SCHEDULES = {
 }
 
 
+def unreached(config: ConfigDict, epochs: int) -> list[float]:
+    """Returns those of `step_epochs` at which training has ended, if the schedule is "step"."""
+    if config.name != "step":
+        return []
+    return [epoch for epoch in config.step_epochs if epoch >= epochs]
+
+
 def ramp(low: float, high: float, num_steps: int) -> Schedule:
     """Returns an exponential rise from `low` in the first of `num_steps` to `high` in the last."""
     return optax.exponential_decay(low, num_steps - 1, high / low)
@@ -78,9 +86,9 @@ def create(config: ConfigDict, *, peak: float, epochs: int, steps_per_epoch: int
     """
     build = choose("schedule", config.name, SCHEDULES)
     num_steps = epochs * steps_per_epoch
-    warmup = round(config.warmup_epochs * steps_per_epoch)
-    if not warmup:
+    if not config.warmup_epochs:
         return build(config, peak, num_steps, steps_per_epoch)
+    warmup = max(round(config.warmup_epochs * steps_per_epoch), 1)
     if config.name == "onecycle":
         raise ConfigError(
             "onecycle has a warm-up of its own (schedule.pct_start): set schedule.warmup_epochs to 0."

@@ -53,15 +53,44 @@ class Setup:
     train: dispatch.TrainSteps
     predict: Callable[..., np.ndarray]
     state: TrainState  # the initial one, not yet on the devices
+    optimizer: optimizers.Optimizer
     adaptation: Adaptation
     plateau: Plateau | None
     early_stopping: int  # epochs without improvement that end the phase; 0 for none
     embed: Callable[..., np.ndarray] | None  # variables, images -> features, if computed only once
     budget: float | None  # bytes of images that a device may hold, if not all of them fit
 
-    def begin(self, state: TrainState) -> TrainState:
-        """Returns the state with which the phase begins, from that at the end of the one before."""
-        return state.replace(opt_state=self.state.opt_state)
+    def begin(self, state: TrainState, *, after: "Setup") -> TrainState:
+        """Returns the state with which the phase begins, from that at the end of the one before.
+
+        after: the one before. If its optimizer validates an average, that is gone on from.
+        """
+        params = state.params
+        if optimizers.averages(after.config.optimizer):
+            params = state.model["params"]
+        return self._started(state, params)
+
+    def _started(self, state: TrainState, params: Any) -> TrainState:
+        """Returns the state with these parameters and an optimizer that begins at them."""
+        trainable, _ = self.adaptation.split(params)
+        return state.replace(params=params, opt_state=self.optimizer.init(trainable))
+
+    def with_pretrained(self, config: ConfigDict, class_names: Sequence[str]) -> TrainState:
+        """Returns the initial state with the weights of `config.model.pretrained`.
+
+        Low-rank pairs stay as they are.
+        """
+        model_params, pairs = lora.split(self.state.params)
+        model_params, model_state = pretrained.initialize(
+            config,
+            params=model_params,
+            model_state=self.state.model_state,
+            class_names=class_names,
+        )
+        params = {**model_params, **pairs}
+        average = start_average(params, model_state) if self.state.average else None
+        state = self.state.replace(model_state=model_state, average=average)
+        return self._started(state, params)
 
     def batches(self, train: Dataset, *, epoch: int) -> np.ndarray:
         """Returns the batches of an epoch, as indices int32 [steps, batch_size]."""
@@ -269,28 +298,13 @@ def _build(
         state=TrainState.create(
             params, model_state, optimizer.init(trainable), has_average=has_average
         ),
+        optimizer=optimizer,
         adaptation=adaptation,
         plateau=plateau,
         early_stopping=settings.early_stopping,
         embed=embed,
         budget=device_budget(config.data, data.nbytes),
     )
-
-
-def with_pretrained(
-    state: TrainState, config: ConfigDict, class_names: Sequence[str]
-) -> TrainState:
-    """Returns the initial state with the weights of `config.model.pretrained`.
-
-    Low-rank pairs stay as they are.
-    """
-    model_params, pairs = lora.split(state.params)
-    model_params, model_state = pretrained.initialize(
-        config, params=model_params, model_state=state.model_state, class_names=class_names
-    )
-    params = {**model_params, **pairs}
-    average = start_average(params, model_state) if state.average else None
-    return state.replace(params=params, model_state=model_state, average=average)
 
 
 class _Identity(Transform):

@@ -113,6 +113,11 @@ def test_splits_must_agree():
         check({"train": dataset(), "test": dataset(names=(*NAMES, "emu"))})
 
 
+def test_classes_of_one_name_are_refused():
+    with pytest.raises(DataError, match="Several classes of the train split have the name cat"):
+        check({"train": dataset(names=("cat", "dog", "cat"))})
+
+
 def test_sample_indices_are_seeded_and_of_their_class():
     labels = np.array([2, 0, 0, 0, 2, 0, 0])
     rows = sample_indices(labels, 3)
@@ -124,9 +129,15 @@ def test_sample_indices_are_seeded_and_of_their_class():
     assert any(sample_indices(labels, 3, seed)[0].tolist() != first for seed in range(1, 6))
 
 
+def warnings_of_rare(dataset, *, first=0, held_out=True):
+    indices = np.arange(first, first + len(dataset))
+    return rare_class_warnings(dataset, indices, held_out=held_out)
+
+
 def test_classes_of_fewer_than_two_images_are_named():
-    assert rare_class_warnings(dataset(6)) == []
-    (warning,) = rare_class_warnings(dataset(4, labels=[0, 0, 1, 0]))
+    assert warnings_of_rare(dataset(6)) == []
+    assert warnings_of_rare(dataset(4, labels=[0, 0, 1, 0]), held_out=False) == []
+    (warning,) = warnings_of_rare(dataset(4, labels=[0, 0, 1, 0]))
     assert "fewer than 2 images" in warning
     assert "dog (1), owl (0)." in warning
     assert "cat" not in warning
@@ -134,11 +145,12 @@ def test_classes_of_fewer_than_two_images_are_named():
 
 def test_a_wrong_label_is_not_taken_for_a_class_in_silence():
     labels = [0, 1] * 21
-    assert rare_class_warnings(dataset(21 * 2, labels=labels, names=NAMES[:2])) == []
-    doubtful, rare = rare_class_warnings(dataset(43, labels=[*labels[:7], 2, *labels[7:]]))
+    assert warnings_of_rare(dataset(21 * 2, labels=labels, names=NAMES[:2])) == []
+    of_source = dataset(43, labels=[*labels[:7], 2, *labels[7:]])
+    doubtful, rare = warnings_of_rare(of_source, first=10)  # ten that corrections leave out
     assert doubtful == (
         "The class owl has only 1 image, the median class 21: a wrong label? It is that of the "
-        "training examples 7 (counted from 0)."
+        "training examples 17 (counted from 0)."
     )
     assert "owl (1)" in rare
 

@@ -18,6 +18,7 @@ from imgcls_jax.evaluation.calibration import negative_log_likelihood
 from imgcls_jax.evaluation.combination import (
     L2_STRENGTH,
     Combination,
+    cross_fitted_stacking,
     fit_stacking,
     fit_weights,
     greedy_weights,
@@ -101,6 +102,31 @@ def test_stacking_minimizes_its_loss_and_learns_what_weights_cannot():
     content = json.loads(json.dumps(layer.to_json()))
     loaded = Combination.from_json(layer.weights, content, num_classes=4)
     np.testing.assert_allclose(loaded(probabilities), layer(probabilities))
+
+
+def test_stacking_is_calibrated_on_images_that_its_layer_has_not_seen():
+    """On its own images a layer of many numbers is far too good."""
+    probabilities, labels = members(examples=60)
+    cross_fitted = cross_fitted_stacking(probabilities, labels)
+    np.testing.assert_allclose(cross_fitted.sum(-1), 1)
+    own = fit_stacking(probabilities, labels)(probabilities)
+    new, new_labels = members(examples=2000, seed=1)
+    on_new = negative_log_likelihood(fit_stacking(probabilities, labels)(new), new_labels)
+    assert negative_log_likelihood(own, labels) < 0.7 * on_new
+    assert negative_log_likelihood(cross_fitted, labels) > 0.85 * on_new
+    with_another = labels.copy()
+    with_another[0] = (labels[0] + 1) % 4
+    again = cross_fitted_stacking(probabilities, with_another)
+    np.testing.assert_array_equal(again[0], cross_fitted[0])
+
+
+def test_calibration_of_other_members_does_not_stay(voted, monkeypatch):
+    commands.ensemble.ensemble(["runs/one", "runs/other"], workdir="runs/again")
+    folder = RunFolder("runs/again").path
+    assert {"calibration.json", "calibration.png"} <= {file.name for file in folder.iterdir()}
+    monkeypatch.setattr(ensemble, "_voted_validation", lambda runs, combination: None)
+    commands.ensemble.ensemble(["runs/one", "runs/other"], workdir="runs/again")
+    assert not {"calibration.json", "calibration.png"} & {file.name for file in folder.iterdir()}
 
 
 def tiny(name, seed):

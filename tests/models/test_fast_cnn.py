@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from imgcls_jax import models
 from imgcls_jax.data.transforms import parse
+from imgcls_jax.models import fast_cnn
 from imgcls_jax.models.cpu_kernels import NHWC
 from imgcls_jax.models.fast_cnn import identity_first, whitening_kernel
 
@@ -26,6 +27,17 @@ def test_the_patches_are_white():
     np.testing.assert_allclose(patches, -negatives, atol=1e-5)
     covariance = patches.T @ patches / len(patches)
     np.testing.assert_allclose(covariance, np.eye(12), atol=1e-4)
+
+
+def test_the_whitening_is_of_images_of_all_classes(monkeypatch):
+    """Folders are read class by class: the first images are of the first class."""
+    monkeypatch.setattr(fast_cnn, "WHITENING_EXAMPLES", 40)
+    images = np.concatenate([np.zeros_like(IMAGES), IMAGES])
+    model = models.create(ConfigDict({"name": "fast_cnn"}), num_classes=2)
+    state = model.prepare({}, images, parse("normalize(cifar10)"))
+    first = model.prepare({}, np.zeros_like(IMAGES), parse("normalize(cifar10)"))
+    kernels = [s["whitening"]["whitening"]["kernel"] for s in (state, first)]
+    assert not np.allclose(*kernels)
 
 
 def test_prepare_fills_the_state_and_training_keeps_it():

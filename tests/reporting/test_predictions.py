@@ -85,6 +85,7 @@ def test_labels_of_a_file_of_rows_tell_the_accuracy():
         )
     lines = [line.split() for line in summary.text().splitlines()]
     assert ["all", "3", "2", "66.67"] in lines
+    assert "2 labels of none of the run's classes, 0 to 2: in no accuracy." in summary.text()
 
 
 def test_images_that_were_trained_on_are_counted():

@@ -106,7 +106,13 @@ def test_options_become_the_loss_of_the_classes():
     loss = balance.label_loss(config, DATA.train)
     shares = np.array([40, 20, 10, 5]) / 75
     np.testing.assert_allclose(loss.class_weights, 1 / (4 * shares))
+    np.testing.assert_allclose(loss.logit_offsets, 0.5 * np.log([0.25] * 4))  # weights balance all
+    config.train.class_weights = ""
+    loss = balance.label_loss(config, DATA.train)
     np.testing.assert_allclose(loss.logit_offsets, 0.5 * np.log(shares))
+    config.train.class_weights = "d=8"
+    loss = balance.label_loss(config, DATA.train)
+    np.testing.assert_allclose(loss.logit_offsets, 0.5 * np.log(np.array([40, 20, 10, 40]) / 110))
     config.train.class_weights = "b=2|d=.5"
     assert balance.label_loss(config, DATA.train).class_weights.tolist() == [1, 2, 1, 0.5]
     assert balance.label_loss(small_config(), DATA.train) == LabelLoss()

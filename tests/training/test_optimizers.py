@@ -8,7 +8,7 @@ import pytest
 
 from configs import base
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.training import losses, optimizers, schedules
+from imgcls_jax.training import checks, losses, optimizers, schedules
 
 GRADS = np.random.default_rng(0).normal(size=(5, 3)) * 3
 RATE, DECAY, START = 0.1, 0.01, np.array([1.0, -2.0, 3.0])
@@ -146,6 +146,34 @@ def test_sam_takes_the_gradient_at_the_worst_point_nearby():
     np.testing.assert_allclose(updates, -0.01 * gradient(nearby), rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "clip, length", [({}, 5e3), ({"clip_norm": 1.0}, 1.0), ({"clip_value": 2.0}, 8**0.5)]
+)
+def test_sam_clips_the_gradient_of_its_step(clip, length):
+    params = jnp.asarray([30.0, -40.0])
+    config = options(name="sam", rho=1e-6, **clip)
+    optimizer = optimizers.create(config, optax.constant_schedule(0.1))
+    updates, _ = optimizer.update(
+        100 * params, optimizer.init(params), params, grad_fn=lambda p, _: 100 * p
+    )
+    assert np.linalg.norm(updates) == pytest.approx(0.1 * length, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes, named",
+    [
+        ({"optimizer.multipliers": (("kernel", 0.1),)}, "optimizer.multipliers"),
+        ({"optimizer.beta1": 0.0}, "optimizer.beta1=0"),
+        ({"schedule.name": "plateau"}, "schedule.name=plateau"),
+    ],
+)
+def test_what_an_average_of_weights_does_not_go_with_is_refused(changes, named):
+    config = base.get_config()
+    config.update_from_flattened_dict({"optimizer.name": "schedule_free_adamw"} | changes)
+    with pytest.raises(ConfigError, match=f"average does not go with {named}: leave one"):
+        checks.check(config)
+
+
 def test_schedule_free_validates_an_average():
     optimizer = optimizers.create(options(name="schedule_free_adamw"), lambda _: 0.1)
     params = {"kernel": jnp.ones((2, 2))}
@@ -230,6 +258,24 @@ def test_step():
     np.testing.assert_allclose(
         rates(name="step", step_epochs=(3, 7), factor=0.2), expected, rtol=1e-5
     )
+
+
+def test_two_falls_at_one_step_are_both_made():
+    values = rates(name="step", step_epochs=(3, 3.01), factor=0.2)
+    assert np.isclose(values[29], 0.5) and np.isclose(values[30], 0.02)
+
+
+def test_falls_after_the_last_epoch_are_told():
+    config = base.get_config().schedule
+    config.update(name="step", step_epochs=(3, 10, 12))
+    assert schedules.unreached(config, 10) == [10, 12]
+    config.name = "cosine"
+    assert schedules.unreached(config, 10) == []
+
+
+def test_a_short_warmup_is_at_least_a_step():
+    values = rates(name="constant", warmup_epochs=0.01)
+    assert values[0] == 0 and np.allclose(values[1:], 0.5)
 
 
 def test_onecycle_rises_to_the_peak_and_falls():

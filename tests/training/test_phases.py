@@ -71,6 +71,32 @@ def test_what_was_frozen_in_the_first_phase_trains_in_the_second(tmp_path):
     assert whole["progress"]["phase"] == 1 and whole["progress"]["phase_epochs"] == 3
 
 
+AVERAGED = {"optimizer.name": "schedule_free_adamw", "optimizer.learning_rate": 1e-6}
+
+
+def test_an_average_of_weights_begins_at_those_of_the_phase_before(tmp_path):
+    """It began at the random ones of the start, to which the first step went back."""
+    changes = {"phase1": TWO["phase1"], "phase2": {"train": {"epochs": 1}}}
+    config = in_phases(changes=changes, **AVERAGED)
+    config.optimizer.learning_rate = 0.05
+    config.adapt.phases.phase2.optimizer = ConfigDict({"learning_rate": 1e-9})
+    run = train(config, tmp_path / "run")
+    between, _ = checkpoint(run, 6)
+    last, _ = checkpoint(run, 9)
+    kernel = "params/classifier/kernel"
+    np.testing.assert_allclose(last[kernel], between[kernel], atol=1e-6)
+
+
+def test_an_average_of_weights_begins_at_those_that_are_given(tmp_path):
+    first = train(small_config(), tmp_path / "first")
+    config = small_config(**AVERAGED, **{"model.pretrained": str(first.path), "train.epochs": 1})
+    second = train(config, tmp_path / "second")
+    before, _ = checkpoint(first, 6)
+    after, _ = checkpoint(second, 3)
+    kernel = "params/classifier/kernel"
+    np.testing.assert_allclose(after[kernel], before[kernel], atol=1e-4)
+
+
 @pytest.mark.parametrize("epochs", [2, 3])  # stopped at the boundary, and within the second phase
 def test_resumed_phases_give_the_same_bits(tmp_path, epochs, monkeypatch):
     whole = train(in_phases(), tmp_path / "whole")

@@ -84,10 +84,13 @@ def test_a_precision_that_a_device_does_not_have_is_refused():
 
 def test_runs_that_were_published_say_how_near_they_came(step, tmp_path):
     config = small_config()
-    for name, rate, transform in (("a", 100.0, ""), ("b", 400.0, ""), ("c", 900.0, "flip")):
+    batch = config.train.batch_size
+    runs = [("a", 100.0, "", batch), ("b", 400.0, "", batch)]
+    runs += [("c", 900.0, "flip", batch), ("d", 900.0, "", 4 * batch)]  # of other steps
+    for name, rate, transform, batch_size in runs:
         run = RunFolder(tmp_path / name)
         run.path.mkdir()
-        other = small_config(**{"data.transform": transform})
+        other = small_config(**{"data.transform": transform, "train.batch_size": batch_size})
         run.write_json("config.json", other.to_dict())
         run.write_json("environment.json", {"device": "AMD EPYC"})
         run.write_history([{"epoch": 1, "step": 3, "images_per_second": rate}])

@@ -86,7 +86,8 @@ def write(
         _remove(folder, (INT8_MODEL, PAGE))
     elif (folder / INT8_MODEL).exists() and not with_int8:
         earlier_figures = run.read_json(f"{EXPORT}/{FIGURES}")
-        figures["int8"] = earlier_figures["int8"]
+        if "int8" in earlier_figures:  # not of an export that was killed
+            figures["int8"] = earlier_figures["int8"]
     for name, bytes_ in contents.items():
         files.write_atomically(folder / name, bytes_)
     text = json.dumps(figures, indent=1) + "\n"
