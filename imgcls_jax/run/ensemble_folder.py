@@ -34,7 +34,7 @@ class EnsembleFolder(RunFolder):
         if "test_fingerprint" not in summary:
             raise RunError(
                 f"{self.path / ENSEMBLE} is of an older version, which did not keep what its test "
-                "set was: make the ensemble again: python -m imgcls_jax ensemble RUN RUN..."
+                "set was. Make the ensemble again: python -m imgcls_jax ensemble RUN RUN..."
             )
         scores = summary["test"]
         test = {"examples": scores["examples"], "fingerprint": summary["test_fingerprint"]}

@@ -243,5 +243,5 @@ def test_a_missing_package_is_named(package, monkeypatch):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr(imgcls_jax, "demo", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ConfigError, match=rf'{package}.*pip install "imgcls_jax\[demo\]"'):
+    with pytest.raises(ConfigError, match=rf'{package}.*pip install -e "\.\[demo\]"'):
         command.demo("runs/nothing")

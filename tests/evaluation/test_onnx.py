@@ -297,7 +297,7 @@ def test_what_does_not_fit_is_refused(run, exported, monkeypatch):
             monkeypatch.delitem(sys.modules, module)
     monkeypatch.delattr("imgcls_jax.evaluation.onnx.export")
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(ConfigError, match=r'pip install "imgcls_jax\[onnx\]"'):
+    with pytest.raises(ConfigError, match=r'pip install -e "\.\[onnx\]"'):
         command.export([str(run.path)], "onnx")
 
 

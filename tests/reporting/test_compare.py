@@ -521,7 +521,7 @@ def test_an_ensemble_of_an_older_version_is_to_be_made_again(vote):
     summary = folder.summary
     del summary["test_fingerprint"]
     folder.write_json(ENSEMBLE, summary)
-    with pytest.raises(RunError, match="did not keep what its test set was: make the ensemble"):
+    with pytest.raises(RunError, match="did not keep what its test set was. Make the ensemble"):
         compare.pairs(vote)
 
 

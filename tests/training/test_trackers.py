@@ -156,7 +156,7 @@ def test_a_tracker_that_is_not_there_is_refused_before_training(tracker, message
 
 def test_mlflow_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setattr(trackers, "MLFLOW", "imgcls_jax.no_such_module:Writer")
-    with pytest.raises(ConfigError, match=r'pip install "imgcls_jax\[mlflow\]"'):
+    with pytest.raises(ConfigError, match=r'pip install -e "\.\[mlflow\]"'):
         trackers.writer_class("mlflow")
 
 
