@@ -74,5 +74,5 @@ def test_sources_without_digests_are_not_counted(tmp_path):
 def test_the_sentence_says_what_to_do():
     splits = {"validation": {"examples": 20}, "test": {"examples": 20}}
     (sentence,) = digests.warnings({"learned_before": {"test": 5}, "splits": splits})
-    assert sentence.startswith("5 of 20 test images (25.00 %) were training images of a run")
+    assert sentence.startswith("5 of 20 test images (25.00 %) had a part in the training of a run")
     assert "config.data.split_seed" in sentence

@@ -40,14 +40,14 @@ def read(run: RunFolder) -> dict[str, np.ndarray]:
 
 
 def learned_before(config: ConfigDict, digests: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """Returns how many validation and test images the runs learned from which a run of config starts.
+    """Returns how many validation and test images the sources of a run have learned from, by split.
 
-    These are the runs whose weights it takes, and its teacher or the members of that. Test images
-    may have trained them or chosen their weights, validation images have trained them. What is known
-    of this run's own training images is not counted. Splits without such images are left out, and so
-    are runs that kept no digests.
+    Sources are the runs whose weights it takes, and its teacher or the members of that. Validation
+    images are counted that trained one of them, test images also if they chose its weights; those
+    that the run itself trains on or chooses by are not. Splits without such images are left out, and
+    so are sources that kept no digests.
 
-    digests: of the images of all splits of the run.
+    digests: uint64 [N], of the images of all splits of the run.
     """
     counts = dict.fromkeys(("validation", "test"), 0)
     own = digests["train"]
@@ -70,9 +70,9 @@ def warnings(report: Mapping[str, Any]) -> list[str]:
     for split, count in report["learned_before"].items():
         total = report["splits"][split]["examples"]
         sentences.append(
-            f"{count:,} of {total:,} {split} images ({100 * count / total:.2f} %) were training images "
-            f"of a run that this one starts or learns from: its {split} figures are too good. Give "
-            "both the same config.data.split_seed, sizes and fold."
+            f"{count:,} of {total:,} {split} images ({100 * count / total:.2f} %) had a part in the "
+            f"training of a run that this one starts or learns from: its {split} figures are too good. "
+            "Give both the same config.data.split_seed, sizes and fold."
         )
     return sentences
 

@@ -29,12 +29,11 @@ def say(phases: Sequence[setup.Setup], progress: Progress, data: Splits) -> None
     number = progress.phase
     is_resumed = progress.phase_epochs > 0 or progress.step_in_epoch > 0
     phase = phases[number]
+    epochs = phase.config.train.epochs
     if phase.name:
         if number == 0 and phase.embed:
             log.info("%s", describe(phases, data))
-        epochs = phase.config.train.epochs
         log.info("Phase %d of %d: %s, %d epochs.", number + 1, len(phases), phase.name, epochs)
-    epochs = phase.config.train.epochs
     if unreached := schedules.unreached(phase.config.schedule, epochs):
         times = listed([f"{epoch:g}" for epoch in unreached])
         log.info("schedule.step_epochs without effect, after %d epochs: %s.", epochs, times)
