@@ -11,7 +11,7 @@ import numpy as np
 from imgcls_jax.data.checks import validate_name
 from imgcls_jax.data.dataset import SPLIT_NAMES, Dataset, Datasets, log_unused, split_of
 from imgcls_jax.data.lazy_images import LazyImages
-from imgcls_jax.errors import DataError, listed, shape_text
+from imgcls_jax.errors import DataError, listed, printable, shape_text
 from imgcls_jax.foreign import image_suffixes, is_image, open_image
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 # Pillow's modes of grayscale, without and with alpha.
 GRAYSCALE_MODES = ("1", "L", "LA", "La", *DEEP_MODES)
+PAGED_SUFFIXES = (".tif", ".tiff", ".gif")  # of files that may have several images
 EXPECTED = (
     "Expected is PATH/train/CLASS/*, with PATH/val/CLASS/* and PATH/test/CLASS/* if there are "
     "such, or PATH/CLASS/*."
@@ -164,6 +165,29 @@ def unreadable(splits: dict[str, Classes]) -> dict[Path, str]:
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         reasons = threads.map(reason, paths)
         return {path: text for path, text in zip(paths, reasons, strict=True) if text}
+
+
+def page_warnings(classes: Classes) -> tuple[str, ...]:
+    """Returns a warning of the files that have more than the one image that is read, if any."""
+    several = []
+    for path in image_paths([classes]):
+        if path.suffix.lower() in PAGED_SUFFIXES and _has_second_page(path):
+            several.append(printable(path.name))
+    if not several:
+        return ()
+    return (
+        f"Of files with several pages or frames only the first is used: {listed(several)}. "
+        "Save each as a file of its own to use all.",
+    )
+
+
+def _has_second_page(path: Path) -> bool:
+    try:
+        with open_image(path) as image:
+            image.seek(1)
+        return True
+    except Exception:  # the end, or whatever a damaged file makes Pillow raise
+        return False
 
 
 def read_folder(

@@ -143,7 +143,11 @@ def folder(config: ConfigDict, *, keep: bool = True) -> Datasets:
             return image_folder.read_folder(splits)
         return image_folder.read_folder(splits, image_size=config.image_size, fit=config.fit)
 
-    return _cached(config, path, files, read, keep=keep)
+    datasets = _cached(config, path, files, read, keep=keep)
+    for split, classes in splits.items():
+        warnings = image_folder.page_warnings(classes)
+        datasets[split] = dataclasses.replace(datasets[split], warnings=warnings)
+    return datasets
 
 
 def npz(config: ConfigDict, *, keep: bool = True) -> Datasets:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from configs import base
-from imgcls_jax import foreign
+from imgcls_jax import data, foreign
 from imgcls_jax.data import checks
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.folder import find_images, read_folder, read_image
@@ -67,6 +67,21 @@ def test_what_prediction_skips_is_counted_and_named(folder, caplog):
     names = "cat/.hidden.png, cat/a.txt, cat/b.csv, cat/c, cat/d and 3 more"
     assert f"Not used of {folder}: {names} (hidden, or no images)." in caplog.text
     assert ".DS_Store" not in caplog.text
+
+
+def test_pages_that_are_not_read_are_named(tmp_path):
+    for label in ("cat", "dog"):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for number in range(10):
+            Image.fromarray(PIXELS + number).save(tmp_path / "images" / label / f"{number}.tif")
+    page = Image.fromarray(PIXELS)
+    page.save(tmp_path / "images" / "cat" / "scan.tif", save_all=True, append_images=[page, page])
+    config = base.get_config().data
+    config.update(source="folder", path=str(tmp_path / "images"), cache=str(tmp_path / "cache"))
+    sentence = "Of files with several pages or frames only the first is used: scan.tif."
+    for _ in range(2):  # decoded, and from the cache
+        warnings = data.load(config).report["warnings"]
+        assert any(warning.startswith(sentence) for warning in warnings)
 
 
 def test_training_refuses_what_prediction_skips(folder):
