@@ -86,9 +86,11 @@ def create(config: ConfigDict, *, peak: float, epochs: int, steps_per_epoch: int
     """
     build = choose("schedule", config.name, SCHEDULES)
     num_steps = epochs * steps_per_epoch
-    if not config.warmup_epochs:
+    warmup = round(config.warmup_epochs * steps_per_epoch)
+    if config.warmup_epochs and num_steps > 1:
+        warmup = max(warmup, 1)
+    if not warmup:
         return build(config, peak, num_steps, steps_per_epoch)
-    warmup = max(round(config.warmup_epochs * steps_per_epoch), 1)
     if config.name == "onecycle":
         raise ConfigError(
             "onecycle has a warm-up of its own (schedule.pct_start): set schedule.warmup_epochs to 0."

@@ -276,6 +276,8 @@ def test_falls_after_the_last_epoch_are_told():
 def test_a_short_warmup_is_at_least_a_step():
     values = rates(name="constant", warmup_epochs=0.01)
     assert values[0] == 0 and np.allclose(values[1:], 0.5)
+    (only,) = rates(name="constant", warmup_epochs=0.5, epochs=1, steps_per_epoch=1)
+    assert only == 0.5  # which a warm-up would leave at 0
 
 
 def test_onecycle_rises_to_the_peak_and_falls():
