@@ -36,13 +36,19 @@ from imgcls_jax.evaluation.images import Prediction, classify, classify_images
 from imgcls_jax.evaluation.scores import score
 from imgcls_jax.run import digests, resuming
 from imgcls_jax.run.folder import (
+    CALIBRATION,
     CONFIG,
     CORRECTIONS,
     DATA,
     ENVIRONMENT,
+    EXPLANATION,
+    MLFLOW,
     PREDICTIONS,
+    ROBUSTNESS,
     TEACHER,
     TEST,
+    TRACKER,
+    UNKNOWN,
     RunFolder,
 )
 from imgcls_jax.training import checks as options
@@ -50,6 +56,8 @@ from imgcls_jax.training import loop, recorder
 
 log = logging.getLogger(__name__)
 
+# What an attempt without a checkpoint leaves may be of another teacher, or of other weights.
+LEFT_BEHIND = (TEACHER, TRACKER, MLFLOW, TEST, CALIBRATION, EXPLANATION, ROBUSTNESS, UNKNOWN)
 Run = RunFolder | str | os.PathLike[str]
 
 
@@ -169,8 +177,7 @@ def _train(config: ConfigDict, run: RunFolder, splits: data.Splits) -> None:
         files.write_atomically(run.path / CORRECTIONS, splits.corrections.content)
     digests.write(run, splits.digests)
     if not run.begun and distributed.is_primary():
-        # What an attempt left that saved no epoch may be of another teacher, or of other weights.
-        for name in (TEACHER, TEST):
+        for name in LEFT_BEHIND:
             (run.path / name).unlink(missing_ok=True)
     loop.train(config, run, teacher.add_predictions(config, splits, run.path / TEACHER))
     if not distributed.is_primary():
@@ -191,9 +198,12 @@ def _describe_environment(
     environment["data_fingerprint"] = splits.report["fingerprint"]
     if not distributed.is_primary():
         return environment
-    if run.begun:
+    if run.begun and (run.path / ENVIRONMENT).exists():
         _log_device_change(run, environment["device_count"])
         weights = run.environment.get("weights")
+    elif run.begun:
+        log.warning("%s is missing: where the run was begun is not known.", run.path / ENVIRONMENT)
+        weights = None
     else:
         weights = pretrained.describe(config)
     if weights:
@@ -202,7 +212,7 @@ def _describe_environment(
 
 
 def _log_device_change(run: RunFolder, device_count: int) -> None:
-    before = run.environment["device_count"]
+    before = run.environment.get("device_count", device_count)
     if before == device_count:
         return
     plural = "s" if before > 1 else ""
@@ -232,7 +242,8 @@ def load_run(path: Run) -> RunFolder:
 
 
 def predict(
-    run: Run | Classifier, images: np.ndarray | str | Sequence[str | os.PathLike[str]]
+    run: Run | Classifier,
+    images: np.ndarray | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
 ) -> Iterator[Prediction]:
     """Classifies images, a batch at a time, and yields a prediction of each in their order.
 
@@ -262,8 +273,11 @@ def predict(
     if isinstance(images, np.ndarray):
         _check_images(images, classifier.shape)
         return classify_images(classifier, images)
-    paths = [images] if isinstance(images, str) else [os.fspath(path) for path in images]
-    return classify(classifier, image_files.find(paths))
+    if isinstance(images, str | os.PathLike):
+        images = [images]
+    if not all(isinstance(path, str | os.PathLike) for path in images):
+        raise DataError("The images are no array: give one, uint8 [N, H, W, C], or paths of files.")
+    return classify(classifier, image_files.find([os.fspath(path) for path in images]))
 
 
 def _load_classifier(run: Run | Classifier) -> Classifier:
@@ -312,6 +326,7 @@ def evaluate(
         return score(predictor.logits(test.images), test.labels, predictor.class_names)
     if images is None or labels is None:
         raise DataError("Give both images and labels, or neither for the run's test set.")
+    images = np.asarray(images)
     labels = np.asarray(labels)
     _check_images(images, predictor.shape)
     _check_labels(labels, len(images), classes=len(predictor.class_names))

@@ -59,6 +59,13 @@ def configure(*, cpu_devices: int = 1) -> None:
         _add_cpu_flags(flags)
     _set_compilation_cache()
     _check_devices()
+    if 1 < cpu_devices != jax.local_device_count() and jax.default_backend() == "cpu":
+        log.warning(
+            "train.cpu_devices is %d, and JAX has %d: it was started before, or JAX_NUM_CPU_DEVICES "
+            "says so.",
+            cpu_devices,
+            jax.local_device_count(),
+        )
     if not flags and jax.default_backend() == "cpu":
         log.info(
             "XLA's flags for CPUs were not tried on JAX %s: it runs without them, perhaps slower.",

@@ -11,7 +11,7 @@ import re
 import secrets
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -160,6 +160,16 @@ def write_atomically(path: Path, content: bytes) -> None:
         return
     with writing(path), replacing(path) as file:
         file.write(content)
+
+
+def check_links(paths: Iterable[Path]) -> None:
+    """Raises RunError if one of the paths is a link to what is not there."""
+    for path in paths:
+        if path.is_symlink() and not path.exists():
+            raise RunError(
+                f"{path} is a link to {os.readlink(path)}, which is not there. Make it, mount its "
+                "disk, or give another --workdir."
+            )
 
 
 def write_npz(path: Path, **arrays: np.ndarray) -> None:

@@ -155,8 +155,25 @@ def test_predicting_arrays_and_files(run, tmp_path):
     assert "cannot be read" in broken.error and not broken.class_name and broken.confidence == 0
     (named,) = imgcls_jax.predict(run.path, [tmp_path / "a.png"])
     assert named.confidence == pytest.approx(first.confidence, abs=1e-5)
+    (alone,) = imgcls_jax.predict(run.path, tmp_path / "a.png")
+    assert alone.confidence == named.confidence
+    with pytest.raises(DataError, match="The images are no array: give one, uint8"):
+        imgcls_jax.predict(run.path, [images[0]])
     with pytest.raises(RunError, match="missing"):
         imgcls_jax.predict("nowhere", [tmp_path])
+
+
+def test_labels_of_a_file_with_names_of_its_own_are_translated(run, tmp_path, caplog):
+    images, labels = digits(run)
+    names = [*"9876543210", "other"]
+    own = np.append(9 - labels, 10)
+    all_images = np.concatenate([images, images[:1]])
+    arrays = {"test_images": all_images, "test_labels": own, "val_images": images}
+    np.savez(tmp_path / "named.npz", class_names=names, **arrays)
+    *known, other = imgcls_jax.predict(run, tmp_path / "named.npz")
+    assert [prediction.label for prediction in known] == labels.tolist()
+    assert other.label == -1
+    assert "Not used of" in caplog.text and "val_images" in caplog.text
 
 
 def pixels_csv(path, images):

@@ -55,6 +55,14 @@ def test_a_version_on_which_the_flags_were_not_tried_is_named(version, lines, mo
     assert ("ynn_fusion" in os.environ["XLA_FLAGS"]) == (not lines)
 
 
+def test_virtual_devices_that_there_are_not_are_named(caplog):
+    backend.configure(cpu_devices=jax.local_device_count() + 1)
+    assert f"train.cpu_devices is {jax.local_device_count() + 1}, and JAX has" in caplog.text
+    caplog.clear()
+    backend.configure(cpu_devices=jax.local_device_count())
+    assert "cpu_devices" not in caplog.text
+
+
 def test_a_cache_that_is_a_file_is_refused(monkeypatch, tmp_path):
     (tmp_path / "cache").write_text("")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))

@@ -3,12 +3,25 @@
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from limits import HANGS
 
 from imgcls_jax import console
 from imgcls_jax.training.interrupt import catch_signals
+
+
+def test_outside_the_main_thread_no_signal_is_awaited():
+    before = signal.getsignal(signal.SIGTERM)
+
+    def wait():
+        with catch_signals() as interrupt:
+            return interrupt.received, signal.getsignal(signal.SIGTERM)
+
+    with ThreadPoolExecutor() as threads:
+        assert threads.submit(wait).result() == (0, before)
+
 
 IN_A_CALLBACK = """
 import gc, signal, time

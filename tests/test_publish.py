@@ -51,6 +51,19 @@ def test_what_is_kept_of_a_run(run):  # noqa: F811
         assert np.array_equal(before[1], after[1])
 
 
+def test_published_again_it_has_nothing_of_the_run_before(run):  # noqa: F811
+    figures = {"clean": 0.5, "mean": 0.25, "examples": 9, "corruptions": {"fog": [0.25] * 5}}
+    run.write_json("robustness.json", figures)
+    target = publish.publish(run.path)
+    commands.report.report([str(target)])  # draws robustness.png, which is not kept
+    assert {"robustness.json", "robustness.png", "report.html"} <= {
+        file.name for file in target.iterdir()
+    }
+    (run.path / "robustness.json").unlink()
+    publish.publish(run.path)
+    assert not {"robustness.json", "report.html"} & {file.name for file in target.iterdir()}
+
+
 def test_a_text_that_is_not_utf8_is_published_as_far_as_it_can_be_read(run):  # noqa: F811
     (run.path / "robustness.md").write_bytes(b"caf\xe9\n")
     target = publish.publish(run.path)

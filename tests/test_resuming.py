@@ -48,6 +48,44 @@ def test_results_without_checkpoints_are_those_of_their_config(begun):
         commands.train.train(config, begun.path)
 
 
+def test_figures_of_weights_that_are_gone_do_not_stay(begun):
+    shutil.rmtree(begun.path / "checkpoints")
+    for name in ("robustness.json", "test.json"):
+        (begun.path / name).write_text("of the weights before")
+    run = commands.train.train(small.get_config(), begun.path)
+    assert run.test["epochs"] == 6
+    assert not (run.path / "robustness.json").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"test.json": "{}", "train.json": "{}"},  # annotations of a data set
+        {"config.json": '{"model_type": "vit"}', "model.safetensors": ""},  # a model of others
+    ],
+)
+def test_a_folder_of_something_else_is_left_as_it_is(content, tmp_path):
+    for name, text in content.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(RunError, match="holds other files and no run"):
+        commands.train.train(small.get_config(), tmp_path)
+    for name, text in content.items():
+        assert (tmp_path / name).read_text() == text
+
+
+def test_a_run_without_its_environment_goes_on(begun, caplog):
+    (begun.path / "environment.json").unlink()
+    run = commands.train.train(small.get_config(), begun.path)
+    assert run.finished and "environment.json is missing" in caplog.text
+    assert "Resuming" in caplog.text or run.test["epochs"] == 6
+
+
+def test_a_link_to_what_is_not_there_is_named(tmp_path):
+    (tmp_path / "runs").symlink_to(tmp_path / "unplugged")
+    with pytest.raises(RunError, match="runs is a link to .*unplugged, which is not there"):
+        commands.train.train(small.get_config(), tmp_path / "runs" / "small")
+
+
 def test_of_another_model_nothing_can_start(begun):
     config = small.get_config()
     config.model.hidden = 7

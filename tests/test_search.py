@@ -303,6 +303,9 @@ def test_optuna_learns_resumes_and_stores_its_trials_in_the_folder(trained, tmp_
     other = config_of(sampler="optuna", search=RANGES[:1])
     with pytest.raises(RunError, match="a search over other ranges.*Give another --workdir"):
         search.train(other, folder)
+    other = config_of(sampler="optuna", seeds=(1, 2))
+    with pytest.raises(RunError, match="other options, seeds or folds. Give another --workdir"):
+        search.train(other, folder)
     (folder / samplers.JOURNAL).write_bytes(b"nonsense\n")
     with pytest.raises(RunError, match="journal is damaged"):
         search.train(config, folder)

@@ -8,7 +8,7 @@ import types
 import pytest
 from limits import HANGS
 
-from imgcls_jax.commands import search
+from imgcls_jax.commands import search, trainer
 from imgcls_jax.commands import study as studies
 from imgcls_jax.commands.trainer import Outcome, Trainer
 from imgcls_jax.errors import RunError
@@ -17,6 +17,7 @@ from imgcls_jax.run.claim import claimed, is_claimed
 from imgcls_jax.run.folder import CLAIM, RunFolder
 from imgcls_jax.run.lock import FolderInUseError, FolderLock
 from tests.faults.processes import Launched
+from tests.old_runs import small
 
 STUDY = """
 from ml_collections import ConfigDict
@@ -62,6 +63,21 @@ def test_two_processes_share_a_study_and_one_that_is_killed_loses_nothing(tmp_pa
         assert [line["epoch"] for line in run.history] == list(range(1, 21))
         assert {path.name for path in run.path.glob(".*")} == {".lock"}
     assert "| tiny | 2 |" in (study / "table.md").read_text()
+
+
+def test_a_run_whose_process_is_not_yet_gone_is_waited_for(tmp_path, monkeypatch):
+    """Of a study that was killed: it may take long to stop, and has not failed."""
+    monkeypatch.setattr(trainer, "PATIENCE", 0.1)
+    for module, name in (
+        (trainer, "_stop_with_parent"),
+        (trainer.os, "setpgrp"),
+        (trainer.console, "set_up"),
+    ):
+        monkeypatch.setattr(module, name, lambda: None)
+    run = trainer.Planned("", small.get_config(), tmp_path / "run", {})
+    with RunFolder(run.folder).locked(), pytest.raises(SystemExit) as stop:
+        trainer._run_process(run)
+    assert stop.value.code == trainer.FOLDER_IN_USE
 
 
 def test_a_claim_is_of_one_process_and_leaves_no_files(tmp_path):

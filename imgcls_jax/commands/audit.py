@@ -118,6 +118,7 @@ def _write(
 ) -> None:
     from imgcls_jax import backend, data, pretrained
     from imgcls_jax.commands import runs
+    from imgcls_jax.errors import ConfigError
     from imgcls_jax.evaluation import audit as evaluation
     from imgcls_jax.evaluation import embedding
     from imgcls_jax.reporting import audit as reporting
@@ -126,6 +127,8 @@ def _write(
 
     backend.configure()
     if run is None:
+        if config.get("quick"):
+            raise ConfigError("An audit looks at all images: leave out config.quick.")
         data_config = config.data
         pretrained.fetch(config)
     else:

@@ -14,6 +14,7 @@ from imgcls_jax.run.lock import FolderLock
 
 JOURNAL = "optuna.journal"  # Optuna's own storage, in the folder of the study
 STUDY = "search"  # its name there
+TRAINED = "trained"  # attribute of the study: a digest of what its trials have in common
 RANGES = "ranges"  # the attribute there that has the ranges, as texts
 PATIENCE = 60.0  # seconds to wait for another process that reads or writes the journal
 MISSING = (
@@ -56,8 +57,10 @@ class OptunaSampler:
         seed: int,
         higher_is_better: bool,
         value_of: Callable[[int], float | None],
+        trained: str,
     ):
         """value_of: returns the metric of a trial by its number; None if it is not finished.
+        trained: what the trials have in common, since Optuna keeps their metrics.
 
         Raises ConfigError if Optuna is not installed.
         """
@@ -69,6 +72,7 @@ class OptunaSampler:
         if higher_is_better:
             self._direction = "maximize"
         self._value_of = value_of
+        self._trained = trained
         self._random = RandomSampler(ranges, seed=seed)
 
     def options(self, number: int) -> dict[str, Any]:
@@ -168,6 +172,14 @@ class OptunaSampler:
             raise RunError(
                 f"{self._folder} has a search over other ranges: {stored}. Give another --workdir "
                 "or --config.name for these."
+            )
+        trained = study.user_attrs.get(TRAINED)
+        if trained is None:
+            study.set_user_attr(TRAINED, self._trained)
+        elif trained != self._trained:
+            raise RunError(
+                f"{self._folder} has a search whose trials have other options, seeds or folds. Give "
+                "another --workdir or --config.name for these."
             )
         if study.direction.name.lower() != self._direction:
             raise RunError(

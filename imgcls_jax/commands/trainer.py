@@ -35,6 +35,7 @@ from imgcls_jax.training.interrupt import Interrupted
 log = logging.getLogger(__name__)
 
 PATIENCE = 60.0  # seconds that a run may take to end once its study is gone
+FOLDER_IN_USE = 75  # exit status of a run's process: "try again", as of sysexits.h
 MOST_JOIN = 3600.0  # seconds between two looks at a run's process
 POLL_SECONDS = 1.0  # between two looks at the runs that other processes have claimed
 
@@ -177,6 +178,8 @@ def _train_in_process(run: Planned, deadline: float) -> Outcome:
     exitcode = process.exitcode
     if exitcode == 0:
         return Outcome.FINISHED
+    if exitcode == FOLDER_IN_USE:
+        return Outcome.CLAIMED
     if exitcode is not None and exitcode < 0:
         log.error("%s was ended by %s.", run.folder, signal.Signals(-exitcode).name)
     return Outcome.FAILED
@@ -223,6 +226,8 @@ def _run_process(run: Planned) -> None:
     try:
         # The process of a study that was just killed may still be saving the same run.
         api.train(run.config, run.folder, changed=run.changed, patience=PATIENCE)
+    except FolderInUseError:
+        sys.exit(FOLDER_IN_USE)
     except UserError as error:
         console.say(f"error: {error}", error=True)
         sys.exit(2)

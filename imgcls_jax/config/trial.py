@@ -30,6 +30,14 @@ def folder_name(name: str, config: ConfigDict) -> str:
     return name
 
 
+def warning(config: ConfigDict) -> str:
+    """Returns a sentence on the figures of a trial, "" for whole runs."""
+    text = description(config.get("quick", 0.0))
+    if not text:
+        return ""
+    return f"It is {text}: its figures are no results."
+
+
 def description(quick: float) -> str:
     """Returns what a trial is, "" for whole runs (0)."""
     if not quick:

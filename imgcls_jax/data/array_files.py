@@ -1,5 +1,6 @@
 """Files that hold many images each: CSV files with a row of pixels for each image, and .npz files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +17,22 @@ def is_array_file(path: str) -> bool:
     return path.lower().endswith(NPZ_SUFFIX) or bool(csv_files.CSV_NAME.search(path))
 
 
-def read(path: str, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray | None]:
+def read(
+    path: str, shape: tuple[int, int, int], class_names: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns the images of a file, uint8 [N, H, W, C], and their labels int [N] or None.
 
-    shape: (H, W, C), which the images need to have. Raises DataError if they have not, or if the
-    file cannot be read.
+    shape: (H, W, C), which the images need to have. class_names: those that labels are numbers of;
+    labels of a file with class names of its own are translated, to -1 where the name is another.
+    Raises DataError if the images have another shape, or if the file cannot be read.
     """
     try:
         check_regular(path)
     except (OSError, ValueError) as error:  # ValueError for a name that no file can have
         raise DataError(f"{path} cannot be read ({error}).") from error
     if path.lower().endswith(NPZ_SUFFIX):
-        images, labels = npz_files.read_images(Path(path))
+        images, labels, own_names = npz_files.read_images(Path(path))
+        labels = _translated(labels, own_names, class_names)
     else:
         images, labels = csv_files.read_images(Path(path))
     if images.dtype != np.uint8 or images.shape[1:] != shape:
@@ -37,3 +42,17 @@ def read(path: str, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray
             "are resized."
         )
     return images, labels
+
+
+def _translated(
+    labels: np.ndarray | None, own_names: Sequence[str] | None, class_names: Sequence[str]
+) -> np.ndarray | None:
+    """Returns labels of `own_names` as numbers of `class_names`, -1 where there is no such class."""
+    if labels is None or own_names is None:
+        return labels
+    numbers = {name: number for number, name in enumerate(class_names)}
+    translated = []
+    for label in labels:
+        name = own_names[label] if 0 <= label < len(own_names) else ""
+        translated.append(numbers.get(name, -1))
+    return np.array(translated)

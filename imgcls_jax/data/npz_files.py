@@ -38,12 +38,13 @@ def read_npz(path: Path) -> tuple[ArraysBySplit, tuple[str, ...] | None]:
     return splits, _class_names(arrays)
 
 
-def read_images(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns the images of an .npz file that are to be classified, and their labels or None.
+def read_images(path: Path) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...] | None]:
+    """Returns the images of an .npz file that are to be classified, their labels and class names.
 
     They are the arrays `test_images` and `test_labels`, or `x_test` and `y_test`, if there are
-    such, else `images` and `labels`. Raises DataError if there are no such images, or labels that
-    do not fit them.
+    such, else `images` and `labels`; labels and `class_names` are None if there are none. Other
+    arrays are logged as unused. Raises DataError if there are no such images, or labels that do not
+    fit them.
     """
     names, arrays, unused = _read_arrays(path)
     images_name, labels_name = names.get("test", names["train"])
@@ -53,17 +54,19 @@ def read_images(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
             f"{path} has no array {images_name}; it holds {present}. Accepted are images, "
             "test_images or x_test."
         )
-    log_unused(path, unused, f"{images_name} is")
+    chosen = (images_name, labels_name, "class_names")
+    others = [name for name in arrays if name not in chosen]
+    log_unused(path, [*others, *unused], f"{images_name} is")
     images = _with_channels(arrays[images_name])
     if labels_name not in arrays:
-        return images, None
+        return images, None, None
     labels = _in_a_row(arrays[labels_name])
     if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
         raise DataError(
             f"{path}: {labels_name} is {labels.dtype} {list(labels.shape)}, for "
             f"{len(images)} images. Give one integer for each image, or leave the array out."
         )
-    return images, labels
+    return images, labels, _class_names(arrays)
 
 
 def _with_channels(images: np.ndarray) -> np.ndarray:

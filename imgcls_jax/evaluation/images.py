@@ -109,7 +109,7 @@ def _read_all(files: Sequence[str], classifier: Classifier) -> Iterator[Predicti
     """Yields the images of the files, or why a file could not be read, without probabilities."""
     for path in files:
         if array_files.is_array_file(path):
-            yield from _read_rows(path, classifier.shape)
+            yield from _read_rows(path, classifier)
         else:
             yield _read(path, classifier.reader)
 
@@ -165,9 +165,9 @@ def _read(path: str, reader: Reader) -> Prediction:
     return Prediction(path, image=image, inverted=inverted)
 
 
-def _read_rows(path: str, shape: tuple[int, int, int]) -> Iterator[Prediction]:
+def _read_rows(path: str, classifier: Classifier) -> Iterator[Prediction]:
     try:
-        images, labels = array_files.read(path, shape)
+        images, labels = array_files.read(path, classifier.shape, classifier.class_names)
     except DataError as error:
         yield Prediction(path, error=str(error))
         return

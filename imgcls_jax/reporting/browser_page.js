@@ -168,11 +168,15 @@ async function classify(picture) {
     const row = document.createElement("li");
     row.style.setProperty("--share", `${100 * share}%`);
     row.append(Object.assign(document.createElement("span"), { textContent: name }));
-    row.append(Object.assign(document.createElement("b"), { textContent: `${(100 * share).toFixed(1)} %` }));
+    row.append(Object.assign(document.createElement("b"), { textContent: `${percent(share)} %` }));
     return row;
   });
   document.getElementById("classes").replaceChildren(...rows);
   message.textContent = "";
+}
+
+function percent(share) {  // says 100 only if the share is 1
+  return (share < 1 ? Math.min(100 * share, 99.9) : 100).toFixed(1);
 }
 
 async function read(file) {

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from imgcls_jax.config import trial
 from imgcls_jax.data.image_files import MNIST_BOX, Reader
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.evaluation.calibration import best_temperature
@@ -55,8 +56,8 @@ def write(run: RunFolder, folder: Path) -> Path:
         css=Markup((FOLDER / "page.css").read_text()),
         lead=(
             f"{run.config.model.name}, right on {formats.percent(test['accuracy'])} of "
-            f"{test['examples']:,} test images."
-        ),
+            f"{test['examples']:,} test images. {trial.warning(run.config)}"
+        ).strip(),
         note=confidence_sentence(temperature),
         draws=reader.shape[2] == 1,
         settings={

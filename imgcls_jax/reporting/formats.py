@@ -7,8 +7,11 @@ UNKNOWN = "\N{EN DASH}"
 
 
 def percentage(share: float) -> str:
-    """`97.31`, for columns and axes that name the unit."""
-    return f"{100 * share:.2f}"
+    """`97.31`, for columns and axes that name the unit. It says 100 only if the share is 1."""
+    text = f"{100 * share:.2f}"
+    if text == "100.00" and share < 1:
+        return "99.99"
+    return text
 
 
 def percent(share: float) -> str:

@@ -13,14 +13,17 @@ from typing import Any
 
 import jax
 
+from imgcls_jax.config import trial
 from imgcls_jax.config.options import flat_options
 from imgcls_jax.data import HELD_OUT, OWN
+from imgcls_jax.data.image_files import Reader
 from imgcls_jax.data.views import VIEWS
 from imgcls_jax.evaluation.export import PLATFORMS, PROGRAM, WEIGHTS
 from imgcls_jax.evaluation.onnx import INT8_MODEL, MODEL
 from imgcls_jax.files import write_atomically
 from imgcls_jax.reporting import (
     calibration,
+    card_use,
     formats,
     onnx_card,
     robustness,
@@ -70,7 +73,6 @@ TEST = {
     OWN: f"The test images are the test set of the source. {FINAL}",
     HELD_OUT: f"The test images were taken out of the training images before training. {FINAL}",
 }
-MODES = {1: "L", 3: "RGB"}  # of Pillow, by the channels of an image
 # A path that is absolute, or leads out of the working directory; in a command's word.
 OUTER_PATH = re.compile(r"(?:(?<=[=:,('\"])|^)(?:~|\.\.|/)[^:,)'\"]*")
 MOST_CONFUSED = 5  # pairs of classes
@@ -80,7 +82,7 @@ def write(run: RunFolder, folder: Path) -> Path:
     """Writes the card of a tested run into the folder with its exported files; returns its path."""
     sections = {
         "Files": _files(run, folder),
-        "Use": _use(run, folder),
+        "Use": card_use.section(run, folder),
         "ONNX": onnx_card.section(folder),
         "Model details": _details(run),
         "Intended use": _parts().intended_use(_num_classes(run), _data_name(run)),
@@ -130,6 +132,7 @@ def _summary(run: RunFolder) -> str:
         accuracy=formats.percent(test["accuracy"]),
         examples=f"{test['examples']:,}",
         loss=f"{test['loss']:.4f}",
+        trial=trial.warning(run.config),
     )
 
 
@@ -154,17 +157,6 @@ def _files(run: RunFolder, folder: Path) -> str:
     if (folder / PROGRAM).exists():
         note = _parts().program_note(jax.__version__, jax.default_backend())
     return _parts().files(Markdown(table), Markdown(note))
-
-
-def _use(run: RunFolder, folder: Path) -> str:
-    height, width, channels = run.data["splits"]["train"]["shape"]
-    image = {"mode": MODES[channels], "width": width, "height": height, "shape": _shape(run)}
-    parts = []
-    if (folder / PROGRAM).exists():
-        parts.append(_parts().use(program=PROGRAM, weights=WEIGHTS, **image))
-    if (folder / MODEL).exists():
-        parts.append(_parts().use_onnx(model=MODEL, **image))
-    return "\n".join(parts)
 
 
 def _details(run: RunFolder) -> str:
@@ -349,8 +341,12 @@ def _limits(run: RunFolder) -> str:
     inherited = ""
     if pretrained:
         inherited = code(_without_folders(pretrained))
+    reading = ""
+    if run.config.data.get("image_size"):
+        reading = str(Reader.of(run.config.data, run.data))
     return _parts().limits(
         size=_size(run),
+        reading=reading,
         weakest=weakest,
         pretrained=inherited,
         warnings=run.data.get("warnings", ()),

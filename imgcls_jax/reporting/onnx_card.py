@@ -23,7 +23,7 @@ def section(folder: Path) -> str:
     figures = RunFolder(folder).read_json(FIGURES)
     floats = figures["float32"]
     rows = [
-        _row("the run, in JAX", figures["run"]),
+        _row(f"the run, in JAX{_device(figures['run'])}", figures["run"]),
         _row(code(MODEL), floats),
     ]
     quantized = figures.get("int8")
@@ -47,6 +47,14 @@ def section(folder: Path) -> str:
         calibration_images=calibration_images,
         comparison=comparison,
     )
+
+
+def _device(figures: Mapping[str, Any]) -> str:
+    """Where the run was measured, if not on the cores on which the models were."""
+    platform = figures.get("platform", "cpu")
+    if platform == "cpu":
+        return ""
+    return f" on its {platform.upper()}"
 
 
 def _row(name: str, figures: Mapping[str, Any]) -> tuple[str, str, str, str]:

@@ -47,10 +47,13 @@ def section(run: RunFolder) -> Markup:
     """The section of robustness.json, which `imgcls robustness` writes; empty without the file."""
     if not (run.path / ROBUSTNESS).exists():
         return Markup()
+    from imgcls_jax.reporting.plots import robustness as plots
+    from imgcls_jax.reporting.plots import style
+
     results = run.read_json(ROBUSTNESS)
-    chart = page.chart(
-        run.path / "robustness.png", "Accuracy against severity, a chart for each corruption"
-    )
+    picture = run.path / "robustness.png"
+    style.save(plots.draw(results), picture)
+    chart = page.chart(picture, "Accuracy against severity, a chart for each corruption")
     body = templates.macros("tables.html").robustness(
         examples=f"{results['examples']:,}",
         clean=formats.percent(results["clean"]),

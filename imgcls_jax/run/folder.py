@@ -34,6 +34,7 @@ TEACHER = "teacher.npz"  # of distillation: the teacher's log probabilities of t
 CHECKPOINTS = "checkpoints"
 EVENTS = "events.out.tfevents."  # begins the names of TensorBoard's files
 TRACKER = "tracker.json"  # of train.tracker: the last step that it was given of each figure
+MLFLOW = "mlflow.json"  # the id of MLflow's run
 OLD_EVENTS = "tensorboard"  # the folder that older versions have them in
 PROFILE = "profile"  # the trace of --profile
 LOCK = ".lock"  # held by the process that writes into the folder
@@ -183,6 +184,7 @@ class RunFolder:
                 f"{printable(self.path)} has a name that is not UTF-8. Give another --workdir."
             )
         parents = (self.path, *self.path.absolute().parents)
+        files.check_links(parents)
         existing = next(path for path in parents if path.exists())
         if not existing.is_dir():
             raise RunError(

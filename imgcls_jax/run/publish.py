@@ -25,6 +25,7 @@ from imgcls_jax.run.folder import (
     EXPLANATION,
     METRICS,
     PREDICTIONS,
+    REPORT,
     ROBUSTNESS,
     TEST,
     UNKNOWN,
@@ -120,10 +121,15 @@ def _finished_runs(folder: Path) -> list[RunFolder]:
 
 
 def _copy(source: Path, target: Path, names: Collection[str]) -> None:
-    """Copies the files of these names, as far as they exist, and the predictions."""
+    """Copies the files of these names, as far as they exist, and the predictions.
+
+    Those that an earlier run left there, and its page, are removed.
+    """
     with RunFolder(target).locked():
+        (target / REPORT).unlink(missing_ok=True)
         for name in names:
             if not (source / name).exists():
+                (target / name).unlink(missing_ok=True)
                 continue
             with foreign.open_regular(source / name) as file:
                 content = file.read()

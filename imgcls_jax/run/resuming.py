@@ -14,6 +14,7 @@ from imgcls_jax.errors import RunError
 from imgcls_jax.run.folder import (
     CONFIG,
     DATA,
+    ENVIRONMENT,
     PROFILE,
     RANGE_TEST,
     REPORT,
@@ -45,7 +46,8 @@ def check_folder(config: ConfigDict, run: RunFolder) -> None:
 
     config: as of `finished`.
     """
-    has_results = run.finished or (run.path / TEST).exists()
+    names = (CONFIG, ENVIRONMENT, TEST)  # a single one of them may be of anything else
+    has_results = run.finished or all((run.path / name).exists() for name in names)
     if not run.begun and not has_results:
         # What failed before its first checkpoint is no obstacle.
         _check_no_other_files(run)
@@ -107,10 +109,22 @@ def _check_no_other_files(run: RunFolder) -> None:
         return
     names = {child.name for child in run.path.iterdir()}
     visible = {name for name in names if not name.startswith(".")}
-    if CONFIG not in visible and visible - OTHER_FILES:
+    if not _has_config(run) and visible - OTHER_FILES:
         raise RunError(
             f"{run.path} holds other files and no run. Give another --workdir, or empty it."
         )
+
+
+def _has_config(run: RunFolder) -> bool:
+    """Returns whether the folder's config.json is that of a run, which a model of others has too."""
+    if not (run.path / CONFIG).exists():
+        return False
+    if (run.path / ENVIRONMENT).exists():
+        return True
+    try:
+        return "source" in run.config.data
+    except RunError:
+        return False
 
 
 def _check_config(run: RunFolder, config: ConfigDict) -> None:

@@ -4,6 +4,7 @@ They are kept on disk under a hash of all that they depend on: weights, model, t
 with other seeds, learning rates and heads on the same backbone find them there.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -123,7 +124,8 @@ def _read(path: Path) -> tuple[np.ndarray, float]:
         seconds = float(arrays["seconds"])
         if trees.digest(vectors) != str(arrays["digest"]):
             raise ValueError("the checksum does not match")
-    os.utime(path)  # the least recently used are deleted first
+    with contextlib.suppress(OSError):  # of another user, or on a disk that cannot be written
+        os.utime(path)  # the least recently used are deleted first
     return vectors, seconds
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Iterator
 
 
@@ -22,8 +23,14 @@ class Interrupt:
 
 @contextlib.contextmanager
 def catch_signals() -> Iterator[Interrupt]:
-    """Notes the first SIGTERM or SIGINT inside; a second one acts as if none had been caught."""
+    """Notes the first SIGTERM or SIGINT inside; a second one acts as if none had been caught.
+
+    Outside the main thread, to which Python gives signals, none is noted.
+    """
     interrupt = Interrupt()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupt
+        return
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def restore_handlers():

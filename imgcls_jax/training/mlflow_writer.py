@@ -9,9 +9,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
-from imgcls_jax.run.folder import RunFolder
+from imgcls_jax.run.folder import MLFLOW, RunFolder
 
-RUN_ID = "mlflow.json"  # in the run's folder: the id of MLflow's run
 MAX_METRICS = 1000  # that MLflow takes at once
 MAX_PARAMS = 100
 MAX_CHARACTERS = 6000  # of a parameter
@@ -32,9 +31,9 @@ class MlflowWriter(MetricWriter):
 
     def _resume(self, run: RunFolder) -> str | None:
         """Returns the id of the run that the folder names, if MLflow still has it."""
-        if not (run.path / RUN_ID).exists():
+        if not (run.path / MLFLOW).exists():
             return None
-        run_id = run.read_json(RUN_ID)["run_id"]
+        run_id = run.read_json(MLFLOW)["run_id"]
         try:
             self._client.update_run(run_id, status="RUNNING")
         except MlflowException:  # it was deleted
@@ -44,7 +43,7 @@ class MlflowWriter(MetricWriter):
     def _create(self, run: RunFolder) -> str:
         experiment_id = self._experiment(run.path.resolve().parent.name)
         run_id = self._client.create_run(experiment_id, run_name=run.name).info.run_id
-        run.write_json(RUN_ID, {"run_id": run_id})
+        run.write_json(MLFLOW, {"run_id": run_id})
         return run_id
 
     def _experiment(self, name: str) -> str:

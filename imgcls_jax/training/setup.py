@@ -222,10 +222,20 @@ def build(config: ConfigDict, data: Splits, *, schedule: Schedule | None = None)
     params, model_state = initialize(model, transform, data.train.images, seed=config.seed)
     _check_parameters(config.model, trees.count(params))
     model_state = model.prepare(model_state, data.train.images, transform)
+    # All phases have an average if one has, so that their states are alike.
+    has_average = any(_averages(phase) for phase in configs.values())
     setups = []
     for name, phase in configs.items():
-        setups.append(_build(name, phase, data, model, transform, params, model_state, schedule))
+        built = _build(
+            name, phase, data, model, transform, params, model_state, schedule, has_average
+        )
+        setups.append(built)
     return setups
+
+
+def _averages(config: ConfigDict) -> bool:
+    """Returns whether other weights are validated than those of the last step."""
+    return config.train.ema_decay > 0 or optimizers.averages(config.optimizer)
 
 
 def _build(
@@ -237,6 +247,7 @@ def _build(
     params: Any,
     model_state: Any,
     schedule: Schedule | None,
+    has_average: bool,
 ) -> Setup:
     """Returns the setup of a phase. transform: of its evaluation. schedule: None for the config's."""
     settings = config.train
@@ -287,7 +298,6 @@ def _build(
         backend=settings.parallel,
     )
     trainable, _ = adaptation.split(params)
-    has_average = settings.ema_decay > 0 or optimizers.averages(config.optimizer)
     return Setup(
         name=name,
         config=config,

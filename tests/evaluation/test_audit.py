@@ -209,6 +209,10 @@ def test_what_cannot_be_audited_is_refused(planted, tmp_path):
     path, _ = planted
     with pytest.raises(ConfigError, match="no split of this data named 'validation'"):
         commands.audit.audit(config_of(path), tmp_path, splits=["validation"])
+    config = config_of(path)
+    config.quick = 0.5
+    with pytest.raises(ConfigError, match=r"looks at all images: leave out config\.quick"):
+        commands.audit.audit(config, tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunError):
         commands.audit.audit_run(RunFolder(tmp_path / "empty"), tmp_path / "audit")

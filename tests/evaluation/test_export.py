@@ -1,5 +1,6 @@
 """Exported files: their logits without this package, their metadata, and errors."""
 
+import io
 import json
 import logging
 import os
@@ -17,13 +18,14 @@ import pytest
 import yaml
 from jax import export as jax_export
 from ml_collections import ConfigDict
-from PIL import Image
+from PIL import Image, ImageOps
 from small_models import SMALL
 
 from configs import base
 from imgcls_jax import backend, commands, models, pretrained, trees
 from imgcls_jax.data import Splits
 from imgcls_jax.data.dataset import Dataset
+from imgcls_jax.data.image_files import Reader
 from imgcls_jax.data.transforms import parse
 from imgcls_jax.data.views import VIEWS
 from imgcls_jax.errors import RunError
@@ -32,7 +34,7 @@ from imgcls_jax.evaluation.export import PROGRAM, WEIGHTS, ExportedClassifier
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.models import cpu_kernels, lora
 from imgcls_jax.pretrained import safetensors_format
-from imgcls_jax.reporting import model_card
+from imgcls_jax.reporting import card_use, model_card
 from imgcls_jax.run.checkpoints import Checkpoints
 from imgcls_jax.run.folder import RunFolder
 from imgcls_jax.training import loop, recorder
@@ -275,6 +277,40 @@ def test_the_card_holds_the_figures(exported):
     assert "| Accuracy | " in card and "| Test set | Validation set |" in card
     assert "validation images were taken out of the training images before training" in card
     assert "not trained on the test images and nothing was chosen by them" in card
+
+
+@pytest.mark.parametrize("fit", ["", "stretch", "crop", "pad"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_card_reads_an_image_as_the_run_does(fit, channels):
+    reader = Reader((32, 32, channels), fit=fit)
+    photo = np.kron(pictures(1, (20, 10, 3))[0], np.ones((8, 8, 1), np.uint8))
+    content = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    Image.fromarray(photo).save(content, "PNG", exif=exif)
+    expected, _ = reader(io.BytesIO(content.getvalue()))
+    image = ImageOps.exif_transpose(Image.open(content)).convert(card_use.MODES[channels])
+    code = card_use.resizing(reader)
+    image = eval(code, {"image": image, "Image": Image, "ImageOps": ImageOps})
+    pixels = np.asarray(image, float).reshape(expected.shape)
+    inner = np.s_[8:-8] if fit == "pad" else np.s_[:]  # the colour of the rest may differ
+    assert np.abs(pixels - expected)[inner].mean() < 8
+    assert card_use.note(Reader((8, 8, 1), ground="dark")).startswith("The run's images are dark")
+
+
+def test_the_card_of_a_trial_says_so(exported):
+    run, folder = exported
+    config = run.config
+    config.quick = 0.1
+    original = run.read_json("config.json")
+    run.write_json("config.json", config.to_dict())
+    card = model_card.write(run, folder).read_text()
+    assert "**It is a trial on 10 % of the images: its figures are no results.**" in card
+    config.data.image_size = 8
+    run.write_json("config.json", config.to_dict())
+    card = model_card.write(run, folder).read_text()
+    assert "which was not evaluated" not in card and "as the run's were." in card
+    run.write_json("config.json", original)
 
 
 def test_the_snippets_of_the_card_go_from_a_file_to_a_class(exported, tmp_path):

@@ -214,6 +214,12 @@ def test_the_card_shows_them_and_its_snippet_classifies_a_file(run, exported):
     assert f"| `{MODEL}` | {figures['float32']['bytes'] / 1e6:.2f} |" in card
     assert f"| `{INT8_MODEL}` | {figures['int8']['bytes'] / 1e6:.2f} |" in card
     assert "compared with the run's on all 359 test images" in card
+    assert "| the run, in JAX |" in card
+    of_gpu = exported.parent / "gpu"
+    of_gpu.mkdir()
+    figures["run"]["platform"] = "gpu"
+    (of_gpu / FIGURES).write_text(json.dumps(figures))
+    assert "| the run, in JAX on its GPU |" in onnx_card.section(of_gpu)
     assert "Between int8 and float32" in card or "is better: by" in card
     assert "model.jaxexport" not in card
     Image.fromarray(pictures(1)[0]).save(exported / "image.png")

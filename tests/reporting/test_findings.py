@@ -7,13 +7,19 @@ from imgcls_jax.data.checks import check
 from imgcls_jax.evaluation import calibration
 from imgcls_jax.evaluation.scores import score, softmax
 from imgcls_jax.reporting import calibration as calibrations
-from imgcls_jax.reporting import model_card, run_report, tables
+from imgcls_jax.reporting import formats, model_card, run_report, tables
 from imgcls_jax.run.folder import DATA, PREDICTIONS, TEST
 
 
 def sentence_on(probabilities, labels) -> str:
     predictions = (probabilities, labels)
     return calibrations.sentence(calibration.calibrate(predictions, predictions))
+
+
+def test_a_share_below_1_is_never_100_percent():
+    assert formats.percent(1 - 1 / 26032) == "99.99 %"
+    assert formats.percent(1.0) == "100.00 %"
+    assert formats.percentage(0.99985) == "99.98"
 
 
 def test_one_class_is_neither_over_nor_underconfident():

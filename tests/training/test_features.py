@@ -53,6 +53,17 @@ def test_other_seeds_and_rates_find_them(tmp_path, computed, caplog):
     ]
 
 
+def test_those_of_another_user_are_read(tmp_path, computed, monkeypatch, caplog):
+    def refuse(path):
+        raise PermissionError("of another user")
+
+    first = train(cached_config(tmp_path / "kept"), tmp_path / "first")
+    monkeypatch.setattr(features.os, "utime", refuse)
+    second = train(cached_config(tmp_path / "kept"), tmp_path / "second")
+    assert computed == [48, 12] and "damaged" not in caplog.text
+    assert second.history[0]["train_loss"] == first.history[0]["train_loss"]
+
+
 @pytest.mark.parametrize("change", ["weights", "transform", "images", "model"])
 def test_what_they_depend_on_makes_others(tmp_path, computed, change):
     train(cached_config(tmp_path / "kept"), tmp_path / "first")

@@ -87,6 +87,38 @@ def test_an_average_of_weights_begins_at_those_of_the_phase_before(tmp_path):
     np.testing.assert_allclose(last[kernel], between[kernel], atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "first, second", [("schedule_free_adamw", "sgd"), ("sgd", "schedule_free_adamw")]
+)
+def test_phases_resume_where_only_one_has_an_average_of_weights(
+    first, second, tmp_path, monkeypatch
+):
+    changes = {
+        "phase1": {"optimizer": {"name": first}, "train": {"epochs": 1}},
+        "phase2": {"optimizer": {"name": second}, "train": {"epochs": 2}},
+    }
+    config = in_phases(
+        changes=changes, **{"optimizer.momentum": 0.0, "optimizer.learning_rate": 0.01}
+    )
+    whole = train(config, tmp_path / "whole")
+    finish_epoch = loop._Training._finish_epoch
+
+    def stop(self):
+        finish_epoch(self)
+        if self.progress.epoch == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop._Training, "_finish_epoch", stop)
+        train(config, tmp_path / "stopped")
+    resumed = train(config, tmp_path / "stopped")
+    assert without_times(resumed.history) == without_times(whole.history)
+    assert not list((tmp_path / "stopped" / CHECKPOINTS).glob("damaged-*"))
+    expected, _ = checkpoint(whole, 9)
+    found, _ = checkpoint(resumed, 9)
+    assert changed(expected, found) == set()
+
+
 def test_an_average_of_weights_begins_at_those_that_are_given(tmp_path):
     first = train(small_config(), tmp_path / "first")
     config = small_config(**AVERAGED, **{"model.pretrained": str(first.path), "train.epochs": 1})
