@@ -60,13 +60,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from imgcls_jax import backend, console
-    from imgcls_jax.pretrained import export
+    from imgcls_jax.errors import ConfigError
+    from imgcls_jax.pretrained import CATALOG, export
     from imgcls_jax.run.folder import RunFolder
     from imgcls_jax.training import checks
 
     if options.action == "list":
         console.say(table(options.cache))
         return
+    if options.cache and options.weights not in CATALOG:
+        raise ConfigError(
+            f"--cache is for a name of `imgcls weights list`, and {options.weights} is none: leave it "
+            "out."
+        )
     backend.configure()
     run_folder = RunFolder(options.weights)
     if run_folder.path.is_dir():

@@ -278,6 +278,8 @@ def test_convert_and_export(tmp_path, resnet, resnet_file, capsys, monkeypatch):
     assert "should end in .pth or .pt or .safetensors for this model" in errors
     assert run_weights("export", target, "--to", tmp_path / "nowhere/w.pth") == 2
     assert "there is no folder" in capsys.readouterr().err
+    assert run_weights("export", target, "--cache", tmp_path, "--to", exported) == 2
+    assert "--cache is for a name of `imgcls weights list`" in capsys.readouterr().err
 
 
 def test_a_device_that_is_not_there_is_named(tmp_path, resnet_file, capsys, monkeypatch):
