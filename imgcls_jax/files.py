@@ -9,9 +9,11 @@ import io
 import os
 import re
 import secrets
+import shutil
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -25,6 +27,7 @@ from imgcls_jax.foreign import NO_FOLLOW, NO_WAITING
 # Names of partial files that `replacing` makes. Older versions had the process id in them.
 PARTIAL = re.compile(r"\..+\.[0-9a-f]+\.partial")
 ANY_PARTIAL = re.compile(r"\..+\.partial")
+SETTLED = 0.5  # seconds in which threads that are ending still write
 # System errors that are not a program's fault: the disk is full, or cannot be written to.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -160,6 +163,19 @@ def write_atomically(path: Path, content: bytes) -> None:
         return
     with writing(path), replacing(path) as file:
         file.write(content)
+
+
+def remove_while(folder: Path, condition: Callable[[], bool]) -> None:
+    """Removes a folder, and again what threads that are ending write there within half a second.
+
+    condition: what has to hold of the folder each time.
+    """
+    latest = time.monotonic() + SETTLED
+    while time.monotonic() < latest:
+        with contextlib.suppress(OSError):  # it is gone, or written to at this moment
+            if condition():
+                shutil.rmtree(folder)
+        time.sleep(SETTLED / 20)
 
 
 def check_links(paths: Iterable[Path]) -> None:

@@ -304,7 +304,7 @@ def test_optuna_learns_resumes_and_stores_its_trials_in_the_folder(trained, tmp_
     with pytest.raises(RunError, match="a search over other ranges.*Give another --workdir"):
         search.train(other, folder)
     other = config_of(sampler="optuna", seeds=(1, 2))
-    with pytest.raises(RunError, match="other options, seeds or folds. Give another --workdir"):
+    with pytest.raises(RunError, match="a search with other seeds or folds: seed0. Give another"):
         search.train(other, folder)
     (folder / samplers.JOURNAL).write_bytes(b"nonsense\n")
     with pytest.raises(RunError, match="journal is damaged"):

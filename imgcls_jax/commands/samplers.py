@@ -1,7 +1,7 @@
 """Where the options of a search's trials come from: chance, or Optuna."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from imgcls_jax.run.lock import FolderLock
 
 JOURNAL = "optuna.journal"  # Optuna's own storage, in the folder of the study
 STUDY = "search"  # its name there
-TRAINED = "trained"  # attribute of the study: a digest of what its trials have in common
 RANGES = "ranges"  # the attribute there that has the ranges, as texts
+REPETITIONS = "repetitions"  # that which has the names of the seeds and folds
 PATIENCE = 60.0  # seconds to wait for another process that reads or writes the journal
 MISSING = (
     f'config.sampler is "optuna", which is not installed: {pip_install("search")}, or give '
@@ -57,10 +57,10 @@ class OptunaSampler:
         seed: int,
         higher_is_better: bool,
         value_of: Callable[[int], float | None],
-        trained: str,
+        repetitions: Sequence[str],
     ):
         """value_of: returns the metric of a trial by its number; None if it is not finished.
-        trained: what the trials have in common, since Optuna keeps their metrics.
+        repetitions: names of the seeds and folds of each trial, whose metrics Optuna keeps.
 
         Raises ConfigError if Optuna is not installed.
         """
@@ -72,7 +72,7 @@ class OptunaSampler:
         if higher_is_better:
             self._direction = "maximize"
         self._value_of = value_of
-        self._trained = trained
+        self._repetitions = list(repetitions)
         self._random = RandomSampler(ranges, seed=seed)
 
     def options(self, number: int) -> dict[str, Any]:
@@ -173,13 +173,13 @@ class OptunaSampler:
                 f"{self._folder} has a search over other ranges: {stored}. Give another --workdir "
                 "or --config.name for these."
             )
-        trained = study.user_attrs.get(TRAINED)
-        if trained is None:
-            study.set_user_attr(TRAINED, self._trained)
-        elif trained != self._trained:
+        repetitions = study.user_attrs.get(REPETITIONS)
+        if repetitions is None:
+            study.set_user_attr(REPETITIONS, self._repetitions)
+        elif repetitions != self._repetitions:
             raise RunError(
-                f"{self._folder} has a search whose trials have other options, seeds or folds. Give "
-                "another --workdir or --config.name for these."
+                f"{self._folder} has a search with other seeds or folds: {', '.join(repetitions)}. "
+                "Give another --workdir or --config.name for these."
             )
         if study.direction.name.lower() != self._direction:
             raise RunError(

@@ -3,8 +3,6 @@
 Trials are ranked by the validation metric that the row monitors. The test set has no part in it.
 """
 
-import hashlib
-import json
 import logging
 import math
 import re
@@ -19,7 +17,6 @@ from imgcls_jax import api, console
 from imgcls_jax.commands import samplers, study
 from imgcls_jax.commands.trainer import Outcome, Planned, Trainer
 from imgcls_jax.config import kinds, ranges
-from imgcls_jax.config.options import NOT_IDENTITY, flat_options
 from imgcls_jax.errors import ConfigError, RunError, choose
 from imgcls_jax.run import resuming
 from imgcls_jax.run.claim import claimed
@@ -138,16 +135,8 @@ class Search:
             seed=seed,
             higher_is_better=METRICS[self.monitor].higher_is_better,
             value_of=self._value,
-            trained=self._trained(),
+            repetitions=list(self.repetitions),
         )
-
-    def _trained(self) -> str:
-        """Returns a digest of what all trials have in common: options, seeds and folds."""
-        options = flat_options(self.config.rows[self.label].config)
-        for path in (*NOT_IDENTITY, "name", "seed", *self.ranges):
-            options.pop(path, None)
-        text = json.dumps([options, list(self.repetitions)], sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check(config: ConfigDict) -> None:

@@ -18,13 +18,13 @@ def is_array_file(path: str) -> bool:
 
 
 def read(
-    path: str, shape: tuple[int, int, int], class_names: Sequence[str]
+    path: str, shape: tuple[int, int, int], class_names: Sequence[str] = ()
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns the images of a file, uint8 [N, H, W, C], and their labels int [N] or None.
 
-    shape: (H, W, C), which the images need to have. class_names: those that labels are numbers of;
-    labels of a file with class names of its own are translated, to -1 where the name is another.
-    Raises DataError if the images have another shape, or if the file cannot be read.
+    shape: (H, W, C), which the images need to have. class_names: those that the labels should be
+    numbers of, if given; labels of a file with class names of its own are translated, to -1 where
+    the name is another. Raises DataError if the images have another shape, or if the file cannot be read.
     """
     try:
         check_regular(path)
@@ -48,7 +48,7 @@ def _translated(
     labels: np.ndarray | None, own_names: Sequence[str] | None, class_names: Sequence[str]
 ) -> np.ndarray | None:
     """Returns labels of `own_names` as numbers of `class_names`, -1 where there is no such class."""
-    if labels is None or own_names is None:
+    if labels is None or own_names is None or not class_names:
         return labels
     numbers = {name: number for number, name in enumerate(class_names)}
     translated = []

@@ -5,7 +5,6 @@ import glob
 import json
 import logging
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -256,14 +255,16 @@ class RunFolder:
     def _remove_leftovers(self, lock: FolderLock, *, is_new: bool) -> None:
         """Removes a new folder that stayed empty, and what was written where one was renamed."""
         with contextlib.suppress(OSError):
-            names = {child.name for child in self.path.iterdir()}
             if not lock.is_in_place:
-                events = {name for name in names if name.startswith(EVENTS)}
-                if names - events <= {CHECKPOINTS, METRICS, STEPS}:
-                    shutil.rmtree(self.path)
-            elif is_new and names <= {LOCK, CLAIM} and lock.is_only_one():
+                files.remove_while(self.path, self._is_left_over)
+            elif is_new and set(os.listdir(self.path)) <= {LOCK, CLAIM} and lock.is_only_one():
                 (self.path / LOCK).unlink()
                 self.path.rmdir()
+
+    def _is_left_over(self) -> bool:
+        """Whether there is only what training writes into a folder that is no longer there."""
+        names = {name for name in os.listdir(self.path) if not name.startswith(EVENTS)}
+        return names <= {CHECKPOINTS, METRICS, STEPS}
 
     def _existing(self, name: str) -> Path:
         """The path of a file. Raises RunError if it is missing."""
