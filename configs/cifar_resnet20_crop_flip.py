@@ -3,8 +3,8 @@ random crops and flips.
 
     python launch.py --config configs/cifar_resnet20_crop_flip.py
 
-All else is as in cifar_resnet20, with which it is compared (row E9). Our figures:
-results/cifar_progression/table.md.
+All else is as in cifar_resnet20, with which it is compared (row E9). It has not been trained
+here yet; figures of a variant: results/cifar_progression_variants/table.md.
 """
 
 from ml_collections import ConfigDict

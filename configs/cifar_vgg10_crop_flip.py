@@ -4,7 +4,8 @@ crops and flips.
     python launch.py --config configs/cifar_vgg10_crop_flip.py
 
 All else is as in cifar_vgg10_optimized, with which it is compared (row E9). Padding by 4 pixels is
-ours. Our figures: results/cifar_progression/table.md.
+ours. It has not been trained here yet; figures without the last pool:
+results/cifar_progression_variants/table.md.
 """
 
 from ml_collections import ConfigDict
