@@ -7,8 +7,8 @@ The training images are those of Cui et al. (2019): the first class keeps 5,000,
 A tenth of what is kept is the validation set, so it is long-tailed too, and its balanced accuracy
 picks the checkpoint of every row. The test set is balanced and whole: its accuracy is the balanced
 accuracy. The model is cifar_fast's in narrow, so that two cores train a run in five minutes at 100
-and in nine at 10. The rows differ in one option of training, whose value is the usual one and was not tuned.
-No report has it.
+and in nine at 10. The rows differ in one option of training, whose value is the usual one and was
+not tuned. No report has it.
 """
 
 from ml_collections import ConfigDict

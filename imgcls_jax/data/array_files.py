@@ -24,7 +24,8 @@ def read(
 
     shape: (H, W, C), which the images need to have. class_names: those that the labels should be
     numbers of, if given; labels of a file with class names of its own are translated, to -1 where
-    the name is another. Raises DataError if the images have another shape, or if the file cannot be read.
+    the name is another. Raises DataError if the images have another shape, or if the file cannot be
+    read.
     """
     try:
         check_regular(path)

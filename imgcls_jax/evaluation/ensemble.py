@@ -329,7 +329,8 @@ class EnsemblePredictor:
     """
 
     def __init__(self, run: EnsembleFolder, *, batch_size: int | None = None):
-        voting = voters(run.summary)
+        summary = run.summary  # of stacking it may be large: read once
+        voting = voters(summary)
         if not voting:
             raise RunError(
                 f"{run.path / ENSEMBLE} names no member that counts: make the ensemble again."
@@ -346,7 +347,7 @@ class EnsemblePredictor:
                 )
         weights = np.array([member["weight"] for member in voting])
         num_classes = len(first.class_names)
-        self.combination = _combination(run, weights, num_classes=num_classes)
+        self.combination = _combination(run, weights, summary, num_classes=num_classes)
         self.class_names = first.class_names
         self.shape = first.shape
         self.reader = first.reader
@@ -358,10 +359,12 @@ class EnsemblePredictor:
         return self.combination(np.stack(members))
 
 
-def _combination(run: EnsembleFolder, weights: np.ndarray, *, num_classes: int) -> Combination:
+def _combination(
+    run: EnsembleFolder, weights: np.ndarray, summary: Mapping[str, Any], *, num_classes: int
+) -> Combination:
     """Returns the rule of ensemble.json. Raises RunError if it is not of these members."""
     try:
-        return Combination.from_json(weights, run.summary, num_classes=num_classes)
+        return Combination.from_json(weights, summary, num_classes=num_classes)
     except ValueError as error:
         raise RunError(f"{run.path / ENSEMBLE} is damaged ({error}): {MAKE_AGAIN}") from error
 

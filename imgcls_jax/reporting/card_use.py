@@ -25,7 +25,6 @@ def section(run: RunFolder, folder: Path) -> str:
         "mode": MODES[channels],
         "resized": resizing(reader),
         "shape": f"{height}, {width}, {channels}",
-        "note": note(reader),
     }
     macros = templates.markdown_macros("model_card.md.j2")
     parts = []
@@ -33,6 +32,8 @@ def section(run: RunFolder, folder: Path) -> str:
         parts.append(macros.use(program=PROGRAM, weights=WEIGHTS, **options))
     if (folder / MODEL).exists():
         parts.append(macros.use_onnx(model=MODEL, **options))
+    if parts:
+        parts.append(note(reader))
     return "\n".join(parts)
 
 

@@ -145,6 +145,7 @@ def _row(group: Group, meter: Meter | None) -> Row:
     trainable = first["parameters"]
     if group.is_ensemble:
         trainable = None
+    gaps = [train_test_gap(run.history, test) for run, test in zip(runs, tests, strict=True)]
     memory = [test.get("peak_memory") for test in tests]
     devices = [str(run.environment.get("device", "")) for run in runs]
     cost = Cost(multiply_adds=None, latency=None, images_per_second=None)
@@ -159,7 +160,7 @@ def _row(group: Group, meter: Meter | None) -> Row:
         balanced_accuracy=_mean([100 * test["macro"]["recall"] for test in tests]),
         macro_f1=_mean([100 * test["macro"]["f1"] for test in tests]),
         loss=_mean([test["loss"] for test in tests]),
-        gap=_known_mean([train_test_gap(run.history, run.test) for run in runs]),
+        gap=_known_mean(gaps),
         parameters=first["parameters"],
         trainable=first.get("trainable", trainable),
         seconds_per_epoch=_known_mean([test.get("seconds_per_epoch") for test in tests]),

@@ -16,7 +16,7 @@ from imgcls_jax.files import write_atomically
 from imgcls_jax.reporting import calibration as reliability
 from imgcls_jax.reporting import formats, page, tables, templates
 from imgcls_jax.reporting.plain_tables import Markdown, escape, markdown_table
-from imgcls_jax.run.ensemble_folder import voters
+from imgcls_jax.run.ensemble_folder import count_parameters
 from imgcls_jax.run.folder import ENSEMBLE, REPORT, RunFolder
 
 HEAD = ["Member", "Weight", "Accuracy, %", "Loss", "Parameters", "Ensemble better by", "p"]
@@ -133,7 +133,7 @@ def _figures(system: Summary, *, parameters: str) -> list[str]:
 
 def _ensemble_row(summary: Summary) -> list[str]:
     scores = summary["test"]
-    parameters = sum(member["parameters"] for member in voters(summary))
+    parameters = count_parameters(summary)
     accuracy = formats.percentage(scores["accuracy"])
     return ["ensemble", "", accuracy, f"{scores['loss']:.4f}", f"{parameters:,}", "", ""]
 

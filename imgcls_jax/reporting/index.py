@@ -11,7 +11,7 @@ from imgcls_jax import files
 from imgcls_jax.errors import RunError
 from imgcls_jax.foreign import open_image
 from imgcls_jax.reporting import formats, page, templates
-from imgcls_jax.run.ensemble_folder import EnsembleFolder, voters
+from imgcls_jax.run.ensemble_folder import EnsembleFolder, count_parameters, voters
 from imgcls_jax.run.folder import CONFIG, ENSEMBLE, REPORT, RunFolder
 
 log = logging.getLogger(__name__)
@@ -112,10 +112,10 @@ def _run_facts(run: RunFolder) -> tuple[Facts, Mapping[str, Any]]:
 
 
 def _ensemble_facts(run: EnsembleFolder) -> tuple[Facts, Mapping[str, Any]]:
-    test = run.test
-    num_voters = len(voters(run.summary))
-    row = {"model": f"ensemble of {num_voters}", "parameters": test["parameters"]}
-    return row, test
+    summary = run.summary
+    num_voters = len(voters(summary))
+    row = {"model": f"ensemble of {num_voters}", "parameters": count_parameters(summary)}
+    return row, summary["test"]
 
 
 def _rows(folder: Path) -> list[tuple[Path, Facts]]:

@@ -12,6 +12,11 @@ def voters(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [member for member in summary["members"] if member["weight"]]
 
 
+def count_parameters(summary: Mapping[str, Any]) -> int:
+    """Returns the parameters of all voters of ensemble.json together."""
+    return sum(member["parameters"] for member in voters(summary))
+
+
 class EnsembleFolder(RunFolder):
     """An ensemble's folder. Properties raise RunError as those of RunFolder do."""
 
@@ -24,8 +29,7 @@ class EnsembleFolder(RunFolder):
     def test(self) -> dict[str, Any]:
         """The scores on the test set, and `parameters` of all voters together."""
         summary = self.summary
-        parameters = sum(member["parameters"] for member in voters(summary))
-        return {**summary["test"], "parameters": parameters}
+        return {**summary["test"], "parameters": count_parameters(summary)}
 
     @property
     def data(self) -> dict[str, Any]:
