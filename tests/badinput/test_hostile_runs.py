@@ -270,5 +270,5 @@ def test_weights_of_a_run_whose_config_cannot_be(config, tried, tmp_path):
     RunFolder(tmp_path).write_json("config.json", config)
     student = test_config.changed(**{"model.pretrained": str(tmp_path)})
     assert "config.json" in tried.refuses(api.check_config, student)
-    options = argparse.Namespace(action="export", weights=str(tmp_path), to="w.pth")
+    options = argparse.Namespace(action="export", weights=str(tmp_path), to="w.pth", cache=None)
     assert "config.json" in tried.refuses(commands.weights.run, options)
