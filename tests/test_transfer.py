@@ -87,7 +87,11 @@ BLOCKS = {
 
 @pytest.fixture
 def shallow(monkeypatch):
-    """Models with fewer blocks of each kind, and, afterwards, the memory of their programs."""
+    """Models with fewer blocks of each kind, and, afterwards, the memory of their programs.
+
+    Their programs run for a step or two: to compile them well would take most of the time.
+    """
+    jax.config.update("jax_disable_most_optimizations", True)
     for name, blocks in BLOCKS.items():
         model = models.MODELS[name]
         if "stages" in model.keywords:
@@ -97,6 +101,7 @@ def shallow(monkeypatch):
             changed = {"blocks": blocks}
         monkeypatch.setitem(models.MODELS, name, functools.partial(model, **changed))
     yield
+    jax.config.update("jax_disable_most_optimizations", False)
     jax.clear_caches()
 
 
