@@ -47,13 +47,16 @@ def compute(
         files.sweep(path.parent)
     if path and path.exists():
         try:
-            return _read(path)
+            vectors, seconds = _read(path)
+            log.info("The features of %s images are read from %s.", f"{len(data):,}", path)
+            return vectors, seconds
         except Exception as error:  # a damaged file can raise nearly anything
             log.warning(
                 "The features in %s are damaged (%s): they are computed again.", path, error
             )
     batch_size = config.train.eval_batch_size
     vectors, seconds = _compute(embed, variables, data.images, batch_size=batch_size)
+    log.info("The features of %s images took %.1f s.", f"{len(data):,}", seconds)
     if path:
         try:
             _write(path, vectors, seconds, max_bytes=config.adapt.feature_disk_bytes)
@@ -68,13 +71,17 @@ def compute(
 
 
 def spared(epoch_seconds: list[float], feature_seconds: float) -> str:
-    """Returns a sentence on the time that epochs on features saved."""
-    with_cache = sum(epoch_seconds) + feature_seconds
-    without = sum(epoch_seconds) + len(epoch_seconds) * feature_seconds
+    """Returns a sentence on the time that epochs on features saved.
+
+    feature_seconds: what the training images' features take to compute, also where they were read.
+    """
+    count, on_features = len(epoch_seconds), sum(epoch_seconds)
+    once = on_features + feature_seconds
+    each_time = on_features + count * feature_seconds
     return (
-        f"{len(epoch_seconds)} epochs with the training images' features took {with_cache:.1f} s; "
-        f"with the features computed in every epoch it would have been {without:.1f} s, "
-        f"{without / with_cache:.1f} times as long."
+        f"{count} epochs on features took {on_features:.1f} s, and computing the features takes "
+        f"{feature_seconds:.1f} s; in every epoch that would have been {each_time:.1f} s, "
+        f"{each_time / once:.1f} times as long."
     )
 
 

@@ -92,14 +92,10 @@ class _Training:
     def _begin_phase(self) -> None:
         """Puts on the devices what the phase trains on, and says what it is."""
         plan.say(self.phases, self.progress, self.data)
-        self.train_data, self.feature_seconds = self.phase.place(self.state, self.data.train)
-        validation, seconds = self.phase.place(self.state, self.data.validation)
-        self.validation_images, _ = validation
         if self.phase.embed:
-            log.info(
-                "Nothing of the features is trained or random: they are computed once, in %.1f s.",
-                self.feature_seconds + seconds,
-            )
+            log.info("Nothing of the features is trained or random: they are computed once.")
+        self.train_data, self.feature_seconds = self.phase.place(self.state, self.data.train)
+        (self.validation_images, _), _ = self.phase.place(self.state, self.data.validation)
 
     def _end_phase(self) -> None:
         """Says what the features computed once have saved, and begins the next phase, if any."""
@@ -228,8 +224,10 @@ class _Training:
         plateau = self.phase.plateau
         if plateau and self.progress.plateau_epochs >= plateau.patience:
             self.progress.plateau_epochs = 0
+            before = self._learning_rate(0)
             self.state = self.phase.lower_rate(self.state)
-            log.info("The learning rate falls to %.2g.", self._learning_rate(0))
+            if self._learning_rate(0) < before:
+                log.info("The learning rate falls to %.2g.", self._learning_rate(0))
 
     def _learning_rate(self, offset: int) -> float:
         """Returns the learning rate of a step, counted from the next one: -1 is the last one done."""

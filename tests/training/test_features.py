@@ -41,13 +41,17 @@ def test_other_seeds_and_rates_find_them(tmp_path, computed, caplog):
     with caplog.at_level(logging.INFO):
         first = train(cached_config(tmp_path / "kept", **options), tmp_path / "first")
     assert "they are computed once" in caplog.text and "times as long" in caplog.text
+    assert "The features of 48 images took" in caplog.text and "read from" not in caplog.text
     others = {"seed": 1, "optimizer.learning_rate": 0.01}
     second = train(cached_config(tmp_path / "kept", **options, **others), tmp_path / "second")
     assert (
         computed == [48, 12] and first.history[0]["train_loss"] != second.history[0]["train_loss"]
     )
-    again = train(cached_config(tmp_path / "kept", **options), tmp_path / "again")
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        again = train(cached_config(tmp_path / "kept", **options), tmp_path / "again")
     assert computed == [48, 12]
+    assert "The features of 12 images are read from" in caplog.text
     assert [line["train_loss"] for line in again.history] == [
         line["train_loss"] for line in first.history
     ]

@@ -205,17 +205,19 @@ def loop_shapes():
     return shapes(setup.initialize(model, transform, DATA.train.images, seed=0))
 
 
-def test_plateau_lowers_the_rate_and_not_below_the_minimum(tmp_path, monkeypatch):
-    scripted(monkeypatch, [0.5, 0.5, 0.5, 0.6, 0.6, 0.6, 0.6, 0.6])
+def test_plateau_lowers_the_rate_and_not_below_the_minimum(tmp_path, monkeypatch, caplog):
+    scripted(monkeypatch, [0.5, 0.5, 0.5, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6])
     options = {
         "schedule.name": "plateau",
         "schedule.patience": 2,
         "schedule.factor": 0.5,
         "schedule.min_rate": 4e-4,
     }
-    run = train(small_config(**options, **{"train.epochs": 8}), tmp_path / "run")
+    with caplog.at_level("INFO"):
+        run = train(small_config(**options, **{"train.epochs": 10}), tmp_path / "run")
     rates = [line["learning_rate"] for line in run.history]
-    np.testing.assert_allclose(rates, [1e-3] * 3 + [5e-4] * 3 + [4e-4] * 2, rtol=1e-6)
+    np.testing.assert_allclose(rates, [1e-3] * 3 + [5e-4] * 3 + [4e-4] * 4, rtol=1e-6)
+    assert caplog.text.count("The learning rate falls to") == 2
 
 
 def test_a_loss_that_is_not_finite_names_step_rate_and_checkpoint(tmp_path):
