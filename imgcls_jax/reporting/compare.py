@@ -257,7 +257,7 @@ def _class_means(rows: Sequence[Row]) -> Columns:
 
 
 def _costs(rows: Sequence[Row]) -> Columns:
-    trainable = [formats.optional(row.trainable, ",") for row in rows]
+    trainable = _cells([row.trainable for row in rows], ",.0f")
     if not any(_trains_a_part(row) for row in rows):
         trainable = [UNKNOWN] * len(rows)
     return {

@@ -40,7 +40,8 @@ def runs(make_dataset, make_run):
 @pytest.fixture
 def groups(runs):
     cnn = runs("cnn", 0.991, 0.989, 0.9921)
-    lstm = runs("lstm", 0.984, device="NVIDIA H100", results={"peak_memory": 2_500_000_000})
+    results = {"peak_memory": 2_500_000_000, "trainable": 12_810}
+    lstm = runs("lstm", 0.984, device="NVIDIA H100", results=results)
     return [
         Group("CNN | small", {"accuracy": 99.03, "loss": 0.051}, cnn),
         Group("LSTM", {}, lstm),
@@ -199,6 +200,8 @@ def test_markdown(rows):
     assert costs["CNN ! small"]["Parameters"] == "93,322"
     assert costs["CNN ! small"]["Training"] == "1 min 15 s"
     assert costs["CNN ! small"]["Peak memory, MB"] == "–"
+    assert costs["CNN ! small"]["Trainable"] == "93,322"
+    assert costs["LSTM"]["Trainable"] == "12,810"
     assert costs["LSTM"]["Peak memory, MB"] == "2,500"
     assert "Reported s/epoch" not in costs["LSTM"]
     assert "Latency, ms" not in costs["LSTM"]
