@@ -6,9 +6,8 @@ import glob
 import hashlib
 import json
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from imgcls_jax.errors import DataError, RunError
 from imgcls_jax.evaluation import calibration, ensemble, robustness
 from imgcls_jax.evaluation.scores import score
 from imgcls_jax.reporting import reproduction
+from imgcls_jax.reporting.checks import EXACT, Check, Figures, compare, require_all
 from imgcls_jax.reporting.compare_rows import Group, summarize
 from imgcls_jax.run.folder import (
     CALIBRATION,
@@ -44,8 +44,6 @@ COLUMNS = (
     "epochs",
     "train_seconds",
 )
-# What follows from classes, labels and counts alone. Rounding does not change a predicted class.
-EXACT = 1e-9
 # Predictions are published in float16, which changes a probability by up to 2**-12. A mean of
 # them, such as a calibration error, changes by no more. Where the most uncertain images are left
 # out, so few change places that accuracies on the others do not change by more either.
@@ -56,27 +54,6 @@ HALF_PRECISION = 2**-11
 ROUNDED = 2e-3
 # Nats by which a label may be less probable than its stored probability of 0 says.
 UNSEEN = 70.0
-MAX_NAMED = 20
-Figures = Mapping[str, Any]
-
-
-@dataclasses.dataclass
-class Check:
-    """A published figure, and the same computed again."""
-
-    where: str
-    published: Any
-    again: Any
-    tolerance: float
-
-    @property
-    def holds(self) -> bool:
-        is_figure = isinstance(self.published, int | float)
-        if not is_figure or not isinstance(self.again, float):
-            return self.published == self.again
-        return math.isclose(
-            self.published, self.again, rel_tol=self.tolerance, abs_tol=self.tolerance
-        )
 
 
 def verify(folder: Path, readme: Path) -> str:
@@ -104,7 +81,7 @@ def verify(folder: Path, readme: Path) -> str:
     labels = _Labels()
     for run in runs:
         checks += labels.of_run(run)
-    _require_all(checks)
+    require_all(checks)
     return (
         f"{len(runs)} runs, {len(ensembles)} ensembles, {len(tables)} tables: {len(checks):,} "
         "figures computed again from predictions and labels, none differs. "
@@ -218,19 +195,6 @@ class _Labels:
         return self._splits[key]
 
 
-def _require_all(checks: Collection[Check]) -> None:
-    """Raises RunError that names the first of the checks that do not hold."""
-    wrong = [check for check in checks if not check.holds]
-    if not wrong:
-        return
-    lines = [f"{len(wrong):,} of {len(checks):,} figures differ:"]
-    for check in wrong[:MAX_NAMED]:
-        lines.append(f"  {check.where}: {check.published} published, {check.again} now")
-    if len(wrong) > MAX_NAMED:
-        lines.append(f"  and {len(wrong) - MAX_NAMED} more")
-    raise RunError("\n".join(lines))
-
-
 def _of_test(run: RunFolder) -> Iterator[Check]:
     where = f"{run.path}/{TEST}"
     test = run.test
@@ -253,17 +217,26 @@ def _of_scores(
 ) -> Iterator[Check]:
     probabilities, labels = predictions
     again = score(calibration.log_probabilities(probabilities), labels, class_names)
-    of_labels = probabilities[np.arange(len(labels)), labels]
-    unseen = float((of_labels == 0).mean())
-    tolerance = ROUNDED + unseen * UNSEEN
-    yield Check(f"{where} loss", published["loss"], again.pop("loss"), tolerance)
-    yield from _compare(published, again, where)
+    loss = again.pop("loss")
+    yield Check(f"{where} loss", published["loss"], loss, _tolerance_of_loss(predictions))
+    yield from compare(published, again, where)
 
 
 def _of_validation(run: RunFolder, validation: Predictions) -> Iterator[Check]:
+    where = f"{run.path}/{TEST}"
     figures = calibration.metrics(*validation)
-    again = {"validation_accuracy": figures["accuracy"], "validation_loss": figures["nll"]}
-    yield from _compare(run.test, again, f"{run.path}/{TEST}", tolerance=ROUNDED)
+    for key, again, tolerance in (
+        ("validation_accuracy", figures["accuracy"], ROUNDED),
+        ("validation_loss", figures["nll"], _tolerance_of_loss(validation)),
+    ):
+        yield Check(f"{where} {key}", run.test.get(key), again, tolerance)
+
+
+def _tolerance_of_loss(predictions: Predictions) -> float:
+    """Returns by how much a mean loss may change where predictions are rounded."""
+    probabilities, labels = predictions
+    of_labels = probabilities[np.arange(len(labels)), labels]
+    return ROUNDED + UNSEEN * float((of_labels == 0).mean())
 
 
 def _of_calibration(run: RunFolder, validation: Predictions) -> Iterator[Check]:
@@ -279,7 +252,7 @@ def _of_calibration(run: RunFolder, validation: Predictions) -> Iterator[Check]:
         _, labels = validation
         p = again.pop("p")
         yield Check(f"{where} p", published["p"], p, _tolerance_of_p(p, len(labels)))
-    yield from _compare(published, again, where, tolerance=HALF_PRECISION)
+    yield from compare(published, again, where, tolerance=HALF_PRECISION)
 
 
 def _tolerance_of_p(p: float, examples: int) -> float:
@@ -301,7 +274,7 @@ def _of_confidences(published: Figures, again: Figures, where: str) -> Iterator[
         yield Check(f"{where} {key}", published[key], again[key], HALF_PRECISION)
     bins = _bin_shares(published["reliability"])
     bins_again = _bin_shares(again["reliability"])
-    yield from _compare(bins, bins_again, f"{where} reliability", tolerance=ROUNDED)
+    yield from compare(bins, bins_again, f"{where} reliability", tolerance=ROUNDED)
 
 
 def _bin_shares(reliability: Sequence[Figures]) -> list[dict[str, float]]:
@@ -344,20 +317,20 @@ def _of_explanation(run: RunFolder) -> Iterator[Check]:
             "confidence": float(probabilities[index].max()),
         }
         where = f"{run.path}/{EXPLANATION} example {index}"
-        yield from _compare(example, again, where, tolerance=HALF_PRECISION)
+        yield from compare(example, again, where, tolerance=HALF_PRECISION)
 
 
 def _of_vote(published: Figures, again: Figures, where: str) -> Iterator[Check]:
     """Checks what the members' predictions give, but for the scores of the ensemble itself."""
     for key in ("oracle", "disagreement"):
-        yield from _compare(published[key], again[key], f"{where} {key}")
+        yield from compare(published[key], again[key], f"{where} {key}")
     again = dict(again)
     for key in ("test", "test_fingerprint", "oracle", "disagreement"):
         del again[key]
     for member in again["members"]:
         del member["run"]  # where it was when it voted
         del member["fingerprint"]  # of predictions that were not rounded
-    yield from _compare(published, again, where, tolerance=HALF_PRECISION)
+    yield from compare(published, again, where, tolerance=HALF_PRECISION)
 
 
 def _of_labels(
@@ -366,25 +339,6 @@ def _of_labels(
     _, labels = predictions
     is_same = np.array_equal(labels, dataset.labels)
     yield Check(f"{run.path} labels of the {split} set are the data's", True, is_same, EXACT)
-
-
-def _compare(
-    published: Any, again: Any, where: str, *, tolerance: float = EXACT
-) -> Iterator[Check]:
-    """A check of each figure in `again`, nested as in `published`."""
-    if isinstance(again, Mapping) and isinstance(published, Mapping):
-        for key, value in again.items():
-            yield from _compare(published.get(key), value, f"{where} {key}", tolerance=tolerance)
-    elif _is_list(again) and _is_list(published):
-        yield Check(f"{where} count", len(published), len(again), EXACT)
-        for number, pair in enumerate(zip(published, again, strict=False)):
-            yield from _compare(*pair, f"{where} {number}", tolerance=tolerance)
-    else:
-        yield Check(where, published, again, tolerance)
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def _figure(value: str | float | None) -> float | None:

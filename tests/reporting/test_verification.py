@@ -74,6 +74,30 @@ def test_what_was_published_holds(published, tmp_path, precision):
     )
 
 
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_a_label_that_half_precision_loses_may_cost_more(published, tmp_path, split):
+    """The loss was computed from logits, the same again from a probability that is stored as 0."""
+    run = RunFolder(published / "study" / "a-seed0")
+    predictions = {"test": run.predictions, "validation": run.validation_predictions}
+    probabilities, labels = (np.concatenate([part] * 10) for part in predictions[split])
+    predicted = probabilities.argmax(axis=-1)
+    wrong = np.flatnonzero(predicted != labels)[0]
+    probabilities[wrong] = 0
+    probabilities[wrong, predicted[wrong]] = 1
+    predictions[split] = probabilities, labels
+    run.write_predictions(predictions["test"], predictions["validation"])
+    loss = calibration.negative_log_likelihood(probabilities, labels)
+    key = "loss" if split == "test" else "validation_loss"
+    for published_loss, holds in ((loss + 20 / len(labels), True), (loss + 2, False)):
+        change(run.path / "test.json", **{key: published_loss})
+        (check,) = (
+            check
+            for check in verification.of_run(run)
+            if check.where == f"{run.path}/test.json {key}"
+        )
+        assert check.holds == holds
+
+
 @pytest.mark.parametrize("key", ["accuracy", "loss", "validation_accuracy", "best_epoch"])
 def test_a_figure_that_differs_is_named(published, key):
     file = published / "study" / "a-seed1" / "test.json"
