@@ -17,7 +17,7 @@ from imgcls_jax.evaluation.scores import log_softmax, softmax
 # to multiples of 2**-24 does not matter.
 MIN_STACKED_PROBABILITY = 1e-4
 L2_STRENGTH = 1e-3  # pulls the stacking layer towards the members' mean
-STACKING_ITERATIONS = 500
+STACKING_GRADIENT = 1e-7  # norm at which the fit of stacking has converged
 STACKING_FOLDS = 5  # of the images that stacking is fitted to, for probabilities of these
 MAX_GREEDY_ROUNDS = 50  # each adds one member, possibly one that is already in
 EM_ITERATIONS = 500  # converges much earlier
@@ -156,8 +156,11 @@ def fit_stacking(members: np.ndarray, labels: np.ndarray) -> Combination:
     inputs = _stacked_inputs(members)
     num_members, num_examples, num_classes = inputs.shape
     identity = np.eye(num_classes)
-    mean_kernel = np.stack([identity / num_members] * num_members)
     targets = identity[labels]
+    mean_kernel = np.concatenate([identity / num_members] * num_members)  # [M * K, K]
+    rows = inputs.swapaxes(0, 1).reshape(num_examples, -1)
+    means = rows.mean(0)
+    centred = rows - means  # or kernel and bias depend on each other, and Newton's steps are poor
 
     def pack(kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
         return np.concatenate([kernel.ravel(), bias])
@@ -166,25 +169,39 @@ def fit_stacking(members: np.ndarray, labels: np.ndarray) -> Combination:
         kernel = parameters[:-num_classes].reshape(mean_kernel.shape)
         return kernel, parameters[-num_classes:]
 
-    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+    def predict(parameters: np.ndarray) -> np.ndarray:
         kernel, bias = unpack(parameters)
-        log_p = log_softmax(_stacked_logits(inputs, kernel, bias))
+        return log_softmax(centred @ kernel + bias)
+
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        kernel, _ = unpack(parameters)
+        log_p = predict(parameters)
         distance = kernel - mean_kernel
         penalty = L2_STRENGTH * (distance**2).sum() / 2
         cross_entropy = -(targets * log_p).sum() / num_examples
         error = (np.exp(log_p) - targets) / num_examples
-        kernel_gradient = np.einsum("mni,nj->mij", inputs, error)
-        kernel_gradient += L2_STRENGTH * distance
-        return cross_entropy + penalty, pack(kernel_gradient, error.sum(0))
+        gradient = pack(centred.T @ error + L2_STRENGTH * distance, error.sum(0))
+        return cross_entropy + penalty, gradient
+
+    def hessian_product(parameters: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        kernel, bias = unpack(direction)
+        p = np.exp(predict(parameters))
+        change = p * (centred @ kernel + bias)
+        change -= p * change.sum(1, keepdims=True)
+        change /= num_examples
+        return pack(centred.T @ change + L2_STRENGTH * kernel, change.sum(0))
 
     minimum = minimize(
         loss,
-        pack(mean_kernel, np.zeros(num_classes)),
+        pack(mean_kernel, means @ mean_kernel),
         jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": STACKING_ITERATIONS},
+        hessp=hessian_product,
+        method="trust-ncg",
+        options={"gtol": STACKING_GRADIENT},
     )
     kernel, bias = unpack(minimum.x)
+    bias = bias - means @ kernel
+    kernel = kernel.reshape(num_members, num_classes, num_classes)
     sizes = np.abs(kernel).sum((1, 2))
     weights = sizes / sizes.sum()
     return Combination(weights, kernel=kernel, bias=bias)

@@ -27,6 +27,7 @@ from imgcls_jax.evaluation.combination import (
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.evaluation.scores import softmax
 from imgcls_jax.run.folder import RunFolder
+from imgcls_jax.run.publish import half_precision
 
 
 def members(count=3, examples=400, seed=0):
@@ -102,6 +103,18 @@ def test_stacking_minimizes_its_loss_and_learns_what_weights_cannot():
     content = json.loads(json.dumps(layer.to_json()))
     loaded = Combination.from_json(layer.weights, content, num_classes=4)
     np.testing.assert_allclose(loaded(probabilities), layer(probabilities))
+
+
+def test_stacking_finds_the_same_layer_from_published_predictions():
+    """Members that agree and are sure leave the loss almost flat: a fit must not stop on the way."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(10, size=2000)
+    common = 9 * np.eye(10)[labels] + 2 * rng.normal(size=(2000, 10))
+    probabilities = softmax(common + 0.7 * rng.normal(size=(3, 2000, 10)))
+    layer = fit_stacking(probabilities, labels)
+    again = fit_stacking(np.stack([half_precision(member) for member in probabilities]), labels)
+    np.testing.assert_allclose(again.kernel, layer.kernel, atol=1e-4)
+    np.testing.assert_allclose(again.bias, layer.bias, atol=1e-3)
 
 
 def test_stacking_is_calibrated_on_images_that_its_layer_has_not_seen():
