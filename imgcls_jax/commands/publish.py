@@ -1,4 +1,4 @@
-"""Copies the small files of finished runs, studies or ensembles to results/NAME.
+"""Copies the small files of finished runs, studies, ensembles or comparisons to results/NAME.
 
 Checkpoints are not copied.
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    runs.add_folders(parser, "folder of a finished run, a study or an ensemble")
+    runs.add_folders(parser, "folder of a finished run, a study, an ensemble or a comparison")
 
 
 def run(options: argparse.Namespace) -> None:

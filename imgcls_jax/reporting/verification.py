@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import glob
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -19,15 +20,18 @@ from imgcls_jax.evaluation.scores import score
 from imgcls_jax.reporting import reproduction
 from imgcls_jax.reporting.checks import EXACT, Check, Figures, compare, require_all
 from imgcls_jax.reporting.compare_rows import Group, summarize
+from imgcls_jax.run.ensemble_folder import run_or_ensemble
 from imgcls_jax.run.folder import (
     CALIBRATION,
     ENSEMBLE,
     EXPLANATION,
+    PREDICTIONS,
     ROBUSTNESS,
     TEST,
     Predictions,
     RunFolder,
 )
+from imgcls_jax.run.publish import COMPARISON
 
 STUDY_TABLE = "table.csv"
 # Of a study's table: what its runs alone give. Its costs were measured.
@@ -76,7 +80,7 @@ def verify(folder: Path, readme: Path) -> str:
     for run in ensembles:
         checks += of_ensemble(run, folder)
     for table in tables:
-        checks += of_table(table)
+        checks += of_table(table, folder)
     checks += of_reproduction(folder, readme)
     labels = _Labels()
     for run in runs:
@@ -110,10 +114,7 @@ def of_ensemble(run: RunFolder, folder: Path) -> Iterator[Check]:
     published = run.read_json(ENSEMBLE)
     class_names = [row["name"] for row in published["test"]["per_class"]]
     yield from _of_scores(published["test"], run.predictions, class_names, f"{where} test")
-    members = []
-    for member in published["members"]:
-        _, *names = Path(member["run"]).parts  # without runs/ or ..
-        members.append(RunFolder(folder.joinpath(*names)))
+    members = [RunFolder(_published(member["run"], folder)) for member in published["members"]]
     if all((member.path / TEST).exists() for member in members):
         voted, _, again = ensemble.vote(members, published["rule"])
         probabilities, _ = run.predictions
@@ -125,13 +126,17 @@ def of_ensemble(run: RunFolder, folder: Path) -> Iterator[Check]:
         yield from _of_calibration(run, validation)
 
 
-def of_table(table: Path) -> Iterator[Check]:
-    """Checks the columns of a study's table that its runs give."""
+def of_table(table: Path, folder: Path) -> Iterator[Check]:
+    """Checks the columns of a table that its runs give: those of a study or of a comparison.
+
+    A comparison's rows are left out whose runs are not published in `folder`.
+    """
     with open(table, newline="") as lines:
         rows = list(csv.DictReader(lines))
     for row in rows:
-        folders = sorted(table.parent.glob(f"{glob.escape(row['label'])}-seed*"))
-        runs = [RunFolder(folder) for folder in folders]
+        runs = _runs_of(row["label"], table, folder)
+        if not all((run.path / PREDICTIONS).exists() for run in runs):
+            continue
         (again,) = summarize([Group(row["label"], {}, runs)])
         figures = dataclasses.asdict(again)
         for column in COLUMNS:
@@ -140,6 +145,23 @@ def of_table(table: Path) -> Iterator[Check]:
             where = f"{table} {row['label']} {column}"
             published = _figure(row[column])
             yield Check(where, published, _figure(figures[column]), EXACT)
+
+
+def _runs_of(label: str, table: Path, folder: Path) -> list[RunFolder]:
+    """Returns the runs of a row: those below the table, or those that comparison.json names."""
+    if not table.with_name(COMPARISON).exists():
+        return [
+            RunFolder(path) for path in sorted(table.parent.glob(f"{glob.escape(label)}-seed*"))
+        ]
+    systems = RunFolder(table.parent).read_json(COMPARISON)["systems"]
+    return [run_or_ensemble(_published(path, folder)) for path in systems[label]]
+
+
+def _published(path: str, folder: Path) -> Path:
+    """Returns where a run is published in `folder` that is at `path` from a folder of runs."""
+    above = ("..", "runs", folder.resolve().name)
+    names = itertools.dropwhile(above.__contains__, Path(path).parts)
+    return folder.joinpath(*names)
 
 
 def of_reproduction(folder: Path, readme: Path) -> list[Check]:

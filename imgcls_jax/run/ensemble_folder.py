@@ -1,6 +1,7 @@
 """The folder of an ensemble: it has what a run's folder has of its test set, and no training."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from imgcls_jax.errors import RunError
@@ -15,6 +16,13 @@ def voters(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 def count_parameters(summary: Mapping[str, Any]) -> int:
     """Returns the parameters of all voters of ensemble.json together."""
     return sum(member["parameters"] for member in voters(summary))
+
+
+def run_or_ensemble(path: Path) -> RunFolder:
+    """Returns the folder of the run or the ensemble at `path`."""
+    if (path / ENSEMBLE).exists():
+        return EnsembleFolder(path)
+    return RunFolder(path)
 
 
 class EnsembleFolder(RunFolder):

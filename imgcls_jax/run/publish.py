@@ -55,11 +55,13 @@ OF_RUNS = (
     "dashboard.png",
 )
 OF_STUDIES = ("table.md", "table.csv", "table.tex", "table.png")
+COMPARISON = "comparison.json"  # the runs of each of its systems, as paths from its folder
+OF_COMPARISONS = (COMPARISON, *OF_STUDIES)
 OF_ENSEMBLES = (ENSEMBLE, CALIBRATION, "ensemble.md", "ensemble.png")
 
 
 def publish(folder: Path) -> Path:
-    """Copies a finished run, the finished runs of a study, or an ensemble to results/NAME.
+    """Copies a finished run, a study's finished runs, an ensemble or a comparison to results/NAME.
 
     Returns that folder. Checkpoints are not copied. Runs of a study that are not finished are left
     out with a warning. Raises RunError if the folder is none of these or nothing in it is finished.
@@ -69,12 +71,15 @@ def publish(folder: Path) -> Path:
     target = Path(RESULTS, folder.resolve().name)
     if folder.resolve() == target.resolve():
         raise RunError(
-            f"{folder} is published already. Give the folder of a run, a study or an ensemble."
+            f"{folder} is published already. Give the folder of a run, a study, an ensemble or a "
+            "comparison."
         )
     foreign.check_plain(folder)
     with RunFolder(folder).unchanged():
         if (folder / ENSEMBLE).exists():
             _copy(folder, target, OF_ENSEMBLES)
+        elif (folder / COMPARISON).exists():
+            _copy(folder, target, OF_COMPARISONS)
         else:
             _publish_runs(folder, target)
     return target

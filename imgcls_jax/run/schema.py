@@ -250,6 +250,7 @@ KINDS: dict[str, Any] = {
         "stacking": {"kernel": [[[float]]], "bias": [float]},
         "soft_voting": {"accuracy": float, "loss": float},
     },
+    "comparison.json": {"systems": {ANY_KEY: [str]}},
     "onnx.json": {
         "images": int,
         "batch_size": int,

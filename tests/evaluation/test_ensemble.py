@@ -26,8 +26,9 @@ from imgcls_jax.evaluation.combination import (
 )
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.evaluation.scores import softmax
+from imgcls_jax.reporting import verification
+from imgcls_jax.run import publish
 from imgcls_jax.run.folder import RunFolder
-from imgcls_jax.run.publish import half_precision
 
 
 def members(count=3, examples=400, seed=0):
@@ -112,7 +113,9 @@ def test_stacking_finds_the_same_layer_from_published_predictions():
     common = 9 * np.eye(10)[labels] + 2 * rng.normal(size=(2000, 10))
     probabilities = softmax(common + 0.7 * rng.normal(size=(3, 2000, 10)))
     layer = fit_stacking(probabilities, labels)
-    again = fit_stacking(np.stack([half_precision(member) for member in probabilities]), labels)
+    again = fit_stacking(
+        np.stack([publish.half_precision(member) for member in probabilities]), labels
+    )
     np.testing.assert_allclose(again.kernel, layer.kernel, atol=1e-4)
     np.testing.assert_allclose(again.bias, layer.bias, atol=1e-3)
 
@@ -215,6 +218,28 @@ def test_it_is_compared_with_its_members(voted):
     accuracy = f"{100 * voted.read_json('ensemble.json')['test']['accuracy']:.2f}"
     assert f"| both | 1 | {accuracy} |" in table
     assert "- Between one and both " in table
+
+
+def test_a_comparison_is_published_and_verified_from_its_runs_and_ensembles(voted):
+    with pytest.raises(RunError, match=r"^runs holds runs\. Give the comparison another --workdir"):
+        commands.compare.compare(["runs/one"], workdir="runs")
+    commands.compare.compare(["runs/o*", "runs/both"], workdir="runs/table")
+    systems = {"one": ["../one", "../other"], "both": ["../both"]}  # two seeds share a row
+    assert RunFolder("runs/table").read_json("comparison.json") == {"systems": systems}
+    commands.publish.publish(["runs/one", "runs/other", "runs/both", "runs/table"])
+    kept = {path.name for path in Path("results/table").iterdir()} - {".lock"}
+    assert kept == set(publish.OF_COMPARISONS)
+    text = verification.verify(Path("results"), Path("README.md"))
+    assert text.startswith("2 runs, 1 ensembles, 1 tables: ")
+    table = Path("results/table/table.csv")
+    rows = table.read_text()
+    accuracy = str(100 * voted.read_json("ensemble.json")["test"]["accuracy"])
+    assert rows.count(f"both,1,{accuracy}") == 1
+    table.write_text(rows.replace(f"both,1,{accuracy}", "both,1,99.5"))
+    with pytest.raises(RunError, match=r"table\.csv both accuracy: 99\.5 published"):
+        verification.verify(Path("results"), Path("README.md"))
+    shutil.rmtree("results/both")  # nor is its row verified
+    verification.verify(Path("results"), Path("README.md"))
 
 
 @pytest.mark.parametrize("rule", ["confidence", "stacked"])
