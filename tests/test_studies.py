@@ -265,11 +265,14 @@ def test_what_is_finished_of_a_study_is_published(study, tmp_path):
     assert kept == tables | {run.name for run in runs}
     text = (published / "table.md").read_text()
     assert "(table.png)" in text and "cost.png" not in text and "curves.png" not in text
-    shutil.rmtree(published)
     (runs[-1] / "report.html").unlink()
     done = publish()
     assert done.returncode == 0
     assert "Left out, since not finished: runs/widths/wide-seed1. " in done.stderr
+    earlier = "Published earlier, and not of runs/widths's finished runs: "
+    assert f"{earlier}results/widths/wide-seed1. " in done.stderr
+    shutil.rmtree(published)
+    assert earlier not in publish().stderr
     assert {path.name for path in published.iterdir() if path.is_dir()} == {
         run.name for run in runs[:-1]
     }

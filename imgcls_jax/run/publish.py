@@ -112,6 +112,19 @@ def _publish_runs(folder: Path, target: Path) -> None:
             _copy(run.path, target / run.path.relative_to(folder), OF_RUNS)
     if is_study:
         _copy(folder, target, OF_STUDIES)
+        _warn_of_others(target, {target / run.path.relative_to(folder) for run in runs}, folder)
+
+
+def _warn_of_others(target: Path, published: Collection[Path], study: Path) -> None:
+    """Warns of runs in the target that an earlier publication left there."""
+    others = [str(run.path) for run in runs_in([target]) if run.path not in published]
+    if others:
+        log.warning(
+            "Published earlier, and not of %s's finished runs: %s. Remove them if they are of "
+            "another version of the study.",
+            study,
+            ", ".join(others),
+        )
 
 
 def _finished_runs(folder: Path) -> list[RunFolder]:
