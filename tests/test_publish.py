@@ -51,6 +51,30 @@ def test_what_is_kept_of_a_run(run):  # noqa: F811
         assert np.array_equal(before[1], after[1])
 
 
+def test_what_is_published_names_no_folder_of_the_machine(run, tmp_path):  # noqa: F811
+    weights = tmp_path / "caf\N{LATIN SMALL LETTER E WITH ACUTE}" / "weights.h5"
+    weights.parent.mkdir()
+    weights.touch()
+    here = Path.cwd()
+    config = run.read_json("config.json")
+    config["model"]["pretrained"] = str(weights)
+    config["adapt"]["trainable"] = ["/conv/kernel"]
+    environment = run.read_json("environment.json")
+    config["data"]["path"] = str(tmp_path / "my photos")
+    (tmp_path / "my photos").mkdir()
+    run.write_json("config.json", config)
+    environment["command"] = f"{here}/launch.py --config.model.pretrained={weights} --name=a/b"
+    (here / "launch.py").touch()
+    run.write_json("environment.json", environment)
+    target = RunFolder(publish.publish(run.path))
+    relative = os.path.relpath(weights)
+    config["model"]["pretrained"] = relative
+    config["data"]["path"] = os.path.relpath(tmp_path / "my photos")
+    assert target.read_json("config.json") == config
+    command = target.environment["command"]
+    assert command == f"launch.py --config.model.pretrained={relative} --name=a/b"
+
+
 def test_published_again_it_has_nothing_of_the_run_before(run):  # noqa: F811
     figures = {"clean": 0.5, "mean": 0.25, "examples": 9, "corruptions": {"fog": [0.25] * 5}}
     run.write_json("robustness.json", figures)

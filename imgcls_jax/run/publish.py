@@ -1,14 +1,17 @@
 """Copies what is kept of finished runs to results/: figures, predictions and one picture each.
 
 Pages and the other pictures are not kept: `imgcls report` draws them again from what is. Only
-explain.png is, since drawing it takes the weights, which stay where the run was trained.
+explain.png is, since drawing it takes the weights, which stay where the run was trained. Absolute
+paths in configs and commands become relative ones, so that they say nothing of the machine.
 """
 
 import contextlib
 import logging
 import os
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -57,6 +60,8 @@ OF_RUNS = (
 OF_STUDIES = ("table.md", "table.csv", "table.tex", "table.png")
 COMPARISON = "comparison.json"  # the runs of each of its systems, as paths from its folder
 OF_COMPARISONS = (COMPARISON, *OF_STUDIES)
+WITH_PATHS = (CONFIG, ENVIRONMENT)  # of data and weights, and in the command
+ABSOLUTE_PATH = re.compile(r"(?<![^\s\"'=])/[^\s\"'=]+")
 OF_ENSEMBLES = (ENSEMBLE, CALIBRATION, "ensemble.md", "ensemble.png")
 
 
@@ -98,6 +103,24 @@ def half_precision(probabilities: np.ndarray) -> np.ndarray:
         ties[predicted[row]] = False
         rounded[row, ties] = np.nextafter(rounded[row, ties], np.float16(0))
     return rounded
+
+
+def with_relative_paths(content: Any) -> Any:
+    """Returns JSON content whose texts name files of this machine by paths from the working folder."""
+    if isinstance(content, Mapping):
+        return {key: with_relative_paths(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [with_relative_paths(value) for value in content]
+    if isinstance(content, str):
+        whole = _relative_path(content)  # which may have spaces
+        return ABSOLUTE_PATH.sub(lambda match: _relative_path(match[0]), whole)
+    return content
+
+
+def _relative_path(path: str) -> str:
+    if os.path.isabs(path) and os.path.exists(path):
+        return os.path.relpath(path)
+    return path
 
 
 def _publish_runs(folder: Path, target: Path) -> None:
@@ -148,6 +171,10 @@ def _copy(source: Path, target: Path, names: Collection[str]) -> None:
         for name in names:
             if not (source / name).exists():
                 (target / name).unlink(missing_ok=True)
+                continue
+            if name in WITH_PATHS:
+                content = RunFolder(source).read_json(name)
+                RunFolder(target).write_json(name, with_relative_paths(content))
                 continue
             with foreign.open_regular(source / name) as file:
                 content = file.read()
