@@ -266,7 +266,8 @@ def calibrate(validation: Predictions, test: Predictions) -> dict[str, Any]:
     validation_probabilities, validation_labels = validation
     temperature = fit_temperature(validation_probabilities, validation_labels)
     scaled = apply_temperature(validation_probabilities, temperature)
-    gain = negative_log_likelihood(validation_probabilities, validation_labels)
+    unscaled = apply_temperature(validation_probabilities, 1.0)  # sums to 1 after rounding, too
+    gain = negative_log_likelihood(unscaled, validation_labels)
     gain -= negative_log_likelihood(scaled, validation_labels)
     if gain < MIN_GAIN:  # for example with one class, where all temperatures are equally good
         temperature = 1.0

@@ -146,6 +146,23 @@ def test_the_temperature_of_confidences_is_one_that_is_shown_to_be_better(
     assert calibration.best_temperature(run) == best
 
 
+def test_p_is_the_same_for_probabilities_that_were_rounded():
+    """Most are rounded upwards here, so that those of an image sum to more than 1."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(scale=2, size=(500, 10))
+    labels = np.array([rng.choice(10, p=p) for p in softmax(logits / 1.1)])
+    unsure = softmax(logits)
+    sure = np.full((4500, 10), 0.0007 / 9)
+    sure[:, 0] = 0.9993
+    probabilities = np.concatenate([unsure, sure])
+    labels = np.concatenate([labels, np.zeros(4500, int)])
+    whole = probabilities, labels
+    rounded = probabilities.astype(np.float16).astype(np.float32), labels
+    p = calibration.calibrate(whole, whole)["p"]
+    assert 0.001 < p < 0.2
+    assert calibration.calibrate(rounded, rounded)["p"] == pytest.approx(p, rel=0.02)
+
+
 @pytest.mark.parametrize("gain", [0.0, 1e-4, 0.02])
 def test_the_gain_of_a_p_value(gain):
     p = calibration.likelihood_ratio_test(gain, 1000)
