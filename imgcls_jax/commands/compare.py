@@ -9,7 +9,6 @@ CSV and LaTeX, with plots of the accuracy, its price and the curves.
 
 import argparse
 import logging
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +40,7 @@ def compare(folders: Sequence[str], *, workdir: str | Path = FOLDER) -> None:
     from imgcls_jax.errors import RunError
     from imgcls_jax.evaluation import cost
     from imgcls_jax.reporting import compare as tables
+    from imgcls_jax.run.ensemble_folder import path_from
     from imgcls_jax.run.folder import CONFIG, RunFolder
     from imgcls_jax.run.publish import COMPARISON
 
@@ -52,17 +52,11 @@ def compare(folders: Sequence[str], *, workdir: str | Path = FOLDER) -> None:
         if any(folder.path.rglob(CONFIG)):
             raise RunError(f"{folder.path} holds runs. Give the comparison another --workdir.")
         console.say(tables.write(groups, folder.path, title="Comparison", meter=cost.Meter()))
-        folder.write_json(COMPARISON, {"systems": _paths(groups, folder.path)})
+        systems = {}
+        for group in groups:
+            systems[group.label] = [path_from(folder.path, run) for run in group.runs]
+        folder.write_json(COMPARISON, {"systems": systems})
     log.info("%s", folder.path / "table.md")
-
-
-def _paths(groups: Sequence["Group"], home: Path) -> dict[str, list[str]]:
-    """Returns the paths of each group's runs from the folder of the comparison."""
-    paths = {}
-    for group in groups:
-        folders = [run.path.resolve() for run in group.runs]
-        paths[group.label] = [os.path.relpath(folder, home.resolve()) for folder in folders]
-    return paths
 
 
 def _groups(folders: Sequence[str]) -> list["Group"]:

@@ -25,7 +25,7 @@ from imgcls_jax.evaluation.combination import (
 )
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.evaluation.scores import Predictions, score
-from imgcls_jax.run.ensemble_folder import EnsembleFolder, voters
+from imgcls_jax.run.ensemble_folder import EnsembleFolder, path_from, voters
 from imgcls_jax.run.folder import ENSEMBLE, TEST, RunFolder
 
 MAX_STACKED = 5_000_000  # numbers of a stacking layer: ensemble.json then has about 150 MB
@@ -273,7 +273,7 @@ def _member_summary(
 ) -> dict[str, Any]:
     test = run.test
     return {
-        "run": os.path.relpath(run.path.resolve(), home.resolve()),
+        "run": path_from(home, run),
         "fingerprint": fingerprint(run),
         "weight": weight,
         "accuracy": test["accuracy"],

@@ -3,6 +3,7 @@
 import collections
 import csv
 import dataclasses
+import glob
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -228,7 +229,7 @@ def _runs_of_other(folder: Path, lines: Mapping[str, Line], name: str) -> str:
 
 def _figures(line: Line, path: Path) -> Row | None:
     """The means of what is at the path beside the reported figures; None without runs."""
-    runs = _runs(path)
+    runs = runs_at(path)
     if not runs:
         return None
     reported = {}
@@ -240,7 +241,7 @@ def _figures(line: Line, path: Path) -> Row | None:
     return row
 
 
-def _runs(path: Path) -> list[RunFolder]:
+def runs_at(path: Path) -> list[RunFolder]:
     """The run or the ensemble at the path, or the runs of several seeds; none if it is a file."""
     if path.is_file():
         return []
@@ -248,7 +249,7 @@ def _runs(path: Path) -> list[RunFolder]:
         return [RunFolder(path)]
     if (path / ENSEMBLE).exists():
         return [EnsembleFolder(path)]
-    return [RunFolder(run) for run in sorted(path.parent.glob(f"{path.name}-seed*"))]
+    return [RunFolder(run) for run in sorted(path.parent.glob(f"{glob.escape(path.name)}-seed*"))]
 
 
 def _cells(system: System, folder: Path, *, link: str = "") -> list[str]:

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import glob
 import hashlib
 import itertools
 import json
@@ -20,12 +19,10 @@ from imgcls_jax.evaluation.scores import score
 from imgcls_jax.reporting import reproduction
 from imgcls_jax.reporting.checks import EXACT, Check, Figures, compare, require_all
 from imgcls_jax.reporting.compare_rows import Group, summarize
-from imgcls_jax.run.ensemble_folder import run_or_ensemble
 from imgcls_jax.run.folder import (
     CALIBRATION,
     ENSEMBLE,
     EXPLANATION,
-    PREDICTIONS,
     ROBUSTNESS,
     TEST,
     Predictions,
@@ -133,10 +130,16 @@ def of_table(table: Path, folder: Path) -> Iterator[Check]:
     """
     with open(table, newline="") as lines:
         rows = list(csv.DictReader(lines))
+    systems = None
+    if table.with_name(COMPARISON).exists():
+        systems = RunFolder(table.parent).read_json(COMPARISON)["systems"]
     for row in rows:
-        runs = _runs_of(row["label"], table, folder)
-        if not all((run.path / PREDICTIONS).exists() for run in runs):
-            continue
+        if systems is None:
+            runs = reproduction.runs_at(table.parent / row["label"])
+        else:
+            runs = _compared_runs(systems[row["label"]], folder)
+            if not runs:
+                continue
         (again,) = summarize([Group(row["label"], {}, runs)])
         figures = dataclasses.asdict(again)
         for column in COLUMNS:
@@ -147,14 +150,12 @@ def of_table(table: Path, folder: Path) -> Iterator[Check]:
             yield Check(where, published, _figure(figures[column]), EXACT)
 
 
-def _runs_of(label: str, table: Path, folder: Path) -> list[RunFolder]:
-    """Returns the runs of a row: those below the table, or those that comparison.json names."""
-    if not table.with_name(COMPARISON).exists():
-        return [
-            RunFolder(path) for path in sorted(table.parent.glob(f"{glob.escape(label)}-seed*"))
-        ]
-    systems = RunFolder(table.parent).read_json(COMPARISON)["systems"]
-    return [run_or_ensemble(_published(path, folder)) for path in systems[label]]
+def _compared_runs(paths: Sequence[str], folder: Path) -> list[RunFolder]:
+    """Returns the runs of a comparison's row; none if not all are published in `folder`."""
+    found = [reproduction.runs_at(_published(path, folder)) for path in paths]
+    if not all(found):
+        return []
+    return list(itertools.chain(*found))
 
 
 def _published(path: str, folder: Path) -> Path:
@@ -247,11 +248,11 @@ def _of_scores(
 def _of_validation(run: RunFolder, validation: Predictions) -> Iterator[Check]:
     where = f"{run.path}/{TEST}"
     figures = calibration.metrics(*validation)
-    for key, again, tolerance in (
-        ("validation_accuracy", figures["accuracy"], ROUNDED),
-        ("validation_loss", figures["nll"], _tolerance_of_loss(validation)),
-    ):
-        yield Check(f"{where} {key}", run.test.get(key), again, tolerance)
+    accuracy = run.test.get("validation_accuracy")
+    loss = run.test.get("validation_loss")
+    tolerance = _tolerance_of_loss(validation)
+    yield Check(f"{where} validation_accuracy", accuracy, figures["accuracy"], ROUNDED)
+    yield Check(f"{where} validation_loss", loss, figures["nll"], tolerance)
 
 
 def _tolerance_of_loss(predictions: Predictions) -> float:

@@ -1,5 +1,6 @@
 """The folder of an ensemble: it has what a run's folder has of its test set, and no training."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,9 @@ def count_parameters(summary: Mapping[str, Any]) -> int:
     return sum(member["parameters"] for member in voters(summary))
 
 
-def run_or_ensemble(path: Path) -> RunFolder:
-    """Returns the folder of the run or the ensemble at `path`."""
-    if (path / ENSEMBLE).exists():
-        return EnsembleFolder(path)
-    return RunFolder(path)
+def path_from(home: Path, run: RunFolder) -> str:
+    """Returns the path of the run's folder from the folder `home`."""
+    return os.path.relpath(run.path.resolve(), home.resolve())
 
 
 class EnsembleFolder(RunFolder):

@@ -105,12 +105,12 @@ def half_precision(probabilities: np.ndarray) -> np.ndarray:
     return rounded
 
 
-def with_relative_paths(content: Any) -> Any:
+def _with_relative_paths(content: Any) -> Any:
     """Returns JSON content whose texts name files of this machine by paths from the working folder."""
     if isinstance(content, Mapping):
-        return {key: with_relative_paths(value) for key, value in content.items()}
+        return {key: _with_relative_paths(value) for key, value in content.items()}
     if isinstance(content, list):
-        return [with_relative_paths(value) for value in content]
+        return [_with_relative_paths(value) for value in content]
     if isinstance(content, str):
         whole = _relative_path(content)  # which may have spaces
         return ABSOLUTE_PATH.sub(lambda match: _relative_path(match[0]), whole)
@@ -126,16 +126,17 @@ def _relative_path(path: str) -> str:
 def _publish_runs(folder: Path, target: Path) -> None:
     runs = _finished_runs(folder)
     is_study = [run.path for run in runs] != [folder]
+    copies = [target / run.path.relative_to(folder) for run in runs]
     with contextlib.ExitStack() as stack:
         for run in runs:
             if is_study:  # the folder of a single run is locked already
                 stack.enter_context(run.unchanged())
             run.require_test_results()  # before anything is copied
-        for run in runs:
-            _copy(run.path, target / run.path.relative_to(folder), OF_RUNS)
+        for run, copy in zip(runs, copies, strict=True):
+            _copy(run.path, copy, OF_RUNS)
     if is_study:
         _copy(folder, target, OF_STUDIES)
-        _warn_of_others(target, {target / run.path.relative_to(folder) for run in runs}, folder)
+        _warn_of_others(target, copies, folder)
 
 
 def _warn_of_others(target: Path, published: Collection[Path], study: Path) -> None:
@@ -174,7 +175,7 @@ def _copy(source: Path, target: Path, names: Collection[str]) -> None:
                 continue
             if name in WITH_PATHS:
                 content = RunFolder(source).read_json(name)
-                RunFolder(target).write_json(name, with_relative_paths(content))
+                RunFolder(target).write_json(name, _with_relative_paths(content))
                 continue
             with foreign.open_regular(source / name) as file:
                 content = file.read()
