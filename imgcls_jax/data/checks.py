@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from imgcls_jax.data.borders import has_light_border
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.lazy_images import Images, chunks
 from imgcls_jax.errors import DataError, is_utf8, listed, printable, shape_text
@@ -31,7 +32,8 @@ def check(datasets: Mapping[str, Dataset]) -> dict:
 
     The report is ready for JSON. `splits` has for each split: examples, shape [H, W, C], dtype,
     missing (number of missing values), pixel_min, pixel_max, pixel_mean (0 to 255), label_min,
-    label_max, class_counts and fingerprint. It also has `class_names`, `fingerprint` (of all
+    label_max, class_counts, fingerprint and, of one-channel images, light_borders (the share of
+    images that are light at the border). It also has `class_names`, `fingerprint` (of all
     splits), and `warnings`, sentences on what can make results misleading.
     """
     report, _ = check_with_digests(datasets)
@@ -83,11 +85,15 @@ def _describe(dataset: Dataset) -> tuple[dict, np.ndarray]:
     highs = []
     sums = []
     digests = []
+    light = 0
+    is_gray = images.shape[-1] == 1
     for chunk in chunks(images):
         lows.append(int(chunk.min()))
         highs.append(int(chunk.max()))
         sums.append(int(chunk.sum(dtype=np.int64)))
         digests.append(image_digests(chunk))
+        if is_gray:
+            light += int(has_light_border(chunk).sum())
     report = {
         "examples": len(dataset),
         "shape": list(images.shape[1:]),
@@ -101,6 +107,8 @@ def _describe(dataset: Dataset) -> tuple[dict, np.ndarray]:
         "class_counts": np.bincount(dataset.labels, minlength=len(dataset.class_names)).tolist(),
         "fingerprint": dataset.fingerprint,
     }
+    if is_gray:
+        report["light_borders"] = light / len(dataset)
     return report, np.concatenate(digests)
 
 

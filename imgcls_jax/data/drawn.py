@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from imgcls_jax import console
+from imgcls_jax.data.borders import has_light_border
 from imgcls_jax.data.dataset import Dataset
-from imgcls_jax.data.image_files import DIGITS, MNIST_SIDE, as_mnist, border
+from imgcls_jax.data.image_files import DIGITS, MNIST_SIDE, as_mnist
 from imgcls_jax.errors import ConfigError, shape_text
 
 TRAINING_SEED = 1998  # of drawn training images, with the seed of the splits
@@ -177,7 +178,7 @@ def with_drawn(train: Dataset, images_per_digit: int, *, seed: int) -> Dataset:
     images = []
     for digit in labels:
         image = draw(digit, generator)
-        if border(image) > 127:
+        if has_light_border(image[..., None]):
             image = 255 - image
         images.append(as_mnist(image)[..., None])
     labels = labels.astype(train.labels.dtype)

@@ -10,12 +10,15 @@ from typing import Any, BinaryIO
 import numpy as np
 from ml_collections import ConfigDict
 
+from imgcls_jax.data.borders import border, has_light_border
 from imgcls_jax.data.dataset import log_unused
 from imgcls_jax.data.folder import read_image
 from imgcls_jax.errors import DataError
 from imgcls_jax.foreign import image_suffixes, is_image
 
-# Mean brightness, of 255, below and above which one-channel images count as dark or light.
+# A run's one-channel images have one ground if so many of them have it. Runs of earlier versions do
+# not say how many: a mean brightness, of 255, below DARK or above LIGHT counts there.
+SAME_GROUND = 0.99
 DARK = 85
 LIGHT = 170
 DIGITS = tuple("0123456789")  # MNIST's class names
@@ -90,10 +93,10 @@ class Reader:
     `reader(file)` returns an image, uint8 [H, W, C], and whether it was inverted. An image that has
     the size already is taken as it is. Others are cropped around their middle to the shape's
     proportions and resized, smoothed where they shrink. One-channel images whose border is light
-    where the run's are dark, or the other way round, are inverted.
+    where nearly all of the run's are dark, or the other way round, are inverted.
 
-    shape: (H, W, C). ground: "dark" or "light" if the run's one-channel images are clearly so, else
-    "". digits: whether the run's are MNIST-like, so that others are made as MNIST's were
+    shape: (H, W, C). ground: "dark" or "light" if nearly all of the run's one-channel images are so
+    at the border, else "". digits: whether the run's are MNIST-like, so that others are made as MNIST's were
     (`as_mnist`). fit: how the run's were made square when they were read, `data.fit` of a run with
     `data.image_size`, else ""; others are made square alike.
     """
@@ -110,17 +113,12 @@ class Reader:
         shape = tuple(train["shape"])
         mean = train["pixel_mean"]
         has_digits = tuple(report["class_names"]) == DIGITS and mean < MNIST_MEAN
-        ground = ""
-        if shape[2] == 1 and mean < DARK:
-            ground = "dark"
-        if shape[2] == 1 and mean > LIGHT:
-            ground = "light"
         fit = ""
         if config.get("image_size"):
             fit = config.get("fit", "stretch")  # exports of version 0.1 do not have it
         return cls(
             shape,
-            ground=ground,
+            ground=_ground(train),
             digits=shape == (MNIST_SIDE, MNIST_SIDE, 1) and has_digits,
             fit=fit,
         )
@@ -171,8 +169,19 @@ class Reader:
     def _has_other_ground(self, image: np.ndarray) -> bool:
         if not self.ground:
             return False
-        is_light = border(image[..., 0]) > 127
-        return is_light == (self.ground == "dark")
+        return bool(has_light_border(image)) == (self.ground == "dark")
+
+
+def _ground(split: Mapping[str, Any]) -> str:
+    """Returns the ground of a split's one-channel images by its report, "" if they have several."""
+    if split["shape"][2] != 1:
+        return ""
+    light = split.get("light_borders")
+    if light is None:
+        is_light, is_dark = split["pixel_mean"] > LIGHT, split["pixel_mean"] < DARK
+    else:
+        is_light, is_dark = light >= SAME_GROUND, light <= 1 - SAME_GROUND
+    return "light" if is_light else "dark" if is_dark else ""
 
 
 def _refuse_folder(path: str | os.PathLike) -> None:
@@ -181,17 +190,6 @@ def _refuse_folder(path: str | os.PathLike) -> None:
         raise DataError(
             f"{path} is a folder without image files: none ends in {suffixes}, or has such content."
         )
-
-
-def border(image: np.ndarray) -> float:
-    """Returns the median brightness of the outermost twentieth of an image [H, W].
-
-    This is its ground, wherever something is drawn.
-    """
-    width = max(round(min(image.shape) / 20), 1)
-    is_border = np.ones(image.shape, bool)
-    is_border[width:-width, width:-width] = False
-    return float(np.median(image[is_border]))
 
 
 def as_mnist(image: np.ndarray) -> np.ndarray:
@@ -209,7 +207,7 @@ def as_mnist(image: np.ndarray) -> np.ndarray:
     picture = Image.fromarray(image)
     # Averages the noise of photographs.
     picture.thumbnail((4 * MNIST_SIDE, 4 * MNIST_SIDE), Image.Resampling.BOX)
-    ink = np.asarray(picture, np.float32) - border(np.asarray(picture))
+    ink = np.asarray(picture, np.float32) - border(np.asarray(picture)[..., None])
     out = np.zeros((MNIST_SIDE, MNIST_SIDE), np.uint8)
     if ink.max() <= 0:
         return out

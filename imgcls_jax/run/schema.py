@@ -132,6 +132,7 @@ _SPLIT = {
     "pixel_min": int,
     "pixel_max": int,
     "pixel_mean": float,
+    "light_borders": float,
     "label_min": int,
     "label_max": int,
 }

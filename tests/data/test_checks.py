@@ -42,6 +42,14 @@ def test_the_report_says_what_is_there():
     }
 
 
+def test_the_report_says_how_many_gray_images_are_light_at_the_border():
+    images = np.zeros((10, 8, 8, 1), np.uint8)
+    images[:, 3:6, 3:6] = 255
+    images[:4] = 255 - images[:4]
+    gray = Dataset(images, np.arange(10, dtype=np.int32) % 3, NAMES)
+    assert check({"train": gray})["splits"]["train"]["light_borders"] == 0.4
+
+
 def test_the_fingerprint_follows_every_split():
     report = check({"train": dataset(6), "test": dataset(4)})
     assert report["fingerprint"] == check({"train": dataset(6), "test": dataset(4)})["fingerprint"]

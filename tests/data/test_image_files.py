@@ -17,11 +17,11 @@ def save(path, pixels, **options):
     return str(path)
 
 
-def report(shape=(28, 28, 1), mean=33.0, names=DIGITS):
-    return {
-        "class_names": list(names),
-        "splits": {"train": {"shape": list(shape), "pixel_mean": mean}},
-    }
+def report(shape=(28, 28, 1), mean=33.0, names=DIGITS, light_borders=None):
+    split = {"shape": list(shape), "pixel_mean": mean}
+    if light_borders is not None:
+        split["light_borders"] = light_borders
+    return {"class_names": list(names), "splits": {"train": split}}
 
 
 def test_files_folders_and_globs_keep_the_order_of_the_command_line(tmp_path, monkeypatch):
@@ -139,6 +139,13 @@ def test_runs_without_the_option_fit_get_stretched_images(tmp_path):
 @pytest.mark.parametrize(
     "data_report, ground, digits",
     [
+        (report(light_borders=0.0), "dark", True),  # MNIST
+        (report(mean=73.0, names="ab", light_borders=0.005), "dark", False),
+        (report(mean=120.0, names="ab", light_borders=0.0), "dark", False),
+        (report(mean=150.0, names="ab", light_borders=1.0), "light", False),
+        (report(mean=60.0, names="ab", light_borders=0.1), "", False),  # photographs
+        (report(mean=200.0, names="ab", light_borders=0.9), "", False),
+        # As runs of earlier versions have them.
         (report(), "dark", True),  # MNIST
         (report(mean=73.0), "dark", False),  # Fashion-MNIST
         (report(names=("a", "b")), "dark", False),
