@@ -8,6 +8,8 @@ VENV ?= .venv
 # Files of tests run beside each other, in the order of tests/conftest.py: that saves a third of the
 # time on two cores.
 PARALLEL ?= -n 2 --dist loadfile --no-loadscope-reorder
+# Files with tests that skip without torch.
+WRITTEN_FOR_TORCH = tests/pretrained/test_pretrained.py tests/pretrained/test_torch_format.py
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: quickstart test faults parity docs format clean
@@ -26,7 +28,7 @@ faults: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.faults.campaign
 
 parity: $(VENV)-parity/.installed
-	$(VENV)-parity/bin/python -m pytest $(PARALLEL) tests/parity tests/pretrained
+	$(VENV)-parity/bin/python -m pytest $(PARALLEL) tests/parity $(WRITTEN_FOR_TORCH)
 
 docs: $(VENV)/.cpu
 	$(VENV)/bin/python docs/write_commands.py
@@ -51,9 +53,12 @@ $(VENV)/.dev: pyproject.toml requirements-dev.txt | $(VENV)/bin/python
 	$(VENV)/bin/pip install -q -r requirements-dev.txt
 	touch $@ $(VENV)/.cpu
 
-# torchvision without what it asks for: with it pip would fetch another torch than the one just installed.
-$(VENV)-parity/.installed: pyproject.toml requirements-parity.txt
+# On top of what `make test` installs, which a .pth file names. torchvision comes without what it asks
+# for: with it pip would fetch another torch than the one just installed.
+SITE = -c "import sysconfig; print(sysconfig.get_path('purelib'))"
+$(VENV)-parity/.installed: requirements-parity.txt $(VENV)/.dev
 	test -x $(VENV)-parity/bin/python || $(PYTHON) -m venv $(VENV)-parity
+	$(VENV)/bin/python $(SITE) > $$($(VENV)-parity/bin/python $(SITE))/test.pth
 	$(VENV)-parity/bin/pip install -q torch==2.13.0
 	$(VENV)-parity/bin/pip install -q --no-deps torchvision==0.28.0
 	$(VENV)-parity/bin/pip install -q -r requirements-parity.txt

@@ -4,6 +4,7 @@ The members' probabilities are [M, N, K], the ensemble's [N, K]; labels are int 
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -183,9 +184,13 @@ def fit_stacking(members: np.ndarray, labels: np.ndarray) -> Combination:
         gradient = pack(centred.T @ error + L2_STRENGTH * distance, error.sum(0))
         return cross_entropy + penalty, gradient
 
+    @functools.lru_cache(maxsize=1)  # many products are asked for at the same parameters
+    def probabilities(parameters: bytes) -> np.ndarray:
+        return np.exp(predict(np.frombuffer(parameters)))
+
     def hessian_product(parameters: np.ndarray, direction: np.ndarray) -> np.ndarray:
         kernel, bias = unpack(direction)
-        p = np.exp(predict(parameters))
+        p = probabilities(parameters.tobytes())
         change = p * (centred @ kernel + bias)
         change -= p * change.sum(1, keepdims=True)
         change /= num_examples

@@ -28,7 +28,7 @@ class PublishedClassifier:
     batch_size: images at a time; None for BATCH_SIZE.
     model, transform, variables: as of `predict.Predictor`.
 
-    Image files are cropped to a centered square and resized to the size that the weights'
+    Image files are cropped to a centred square and resized to the size that the weights'
     preprocessing resizes to. Raises ConfigError if the weights have no classifier, and DataError
     if their file cannot be obtained.
     """

@@ -6,6 +6,7 @@ a quarter of the deviation and of a factor 1.5 in the variance. That moves them 
 jitter would, and golden files can keep them in bytes.
 """
 
+import functools
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,9 @@ from ml_collections import ConfigDict
 
 from imgcls_jax import models, trees
 from imgcls_jax.pretrained import key_map
+
+# Programs that run once compile in half the time like this.
+UNOPTIMIZED = {"xla_backend_optimization_level": 0}
 
 
 class Case(NamedTuple):
@@ -68,6 +72,12 @@ def images(count: int, height: int, width: int, seed: int = 1) -> np.ndarray:
     coarse = rng.random((count, 4, 4, 3))[:, rows][:, :, columns]
     pixels = (coarse + rng.random((count, height, width, 3))) / 2
     return ((pixels - MEAN) / STD).astype(np.float32)
+
+
+def initialized(module: nn.Module, x, **options):
+    """The variables that the module starts with, from seed 0."""
+    init = functools.partial(module.init, **options)
+    return jax.jit(init, compiler_options=UNOPTIMIZED)(jax.random.key(0), x)
 
 
 def weights(model: nn.Module, seed: int = 0) -> dict[str, np.ndarray]:
@@ -155,8 +165,7 @@ def outputs(name: str, arrays: dict[str, np.ndarray], x: np.ndarray, *, num_clas
         logits = model.apply(variables, model.pool(features), method="head")
         return features, logits
 
-    # Without optimisation the programs compile in half the time; they run once.
-    run = jax.jit(run, compiler_options={"xla_backend_optimization_level": 0})
+    run = jax.jit(run, compiler_options=UNOPTIMIZED)
     features, logits = run(tree(arrays), x)
     return np.asarray(features), np.asarray(logits)
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from generated import initialized
 
 from imgcls_jax.models.layers import ConvNorm, DropPath, SqueezeExcite, ceil_max_pool
 
@@ -67,7 +68,7 @@ def test_conv_norm_pads_as_torch_or_as_keras():
     settings = {"features": 4, "kernel_size": 3, "strides": 2, "epsilon": 1e-3, "momentum": 0.9}
     torch_layer = ConvNorm(**settings)
     keras_layer = ConvNorm(**settings, same_padding=True)
-    variables = jax.jit(lambda x: torch_layer.init(jax.random.key(0), x, train=False))(x)
+    variables = initialized(torch_layer, x, train=False)
     torch = jax.jit(lambda x: torch_layer.apply(variables, x, train=False))
     keras = jax.jit(lambda x: keras_layer.apply(variables, x, train=False))
     # On an even size with strides Keras pads only below and to the right: torch's windows, moved by

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from generated import initialized
 from ml_collections import ConfigDict
 
 from imgcls_jax import models, trees
@@ -47,7 +48,7 @@ def first_convolutions(model):
 
     The updates have the outputs of the first convolutions of stages 2 and 3.
     """
-    variables = jax.jit(model.init)(jax.random.key(0), IMAGES)
+    variables = initialized(model, IMAGES)
     layers = {"layer2_0": "conv1", "layer3_0": "conv_shortcut"}
 
     def is_captured(module, _):
@@ -102,7 +103,7 @@ def test_keras_epsilon():
     """With one identity convolution after a constant, BatchNorm's output is known up to epsilon."""
     block = BasicBlock(8, defaults=KERAS)
     x = jnp.full((1, 4, 4, 8), 2.0)
-    variables = block.init(jax.random.key(0), x, train=False)
+    variables = initialized(block, x, train=False)
     params = jax.tree.map(jnp.zeros_like, variables["params"])
     params["conv2"]["kernel"] = params["conv2"]["kernel"].at[1, 1].set(jnp.eye(8))
     params["bn1"]["bias"] = jnp.ones(8)
@@ -165,7 +166,7 @@ def test_the_number_of_stages_is_free():
 @pytest.mark.parametrize("options", [{}, {"preact": True}, {"se": "blocks"}, {"dropout": 0.3}])
 def test_features_and_training(options):
     model = create(**SMALL, **options)
-    variables = model.init(jax.random.key(0), IMAGES)
+    variables = initialized(model, IMAGES)
     assert model.apply(variables, IMAGES, method="features").shape == (2, 16, 16, 16)
 
     def train(seed):
@@ -183,7 +184,7 @@ def test_a_block_with_zero_kernels_is_its_shortcut(preact):
     """The identity: rectified, unless activation comes before the convolutions."""
     x = jnp.asarray(np.random.default_rng(1).normal(size=(2, 4, 4, 8)), jnp.float32)
     block = BasicBlock(8, preact=preact)
-    variables = block.init(jax.random.key(0), x, train=False)
+    variables = initialized(block, x, train=False)
     zeros = jax.tree.map(jnp.zeros_like, variables["params"])
     y = block.apply({**variables, "params": zeros}, x, train=False)
     expected = x if preact else np.maximum(x, 0)

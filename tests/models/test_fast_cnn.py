@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from generated import initialized
 from ml_collections import ConfigDict
 
 from imgcls_jax import models
@@ -44,7 +45,7 @@ def test_prepare_fills_the_state_and_training_keeps_it():
     model = models.create(ConfigDict({"name": "fast_cnn"}), num_classes=10)
     transform = parse("normalize(cifar10)")
     x = transform(IMAGES[:8])
-    initial_state = model.init(jax.random.key(0), x)
+    initial_state = initialized(model, x)
     params = initial_state.pop("params")
     assert "kernel" not in params["whitening"]
 

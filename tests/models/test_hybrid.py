@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from generated import initialized
 from jax.nn import softmax
 from ml_collections import ConfigDict
 
@@ -47,7 +48,7 @@ def test_squeeze_and_excitation_of_report_d():
 def test_by_hand():
     """The pooled features of the backbones, side by side, through the head."""
     model = create(backbones=SMALL)
-    variables = model.init(jax.random.key(0), X)
+    variables = initialized(model, X)
     pooled = []
     for name in model.backbones:
         backbone = models.create(ConfigDict({"name": name}), num_classes=10)

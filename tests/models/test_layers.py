@@ -1,10 +1,13 @@
 """Our layers against Flax' own: the same parameters, values and gradients."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from generated import initialized
 from jax import lax
 
 from imgcls_jax.models import cpu_kernels, winograd
@@ -40,7 +43,8 @@ def assert_close(tree, expected, **tolerances):
 
 def assert_same_parameters(layer, variables, x, **options):
     """The layer has parameters of the same names and shapes."""
-    initial = layer.init(jax.random.key(0), x, **options)
+    init = functools.partial(layer.init, **options)
+    initial = jax.eval_shape(init, jax.random.key(0), x)
     assert jax.tree.map(jnp.shape, initial) == jax.tree.map(jnp.shape, variables)
 
 
@@ -69,7 +73,7 @@ def test_conv_equals_flax(kernel, strides, dilation, padding, size):
     conv = Conv(features=5, kernel_size=kernel, **options)
     reference = nn.Conv(features=5, kernel_size=kernel, **options)
     x = normal(0, (2, *size, 3))
-    variables = reference.init(jax.random.key(0), x)
+    variables = initialized(reference, x)
     assert_same_parameters(conv, variables, x)
     assert_same(conv.apply, reference.apply, variables, x)
 
@@ -81,7 +85,7 @@ def test_grouped_and_transposed_convolutions_are_left_to_xla(options):
     x = normal(0, (2, 8, 8, 3))
     conv = Conv(features=6, kernel_size=(3, 3), **options)
     reference = nn.Conv(features=6, kernel_size=(3, 3), **options)
-    variables = reference.init(jax.random.key(0), x)
+    variables = initialized(reference, x)
     assert_same(conv.apply, reference.apply, variables, x)
 
 
@@ -101,7 +105,7 @@ def test_depthwise_equals_flax(kernel, strides, padding, size, batch):
     conv = Conv(features=4, kernel_size=(kernel, kernel), **options)
     reference = nn.Conv(features=4, kernel_size=(kernel, kernel), **options)
     x = normal(0, (batch, *size, 4))
-    variables = reference.init(jax.random.key(0), x)
+    variables = initialized(reference, x)
     assert_same(conv.apply, reference.apply, variables, x)
 
 
@@ -115,7 +119,7 @@ def test_depthwise_sums_bfloat16_in_float32():
     conv = Conv(**options, dtype=jnp.bfloat16)
     reference = nn.Conv(**options)
     x = normal(0, (4, 9, 9, 8)).astype(jnp.bfloat16)
-    variables = reference.init(jax.random.key(0), x)
+    variables = initialized(reference, x)
     variables = jax.tree.map(lambda w: w.astype(jnp.bfloat16).astype(jnp.float32), variables)
     y = conv.apply(variables, x)
     expected = reference.apply(variables, x.astype(jnp.float32))
@@ -126,7 +130,7 @@ def test_depthwise_sums_bfloat16_in_float32():
 def test_depthwise_is_exported_for_any_batch():
     conv = Conv(features=3, kernel_size=(5, 5), strides=2, feature_group_count=3)
     x = normal(0, (5, 9, 9, 3))
-    variables = conv.init(jax.random.key(0), x)
+    variables = initialized(conv, x)
     shape = jax.export.symbolic_shape("b, 9, 9, 3")
     export = jax.export.export(jax.jit(lambda x: conv.apply(variables, x)))
     exported = export(jax.ShapeDtypeStruct(shape, x.dtype))
@@ -138,7 +142,7 @@ def test_own_gradients_are_used_on_cpu_and_compile_to_plain_convolutions():
     """Inside a loop XLA's own gradient becomes a naive loop; ours must stay a convolution."""
     conv = Conv(features=4, kernel_size=(3, 3), use_bias=False)
     x = normal(0, (2, 8, 8, 3))
-    variables = conv.init(jax.random.key(0), x)
+    variables = initialized(conv, x)
 
     def step(_, variables):
         gradients = jax.grad(lambda v: (conv.apply(v, x) ** 2).sum())(variables)
@@ -268,13 +272,13 @@ def test_lstm_equals_flax():
     lstm = LSTM(7)
     reference = nn.RNN(nn.OptimizedLSTMCell(7, name="cell"))
     x = normal(0, (3, 5, 4))
-    variables = reference.init(jax.random.key(0), x)
+    variables = initialized(reference, x)
     assert_same_parameters(lstm, variables, x)
     assert_same(lstm.apply, reference.apply, perturbed(variables), x)
 
 
 def test_forget_bias_is_that_of_the_forget_gate():
-    variables = LSTM(2, forget_bias=1.0).init(jax.random.key(0), jnp.zeros((1, 3, 4)))
+    variables = initialized(LSTM(2, forget_bias=1.0), jnp.zeros((1, 3, 4)))
     cell = variables["params"]["cell"]
     biases = {gate: cell[f"h{gate}"]["bias"].tolist() for gate in "ifgo"}
     assert biases == {"i": [0, 0], "f": [1, 1], "g": [0, 0], "o": [0, 0]}
@@ -289,7 +293,7 @@ def test_batch_norm_equals_flax(shape):
     norm = BatchNorm(momentum=0.8, epsilon=1e-3)
     reference = nn.BatchNorm(momentum=0.8, epsilon=1e-3)
     x = 3 * normal(0, shape) + 1
-    variables = reference.init(jax.random.key(0), x, use_running_average=True)
+    variables = initialized(reference, x, use_running_average=True)
     assert_same_parameters(norm, variables, x, train=True)
     variables["params"] = perturbed(variables["params"])
     variables["batch_stats"] = {"mean": normal(2, (3,)), "var": normal(3, (3,)) ** 2 + 0.1}

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from generated import initialized
 
 from imgcls_jax import trees
 from imgcls_jax.errors import ConfigError
@@ -35,7 +36,7 @@ def with_random_up(params, seed=1):
 def test_a_convolution_equals_the_explicit_form(kernel, strides, full):
     conv = nn.Conv(8, (kernel, kernel), strides, padding=kernel // 2)
     adaptation = LoRA(rank=3, alpha=6.0, full=full)
-    params = conv.init(jax.random.key(0), X)["params"]
+    params = initialized(conv, X)["params"]
     params = with_random_up(adaptation.add(params, ["kernel"], jax.random.key(1)))
 
     pair = params[KEY]["kernel"]
@@ -57,7 +58,7 @@ def test_a_convolution_equals_the_explicit_form(kernel, strides, full):
 def test_a_dense_layer_equals_the_explicit_form():
     dense = nn.Dense(5)
     adaptation = LoRA(rank=2, alpha=1.0)
-    params = dense.init(jax.random.key(0), X)["params"]
+    params = initialized(dense, X)["params"]
     params = with_random_up(adaptation.add(params, ["kernel"], jax.random.key(1)))
     pair = params[KEY]["kernel"]
     model_params, _ = lora.split(params)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from generated import initialized
 from ml_collections import ConfigDict
 
 from imgcls_jax import models, trees
@@ -79,7 +80,7 @@ def test_every_parameter_gets_a_gradient(name):
     images = np.random.default_rng(0).integers(0, 256, (8, *shape), dtype=np.uint8)
     transform = parse("")
     x = transform(images)
-    variables = jax.jit(model.init)(jax.random.key(0), x)
+    variables = initialized(model, x)
     variables = model.prepare(variables, images, transform)
 
     @jax.jit
@@ -145,7 +146,7 @@ def test_a_vgg_with_a_last_pool():
     """Its parameters are the same; its map has the maxima of 2x2 positions of the other's."""
     x = jnp.asarray(np.random.default_rng(0).random((2, 32, 32, 3)), jnp.float32)
     pooling = create("vgg", last_pool=True)
-    variables = jax.jit(pooling.init)(jax.random.key(0), x)
+    variables = initialized(pooling, x)
     assert trees.count(variables["params"]) == 402_058
     pooled = pooling.apply(variables, x, method="features")
     features = create("vgg").apply(variables, x, method="features")

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))  # generated.py
-ROWS = []
 
 
 def pytest_ignore_collect(config):
@@ -17,13 +16,15 @@ def pytest_ignore_collect(config):
 
 
 @pytest.fixture
-def table():
+def table(request):
     """table(cell, ...) adds a row to what is printed at the end."""
-    return lambda *cells: ROWS.append(cells)
+    return lambda *cells: request.node.user_properties.append(("row", cells))
 
 
 def pytest_terminal_summary(terminalreporter):
-    if ROWS:
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    rows = [row for report in reports for name, row in report.user_properties if name == "row"]
+    if rows:
         terminalreporter.section("measured errors, as shares of the reference's largest entry")
-    for row in ROWS:
+    for row in sorted(rows):
         terminalreporter.write_line("| " + " | ".join(row) + " |")

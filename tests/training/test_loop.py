@@ -182,6 +182,15 @@ def test_views_are_averaged(tmp_path):
     np.testing.assert_allclose(logits, (one + other) / 2, atol=1e-5)
 
 
+def test_fewer_passes_of_the_compiler_give_the_same_first_weights(monkeypatch):
+    model, transform = setup.build_model(small_config(**{"model.name": "se_resnet"}), num_classes=4)
+    images = np.zeros((1, 32, 32, 3), np.uint8)
+    params, _ = setup.initialize(model, transform, images, seed=0)
+    monkeypatch.setattr(setup, "FEWER_PASSES", None)
+    expected, _ = setup.initialize(model, transform, images, seed=0)
+    jax.tree.map(np.testing.assert_array_equal, params, expected)
+
+
 def scripted(monkeypatch, accuracies):
     """Makes validation report these accuracies, in turn."""
     values = iter(accuracies)
