@@ -1,5 +1,5 @@
 # make quickstart   installs everything and trains a first model, without a download of data
-# make test         installs everything and runs ruff, mypy and pytest: 20 minutes on two idle cores
+# make test         installs everything and runs ruff, mypy and pytest: 20 to 25 minutes on two cores
 # make faults       kills training and breaks its files, again and again: a quarter of an hour or more
 # make parity       compares the ported architectures with torchvision and Keras, in its own environment
 # make docs         writes docs/commands.md, docs/options.md and configs/base.py from their sources
@@ -21,7 +21,7 @@ test: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	@echo "About 3,900 tests: 20 minutes on two idle cores. It is $$(date +%H:%M)."
+	@echo "About 3,900 tests: 20 to 25 minutes on two cores. It is $$(date +%H:%M)."
 	$(VENV)/bin/python -m pytest $(PARALLEL)
 
 faults: $(VENV)/.dev

@@ -5,8 +5,9 @@ parameters.
 
 The report gives 403 K parameters and, after 20 epochs, 78.6 % test accuracy at a loss of 0.6 and a
 gap of 2.8 points (row E2), and says that every block ends in a max pool. It does not give the
-widths, the batch size or the optimizer: these are ours. It has not been trained here yet;
-figures without the last pool: results/cifar_progression_variants/table.md.
+widths, the batch size or the optimizer: these are ours. Three seeds reach 78.63 %
+(results/cifar_progression/table.md); without the last pool one has 79.57
+(results/cifar_progression_variants/table.md).
 """
 
 from ml_collections import ConfigDict

@@ -4,7 +4,8 @@
 
 The report gives 80.5 % test accuracy at a loss of 0.6 and a gap of 7.4 points, stopped after 25 of
 50 epochs (row E3). Its patience and factor, and what its callbacks watch, are not given: these are
-ours (train.monitor is the validation accuracy).
+ours (train.monitor is the validation accuracy). One seed reaches 81.85 % after 50 epochs
+(results/cifar_progression/table.md).
 """
 
 from ml_collections import ConfigDict
