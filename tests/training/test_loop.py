@@ -183,8 +183,8 @@ def test_views_are_averaged(tmp_path):
 
 
 def test_fewer_passes_of_the_compiler_give_the_same_first_weights(monkeypatch):
-    model, transform = setup.build_model(small_config(**{"model.name": "se_resnet"}), num_classes=4)
-    images = np.zeros((1, 32, 32, 3), np.uint8)
+    model, transform = setup.build_model(small_config(**{"model.name": "cnn"}), num_classes=4)
+    images = np.zeros((1, 28, 28, 1), np.uint8)
     params, _ = setup.initialize(model, transform, images, seed=0)
     monkeypatch.setattr(setup, "FEWER_PASSES", None)
     expected, _ = setup.initialize(model, transform, images, seed=0)
