@@ -4,17 +4,17 @@ import numpy as np
 
 
 def border(images: np.ndarray) -> np.ndarray:
-    """Returns the median brightness of the outermost twentieth of images [..., H, W, 1], [...].
+    """Returns the median brightness of the outermost twentieth of images [..., H, W], [...].
 
     This is an image's ground, wherever something is drawn.
     """
-    height, width = images.shape[-3:-1]
+    height, width = images.shape[-2:]
     thickness = max(round(min(height, width) / 20), 1)
     is_border = np.ones((height, width), bool)
     is_border[thickness:-thickness, thickness:-thickness] = False
-    return np.median(images[..., is_border, 0], axis=-1)
+    return np.median(images[..., is_border], axis=-1)
 
 
 def has_light_border(images: np.ndarray) -> np.ndarray:
-    """Returns whether images [..., H, W, 1], uint8, have a light ground, bool [...]."""
+    """Returns whether images [..., H, W], uint8, have a light ground, bool [...]."""
     return border(images) > 127

@@ -93,7 +93,7 @@ def _describe(dataset: Dataset) -> tuple[dict, np.ndarray]:
         sums.append(int(chunk.sum(dtype=np.int64)))
         digests.append(image_digests(chunk))
         if is_gray:
-            light += int(has_light_border(chunk).sum())
+            light += int(has_light_border(chunk[..., 0]).sum())
     report = {
         "examples": len(dataset),
         "shape": list(images.shape[1:]),

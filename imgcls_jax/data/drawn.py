@@ -178,7 +178,7 @@ def with_drawn(train: Dataset, images_per_digit: int, *, seed: int) -> Dataset:
     images = []
     for digit in labels:
         image = draw(digit, generator)
-        if has_light_border(image[..., None]):
+        if has_light_border(image):
             image = 255 - image
         images.append(as_mnist(image)[..., None])
     labels = labels.astype(train.labels.dtype)

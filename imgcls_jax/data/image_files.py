@@ -96,9 +96,9 @@ class Reader:
     where nearly all of the run's are dark, or the other way round, are inverted.
 
     shape: (H, W, C). ground: "dark" or "light" if nearly all of the run's one-channel images are so
-    at the border, else "". digits: whether the run's are MNIST-like, so that others are made as MNIST's were
-    (`as_mnist`). fit: how the run's were made square when they were read, `data.fit` of a run with
-    `data.image_size`, else ""; others are made square alike.
+    at the border, else "". digits: whether the run's are MNIST-like, so that others are made as
+    MNIST's were (`as_mnist`). fit: how the run's were made square when they were read, `data.fit`
+    of a run with `data.image_size`, else ""; others are made square alike.
     """
 
     shape: tuple[int, int, int]
@@ -169,7 +169,7 @@ class Reader:
     def _has_other_ground(self, image: np.ndarray) -> bool:
         if not self.ground:
             return False
-        return bool(has_light_border(image)) == (self.ground == "dark")
+        return bool(has_light_border(image[..., 0])) == (self.ground == "dark")
 
 
 def _ground(split: Mapping[str, Any]) -> str:
@@ -181,7 +181,11 @@ def _ground(split: Mapping[str, Any]) -> str:
         is_light, is_dark = split["pixel_mean"] > LIGHT, split["pixel_mean"] < DARK
     else:
         is_light, is_dark = light >= SAME_GROUND, light <= 1 - SAME_GROUND
-    return "light" if is_light else "dark" if is_dark else ""
+    if is_light:
+        return "light"
+    if is_dark:
+        return "dark"
+    return ""
 
 
 def _refuse_folder(path: str | os.PathLike) -> None:
@@ -207,7 +211,7 @@ def as_mnist(image: np.ndarray) -> np.ndarray:
     picture = Image.fromarray(image)
     # Averages the noise of photographs.
     picture.thumbnail((4 * MNIST_SIDE, 4 * MNIST_SIDE), Image.Resampling.BOX)
-    ink = np.asarray(picture, np.float32) - border(np.asarray(picture)[..., None])
+    ink = np.asarray(picture, np.float32) - border(np.asarray(picture))
     out = np.zeros((MNIST_SIDE, MNIST_SIDE), np.uint8)
     if ink.max() <= 0:
         return out

@@ -42,7 +42,7 @@ from imgcls_jax.training.train_step import Recipe
 log = logging.getLogger(__name__)
 
 # For initialization on CPUs. XLA's own level, 3, takes seconds longer to compile what draws random
-# numbers; both give the same bits.
+# numbers; both give the same bits. Where eval_shape traces it, jit takes no such options.
 FEWER_PASSES = {"xla_backend_optimization_level": 2}
 
 
@@ -155,7 +155,7 @@ def initialize(
     """
     x = transform(images[:1])
     options = None
-    if jax.default_backend() == "cpu" and not isinstance(x, jax.core.Tracer):  # of eval_shape
+    if jax.default_backend() == "cpu" and not isinstance(x, jax.core.Tracer):
         options = FEWER_PASSES
     try:
         variables = jax.jit(model.init, compiler_options=options)(jax.random.key(seed), x)
