@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -63,7 +64,8 @@ def test_what_is_published_names_no_folder_of_the_machine(run, tmp_path):  # noq
     config["data"]["path"] = str(tmp_path / "my photos")
     (tmp_path / "my photos").mkdir()
     run.write_json("config.json", config)
-    environment["command"] = f"{here}/launch.py --config.model.pretrained={weights} --name=a/b"
+    options = [f"--config.model.pretrained={weights}", f"--config.data.path={tmp_path}/my photos"]
+    environment["command"] = shlex.join([f"{here}/launch.py", *options, "--name=a/b"])
     (here / "launch.py").touch()
     run.write_json("environment.json", environment)
     target = RunFolder(publish.publish(run.path))
@@ -72,7 +74,9 @@ def test_what_is_published_names_no_folder_of_the_machine(run, tmp_path):  # noq
     config["data"]["path"] = os.path.relpath(tmp_path / "my photos")
     assert target.read_json("config.json") == config
     command = target.environment["command"]
-    assert command == f"launch.py --config.model.pretrained={relative} --name=a/b"
+    photos = config["data"]["path"]
+    options = [f"--config.model.pretrained={relative}", f"--config.data.path={photos}"]
+    assert command == shlex.join(["launch.py", *options, "--name=a/b"])
 
 
 def test_published_again_it_has_nothing_of_the_run_before(run):  # noqa: F811

@@ -61,7 +61,10 @@ OF_STUDIES = ("table.md", "table.csv", "table.tex", "table.png")
 COMPARISON = "comparison.json"  # the runs of each of its systems, as paths from its folder
 OF_COMPARISONS = (COMPARISON, *OF_STUDIES)
 WITH_PATHS = (CONFIG, ENVIRONMENT)  # of data and weights, and in the command
-ABSOLUTE_PATH = re.compile(r"(?<![^\s\"'=])/[^\s\"'=]+")
+ABSOLUTE_PATHS = (
+    re.compile(r"(?<=[\"'=])/[^\"'=]+(?=[\"'])"),  # in quotes, so that it may have spaces
+    re.compile(r"(?<![^\s\"'=])/[^\s\"'=]+"),
+)
 OF_ENSEMBLES = (ENSEMBLE, CALIBRATION, "ensemble.md", "ensemble.png")
 
 
@@ -112,8 +115,9 @@ def _with_relative_paths(content: Any) -> Any:
     if isinstance(content, list):
         return [_with_relative_paths(value) for value in content]
     if isinstance(content, str):
-        whole = _relative_path(content)  # which may have spaces
-        return ABSOLUTE_PATH.sub(lambda match: _relative_path(match[0]), whole)
+        content = _relative_path(content)
+        for pattern in ABSOLUTE_PATHS:
+            content = pattern.sub(lambda match: _relative_path(match[0]), content)
     return content
 
 

@@ -5,6 +5,7 @@ a resumed one, runs the same code and so gives the same bits.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -68,6 +69,10 @@ class TrainSteps:
         return (counted + 2 * (all_rounds - one_round)) * jax.device_count()
 
 
+# Tracing takes seconds for deep models, and a step is traced for its shapes and in the loop.
+_traced_once = functools.partial(jax.jit, inline=True)
+
+
 def make_train(
     recipe: Recipe,
     transform: Transform,
@@ -82,6 +87,7 @@ def make_train(
     winograd: as of `cpu_kernels.use`. backend: as of `parallel.data_parallel`.
     """
 
+    @_traced_once
     @cpu_kernels.use(winograd=winograd)
     def step(root, state, images, targets, rows, indices):
         batch_key, dropout_key = jax.random.split(jax.random.fold_in(root, state.step))
@@ -147,16 +153,20 @@ def make_predict(
         backend: as of `parallel.data_parallel`.
     """
 
+    @_traced_once
+    @cpu_kernels.use(winograd=winograd)
+    def step(variables, images, indices):
+        return eval_step(model, variables, transform(images[indices]), tta=tta, method=method)
+
     def steps(variables, images, indices, count):
         variables = {**variables, "params": adaptation.merge(variables["params"])}
-
-        @cpu_kernels.use(winograd=winograd)
-        def step(indices):
-            return eval_step(model, variables, transform(images[indices]), tta=tta, method=method)
-
-        shape = jax.eval_shape(step, indices[0]).shape
+        shape = jax.eval_shape(step, variables, images, indices[0]).shape
         outputs = jnp.zeros((len(indices), *shape), jnp.float32)
-        return lax.fori_loop(0, count, lambda i, all: all.at[i].set(step(indices[i])), outputs)
+
+        def body(i, outputs):
+            return outputs.at[i].set(step(variables, images, indices[i]))
+
+        return lax.fori_loop(0, count, body, outputs)
 
     program = parallel.data_parallel(
         steps,

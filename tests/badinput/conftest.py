@@ -5,7 +5,8 @@ BADINPUT_EXAMPLES=10 tries ten times as many examples in each property test, dra
 """
 
 import pytest
-from trying import Tried
+
+from tests.badinput.trying import Tried
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from limits import HANGS
 from ml_collections import ConfigDict, config_flags
-from trying import examples
 
 from configs import base, cifar_ensemble
 from configs.studies import mnist_models
@@ -24,6 +23,7 @@ from imgcls_jax.config.options import flat_options
 from imgcls_jax.reporting import compare
 from imgcls_jax.training import checks as options
 from imgcls_jax.training import setup
+from tests.badinput.trying import examples
 from tests.test_structure import CONFIGS, load
 
 ROOT = Path(__file__).parents[2]

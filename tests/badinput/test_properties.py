@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trying import examples
 
 from imgcls_jax.data import cifar, csv_files, idx_files, npz_files
 from imgcls_jax.data.transforms import OPS, Transform, parse
 from imgcls_jax.errors import UserError
 from imgcls_jax.pretrained import formats, keras_format, safetensors_format, torch_format
 from imgcls_jax.run.folder import RunFolder
+from tests.badinput.trying import examples
 from tests.data.test_cifar import python2_pickle
 from tests.data.test_readers import idx_bytes
 

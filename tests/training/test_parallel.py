@@ -22,7 +22,8 @@ data = Splits(train=quadrants(200, 0), validation=quadrants(60, 1), test=quadran
 digests, losses = {}, {}
 for backend in parallel.BACKENDS:
     config = base.get_config()
-    config.model = {"name": "resnet20", "blocks": (1, 1, 1)}
+    one_stage = {"blocks": (1,), "kernels": (3,), "shortcut_kernels": (1,)}
+    config.model = {"name": "resnet20", **one_stage}
     config.train.update(epochs=1, batch_size=40, eval_batch_size=40, parallel=backend)
     config.data.transform = "random_crop(1)|mixup(1.)"
     (built,) = setup.build(config, data)
