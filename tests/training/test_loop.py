@@ -278,6 +278,7 @@ def test_what_cannot_be_trained_is_refused(tmp_path, changes, message):
 
 
 def test_training_compiles_once(tmp_path, caplog):
+    train(small_config(), tmp_path / "first")  # compiles what is small and the same for every run
     with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
         train(small_config(), tmp_path / "run")
     compiled = [
@@ -286,6 +287,21 @@ def test_training_compiles_once(tmp_path, caplog):
         if "Finished XLA compilation" in record.getMessage()
     ]
     assert len(compiled) == 3, compiled  # initialisation, training, prediction
+
+
+def test_steps_are_traced_once(tmp_path, monkeypatch):
+    """For their shapes and for the loop together: of deep models that takes seconds."""
+    traced = []
+    for name in ("train_step", "eval_step"):
+        step = getattr(dispatch, name)
+
+        def counting(*arguments, name=name, step=step, **options):
+            traced.append(name)
+            return step(*arguments, **options)
+
+        monkeypatch.setattr(dispatch, name, counting)
+    train(small_config(), tmp_path / "run")
+    assert sorted(traced) == ["eval_step", "train_step"]
 
 
 def test_devices_hold_the_same_state():
