@@ -15,6 +15,7 @@ import pytest
 from limits import HANGS
 
 from imgcls_jax.commands import study as studies
+from imgcls_jax.commands.trainer import Outcome
 from imgcls_jax.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -247,6 +248,26 @@ def test_a_budget_ends_a_study(tmp_path):
     assert run.returncode == 0, run.stderr
     assert "hours is spent: 5 of 5 runs are not finished: first, narrow-seed0" in run.stderr
     assert not (tmp_path / "runs" / "widths" / "table.md").exists()
+
+
+def test_the_table_has_the_seeds_that_are_finished(tmp_path):
+    config = study_config(())
+    config.needs, config.seeds = {}, (0, 1)
+    runs = studies.plan(config, tmp_path)
+
+    def compared(*outcomes):
+        by_folder = {run.folder: outcome for run, outcome in zip(runs, outcomes, strict=True)}
+        rows = studies.compared(runs, by_folder)
+        return {label: [run.name for run in row] for label, row in rows.items()}
+
+    done, late, failed = Outcome.FINISHED, Outcome.OUT_OF_TIME, Outcome.FAILED
+    narrow = ["narrow-seed0", "narrow-seed1"]
+    assert compared(done, done, late, late) == {"narrow": narrow}
+    assert compared(done, done, late, done) == {"narrow": narrow, "wide": ["wide-seed1"]}
+    assert compared(done, failed, done, Outcome.CLAIMED) == {"wide": ["wide-seed0"]}
+    for run in runs:
+        run.config.data.folds = 2  # other test images in each run
+    assert compared(done, done, done, late) == {"narrow": narrow}
 
 
 def test_what_is_finished_of_a_study_is_published(study, tmp_path):

@@ -204,8 +204,9 @@ def train(config: ConfigDict, workdir: Path, changed: Iterable[str] = ()) -> Non
 
     Each run is a process of its own: what is finished is not repeated, what was interrupted goes
     on, and what another process on the same study trains is left to it. If runs fail the others
-    are trained all the same; then the table has the rows that are whole, and RunError names the
-    runs that failed. After `budget` hours, if it is not 0, the current run is saved and stopped.
+    are trained all the same; then the table has the other rows, and RunError names the runs that
+    failed. After `budget` hours, if it is not 0, the current run is saved and stopped; the table
+    has the seeds that are finished.
     """
     changed = tuple(changed)
     runs = plan(config, workdir, changed)
@@ -268,24 +269,40 @@ def _compare(
     runs: Sequence[Planned],
     outcomes: Mapping[Path, Outcome],
 ) -> None:
-    """Writes the comparison of the rows of which every run is finished."""
+    """Writes the comparison of the rows, as far as they are trained."""
     from imgcls_jax.evaluation import cost
     from imgcls_jax.reporting import compare
     from imgcls_jax.reporting.compare_rows import Group
 
-    rows: dict[str, list[Planned]] = {}
-    for run in runs:
-        if run.row:
-            rows.setdefault(run.row, []).append(run)
     groups = []
-    for label, row in rows.items():
-        if all(outcomes[run.folder] == Outcome.FINISHED for run in row):
-            folders = [RunFolder(run.folder) for run in row]
-            groups.append(Group(label, row[0].reported, folders))
+    for label, row in compared(runs, outcomes).items():
+        folders = [RunFolder(run.folder) for run in row]
+        groups.append(Group(label, row[0].reported, folders))
     if groups:
         backend.configure()
         text = compare.write(groups, workdir, title=title(config), meter=cost.Meter())
         log.info("\n%s\n%s", text, workdir / "table.md")
+
+
+def compared(runs: Sequence[Planned], outcomes: Mapping[Path, Outcome]) -> dict[str, list[Planned]]:
+    """Returns the finished runs of each row that is compared.
+
+    Without those of rows with a run that failed, which may have been a harder one, and of rows
+    that are trained by folds, of which each has other test images, and are not finished.
+    """
+    rows: dict[str, list[Planned]] = {}
+    for run in runs:
+        if run.row:
+            rows.setdefault(run.row, []).append(run)
+    finished = {}
+    for label, row in rows.items():
+        ended = [run for run in row if outcomes[run.folder] == Outcome.FINISHED]
+        is_whole = len(ended) == len(row)
+        has_failed = any(outcomes[run.folder] == Outcome.FAILED for run in row)
+        has_folds = any(run.config.data.get("folds") for run in row)
+        if is_whole or (ended and not has_failed and not has_folds):
+            finished[label] = ended
+    return finished
 
 
 def title(config: ConfigDict) -> str:
