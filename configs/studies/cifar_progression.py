@@ -4,8 +4,8 @@ to E5), and the last two with the augmentation that the report names as a next s
     python launch.py --config configs/studies/cifar_progression.py
 
 Each with three seeds, hours on two CPU cores; --config.seeds="(0,)" trains one. The table, beside
-the reported figures, has the first three rows so far: results/cifar_progression/table.md. Its runs
-were trained side by side, a core each, and were stopped in between: their times are no speeds.
+the reported figures, has what is trained of the first four rows: results/cifar_progression/table.md.
+Its runs were trained side by side, a core each, and were stopped in between: their times are no speeds.
 """
 
 from ml_collections import ConfigDict
