@@ -5,7 +5,8 @@ to E5), and the last two with the augmentation that the report names as a next s
 
 Each with three seeds, hours on two CPU cores; --config.seeds="(0,)" trains one. The table, beside
 the reported figures, has what is trained of the first four rows: results/cifar_progression/table.md.
-Its runs were trained side by side, a core each, and were stopped in between: their times are no speeds.
+Its runs were trained beside each other or beside other work, and some were stopped in between: their
+times are no speeds.
 """
 
 from ml_collections import ConfigDict

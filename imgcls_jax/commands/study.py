@@ -285,10 +285,10 @@ def _compare(
 
 
 def compared(runs: Sequence[Planned], outcomes: Mapping[Path, Outcome]) -> dict[str, list[Planned]]:
-    """Returns the finished runs of each row that is compared.
+    """Returns the finished runs of each row that is compared, by the row's label.
 
-    Without those of rows with a run that failed, which may have been a harder one, and of rows
-    that are trained by folds, of which each has other test images, and are not finished.
+    Of a row that is not finished, those of the seeds so far. Left out are such rows if one of their
+    runs failed, which may have been a harder one, or if they have folds, whose test images differ.
     """
     rows: dict[str, list[Planned]] = {}
     for run in runs:
@@ -299,7 +299,7 @@ def compared(runs: Sequence[Planned], outcomes: Mapping[Path, Outcome]) -> dict[
         ended = [run for run in row if outcomes[run.folder] == Outcome.FINISHED]
         is_whole = len(ended) == len(row)
         has_failed = any(outcomes[run.folder] == Outcome.FAILED for run in row)
-        has_folds = any(run.config.data.get("folds") for run in row)
+        has_folds = row[0].config.data.folds > 0
         if is_whole or (ended and not has_failed and not has_folds):
             finished[label] = ended
     return finished
