@@ -8,6 +8,9 @@ import tempfile
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Several workers, and what they start, share the cores: threads of NumPy and torch would wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Programs are compiled once for all tests, also by the processes that tests start. A folder that the
 # environment names is kept, which saves a developer the compilation from one run to the next.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
