@@ -25,7 +25,7 @@ from imgcls_jax.evaluation import paired
 from imgcls_jax.evaluation.onnx import FIGURES, export, int8
 from imgcls_jax.evaluation.onnx.runtime import BATCH_SIZE, OnnxClassifier, images_per_second
 from imgcls_jax.reporting.plain_tables import markdown_row, markdown_table
-from imgcls_jax.training.setup import initialize
+from imgcls_jax.training.initializer import Initializer
 
 # The shape of the images of each architecture.
 SHAPES = {
@@ -111,12 +111,12 @@ def untrained(name: str, images: np.ndarray) -> SimpleNamespace:
     """Returns what an export needs of a run: a model with its initial weights, and its transform."""
     model = models.create(ConfigDict({"name": name}), num_classes=10)
     transform = parse("normalize(0.5, 0.25)")
-    params, model_state = initialize(model, transform, images, seed=0)
-    model_state = model.prepare(model_state, images, transform)
+    variables = Initializer(model, jax.eval_shape(transform, images[:1]), seed=0).variables
+    variables = model.prepare(variables, images, transform)
     return SimpleNamespace(
         model=model,
         transform=transform,
-        variables=jax.device_get({"params": params, **model_state}),
+        variables=jax.device_get(variables),
         shape=images.shape[1:],
     )
 

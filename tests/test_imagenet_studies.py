@@ -14,6 +14,7 @@ from configs.studies import (
 )
 from imgcls_jax import trees
 from imgcls_jax.training import adapt, setup
+from imgcls_jax.training.initializer import Initializer
 
 LEVELS, LORA = cifar_levels_lite0.get_config().rows, lora_ablation_imagenet.get_config().rows
 SE = 80 * 1280 * 2 + 80 + 1280
@@ -31,8 +32,8 @@ def shapes(config):
     """The model, its parameters without content, and its images."""
     model, transform = setup.build_model(config, num_classes=10)
     images = np.zeros((1, 32, 32, 1 if config.data.name == "mnist" else 3), np.uint8)
-    params, _ = jax.eval_shape(lambda: setup.initialize(model, transform, images, seed=0))
-    return model, params, jax.eval_shape(transform, images)
+    image = jax.eval_shape(transform, images)
+    return model, Initializer(model, image, seed=0).shapes["params"], image
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,8 @@ def shapes(config):
 )
 def test_what_trains_on_each_level(row, count):
     config = LEVELS[row].config
-    adaptation, params = adapt.create(config, *shapes(config), seed=0)
+    model, params, image = shapes(config)
+    adaptation = adapt.create(config, model, params, image)
     assert trees.count(adaptation.split(params)[0]) == count
     assert adaptation.features_frozen == (row == "d1_frozen")  # computed once there
 
@@ -90,7 +92,8 @@ def test_the_studies_of_unfreezing_take_a_file():
 def test_the_last_stages_train_in_partial_finetuning():
     row = hybrid_next_steps_imagenet.get_config().rows["2_partial_finetuning"].config
     config = row.copy_and_resolve_references()
-    adaptation, params = adapt.create(config, *shapes(config), seed=0)
+    model, params, image = shapes(config)
+    adaptation = adapt.create(config, model, params, image)
     trained = trees.flatten(adaptation.split(params)[0])
     modules = {"/".join(path.split("/")[:2]) for path in trained}
     assert {module for module in modules if module.startswith("efficientnet_lite0/")} == {

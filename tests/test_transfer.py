@@ -29,6 +29,7 @@ from imgcls_jax.pretrained.port import unport
 from imgcls_jax.run.checkpoints import Checkpoints
 from imgcls_jax.run.folder import RunFolder
 from imgcls_jax.training import adapt, loop, phases, recorder, setup
+from imgcls_jax.training.initializer import Initializer
 
 CONFIGS = {
     "A1": mnist_hybrid_lora,
@@ -134,13 +135,12 @@ def small(row: str):
 def test_counts_of_what_trains(row):
     config, data = small(row)
     model, transform = setup.build_model(config, num_classes=10)
-    params, _ = jax.eval_shape(
-        lambda: setup.initialize(model, transform, data.train.images, seed=0)
-    )
     image = jax.eval_shape(transform, data.train.images[:1])
+    params = Initializer(model, image, seed=0).shapes["params"]
     counts = []
     for phase in phases.of(config).values():
-        adaptation, adapted = adapt.create(phase, model, params, image, seed=0)
+        adaptation = adapt.create(phase, model, params, image)
+        adapted = jax.eval_shape(functools.partial(adaptation.add_pairs, seed=0), params)
         counts.append(trees.count(adaptation.split(adapted)[0]))
     assert counts == (
         [FIRST_PHASE[row], TRAINABLE[row]] if row in FIRST_PHASE else [TRAINABLE[row]]
@@ -150,8 +150,7 @@ def test_counts_of_what_trains(row):
 def test_a_hybrid_takes_each_backbone_from_its_own_file(tmp_path):
     config, data = small("A1")
     model, transform = setup.build_model(config, num_classes=10)
-    shapes = jax.eval_shape(lambda: setup.initialize(model, transform, data.train.images, seed=0))
-    params, model_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    shapes = Initializer(model, jax.eval_shape(transform, data.train.images[:1]), seed=0).shapes
     given, paths = {}, []
     for seed, name in enumerate(config.model.backbones):
         random, expected = (
@@ -164,20 +163,20 @@ def test_a_hybrid_takes_each_backbone_from_its_own_file(tmp_path):
         paths.append(tmp_path / f"{name}.pth")
         torch_format.write(paths[-1], unport(given[name], name_of=catalog.key_map(name).name_of))
     config.model.pretrained = ", ".join(map(str, paths))
-    params, model_state = pretrained.initialize(config, params=params, model_state=model_state)
+    loaded = pretrained.initialize(config, shapes)
     for name, weights in given.items():
         weights = trees.flatten(weights)
         taken = trees.flatten(
-            {"params": params[name], "batch_stats": model_state["batch_stats"][name]}
+            {"params": loaded["params"][name], "batch_stats": loaded["batch_stats"][name]}
         )
         assert all(np.array_equal(leaf, weights[path]) for path, leaf in taken.items())
         assert set(weights) - set(taken) == {"params/fc/kernel", "params/fc/bias"}
-    assert not np.any(params["top"]["classifier"]["kernel"])
+    assert loaded["params"]["top"] == shapes["params"]["top"]
     config.model.pretrained = str(paths[0])
     with pytest.raises(
         ConfigError, match="give 2 sources separated by commas, one for each of resnet18, googlenet"
     ):
-        pretrained.initialize(config, params=params, model_state=model_state)
+        pretrained.initialize(config, shapes)
 
 
 def test_options_of_published_weights_reach_the_backbone():

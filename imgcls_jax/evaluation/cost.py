@@ -15,8 +15,9 @@ from imgcls_jax import models
 from imgcls_jax.models import cpu_kernels
 from imgcls_jax.run.folder import RunFolder
 from imgcls_jax.training import operations
+from imgcls_jax.training.initializer import Initializer
 from imgcls_jax.training.profiling import seconds_of
-from imgcls_jax.training.setup import build_model, initialize, tta_views
+from imgcls_jax.training.setup import build_model, tta_views
 from imgcls_jax.training.train_step import eval_step
 
 BATCH_SIZE = 128  # for throughput
@@ -70,8 +71,8 @@ def measure(model, transform, *, shape: tuple[int, int, int], tta) -> Cost:
     """Measures the model with random weights on random uint8 images of `shape` [H, W, C]."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (BATCH_SIZE, *shape), np.uint8)
-    params, model_state = initialize(model, transform, images, seed=0)
-    variables = jax.device_put({"params": params, **model_state})
+    x = jax.eval_shape(transform, images[:1])
+    variables = Initializer(model, x, seed=0).variables
     images = jax.device_put(images)
 
     def logits(variables, x):
@@ -82,7 +83,6 @@ def measure(model, transform, *, shape: tuple[int, int, int], tta) -> Cost:
         return logits(variables, transform(images))
 
     single = images[:1]
-    x = jax.eval_shape(transform, single)
     batch_seconds = seconds_of(lambda: predict(variables, images), over=SECONDS)
     return Cost(
         multiply_adds=multiply_adds(logits, variables, x),

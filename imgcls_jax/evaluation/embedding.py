@@ -24,7 +24,8 @@ from imgcls_jax.data.transforms import Transform
 from imgcls_jax.evaluation.predict import Predictor
 from imgcls_jax.run.folder import RunFolder
 from imgcls_jax.training import dispatch, features, parallel
-from imgcls_jax.training.setup import build_model, initialize
+from imgcls_jax.training.initializer import Initializer
+from imgcls_jax.training.setup import build_model
 
 MAX_SIDE = 32  # pixels to which larger images are shrunk before
 PATCH = 5  # pixels of a patch's side
@@ -61,11 +62,10 @@ def of_run(run: RunFolder, dataset: Dataset) -> np.ndarray:
 def of_weights(config: ConfigDict, dataset: Dataset) -> np.ndarray:
     """Returns the features of the weights that `config.model.pretrained` names, float32 [N, F]."""
     model, transform = build_model(config, num_classes=len(dataset.class_names))
-    params, model_state = initialize(model, transform, dataset.images[:1], seed=config.seed)
-    params, model_state = pretrained.initialize(
-        config, params=params, model_state=model_state, class_names=dataset.class_names
-    )
-    return _of_model(config, model, transform, {"params": params, **model_state}, dataset)
+    image = jax.eval_shape(transform, dataset.images[:1])
+    initializer = Initializer(model, image, seed=config.seed)
+    loaded = pretrained.initialize(config, initializer.shapes, class_names=dataset.class_names)
+    return _of_model(config, model, transform, initializer.fill(loaded), dataset)
 
 
 def _of_model(

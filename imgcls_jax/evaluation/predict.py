@@ -4,6 +4,7 @@ import math
 import statistics
 from typing import Any
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,9 +24,10 @@ from imgcls_jax.run.checkpoints import Checkpoints, shapes
 from imgcls_jax.run.folder import CHECKPOINTS, CONFIG, PREDICTIONS, TEST, RunFolder
 from imgcls_jax.training import adapt, metrics, phases
 from imgcls_jax.training import checks as options
+from imgcls_jax.training.initializer import Initializer
 from imgcls_jax.training.inputs import place_images
 from imgcls_jax.training.parallel import replicate
-from imgcls_jax.training.setup import build_model, build_predict, initialize
+from imgcls_jax.training.setup import build_model, build_predict
 
 MAX_BATCH_BYTES = 2**32  # of a batch of images after the transform
 MAX_IMAGE_PIXELS = 2**24  # of an image after the transform
@@ -71,12 +73,14 @@ class Predictor:
 
     def _restore(self, run: RunFolder, config: ConfigDict) -> None:
         """Reads the best checkpoint into `variables`, and counts parameters."""
-        params, model_state = jax.eval_shape(self._initialize)
         images = jax.ShapeDtypeStruct((1, *self.shape), np.uint8)
         image = jax.eval_shape(self.transform, images)
         _check_batch(run, self.batch_size, image.shape[1:])
+        initializer = Initializer(self.model, image, seed=0)
+        model_state, params = flax.core.pop(initializer.shapes, "params")
         *_, last_phase = phases.of(config).values()
-        adaptation, params = adapt.create(last_phase, self.model, params, image, seed=0)
+        adaptation = adapt.create(last_phase, self.model, params, image)
+        params = jax.eval_shape(lambda params: adaptation.add_pairs(params, seed=0), params)
         trainable, _ = adaptation.split(params)
         self.trainable = trees.count(trainable)
         checkpoints = Checkpoints(run.path / CHECKPOINTS, read_only=True)
@@ -86,10 +90,6 @@ class Predictor:
         self.parameters = trees.count(restored["params"])
         merged = jax.device_get(adaptation.merge(restored["params"]))
         self.variables = {"params": merged, **restored["model_state"]}
-
-    def _initialize(self) -> tuple[Any, Any]:
-        images = np.zeros((1, *self.shape), np.uint8)
-        return initialize(self.model, self.transform, images, seed=0)
 
     def logits(self, images: Images) -> np.ndarray:
         """Returns logits float32 [N, K] of images uint8 [N, H, W, C].

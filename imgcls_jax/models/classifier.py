@@ -28,10 +28,10 @@ class Classifier(nn.Module):
             return x.mean((1, 2))
         return x
 
-    def prepare(self, model_state, images, transform):
-        """Returns the state (variables that are no parameters) with which training starts.
+    def prepare(self, variables, images, transform):
+        """Returns the variables with which training starts, given those that were drawn.
 
-        A model that computes part of it from its training images, uint8 [N, H, W, C], and their
+        A model that computes part of them from its training images, uint8 [N, H, W, C], and their
         `transform` overrides this method.
         """
-        return model_state
+        return variables

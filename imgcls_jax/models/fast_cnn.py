@@ -128,8 +128,8 @@ class FastCNN(Classifier):
     def head(self, x, *, train: bool = False):
         return self.classifier(x) * self.logit_scale
 
-    def prepare(self, model_state, images, transform):
+    def prepare(self, variables, images, transform):
         chosen = sample_indices(len(images), WHITENING_EXAMPLES)  # the first are of few classes
         examples = transform(images[chosen])
         kernel = jnp.asarray(whitening_kernel(examples, self.patch))
-        return {**model_state, "whitening": {"whitening": {"kernel": kernel}}}
+        return {**variables, "whitening": {"whitening": {"kernel": kernel}}}

@@ -100,17 +100,17 @@ def check_model(source: str | os.PathLike, model: str) -> None:
 
 
 def initialize(
-    config: ConfigDict, *, params: Any, model_state: Any, class_names: Sequence[str] = ()
-) -> tuple[Any, Any]:
-    """Returns parameters and model state from `config.model.pretrained`.
+    config: ConfigDict, variables: Variables, *, class_names: Sequence[str] = ()
+) -> Variables:
+    """Returns a model's variables from `config.model.pretrained`.
 
-    params, model_state: those with which training would start otherwise. The classifier keeps
-    them where the weights are of other classes: where they have no classifier of that shape, or
-    are those of a run whose classes are not `class_names`.
+    variables: those of the model, or their shapes. The classifier keeps them where the weights are
+    of other classes: where they have no classifier of that shape, or are those of a run whose
+    classes are not `class_names`. A hybrid keeps them outside of its backbones.
     Warns if the transform is not the one that the weights were trained with. Raises as `load` does.
     """
     transform_check.warn_of_differences(config)
-    variables = {"params": params, **model_state}
+    variables = dict(variables)
     for model, source in sources.by_model(config.model).items():
         arrays = read(source, model=model, cache=config.pretrained.cache)
         if model == config.model.name:
@@ -125,7 +125,7 @@ def initialize(
         backbone = fit(arrays, model=model, expected=backbone, source=str(source))
         for collection, tree in backbone.items():
             variables[collection] = {**variables[collection], model: tree}
-    return variables.pop("params"), variables
+    return variables
 
 
 def _classifier_to_skip(

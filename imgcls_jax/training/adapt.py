@@ -29,12 +29,13 @@ STATISTICS = {"stored": True, "update": False}
 class Adaptation:
     """How a config's `adapt` trains a model.
 
-    lora: low-rank pairs, if any. trainable: the paths that train, or None if all do. paths: of all
-    parameters, pairs included. feature_paths: of those that the model's `features` reads. stored: an
-    entry of STATISTICS.
+    lora: low-rank pairs, if any, and targets: the paths of the kernels that have them. trainable:
+    the paths that train, or None if all do. paths: of all parameters, pairs included.
+    feature_paths: of those that the model's `features` reads. stored: an entry of STATISTICS.
     """
 
     lora: LoRA | None = None
+    targets: tuple[str, ...] = ()
     trainable: frozenset[str] | None = None
     paths: frozenset[str] = frozenset()
     feature_paths: frozenset[str] = frozenset()
@@ -47,6 +48,12 @@ class Adaptation:
             return self.trainable is None or path in self.trainable
 
         return trees.split(params, trains)
+
+    def add_pairs(self, params: Any, *, seed: int) -> Any:
+        """Returns a model's parameters with new low-rank pairs, if there are any."""
+        if self.lora is None:
+            return params
+        return self.lora.add(params, self.targets, jax.random.key(seed))
 
     def merge(self, params: Any) -> Any:
         """Returns the parameters that the model is applied to."""
@@ -95,38 +102,38 @@ class Adaptation:
 EVERYTHING = Adaptation()
 
 
-def create(
-    config: ConfigDict, model: nn.Module, params: Any, x: Any, *, seed: int
-) -> tuple[Adaptation, Any]:
-    """Returns the adaptation of `config.adapt`, and the parameters with their low-rank pairs.
+def create(config: ConfigDict, model: nn.Module, params: Any, x: Any) -> Adaptation:
+    """Returns the adaptation of `config.adapt`.
 
-    x: a batch for the model. Raises ConfigError for a pattern that is found in no path, and for
-    layers that cannot be counted.
+    params: of the model, or their shapes. x: a batch for it, or its shape. Raises ConfigError for a
+    pattern that is found in no path, and for layers that cannot be counted.
     """
     settings = config.adapt
+    key = jax.random.key(0)
     lora = None
+    targets: list[str] = []
+    model_paths = list(trees.flatten(params))
+    pairs: list[str] = []
     if settings.lora.targets:
         lora = LoRA.from_config(config)
-        kernels = [path for path in trees.flatten(params) if path.endswith("/kernel")]
+        kernels = [path for path in model_paths if path.endswith("/kernel")]
         targets = trees.matching("adapt.lora.targets", settings.lora.targets, kernels)
-        params = lora.add(params, targets, jax.random.key(seed))
+        with_pairs = jax.eval_shape(lambda params: lora.add(params, targets, key), params)
+        pairs = [path for path in trees.flatten(with_pairs) if path.startswith(f"{KEY}/")]
     if not settings.trainable and not lora and not settings.last_layers:
-        return EVERYTHING, params
-    paths = list(trees.flatten(params))
-    pairs = [path for path in paths if path.startswith(f"{KEY}/")]
-    model_paths = [path for path in paths if not path.startswith(f"{KEY}/")]
+        return EVERYTHING
     trainable = trees.matching("adapt.trainable", settings.trainable, model_paths) + pairs
     if settings.last_layers:
         trainable += _last_layers(settings.last_layers, config.model, model_paths)
-    features = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, method="encode"), x)
-    adaptation = Adaptation(
+    features = jax.eval_shape(lambda x: model.init(key, x, method="encode"), x)
+    return Adaptation(
         lora=lora,
+        targets=tuple(targets),
         trainable=frozenset(trainable),
-        paths=frozenset(paths),
+        paths=frozenset(model_paths + pairs),
         feature_paths=frozenset(trees.flatten(features.get("params", {}))),
         stored=choose("adapt.frozen_statistics", settings.frozen_statistics, STATISTICS),
     )
-    return adaptation, params
 
 
 def _last_layers(count: int, config: ConfigDict, paths: list[str]) -> list[str]:

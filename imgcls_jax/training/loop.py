@@ -64,7 +64,7 @@ class _Training:
             self.checkpoints = Checkpoints(run.path / CHECKPOINTS)
         start = distributed.from_primary(lambda: as_plain(*self._first_state()))
         self.progress = Progress(**start["progress"])
-        state = self.phase.state.with_leaves(start["leaves"])
+        state = self.phase.shapes.with_leaves(start["leaves"])
         self.state = parallel.replicate(state, to_donate=True)
         self._begin_phase()
         self.recorder = recorder.Recorder(
@@ -76,13 +76,11 @@ class _Training:
 
     def _first_state(self) -> tuple[TrainState, Progress]:
         """Returns the state to start from, and what was done up to there."""
-        first_states = [phase.state for phase in self.phases]
-        if restored := restore(self.checkpoints, first_states, self.folder):
+        shapes = [phase.shapes for phase in self.phases]
+        if restored := restore(self.checkpoints, shapes, self.folder):
             return restored
-        first = self.phases[0]
-        if self.config.model.get("pretrained"):
-            return first.with_pretrained(self.config, self.data.train.class_names), Progress()
-        return first.state, Progress()
+        class_names = self.data.train.class_names
+        return self.phases[0].first_state(self.config, class_names), Progress()
 
     @property
     def phase(self) -> setup.Setup:
@@ -91,7 +89,7 @@ class _Training:
 
     def _begin_phase(self) -> None:
         """Puts on the devices what the phase trains on, and says what it is."""
-        plan.say(self.phases, self.progress, self.data)
+        plan.say(self.phases, self.progress, self.data, self.state)
         if self.phase.embed:
             log.info("Nothing of the features is trained or random: they are computed once.")
         self.train_data, self.feature_seconds = self.phase.place(self.state, self.data.train)

@@ -12,7 +12,7 @@ from imgcls_jax import trees
 from imgcls_jax.data import Splits
 from imgcls_jax.errors import listed
 from imgcls_jax.training import parallel, schedules, setup
-from imgcls_jax.training.state import Progress
+from imgcls_jax.training.state import Progress, TrainState
 
 log = logging.getLogger(__name__)
 
@@ -21,10 +21,11 @@ PARTLY_TRAINED = 2.0
 LAYER_NUMBER = re.compile(r"_\d+$")  # of "layer1_0", which is in the block "layer1"
 
 
-def say(phases: Sequence[setup.Setup], progress: Progress, data: Splits) -> None:
+def say(phases: Sequence[setup.Setup], progress: Progress, data: Splits, state: TrainState) -> None:
     """Logs which phase begins, and its parameters; of a first one on features also the whole plan.
 
-    Of a phase that is resumed the parameters by block are left out: they were logged already.
+    state: that it begins with. Of a phase that is resumed the parameters by block are left out: they
+    were logged already.
     """
     number = progress.phase
     is_resumed = progress.phase_epochs > 0 or progress.step_in_epoch > 0
@@ -32,12 +33,12 @@ def say(phases: Sequence[setup.Setup], progress: Progress, data: Splits) -> None
     epochs = phase.config.train.epochs
     if phase.name:
         if number == 0 and phase.embed:
-            log.info("%s", describe(phases, data))
+            log.info("%s", describe(phases, data, state))
         log.info("Phase %d of %d: %s, %d epochs.", number + 1, len(phases), phase.name, epochs)
     if unreached := schedules.unreached(phase.config.schedule, epochs):
         times = listed([f"{epoch:g}" for epoch in unreached])
         log.info("schedule.step_epochs without effect, after %d epochs: %s.", epochs, times)
-    trainable, frozen = phase.adaptation.split(phase.state.params)
+    trainable, frozen = phase.adaptation.split(phase.shapes.params)
     counts = f"{trees.count(trainable):,} parameters"
     num_frozen = trees.count(frozen)
     if num_frozen:
@@ -61,11 +62,11 @@ def by_block(params: Any) -> str:
     return "\n".join(lines)
 
 
-def describe(phases: Sequence[setup.Setup], data: Splits) -> str:
+def describe(phases: Sequence[setup.Setup], data: Splits, state: TrainState) -> str:
     """Returns a sentence on what the config says, and one on the time, measured on one batch."""
     batch_size = phases[0].config.train.batch_size
     parts = ", then ".join(_describe(phase) for phase in phases)
-    seconds = estimate(phases, data, _seconds_per_image(phases[0], data))
+    seconds = estimate(phases, data, _seconds_per_image(phases[0], data, state))
     return (
         f"{len(data.train):,} training images in batches of {batch_size}, {len(data.validation):,} "
         f"for validation: {parts}. About {duration(seconds)}, besides compiling and reading the images."
@@ -98,14 +99,13 @@ def estimate(phases: Sequence[setup.Setup], data: Splits, forward: float) -> flo
     return total
 
 
-def _seconds_per_image(phase: setup.Setup, data: Splits) -> float:
+def _seconds_per_image(phase: setup.Setup, data: Splits, state: TrainState) -> float:
     """Measures the features of a first batch, after a call that compiles."""
     size = phase.config.train.eval_batch_size
     batch = parallel.replicate(data.train.images[np.arange(size) % len(data.train)])
-    variables = parallel.replicate(phase.state).variables
-    phase.embed(variables, batch)
+    phase.embed(state.variables, batch)
     started = time.perf_counter()
-    phase.embed(variables, batch)
+    phase.embed(state.variables, batch)
     return (time.perf_counter() - started) / size
 
 

@@ -87,16 +87,16 @@ def plan(config: ConfigDict, data: Splits, device: Device) -> Plan:
     phase = setup.build(config, data)[0]
     batch_size = config.train.batch_size
     num_devices = jax.device_count()
-    state, targets = jax.eval_shape(lambda: (phase.state, data.train.targets))
+    targets = jax.eval_shape(lambda: data.train.targets)
     if config.objective.get("teacher"):
         shape = (len(data.train), len(data.train.class_names))
         targets["teacher"] = jax.ShapeDtypeStruct(shape, np.float32)
     images, others = _images(phase, data)
     indices = jax.ShapeDtypeStruct((num_devices, 1, batch_size // num_devices), np.int32)
     with cpu_kernels.use(enabled=device is CPU):
-        flops = phase.train.flops(state, (images, targets), indices)
+        flops = phase.train.flops(phase.shapes, (images, targets), indices)
         lowered = phase.train.program.lower(
-            *phase.train.arguments(state, (images, targets), indices)
+            *phase.train.arguments(phase.shapes, (images, targets), indices)
         )
     compiled = lowered.compile()
     memory = compiled.memory_analysis()

@@ -43,7 +43,7 @@ def profile(config: ConfigDict, data: Splits, folder: Path) -> dict[str, float |
     batch_size = config.train.batch_size
     num_steps = max(STEPS, TIMED_STEPS)
     batches = epoch_batches(len(data.train), batch_size, seed=config.seed, epoch=0)[:num_steps]
-    state = parallel.replicate(phase.state, to_donate=True)
+    state = parallel.replicate(phase.drawn_state(), to_donate=True)
     placed, _ = phase.place(state, data.train)
     feed = inputs.Feed(placed, batches, most=len(batches))
     images, indices, count, rows = feed.take(feed.ready())  # reading streamed ones is not measured

@@ -85,9 +85,7 @@ def run(
     """
     schedule = schedules.ramp(low, high, num_steps)
     phase = setup.build(config, data, schedule=schedule)[0]
-    state = phase.state
-    if config.model.get("pretrained"):
-        state = phase.with_pretrained(config, data.train.class_names)
+    state = phase.first_state(config, data.train.class_names)
     state = parallel.replicate(state, to_donate=True)
     placed, _ = phase.place(state, data.train)
     batches = _batches(phase, data.train, num_steps)

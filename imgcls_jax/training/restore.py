@@ -13,16 +13,16 @@ log = logging.getLogger(__name__)
 
 
 def restore(
-    checkpoints: Checkpoints, first_states: Sequence[TrainState], run: RunFolder
+    checkpoints: Checkpoints, states: Sequence[TrainState], run: RunFolder
 ) -> tuple[TrainState, Progress] | None:
     """Returns what the newest whole checkpoint holds, or None if there is none.
 
-    first_states: the state before the first step of each phase.
+    states: the state of each phase, of which only the shapes count.
     """
 
     def expected(progress: dict[str, Any]) -> dict[str, Any]:
         """Returns the trees of a checkpoint with this progress, as shapes; None for any shapes."""
-        model, training = as_trees(first_states[progress.get("phase", 0)])
+        model, training = as_trees(states[progress.get("phase", 0)])
         if old_checkpoints.is_old(progress):
             return {"model": shapes(model), "training": None}
         return {"model": shapes(model), "training": shapes(training)}
@@ -32,7 +32,7 @@ def restore(
         return None
     step, model, training, saved = restored
     progress = old_checkpoints.read_progress(saved, run)
-    state = first_states[progress.phase]
+    state = states[progress.phase]
     if old_checkpoints.is_old(saved):
         training = old_checkpoints.convert(state, training)
     log.info("Resuming %s at step %d, epoch %d.", run.path, step, progress.epoch + 1)

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import flax
 import jax
 import numpy as np
 from flax import linen as nn
@@ -18,8 +19,8 @@ from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.streaming import steps_in_window
 from imgcls_jax.data.transforms import Transform, parse
 from imgcls_jax.data.views import VIEWS, View
-from imgcls_jax.errors import ConfigError, choose, shape_text
-from imgcls_jax.models import lora
+from imgcls_jax.errors import ConfigError, choose
+from imgcls_jax.pretrained.port import Variables
 from imgcls_jax.training import (
     adapt,
     dispatch,
@@ -35,15 +36,12 @@ from imgcls_jax.training import (
 from imgcls_jax.training.adapt import EVERYTHING, Adaptation
 from imgcls_jax.training.checks import PRECISIONS
 from imgcls_jax.training.checks import check as check_options
+from imgcls_jax.training.initializer import Initializer
 from imgcls_jax.training.schedules import Plateau, Schedule
-from imgcls_jax.training.state import TrainState, start_average
+from imgcls_jax.training.state import TrainState
 from imgcls_jax.training.train_step import Recipe
 
 log = logging.getLogger(__name__)
-
-# For initialization on CPUs. XLA's own level, 3, takes seconds longer to compile what draws random
-# numbers; both give the same bits. Where eval_shape traces it, jit takes no such options.
-FEWER_PASSES = {"xla_backend_optimization_level": 2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +54,10 @@ class Setup:
     schedule: Schedule  # learning rate by the steps of the phase
     train: dispatch.TrainSteps
     predict: Callable[..., np.ndarray]
-    state: TrainState  # the initial one, not yet on the devices
+    shapes: TrainState  # the state without content
+    initializer: Initializer  # the same for all phases
+    start: Callable[[Variables], TrainState]  # variables -> the state before the first step
+    prepare: Callable[[Variables], Variables]  # what the model computes of its training images
     optimizer: optimizers.Optimizer
     adaptation: Adaptation
     plateau: Plateau | None
@@ -72,29 +73,22 @@ class Setup:
         params = state.params
         if optimizers.averages(after.config.optimizer):
             params = state.model["params"]
-        return self._started(state, params)
-
-    def _started(self, state: TrainState, params: Any) -> TrainState:
-        """Returns the state with these parameters and an optimizer that begins at them."""
         trainable, _ = self.adaptation.split(params)
         return state.replace(params=params, opt_state=self.optimizer.init(trainable))
 
-    def with_pretrained(self, config: ConfigDict, class_names: Sequence[str]) -> TrainState:
-        """Returns the initial state with the weights of `config.model.pretrained`.
+    def first_state(self, config: ConfigDict, class_names: Sequence[str]) -> TrainState:
+        """Returns the state before the first step, not yet on the devices.
 
-        Low-rank pairs stay as they are.
+        What `config.model.pretrained` has no weights for is drawn, low-rank pairs among it.
         """
-        model_params, pairs = lora.split(self.state.params)
-        model_params, model_state = pretrained.initialize(
-            config,
-            params=model_params,
-            model_state=self.state.model_state,
-            class_names=class_names,
-        )
-        params = {**model_params, **pairs}
-        average = start_average(params, model_state) if self.state.average else None
-        state = self.state.replace(model_state=model_state, average=average)
-        return self._started(state, params)
+        if not config.model.get("pretrained"):
+            return self.drawn_state()
+        loaded = pretrained.initialize(config, self.initializer.shapes, class_names=class_names)
+        return self.start(self.initializer.fill(loaded))
+
+    def drawn_state(self) -> TrainState:
+        """Returns the state before the first step with all weights drawn."""
+        return self.start(self.prepare(self.initializer.variables))
 
     def batches(self, train: Dataset, *, epoch: int) -> np.ndarray:
         """Returns the batches of an epoch, as indices int32 [steps, batch_size]."""
@@ -146,31 +140,6 @@ def build_model(config: ConfigDict, *, num_classes: int) -> tuple[nn.Module, Tra
     return model, parse(config.data.transform)
 
 
-def initialize(
-    model: nn.Module, transform: Transform, images: np.ndarray, *, seed: int
-) -> tuple[Any, Any]:
-    """Returns initial parameters and model state for images like `images`, uint8 [B, H, W, C].
-
-    Raises ConfigError if the model cannot take images of that size.
-    """
-    x = transform(images[:1])
-    options = None
-    if jax.default_backend() == "cpu" and not isinstance(x, jax.core.Tracer):
-        options = FEWER_PASSES
-    try:
-        variables = jax.jit(model.init, compiler_options=options)(jax.random.key(seed), x)
-        if not all(leaf.size for leaf in jax.tree.leaves(variables)):
-            raise ValueError("nothing of the image is left for its last layers")
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        size = shape_text(x.shape[1:])
-        raise ConfigError(
-            f"The model {type(model).__name__} cannot be built for images of {size}: {error}. Resize "
-            'them in the transform, for example --config.data.transform="resize(28)".'
-        ) from error
-    params = variables.pop("params")
-    return params, variables
-
-
 def num_features(model: nn.Module, image: jax.ShapeDtypeStruct) -> int:
     """Returns the size of the vector that the model makes of a transformed image, [1, H, W, C]."""
 
@@ -219,22 +188,21 @@ def build(config: ConfigDict, data: Splits, *, schedule: Schedule | None = None)
     check_options(config)
     num_classes = len(data.train.class_names)
     model, transform = build_model(config, num_classes=num_classes)
+    image = jax.eval_shape(transform, data.train.images[:1])
     if reads.given(config, "model"):
-        image = jax.eval_shape(transform, data.train.images[:1])
         options = models.read_options(config.model, image, num_classes=num_classes)
         reads.note(config, [f"model.{option}" for option in options])
     configs = phases.of(config)
     for phase in configs.values():
         _check(phase, data)
-    params, model_state = initialize(model, transform, data.train.images, seed=config.seed)
-    _check_parameters(config.model, trees.count(params))
-    model_state = model.prepare(model_state, data.train.images, transform)
+    initializer = Initializer(model, image, seed=config.seed)
+    _check_parameters(config.model, trees.count(initializer.shapes["params"]))
     # All phases have an average if one has, so that their states are alike.
     has_average = any(_averages(phase) for phase in configs.values())
     setups = []
     for name, phase in configs.items():
         built = _build(
-            name, phase, data, model, transform, params, model_state, schedule, has_average
+            name, phase, data, model, transform, image, initializer, schedule, has_average
         )
         setups.append(built)
     return setups
@@ -251,8 +219,8 @@ def _build(
     data: Splits,
     model: nn.Module,
     transform: Transform,
-    params: Any,
-    model_state: Any,
+    image: jax.ShapeDtypeStruct,
+    initializer: Initializer,
     schedule: Schedule | None,
     has_average: bool,
 ) -> Setup:
@@ -269,8 +237,7 @@ def _build(
     plateau = schedules.plateau(config.schedule, peak=config.optimizer.learning_rate)
     optimizer = optimizers.create(config.optimizer, schedule, has_plateau=plateau is not None)
     train_transform = parse(config.data.transform)
-    image = jax.eval_shape(transform, data.train.images[:1])
-    adaptation, params = adapt.create(config, model, params, image, seed=config.seed)
+    adaptation = adapt.create(config, model, initializer.shapes["params"], image)
     recipe = Recipe(
         model=model,
         optimizer=optimizer,
@@ -304,7 +271,17 @@ def _build(
         winograd=settings.winograd,
         backend=settings.parallel,
     )
-    trainable, _ = adaptation.split(params)
+
+    def prepare(variables: Variables) -> Variables:
+        return model.prepare(variables, data.train.images, transform)
+
+    def start(variables: Variables) -> TrainState:
+        model_state, params = flax.core.pop(variables, "params")
+        params = adaptation.add_pairs(params, seed=config.seed)
+        trainable, _ = adaptation.split(params)
+        opt_state = optimizer.init(trainable)
+        return TrainState.create(params, model_state, opt_state, has_average=has_average)
+
     return Setup(
         name=name,
         config=config,
@@ -312,9 +289,10 @@ def _build(
         schedule=schedule,
         train=train,
         predict=predict,
-        state=TrainState.create(
-            params, model_state, optimizer.init(trainable), has_average=has_average
-        ),
+        shapes=jax.eval_shape(start, initializer.shapes),
+        initializer=initializer,
+        start=start,
+        prepare=prepare,
         optimizer=optimizer,
         adaptation=adaptation,
         plateau=plateau,

@@ -302,7 +302,7 @@ TOGETHER = [
 def test_what_cannot_be_together_is_refused_before_training(
     values, message, tried, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(setup, "initialize", lambda *_, **__: pytest.fail("a model was built"))
+    monkeypatch.setattr(setup, "Initializer", lambda *_, **__: pytest.fail("a model was built"))
     values = {
         key: ConfigDict(value) if isinstance(value, dict) else value
         for key, value in values.items()

@@ -12,11 +12,12 @@ from imgcls_jax.models.lora import KEY
 from imgcls_jax.run.checkpoints import Checkpoints
 from imgcls_jax.run.folder import CHECKPOINTS, RunFolder
 from imgcls_jax.training import inputs, parallel, setup
+from imgcls_jax.training.initializer import Initializer
 
 
 def before_and_after(config, path):
     """Parameters and statistics by path, of the initial state and of the newest checkpoint."""
-    state = setup.build(config, DATA)[0].state
+    state = setup.build(config, DATA)[0].drawn_state()
     run = train(config, path)
     checkpoints = Checkpoints(run.path / CHECKPOINTS, read_only=True)
     _, model = checkpoints.restore_best()
@@ -74,10 +75,8 @@ def test_low_rank_pairs_train_and_come_back_unmerged(tmp_path):
     assert not any(KEY in path for path in merged)
     plain = small_config()
     model, transform = setup.build_model(plain, num_classes=3)
-    variables = setup.initialize(model, transform, images, seed=0)
-    variables = pretrained.fit(
-        merged, model="resnet20", expected={"params": variables[0], **variables[1]}
-    )
+    expected = Initializer(model, jax.eval_shape(transform, images[:1]), seed=0).shapes
+    variables = pretrained.fit(merged, model="resnet20", expected=expected)
     np.testing.assert_allclose(model.apply(variables, transform(images)), logits, atol=1e-5)
 
 
@@ -123,11 +122,9 @@ def test_a_run_hands_on_its_classifier_for_the_same_classes_alone(tmp_path, name
     config = small_config(**{"train.epochs": 1})
     source = train(config, tmp_path / "run")
     config.model.pretrained = str(source.path)
-    state = setup.build(config, DATA)[0].state
-    params, model_state = pretrained.initialize(
-        config, params=state.params, model_state=state.model_state, class_names=names
-    )
-    given = trees.flatten({"params": params, **model_state})
+    state = setup.build(config, DATA)[0].drawn_state()
+    variables = {"params": state.params, **state.model_state}
+    given = trees.flatten(pretrained.initialize(config, variables, class_names=names))
     theirs = pretrained.read(source.path, model="resnet20")
     taken = {path for path in given if np.array_equal(given[path], theirs[path])}
     classifier = {"params/classifier/kernel", "params/classifier/bias"}
@@ -174,14 +171,16 @@ def test_nothing_is_computed_backwards_below_what_trains():
     def flops(*patterns):
         config = small_config(**{"adapt.trainable": patterns})
         built = setup.build(config, DATA)[0]
+        state = parallel.replicate(built.drawn_state())
         indices = parallel.split_batches(np.zeros((1, 16), np.int32), 1)
-        return built.train.flops(parallel.replicate(built.state), inputs.place(DATA.train), indices)
+        return built.train.flops(state, inputs.place(DATA.train), indices)
 
     everything, last_stage, head = flops(), flops("^layer2_0", "^classifier"), flops("^classifier")
     assert head < 0.4 * everything and head < last_stage < 0.8 * everything
 
 
 def test_the_optimizer_keeps_nothing_of_what_is_frozen():
-    state = setup.build(small_config(**{"adapt.trainable": ("^classifier/",)}), DATA)[0].state
+    config = small_config(**{"adapt.trainable": ("^classifier/",)})
+    state = setup.build(config, DATA)[0].drawn_state()
     # The last is the count of steps that the learning rate has.
     assert trees.count(jax.tree.leaves(state.opt_state)) == 16 * 3 + 3 + 1

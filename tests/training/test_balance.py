@@ -233,7 +233,7 @@ def test_pmap_and_shard_map_give_the_same_bits():
     for backend in parallel.BACKENDS:
         config = small_config(**EVERYTHING, **{"train.parallel": backend})
         (phase,) = setup.build(config, DATA)
-        state = parallel.replicate(phase.state, to_donate=True)
+        state = parallel.replicate(phase.drawn_state(), to_donate=True)
         batches = balanced_batches(DATA.train.labels, 10, balance=0.5, seed=0, epoch=0)
         feed = inputs.Feed(inputs.place(DATA.train), batches, most=4)
         state, _ = phase.train(state, *feed.take(feed.ready()))

@@ -20,6 +20,7 @@ from imgcls_jax.errors import ConfigError, DataError, TrainingError
 from imgcls_jax.run.checkpoints import Checkpoints, shapes
 from imgcls_jax.run.folder import CHECKPOINTS, RunFolder
 from imgcls_jax.training import dispatch, inputs, loop, optimizers, parallel, profiling, setup
+from imgcls_jax.training.initializer import Initializer
 from imgcls_jax.training.interrupt import Interrupted
 from imgcls_jax.training.losses import LabelLoss
 from imgcls_jax.training.objectives import Labels
@@ -169,9 +170,13 @@ def test_weights_and_average_both_go_on_after_a_resumption(tmp_path):
     assert final_hashes(train(averaged_config(), tmp_path / "resumed")) == final_hashes(whole)
 
 
+def initializer(model, transform, images=DATA.train.images):
+    return Initializer(model, jax.eval_shape(transform, images[:1]), seed=0)
+
+
 def test_views_are_averaged(tmp_path):
     model, transform = setup.build_model(small_config(), num_classes=4)
-    params, _ = setup.initialize(model, transform, DATA.train.images, seed=0)
+    params = initializer(model, transform).variables["params"]
     config = small_config(**{"train.tta": "flip"})
     predict = setup.build_predict(config, model, transform)
     images = DATA.test.images[:20]
@@ -185,10 +190,12 @@ def test_views_are_averaged(tmp_path):
 def test_fewer_passes_of_the_compiler_give_the_same_first_weights(monkeypatch):
     model, transform = setup.build_model(small_config(**{"model.name": "cnn"}), num_classes=4)
     images = np.zeros((1, 28, 28, 1), np.uint8)
-    params, _ = setup.initialize(model, transform, images, seed=0)
-    monkeypatch.setattr(setup, "FEWER_PASSES", None)
-    expected, _ = setup.initialize(model, transform, images, seed=0)
-    jax.tree.map(np.testing.assert_array_equal, params, expected)
+    drawn = initializer(model, transform, images).variables
+    monkeypatch.setattr("imgcls_jax.training.initializer.FEWER_PASSES", None)
+    expected = initializer(model, transform, images).variables
+    jax.tree.map(np.testing.assert_array_equal, drawn, expected)
+    expected = jax.jit(model.init)(jax.random.key(0), transform(images))
+    jax.tree.map(np.testing.assert_array_equal, drawn, expected)
 
 
 def scripted(monkeypatch, accuracies):
@@ -204,14 +211,9 @@ def test_early_stopping_and_the_best_epoch(tmp_path, monkeypatch):
     run = train(small_config(**{"train.epochs": 9, "train.early_stopping": 3}), tmp_path / "run")
     assert len(run.history) == 5
     checkpoints = Checkpoints(run.path / CHECKPOINTS, read_only=True)
-    params, model_state = loop_shapes()
-    assert checkpoints.restore_best({"params": params, "model_state": model_state})[0] == 20
+    params = shapes(initializer(*setup.build_model(small_config(), num_classes=4)).shapes["params"])
+    assert checkpoints.restore_best({"params": params, "model_state": {}})[0] == 20
     checkpoints.close()
-
-
-def loop_shapes():
-    model, transform = setup.build_model(small_config(), num_classes=4)
-    return shapes(setup.initialize(model, transform, DATA.train.images, seed=0))
 
 
 def test_plateau_lowers_the_rate_and_not_below_the_minimum(tmp_path, monkeypatch, caplog):
@@ -308,11 +310,11 @@ def test_devices_hold_the_same_state():
     """What is not averaged over the devices would drift apart without an error."""
     config = small_config()
     model, transform = setup.build_model(config, num_classes=4)
-    params, model_state = setup.initialize(model, transform, DATA.train.images, seed=0)
+    params = initializer(model, transform).variables["params"]
     optimizer = optimizers.create(config.optimizer, lambda _: 1e-2)
     recipe = Recipe(model=model, optimizer=optimizer, objective=Labels(LabelLoss(0.1)))
     step = dispatch.make_train(recipe, transform, steps_per_epoch=10, seed=0)
-    state = TrainState.create(params, model_state, optimizer.init(params))
+    state = TrainState.create(params, {}, optimizer.init(params))
     batches = epoch_batches(210, 20, seed=0, epoch=0)
     state, metrics = step(
         parallel.replicate(state),
@@ -333,9 +335,10 @@ def test_mixing_trains_the_same_on_any_number_of_devices(text, tmp_path):
     built = setup.build(config, DATA)[0]
     model, transform = setup.build_model(config, num_classes=4)
     index = epoch_batches(210, 20, seed=0, epoch=0)[0]
-    params = jax.tree.map(np.array, built.state.params)  # the step takes the memory of those given
+    state = built.drawn_state()
+    params = jax.tree.map(np.array, state.params)  # the step takes the memory of those given
     _, metrics = built.train(
-        parallel.replicate(built.state),
+        parallel.replicate(state),
         inputs.place(DATA.train),
         parallel.split_batches(index[None], 1),
         1,
@@ -356,7 +359,7 @@ def test_mixing_trains_the_same_on_any_number_of_devices(text, tmp_path):
 
 def test_prediction_does_not_depend_on_the_batch():
     model, transform = setup.build_model(small_config(), num_classes=4)
-    params, _ = setup.initialize(model, transform, DATA.train.images, seed=0)
+    params = initializer(model, transform).variables["params"]
     images = DATA.test.images[:13]
     expected = model.apply({"params": params}, parse("")(images))
     for batch_size in (2, 8, 26):
@@ -421,7 +424,7 @@ def test_another_transform_than_the_weights_is_warned_of(caplog, monkeypatch):
     monkeypatch.setattr(pretrained, "_classifier_to_skip", lambda *_: ())
     monkeypatch.setattr(pretrained, "fit", lambda arrays, *, expected, **_: expected)
     with caplog.at_level(logging.WARNING):
-        pretrained.initialize(resolved, params={}, model_state={})
+        pretrained.initialize(resolved, {})
     assert "random_crop(1)" in caplog.text and resolved.data.transform == "random_crop(1)"
     assert resolved.model.transform_input is True and "transform_input" not in config.model
 

@@ -195,7 +195,7 @@ def test_no_label_reaches_the_backbone_of_simclr(tmp_path):
 
 def first_parameters(config):
     (built,) = setup.build(config, DATA)
-    return trees.flatten(built.state.params)
+    return trees.flatten(built.drawn_state().params)
 
 
 def test_a_linear_probe_on_what_simclr_has_learned(tmp_path):

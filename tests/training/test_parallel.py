@@ -28,7 +28,7 @@ for backend in parallel.BACKENDS:
     config.data.transform = "random_crop(1)|mixup(1.)"
     (built,) = setup.build(config, data)
     assert jax.device_count() == int(sys.argv[1])
-    state = parallel.replicate(built.state, to_donate=True)
+    state = parallel.replicate(built.drawn_state(), to_donate=True)
     batches = epoch_batches(200, 40, seed=0, epoch=0)
     feed = inputs.Feed(inputs.place(data.train), batches, most=5)
     state, stacked = built.train(state, *feed.take(feed.ready()))

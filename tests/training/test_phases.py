@@ -55,7 +55,7 @@ def test_each_phase_trains_its_own_with_its_own_rate(tmp_path, caplog):
 
 
 def test_what_was_frozen_in_the_first_phase_trains_in_the_second(tmp_path):
-    start = setup.build(in_phases(), DATA)[0].state
+    start = setup.build(in_phases(), DATA)[0].drawn_state()
     first = trees.flatten({"params": start.params, **start.model_state})
     # After phase 1 alone: its last checkpoint is that of a run with the phase alone.
     one = train(in_phases(changes={"phase1": TWO["phase1"]}), tmp_path / "one")
@@ -186,7 +186,7 @@ def test_images_grow_from_phase_to_phase_and_are_judged_at_their_last_size(tmp_p
     small, large = setup.build(config, DATA)
     indices = np.zeros((2, 1, 8), np.int32)
     flops = [
-        each.train.flops(parallel.replicate(each.state), inputs.place(DATA.train), indices)
+        each.train.flops(parallel.replicate(each.drawn_state()), inputs.place(DATA.train), indices)
         for each in (small, large)
     ]
     assert flops[0] < 0.4 * flops[1]

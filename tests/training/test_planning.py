@@ -58,7 +58,8 @@ def test_the_products_of_all_rounds_of_a_loop_are_counted():
     phase = setup.build(small_config(**{"data.transform": "", "model.name": "lstm"}), DATA)[0]
     batch = 20
     indices = parallel.split_batches(np.zeros((1, batch), np.int32), 1)
-    flops = phase.train.flops(parallel.replicate(phase.state), inputs.place(DATA.train), indices)
+    state = parallel.replicate(phase.drawn_state())
+    flops = phase.train.flops(state, inputs.place(DATA.train), indices)
     rows, columns, units, hidden, classes = 8, 8, 128, 64, 4
     products = rows * 4 * units * (columns + units) + units * hidden + hidden * classes
     assert flops == pytest.approx(6 * batch * products, rel=0.2)

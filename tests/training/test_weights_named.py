@@ -31,7 +31,7 @@ def short(monkeypatch):
 
 def write(path, config, factor: float) -> str:
     """A file of weights of the config's model, times a factor; returns its SHA-256."""
-    state = setup.build(config, DATA)[0].state
+    state = setup.build(config, DATA)[0].drawn_state()
     arrays = trees.flatten({"params": state.params, **state.model_state})
     arrays = {name: factor * np.asarray(array) for name, array in arrays.items()}
     safetensors_format.write(path, arrays, {"model": config.model.name})
