@@ -77,8 +77,8 @@ def losses(
 ) -> np.ndarray:
     """Returns the losses of the first steps, float64 [num_steps]."""
     first_phase, *_ = setup.build(config, splits)
-    params = perturb(first_phase.state.params, perturbation)
-    state = first_phase.state.replace(params=params)
+    state = first_phase.drawn_state()
+    state = state.replace(params=perturb(state.params, perturbation))
     state = parallel.replicate(state, to_donate=True)
     placed, _ = first_phase.place(state, splits.train)
     batches = epoch_batches(

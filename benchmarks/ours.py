@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable
 
+import flax
 import jax
 import numpy as np
 from ml_collections import ConfigDict
@@ -15,8 +16,9 @@ from imgcls_jax.data.batches import epoch_batches
 from imgcls_jax.data.cache import cached
 from imgcls_jax.data.dataset import Dataset
 from imgcls_jax.data.transforms import parse
-from imgcls_jax.training import adapt, inputs, optimizers, parallel, schedules, setup
+from imgcls_jax.training import adapt, inputs, optimizers, parallel, schedules
 from imgcls_jax.training.dispatch import make_predict, make_train
+from imgcls_jax.training.initializer import Initializer
 from imgcls_jax.training.state import TrainState
 from imgcls_jax.training.train_step import Recipe
 
@@ -44,16 +46,16 @@ def create(
     images, labels = task.data()
     transform = parse(transform)
     model = models.create(ConfigDict({"name": task.model}), num_classes=task.classes)
-    params, model_state = setup.initialize(model, transform, images, seed=0)
+    image = jax.eval_shape(transform, images[:1])
+    variables = Initializer(model, image, seed=0).variables
     if task.trains == NOTHING:
-        variables = {"params": params, **model_state}
         return _prediction(model, transform, variables, images, batch_size=task.batch_size)
     if task.trains == EVERYTHING:
         config.adapt.trainable = ()
     else:
         config.adapt.trainable = (task.trains,)
-    image = jax.eval_shape(transform, images[:1])
-    adaptation, params = adapt.create(config, model, params, image, seed=0)
+    model_state, params = flax.core.pop(variables, "params")
+    adaptation = adapt.create(config, model, params, image)
     schedule = schedules.create(
         config.schedule,
         peak=config.optimizer.learning_rate,

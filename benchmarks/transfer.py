@@ -95,7 +95,7 @@ def caching(
     vectors = np.zeros((TRAIN, WIDTH), np.float32)
     features = parallel.replicate((vectors, examples(TRAIN).targets))
     validation_features = features[0][:VALIDATION]
-    variables = parallel.replicate(on_images.state.variables)
+    variables = parallel.replicate(on_images.drawn_state().variables)
     runs = {
         "training on images": training(on_images, inputs.place(data), num_batches, batch_size),
         "validation on images": lambda: on_images.predict(variables, images),
@@ -124,7 +124,7 @@ def freezing(size: int, *, rounds: int) -> tuple[Rates, dict[str, float]]:
         phase = build(config, data)
         placed = inputs.place(data)
         indices = parallel.split_batches(np.zeros((1, batch_size)), 1)
-        flops[name] = phase.train.flops(parallel.replicate(phase.state), placed, indices)
+        flops[name] = phase.train.flops(parallel.replicate(phase.drawn_state()), placed, indices)
         runs[name] = training(phase, placed, 1, batch_size)
     counts = dict.fromkeys(runs, 1)
     return in_turn(runs, counts, rounds=rounds), flops
@@ -137,7 +137,7 @@ def training(
     batch_size: int,
 ) -> Callable[[], None]:
     """Returns run(), which trains `num_batches` steps on the examples in order."""
-    state = parallel.replicate(phase.state, to_donate=True)
+    state = parallel.replicate(phase.drawn_state(), to_donate=True)
     order = np.arange(num_batches * batch_size, dtype=np.int32)
     batches = order.reshape(num_batches, batch_size)
     indices = parallel.split_batches(batches, num_batches)

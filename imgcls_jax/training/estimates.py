@@ -14,7 +14,6 @@ from imgcls_jax.data import Splits
 from imgcls_jax.data.batches import epoch_batches
 from imgcls_jax.training import inputs, parallel, setup
 from imgcls_jax.training import phases as phases_of
-from imgcls_jax.training.state import TrainState
 
 PROBED_BATCHES = 8
 DISPATCH_SECONDS = 0.1  # of the steps that are timed together
@@ -90,9 +89,9 @@ def estimate(
     with _compile_time_saved() as saved:
         started = time.process_time()
         setups = setup.build(config, data)
-        states = [phase.drawn_state() for phase in setups]
+        setups[0].drawn_state()  # compiles what draws weights, for all phases
         building = time.process_time() - started
-        times = [_measure(*each, data) for each in zip(setups, states, strict=True)]
+        times = [_measure(phase, data) for phase in setups]
     compiling = building + sum(phase.compiling for phase in times) + sum(saved)
     last = setups[-1]
     trainable, _ = last.adaptation.split(last.shapes.params)
@@ -132,13 +131,13 @@ class _Times:
     test: float  # of predicting the test and validation images at the end, with compiling
 
 
-def _measure(phase: setup.Setup, state: TrainState, data: Splits) -> _Times:
+def _measure(phase: setup.Setup, data: Splits) -> _Times:
     settings = phase.config.train
     num_train = min(len(data.train), PROBED_BATCHES * settings.batch_size)
     num_validation = min(len(data.validation), settings.eval_batch_size)
     images, targets = inputs.place(data.train.take(np.arange(num_train)))
     validation_images, _ = inputs.place(data.validation.take(np.arange(num_validation)))
-    state = parallel.replicate(state, to_donate=True)
+    state = parallel.replicate(phase.drawn_state(), to_donate=True)
     variables = state.variables
     validation_batches = _num_batches(len(data.validation), settings.eval_batch_size)
     test_batches = validation_batches + _num_batches(len(data.test), settings.eval_batch_size)

@@ -231,16 +231,14 @@ def test_training_can_start_from_the_weights_which_know_their_model(exported, pr
     temperature = ExportedClassifier(folder).temperature
     assert temperature == calibration.best_temperature(run) is not None
     assert pretrained.preprocessing(folder / WEIGHTS) == config.data.transform
-    model_state = dict(predictor.variables)
-    params = model_state.pop("params")
-    expected = {"params": params, "model_state": model_state}
-    expected_leaves = trees.flatten(expected)
-    empty = jax.tree.map(np.zeros_like, expected)
+    expected_leaves = trees.flatten(predictor.variables)
+    empty = jax.tree.map(np.zeros_like, predictor.variables)
     config.model.pretrained = str(folder / WEIGHTS)
-    params, model_state = pretrained.initialize(config, class_names=CLASS_NAMES, **empty)
-    for path, leaf in trees.flatten({"params": params, "model_state": model_state}).items():
+    loaded = pretrained.initialize(config, empty, class_names=CLASS_NAMES)
+    for path, leaf in trees.flatten(loaded).items():
         np.testing.assert_array_equal(leaf, expected_leaves[path])
-    params, _ = pretrained.initialize(config, class_names=("another", "three", "classes"), **empty)
+    other_names = ("another", "three", "classes")
+    params = pretrained.initialize(config, empty, class_names=other_names)["params"]
     assert not np.any(params["classifier"]["kernel"])
     assert np.any(params["block1_conv1"]["kernel"])
 
