@@ -4,7 +4,7 @@ to E5), and the last two with the augmentation that the report names as a next s
     python launch.py --config configs/studies/cifar_progression.py
 
 Each with three seeds, hours on two CPU cores; --config.seeds="(0,)" trains one. The table, beside
-the reported figures, has what is trained of the first four rows: results/cifar_progression/table.md.
+the reported figures, has what is trained of the first five rows: results/cifar_progression/table.md.
 Its runs were trained beside each other or beside other work, and some were stopped in between: their
 times are no speeds.
 """
