@@ -8,6 +8,7 @@ from residual import DATA, changed, small_config, train
 from imgcls_jax import trees
 from imgcls_jax.training import setup
 from imgcls_jax.training.initializer import Initializer
+from imgcls_jax.training.optimizers import OPTIMIZERS
 
 
 def initializer(seed=0):
@@ -49,3 +50,17 @@ def test_beside_pretrained_weights_a_new_classifier_is_the_one_that_would_be_dra
     first = setup.build(config, DATA)[0].first_state(config, ["x", "y", "z"])
     different = changed(trees.flatten(drawn.params), trees.flatten(first.params))
     assert different == {path for path in trees.flatten(drawn.params) if "classifier" not in path}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_checkpoint_is_expected_to_have_the_shapes_of_the_first_state(name):
+    config = small_config(
+        **{"optimizer.name": name, "optimizer.momentum": 0.0, "train.ema_decay": 0.9}
+    )
+    if name == "schedule_free_adamw":  # an average of its own
+        config.train.ema_decay = 0.0
+    (built,) = setup.build(config, DATA)
+    state = built.drawn_state()
+    assert jax.tree.structure(state) == jax.tree.structure(built.shapes)
+    leaves = zip(jax.tree.leaves(state), jax.tree.leaves(built.shapes), strict=True)
+    assert all((leaf.shape, leaf.dtype) == (shape.shape, shape.dtype) for leaf, shape in leaves)
