@@ -124,7 +124,7 @@ def freezing(size: int, *, rounds: int) -> tuple[Rates, dict[str, float]]:
         phase = build(config, data)
         placed = inputs.place(data)
         indices = parallel.split_batches(np.zeros((1, batch_size)), 1)
-        flops[name] = phase.train.flops(parallel.replicate(phase.drawn_state()), placed, indices)
+        flops[name] = phase.train.flops(phase.shapes, placed, indices)
         runs[name] = training(phase, placed, 1, batch_size)
     counts = dict.fromkeys(runs, 1)
     return in_turn(runs, counts, rounds=rounds), flops
